@@ -1,0 +1,23 @@
+"""Remove dropout: outside of training it is the identity.
+
+    %1 = nn.dropout(%x) {p=0.5}   ->   %x
+
+Exact bit for bit (at inference).
+"""
+
+from __future__ import annotations
+
+from qgraph.ir import Builder, Graph
+from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
+
+
+@rule(pattern("nn.dropout", "x"))
+def drop(match: Match, build: Builder) -> Replacement:
+    """Replace dropout by its operand."""
+    return match.values["x"]
+
+
+@graph_pass
+def drop_dropout(graph: Graph) -> None:
+    rewrite(graph, [drop])

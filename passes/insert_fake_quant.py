@@ -1,0 +1,262 @@
+"""Insert fake-quantization as a target's rules say; the graph moves to the fake-quant level.
+
+    %1 = nn.conv(%x, @w, @b)     ->   %1 = quant.fake_quant(%x, @x_scale, @x_zero_point)
+                                      %2 = quant.fake_quant(@w, @w_scale, @w_zero_point) {axis=0}
+                                      %3 = nn.conv(%1, %2, @b)
+                                      %4 = quant.fake_quant(%3, @conv_scale, @conv_zero_point)
+
+Scales of weights follow from the weights. Scales of activations are NaN until calibration (`qgraph.calibrate`) or training
+sets them. Values that must share parameters (the operands and result of a concat) name the same constants. A convolution
+or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or `quant.linear_batch_norm`, which keeps
+the normalization alive in training, unless `batchnorm=fold`.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from qgraph import targets
+from qgraph.arith.weight_scale import weight_scale
+from qgraph.errors import InputError
+from qgraph.ir import Array, Builder, Graph, Node, Value
+from qgraph.ir.origin import union
+from qgraph.ops.nn.normalization import batch_norm_gain
+from qgraph.ops.quant import per_axis
+from qgraph.passes.fold_batchnorm import LAYERS, is_foldable
+from qgraph.passes.graph_pass import graph_pass
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
+
+Overrides = Mapping[str, Mapping[str, int]]
+"""Pattern of origin paths ("stem.*") -> {"bits": bits of weights, "activation_bits": bits of results}."""
+
+LIVE = {layer: live for live, layer in LAYERS.items()}
+
+
+@graph_pass
+def insert_fake_quant(
+    graph: Graph, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
+) -> None:
+    if graph.level != "float":
+        raise InputError(f"the graph is at level {graph.level}", help="insert-fake-quant takes a float graph")
+    if batchnorm not in ("live", "fold"):
+        raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
+    rules = targets.get(target).quant_rules(**options)
+    _check_patterns(graph, overrides or {})
+    graph.level = "fake_quant"
+    graph.metadata.update({"target": target, **options})
+    inserter = _Inserter(graph, rules, overrides or {})
+    if batchnorm == "live":
+        inserter.keep_batch_norms()
+    inserter.quantize_weights()
+    inserter.quantize_activations()
+    inserter.quantize_constants()
+    graph.drop_unused_constants()
+
+
+def _check_patterns(graph: Graph, overrides: Overrides) -> None:
+    paths = {origin.path for node in graph.nodes for origin in node.origins}
+    for pattern, words in overrides.items():
+        if not fnmatch.filter(paths, pattern):
+            raise InputError(
+                f"override {pattern!r} matches no origin of the graph", help=f"origins: {', '.join(sorted(paths))}"
+            )
+        unknown = set(words) - {"bits", "activation_bits"}
+        if unknown:
+            raise InputError(
+                f"override {pattern!r} has no word {', '.join(sorted(unknown))}", help="use bits, activation_bits"
+            )
+
+
+@dataclass
+class _Inserter:
+    graph: Graph
+    rules: QuantRules
+    overrides: Overrides
+    weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
+
+    def keep_batch_norms(self) -> None:
+        """conv + batch_norm -> quant.conv_batch_norm, where the layer takes the batch normalization in."""
+        for bn in self.graph.find("nn.batch_norm"):
+            layer = bn.operand(0).producer
+            if not is_foldable(bn) or layer is None or not all(value.is_constant for value in bn.inputs[1:]):
+                continue
+            spec = self._weight_spec(layer, self.rules.ops[layer.op])
+            assert spec is not None
+            w = layer.operand(1)
+            gain = batch_norm_gain(bn.operand(1).data, bn.operand(4).data, bn.attrs["eps"])
+            scale, zero_point = self._weight_constants(w, w.data * per_axis(gain, w.type.rank, 0), spec)
+            bias = layer.operands[2] if len(layer.operands) > 2 else None
+            attrs = {
+                **layer.attrs,
+                "activation": bn.attrs["activation"],
+                "eps": bn.attrs["eps"],
+                "momentum": bn.attrs["momentum"],
+                "type": spec.dtype,
+                "range": (spec.quant_min, spec.quant_max),
+                "observer": spec.observer,
+            }
+            build = Builder(self.graph, bn, union((layer.origins, bn.origins)))
+            operands = [layer.operand(0), w, bias, *bn.inputs[1:], scale, zero_point]
+            made = build.node(LIVE[layer.op], operands, attrs, names=[bn.result.name]).result
+            self.graph.replace_uses(bn.result, made)
+            self.graph.erase(bn)
+            self.graph.erase(layer)
+
+    def quantize_weights(self) -> None:
+        """Fake-quantize the constant weight of every layer."""
+        for node in self.graph.nodes:
+            rule = self.rules.ops.get(node.op)
+            spec = self._weight_spec(node, rule) if rule else None
+            if spec is None or not node.operand(1).is_constant:
+                continue
+            w = node.operand(1)
+            if w not in self.weights:
+                scale, zero_point = self._weight_constants(w, w.data, spec)
+                self.weights[w] = self._fake_quant(Builder(self.graph, node, node.origins), w, scale, zero_point, spec)
+            self.graph.set_operands(node, [node.operands[0], self.weights[w], *node.operands[2:]])
+
+    def quantize_activations(self) -> None:
+        """Fake-quantize the graph's inputs and every result that is not already on its operands' grid."""
+        groups = self._shared_groups()
+        constants: dict[Value, tuple[Value, Value]] = {}
+        for value in self._activations():
+            node = value.producer
+            if node is not None and self._result_rule(node) == "same":
+                continue
+            leader = _leader(groups, value)
+            spec = self._activation_spec(leader.producer or node)
+            if leader not in constants:
+                constants[leader] = self._constants(_stem(leader), np.full(1, np.nan, np.float32), spec)
+            if node is None:
+                spec_rounding = self.rules.input_rounding
+                users = value.users
+                origins = users[0].origins if users else ()
+            else:
+                spec_rounding, origins = "half_even", node.origins
+            build = Builder(self.graph, self.graph.after(node), origins)
+            made = self._fake_quant(build, value, *constants[leader], spec, spec_rounding)
+            assert made.producer is not None
+            self.graph.replace_uses(value, made, keep=[made.producer])
+
+    def quantize_constants(self) -> None:
+        """Fake-quantize constants that stand among activations (x + constant), by their own range."""
+        for node in self.graph.nodes:
+            rule = self.rules.ops.get(node.op)
+            if rule is None or rule.weight is not None or rule.result != "own":
+                continue
+            for index, value in enumerate(node.operands):
+                if value is not None and value.is_constant:
+                    spec = replace(self.rules.activation, observer="min_max")
+                    low, high = min(float(value.data.min()), 0.0), max(float(value.data.max()), 0.0)
+                    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
+                    zero = int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
+                    spec = replace(spec, zero_point=zero)
+                    pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
+                    made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
+                    self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
+
+    def _activations(self) -> list[Value]:
+        results = [
+            node.result
+            for node in self.graph.nodes
+            if not node.op.startswith("quant.fake_quant") and not all(v.is_constant for v in node.inputs)
+        ]
+        return [*(value for value in self.graph.inputs if value.type.is_float), *results]
+
+    def _result_rule(self, node: Node) -> str:
+        if node.op == "nn.dropout":
+            return "same"
+        rule = self.rules.ops.get(node.op)
+        return rule.result if rule else "own"
+
+    def _shared_groups(self) -> dict[Value, Value]:
+        """Union-find over values that share parameters: value -> its parent."""
+        parents: dict[Value, Value] = {}
+        for node in self.graph.nodes:
+            if node.op.startswith("quant.fake_quant") or self._result_rule(node) == "own":
+                continue
+            first = _leader(parents, node.operand(0))
+            for value in [*node.inputs[1:], node.result]:
+                other = _leader(parents, value)
+                if other is not first:
+                    parents[other] = first
+        return parents
+
+    def _weight_spec(self, node: Node, rule: OpRule) -> QuantSpec | None:
+        spec = rule.weight
+        bits = self._override(node, "bits")
+        if spec is not None and bits is not None:
+            spec = replace(
+                spec, quant_min=spec.zero_point - 2 ** (bits - 1) + 1, quant_max=spec.zero_point + 2 ** (bits - 1) - 1
+            )
+        if spec is not None and spec.observer == "pair_safe" and _is_depthwise(node):
+            spec = replace(spec, observer="min_max")  # its kernel multiplies no pairs
+        return spec
+
+    def _activation_spec(self, node: Node | None) -> QuantSpec:
+        spec = self.rules.activation
+        bits = self._override(node, "activation_bits") if node is not None else None
+        return spec if bits is None else replace(spec, quant_max=spec.quant_min + 2**bits - 1)
+
+    def _override(self, node: Node, word: str) -> int | None:
+        for pattern, words in self.overrides.items():
+            if word in words and any(fnmatch.fnmatch(origin.path, pattern) for origin in node.origins):
+                if not 2 <= words[word] <= 8:
+                    raise InputError(f"override {pattern!r}: {word}={words[word]} is outside 2..8")
+                return words[word]
+        return None
+
+    def _weight_constants(self, w: Value, folded: Array, spec: QuantSpec) -> tuple[Value, Value]:
+        scale = weight_scale(folded, spec.quant_max - spec.zero_point, spec.axis, spec.observer)
+        return self._constants(w.name, scale, spec)
+
+    def _constants(self, stem: str, scale: Array, spec: QuantSpec) -> tuple[Value, Value]:
+        """`<stem>_scale` and `<stem>_zero_point`, with a number behind the stem where the names are taken."""
+        name, number = stem, 1
+        while f"{name}_scale" in self.graph.constants:
+            name, number = f"{stem}_{number}", number + 1
+        zero_point = np.full(scale.shape, spec.zero_point, np.int32)
+        return self.graph.add_constant(scale, f"{name}_scale"), self.graph.add_constant(
+            zero_point, f"{name}_zero_point"
+        )
+
+    def _fake_quant(
+        self, build: Builder, x: Value, scale: Value, zero_point: Value, spec: QuantSpec, rounding: str = "half_even"
+    ) -> Value:
+        return build.quant.fake_quant(
+            x,
+            scale,
+            zero_point,
+            type=spec.dtype,
+            range=(spec.quant_min, spec.quant_max),
+            axis=spec.axis,
+            symmetric=spec.symmetric,
+            observer=spec.observer,
+            rounding=rounding,
+        )
+
+
+def _is_depthwise(layer: Node) -> bool:
+    """Whether each group of a convolution has one input and one output channel; a depth multiplier is not that."""
+    out, per_group = layer.operand(1).type.shape[:2]
+    return per_group == 1 and layer.attrs.get("groups") == out
+
+
+def _leader(parents: dict[Value, Value], value: Value) -> Value:
+    while value in parents:
+        value = parents[value]
+    return value
+
+
+def _stem(value: Value) -> str:
+    """What the constants of a value are named after: an input's name, or the last origin and op that made it."""
+    node = value.producer
+    if node is None:
+        return value.name
+    op = node.op.partition(".")[2]
+    paths = [origin.path for origin in node.origins if origin.path]
+    return f"{paths[-1]}.{op}" if paths else op

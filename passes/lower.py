@@ -1,0 +1,36 @@
+"""Lower a calibrated fake-quantized graph to the integer ops of one target.
+
+    %1 = quant.fake_quant(%x, ...)
+    %3 = nn.conv(%1, %2, @b) {pads=[1,1,1,1]}      ->   %1: i8<0.02:-3>[N,8,8,32] = litert.conv_2d(%x, @w, @b) {padding="SAME"}
+    %4 = quant.fake_quant(%3, ...)
+
+Batch normalization is folded and dropout dropped first. `io` says whether the graph takes and gives integers or floats;
+it defaults to the target's choice. What cannot be lowered is an error that names every such node, its origin and the reason.
+"""
+
+from __future__ import annotations
+
+from qgraph import targets
+from qgraph.errors import InputError, LoweringError
+from qgraph.ir import Graph
+from qgraph.passes.canonicalize import drop_dead_code
+from qgraph.passes.drop_dropout import drop
+from qgraph.passes.fold_batchnorm import become_depthwise, fold_into_layer, fold_live
+from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.rewriter import rewrite
+from qgraph.targets.lowering import Lowering
+
+
+@graph_pass
+def lower(graph: Graph, target: str, io: str | None = None) -> None:
+    chosen = targets.get(target)
+    if graph.level != "fake_quant":
+        raise LoweringError(
+            f"the graph is at level {graph.level}, lower takes a fake-quantized one",
+            help="insert fake-quant first: qgraph.prepare(graph, target=...)",
+        )
+    if io not in (None, "integer", "float"):
+        raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
+    rewrite(graph, [drop, fold_live, fold_into_layer, become_depthwise])
+    drop_dead_code(graph)
+    graph.become(Lowering(graph, chosen, io or chosen.io).run())

@@ -1,0 +1,83 @@
+"""A compiler for quantized neural networks whose integer results are those of the target's own runtime.
+
+`import qgraph` loads nothing heavy: each name below is imported when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qgraph import passes, targets
+    from qgraph.differ import GraphDiff, diff
+    from qgraph.errors import QGraphError
+    from qgraph.frontends import export, load, save, trace
+    from qgraph.interpreter import quantize_inputs, run
+    from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
+    from qgraph.passes.manager import PassManager
+    from qgraph.pipeline import lower, prepare, quantize
+    from qgraph.training import calibrate, freeze, from_torch, to_torch
+    from qgraph.verification import Verification, verify
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "qgraph.differ": ("GraphDiff", "diff"),
+    "qgraph.errors": ("QGraphError",),
+    "qgraph.frontends": ("export", "load", "save", "trace"),
+    "qgraph.interpreter": ("quantize_inputs", "run"),
+    "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
+    "qgraph.passes.manager": ("PassManager",),
+    "qgraph.pipeline": ("lower", "prepare", "quantize"),
+    "qgraph.training": ("calibrate", "freeze", "from_torch", "to_torch"),
+    "qgraph.verification": ("Verification", "verify"),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+_PACKAGES = ("passes", "targets")
+
+__all__ = [
+    "Builder",
+    "Graph",
+    "GraphDiff",
+    "Node",
+    "Origin",
+    "PassManager",
+    "QGraphError",
+    "QuantParams",
+    "TensorType",
+    "Value",
+    "Verification",
+    "calibrate",
+    "diff",
+    "export",
+    "freeze",
+    "from_torch",
+    "load",
+    "lower",
+    "parse",
+    "passes",
+    "prepare",
+    "quantize",
+    "quantize_inputs",
+    "run",
+    "save",
+    "targets",
+    "to_torch",
+    "trace",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _PACKAGES:
+        return importlib.import_module(f"qgraph.{name}")
+    if name not in _MODULE:
+        raise AttributeError(f"module 'qgraph' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,17 @@
+"""The integer arithmetic that all targets share, in NumPy alone.
+
+| module | what it computes |
+|---|---|
+| `rounding` | round half away from zero, half to even, divisions that truncate or round |
+| `fixed_point` | multiplier and shift from a real factor; multiplication by them with one or two roundings |
+| `requantize` | accumulators to 8- or 16-bit outputs, in the three ways the runtimes do it |
+| `accumulate` | exact integer convolution, depthwise convolution and matrix product |
+| `prepared_weight` | weights kept in the form that `accumulate` multiplies with, and the bounds that prove it exact |
+| `depthwise` | the multiply-add over kernel positions behind `accumulate.depthwise_convolve` |
+| `pooling` | maximum, sum and count over sliding windows |
+| `windows` | sliding windows, padding, output sizes |
+| `exactness` | which dtype holds an accumulator exactly |
+| `channel_rows` | per-channel parameters applied to long contiguous rows |
+| `weight_scale` | scales of symmetric weights from the weights |
+| `pair_safe` | weight scales that no pair of products can saturate |
+"""

@@ -1,0 +1,213 @@
+"""Exact integer accumulation: convolution, depthwise convolution and matrix product.
+
+    acc = sum over the window of (x - x_zero_point) * (w - weight_zero_point) + bias
+
+x is channels-last, of 8 or 16 bits; padding is real zero, that is the zero point.  The result is an accumulator as
+`exactness` defines it: float32, int32 or int64 with the true integer sum; `as_int32` wraps it as a runtime would.
+
+Products run in float32 BLAS where max|x| * sum|w| < 2**24 for every output channel, so that each partial sum is an
+exact integer in any order, in float64 BLAS below 2**53, and in int64 beyond.  The raw x is multiplied, and
+-x_zero_point * sum(w) joins the bias, since converting x to float is a pass that is needed anyway and centring is not.
+
+A weight may be a plain array or, to save its conversion in every call, a `PreparedWeight`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qgraph.arith.channel_rows import add_per_channel
+from qgraph.arith.depthwise import accumulate_taps
+from qgraph.arith.exactness import Accumulator, as_accumulator, product_dtype
+from qgraph.arith.prepared_weight import (
+    ExactAccumulation,
+    PreparedWeight,
+    exact_accumulation,
+    prepare_convolution,
+    prepare_depthwise,
+    prepare_matrix,
+    recentred,
+)
+from qgraph.arith.windows import pooled_shape, windows
+
+COLUMNS = 2**18  # elements of one block's operand: 1 MiB of float32, about a core's second-level cache
+
+Integers = NDArray[np.integer]
+
+
+def matmul(
+    x: Integers,
+    weight: Integers | PreparedWeight,
+    *,
+    x_zero_point: int = 0,
+    weight_zero_point: ArrayLike = 0,
+    bias: Integers | None = None,
+) -> Accumulator:
+    """acc [..., O] of x [..., K] and weight [O, K].  weight_zero_point: scalar or [O]; bias [O].
+
+    >>> matmul(np.array([[1, 2]], np.int8), np.array([[3, 4], [5, 6]], np.int8), x_zero_point=1).astype(int)
+    array([[4, 6]])
+    """
+    if not isinstance(weight, PreparedWeight):
+        weight = prepare_matrix(weight, weight_zero_point)
+    x, x_zero_point = recentred(x, x_zero_point, weight)
+    exact = exact_accumulation(weight, x.dtype, x_zero_point, bias)
+    acc = np.empty((*x.shape[:-1], weight.outputs), exact.acc)
+    rows = math.prod(x.shape[:-1])
+    _multiply_rows(x.reshape(rows, x.shape[-1]), weight, exact, acc.reshape(rows, weight.outputs))
+    return acc
+
+
+def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: int = 0) -> Accumulator:
+    """acc [..., M, N] of two activations x [..., M, K] and y [..., K, N]; leading axes broadcast.
+
+    The bound is that of these very operands: max|x - zero point| * max over columns of sum|y - zero point|.
+    """
+    left = x.astype(np.float32) - np.float32(x_zero_point)
+    right = y.astype(np.float32) - np.float32(y_zero_point)
+    column = np.abs(right).sum(axis=-2, dtype=np.float64).max(initial=0.0)
+    bound = int(np.abs(left).max(initial=0.0)) * int(column)
+    product = product_dtype(bound)
+    acc = np.matmul(left.astype(product, copy=False), right.astype(product, copy=False))
+    return as_accumulator(acc, bound)
+
+
+def convolve(
+    x: Integers,
+    weight: Integers | PreparedWeight,
+    *,
+    stride: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
+    groups: int = 1,
+    x_zero_point: int = 0,
+    weight_zero_point: ArrayLike = 0,
+    bias: Integers | None = None,
+) -> Accumulator:
+    """acc [N, *S', O] of x [N, *S, C] and weight [O, *kernel, C / groups], with any number of spatial axes.
+
+    `pads`: the beginnings of all spatial axes, then their ends.  weight_zero_point: scalar or [O]; bias [O].  A
+    `PreparedWeight` brings its own groups and zero point.
+    """
+    if not isinstance(weight, PreparedWeight):
+        weight = prepare_convolution(weight, groups, weight_zero_point)
+    rank = len(weight.kernel)
+    stride, dilation, pads = stride or (1,) * rank, dilation or (1,) * rank, pads or (0,) * (2 * rank)
+    x, x_zero_point = recentred(x, x_zero_point, weight)
+    exact = exact_accumulation(weight, x.dtype, x_zero_point, bias)
+    out = pooled_shape(x.shape[1:-1], weight.kernel, stride, pads, dilation)
+    acc = np.empty((x.shape[0], *out, weight.outputs), exact.acc)
+    if acc.size == 0:
+        return acc
+    if weight.groups > 1 and weight.inputs == 1:
+        accumulate_taps(x, weight, exact, stride, pads, dilation, x_zero_point, acc)
+    elif weight.groups == 1 and math.prod(weight.kernel) == 1 and not any(pads):
+        sampled = x[(slice(None), *(slice(None, None, step) for step in stride))]
+        _multiply_rows(sampled.reshape(-1, x.shape[-1]), weight, exact, acc.reshape(-1, weight.outputs))
+    else:
+        _multiply_windows(x, weight, exact, stride, pads, dilation, x_zero_point, acc)
+    return acc
+
+
+def depthwise_convolve(
+    x: Integers,
+    weight: Integers | PreparedWeight,
+    *,
+    stride: Sequence[int] | None = None,
+    pads: Sequence[int] | None = None,
+    dilation: Sequence[int] | None = None,
+    x_zero_point: int = 0,
+    weight_zero_point: ArrayLike = 0,
+    bias: Integers | None = None,
+) -> Accumulator:
+    """acc [N, *S', C * M] of x [N, *S, C] and weight [*kernel, C, M]; output channel c * M + m reads channel c.
+
+    TFLite's weight [1, Kh, Kw, C * M] is `weight.reshape(Kh, Kw, C, M)`.  The rest as in `convolve`;
+    weight_zero_point: scalar or [C * M].
+    """
+    if not isinstance(weight, PreparedWeight):
+        weight = prepare_depthwise(weight, weight_zero_point)
+    return convolve(x, weight, stride=stride, pads=pads, dilation=dilation, x_zero_point=x_zero_point, bias=bias)
+
+
+def _multiply_rows(x: Integers, weight: PreparedWeight, exact: ExactAccumulation, acc: Accumulator) -> None:
+    """acc [R, O] = x [R, K] @ weight + offset, in blocks of rows."""
+    values = weight.values[0].astype(exact.product, copy=False)
+    step = max(1, COLUMNS // max(x.shape[1], weight.outputs, 1))
+    for start in range(0, x.shape[0], step):
+        rows = x[start : start + step].astype(exact.product)
+        part = acc[start : start + step]
+        _product_into(rows, values, part)
+        add_per_channel(part, exact.offset)
+
+
+def _multiply_windows(
+    x: Integers,
+    weight: PreparedWeight,
+    exact: ExactAccumulation,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    dilation: Sequence[int],
+    x_zero_point: int,
+    acc: Accumulator,
+) -> None:
+    """The convolution as products of unrolled windows, a block of images or of one image's rows at a time."""
+    values = weight.values.astype(exact.product, copy=False)
+    rank, inputs, outputs = len(weight.kernel), weight.inputs, values.shape[2]
+    row_elements = math.prod(acc.shape[2:-1]) * values.shape[1]
+    images = max(1, COLUMNS // max(1, row_elements * acc.shape[1]))
+    step = max(1, COLUMNS // row_elements)
+    for first, block in _padded_blocks(x, pads, x_zero_point, images, exact.product):
+        view = windows(block, weight.kernel, stride, dilation, first_axis=1)
+        view = np.moveaxis(view, rank + 1, -1)  # [n, *S', *kernel, C]
+        for row in range(0, acc.shape[1], step):
+            part = acc[first : first + block.shape[0], row : row + step].reshape(-1, weight.outputs)
+            for group in range(weight.groups):
+                taken = view[:, row : row + step, ..., group * inputs : (group + 1) * inputs]
+                columns = _unrolled(taken, rank)
+                _product_into(columns, values[group], part[:, group * outputs : (group + 1) * outputs])
+            add_per_channel(part, exact.offset)
+
+
+def _padded_blocks(
+    x: Integers, pads: Sequence[int], value: int, images: int, dtype: np.dtype[np.generic]
+) -> Iterator[tuple[int, NDArray[np.generic]]]:
+    """Blocks of images of x [N, *S, C], padded and converted to dtype, each with its first image's number.
+
+    The blocks share one buffer: each is valid until the next is asked for.
+    """
+    rank = len(pads) // 2
+    spatial = x.shape[1:-1]
+    inner = tuple(slice(begin, begin + size) for begin, size in zip(pads[:rank], spatial, strict=True))
+    sizes = (size + begin + end for size, begin, end in zip(spatial, pads[:rank], pads[rank:], strict=True))
+    buffer = np.full((min(images, x.shape[0]), *sizes, x.shape[-1]), value, dtype)
+    for first in range(0, x.shape[0], images):
+        source = x[first : first + images]
+        block = buffer[: source.shape[0]]
+        block[(slice(None), *inner)] = source
+        yield first, block
+
+
+def _unrolled(view: NDArray[np.generic], rank: int) -> NDArray[np.generic]:
+    """Windows [n, *S', *kernel, c] as a contiguous matrix [n * prod(S'), prod(kernel) * c].
+
+    Copied one position of the first kernel axis at a time: NumPy then runs along whole kernel rows.
+    """
+    columns = np.empty(view.shape, view.dtype)
+    leading = (slice(None),) * (rank + 1)
+    for position in range(view.shape[rank + 1]):
+        where: tuple[slice | int, ...] = (*leading, position)
+        columns[where] = view[where]
+    return columns.reshape(math.prod(view.shape[: rank + 1]), -1)
+
+
+def _product_into(a: NDArray[np.generic], b: NDArray[np.generic], out: NDArray[np.generic]) -> None:
+    """Out = a @ b; out may be of a wider integer dtype than the product, whose elements are exact integers."""
+    if out.dtype == a.dtype:
+        np.matmul(a, b, out=out)
+    else:
+        np.copyto(out, np.matmul(a, b), casting="unsafe")

@@ -1,0 +1,240 @@
+"""Commands over files of graphs. Exit status 0; 1 for a "no" (a mismatch, a difference); 2 for an input error."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="qgraph",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="A compiler for quantized neural networks: what you train is what ships, bit for bit.",
+)
+
+GraphFile = Annotated[Path, typer.Argument(help="A graph: .qg, or a .tflite or .onnx file that qgraph exported.")]
+Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Target = Annotated[str, typer.Option("--target", help="A target: see `qgraph targets`.")]
+
+
+@app.command()
+def trace(
+    source: Annotated[
+        str, typer.Argument(help="FILE.py:NAME or pkg.module:NAME, a torch module class, instance or function.")
+    ],
+    output: Output,
+    input: Annotated[
+        str, typer.Option("--input", help="Shape of an example input, 1x3x32x32; several joined by commas.")
+    ],
+    weights: Annotated[Path | None, typer.Option(help="A state_dict file (torch.save) to load first.")] = None,
+) -> None:
+    """Trace a torch model into a float graph."""
+    import qgraph
+    from qgraph.cli.sources import example_inputs, load_model
+
+    graph = qgraph.trace(load_model(source, weights), example_inputs(input))
+    qgraph.save(graph, output)
+    typer.echo(f"{output}: {len(graph)} nodes")
+
+
+@app.command(name="print")
+def print_graph(file: GraphFile) -> None:
+    """Print a graph as text."""
+    import qgraph
+
+    typer.echo(str(qgraph.load(file)), nl=False)
+
+
+@app.command()
+def opt(
+    file: GraphFile,
+    passes: Annotated[str, typer.Option("--passes", help='A pipeline: "fold-batchnorm,fuse-conv-relu".')],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The .qg file to write; without it, print.")
+    ] = None,
+    print_after_all: Annotated[
+        bool, typer.Option("--print-after-all", help="Print the graph after each pass.")
+    ] = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print each pass's time and node counts.")] = False,
+) -> None:
+    """Run passes over a graph."""
+    import qgraph
+
+    manager = qgraph.PassManager(passes)
+    if print_after_all:
+        manager.after = lambda name, graph: typer.echo(f"// after {name}\n{graph}")
+    graph = manager.run(qgraph.load(file))
+    if output is not None:
+        qgraph.save(graph, output)
+    elif not print_after_all:
+        typer.echo(str(graph), nl=False)
+    if timing:
+        for record in manager.records:
+            nodes = f"{record.nodes_before:6d} -> {record.nodes_after} nodes"
+            typer.echo(f"{record.seconds * 1e3:9.2f} ms  {nodes:24}  {record.name}", err=True)
+
+
+@app.command()
+def quantize(
+    file: GraphFile,
+    target: Target,
+    calibration: Annotated[Path, typer.Option("--calibration", help="An .npz file of inputs.")],
+    output: Output,
+    batch: Annotated[int, typer.Option(help="Examples in a batch.")] = 64,
+) -> None:
+    """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
+    import qgraph
+    from qgraph.cli.arrays import batches, read_npz
+
+    graph = qgraph.load(file)
+    prepared = qgraph.prepare(graph, target=target)
+    data = read_npz(calibration, [value.name for value in graph.inputs])
+    qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
+    typer.echo(f"{output}: fake-quantized for {target}")
+
+
+@app.command()
+def lower(
+    file: GraphFile,
+    target: Target,
+    output: Output,
+    io: Annotated[str | None, typer.Option(help="integer or float: what the graph takes and gives.")] = None,
+) -> None:
+    """Lower a calibrated fake-quantized graph to a target's integer ops."""
+    import qgraph
+
+    graph = qgraph.lower(qgraph.load(file), target=target, io=io)
+    qgraph.save(graph, output)
+    typer.echo(f"{output}: {len(graph)} nodes of {target}")
+
+
+@app.command()
+def export(
+    file: GraphFile,
+    output: Output,
+    form: Annotated[str | None, typer.Option(help="For .onnx: qoperator (default) or qdq.")] = None,
+) -> None:
+    """Export a lowered graph as the target's file (.tflite, .onnx)."""
+    import qgraph
+
+    qgraph.export(qgraph.load(file), output, **({"form": form} if form else {}))
+    typer.echo(f"{output}: {output.stat().st_size:,} bytes")
+
+
+@app.command()
+def run(
+    file: GraphFile,
+    input: Annotated[Path, typer.Option("--input", help="An .npz file: arrays by input name.")],
+    output: Output,
+    dequantize: Annotated[bool, typer.Option("--dequantize", help="Give floats instead of integers.")] = False,
+    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the input's shape fits both.")] = None,
+) -> None:
+    """Run a graph in the interpreter."""
+    import qgraph
+    from qgraph.cli.arrays import read_npz, write_npz
+
+    graph = qgraph.load(file)
+    data = read_npz(input, [value.name for value in graph.inputs])
+    result = qgraph.run(graph, data, dequantize=dequantize, layout=layout)  # type: ignore[arg-type]  # checked by run
+    named = result if isinstance(result, dict) else {graph.outputs[0].name or "output": result}
+    write_npz(output, named)
+    typer.echo(f"{output}: " + ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in named.items()))
+
+
+@app.command()
+def diff(
+    a: GraphFile,
+    b: GraphFile,
+    inputs: Annotated[Path | None, typer.Option("--inputs", help="An .npz file: compare values too.")] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="Write an HTML page.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what differs between two graphs; exit status 1 when something does."""
+    import qgraph
+    from qgraph.cli.arrays import read_npz
+
+    first, second = qgraph.load(a), qgraph.load(b)
+    data = read_npz(inputs, [value.name for value in first.inputs]) if inputs else None
+    found = qgraph.diff(first, second, inputs=data)
+    if html is not None:
+        found.to_html(html)
+    if as_json:
+        typer.echo(found.to_json())
+    else:
+        from rich.console import Console
+
+        console = Console(highlight=False, markup=False, soft_wrap=True)
+        for colour, line in found.lines():
+            console.print(line, style=colour)
+    raise typer.Exit(0 if found.identical else 1)
+
+
+@app.command()
+def verify(
+    file: GraphFile,
+    runtime: Annotated[str | None, typer.Option("--runtime", help="A target of the same family.")] = None,
+    inputs: Annotated[Path | None, typer.Option("--inputs", help="An .npz file of inputs.")] = None,
+    samples: Annotated[int, typer.Option(help="How many random examples, without --inputs.")] = 64,
+    on: Annotated[
+        str | None, typer.Option("--on", help='A command that starts a Python elsewhere: "ssh pi python3".')
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the interpreter with the real runtime, bit for bit; exit status 1 when they differ."""
+    import qgraph
+    from qgraph.cli.arrays import read_npz
+
+    data = None
+    if inputs is not None:
+        data = read_npz(inputs, [value.name for value in qgraph.load(file).inputs])
+    report = qgraph.verify(file, runtime=runtime, inputs=data, samples=samples, on=on)
+    typer.echo(report.to_json() if as_json else str(report))
+    raise typer.Exit(0 if report.bit_exact else 1)
+
+
+@app.command()
+def targets(
+    name: Annotated[str | None, typer.Argument(help="A target, for its details.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the targets, or tell of one: options, ops, files, processors."""
+    from qgraph.cli.listings import target_details, target_list
+
+    words = target_list() if name is None else target_details(name)
+    typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
+
+
+@app.command()
+def passes(
+    name: Annotated[str | None, typer.Argument(help="A pass, for its documentation.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the passes, or print the documentation and options of one."""
+    from qgraph.cli.listings import pass_details, pass_list
+
+    words = pass_list() if name is None else pass_details(name)
+    typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
+
+
+@app.command()
+def demo(
+    target: Annotated[list[str] | None, typer.Option("--target", help="A target; give it again for more.")] = None,
+    out: Annotated[Path, typer.Option("--out", help="The folder for graphs and models.")] = Path("qgraph-demo"),
+    epochs: Annotated[int, typer.Option(help="Epochs of float training; QAT takes a quarter.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights and shuffling.")] = 0,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="An .npz file with images and labels of your own.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Train, quantize, export and verify a small CNN on real images, in minutes."""
+    from qgraph.cli.demo import run_demo
+
+    exact = run_demo(targets=target or [], out=out, epochs=epochs, seed=seed, data=data, as_json=as_json)
+    raise typer.Exit(0 if exact else 1)

@@ -1,0 +1,48 @@
+"""Arrays in `.npz` files, by input name."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from qgraph.errors import FileError, InputError
+from qgraph.ir import Array
+from qgraph.ir.files import read_bytes, write_atomically
+
+
+def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
+    """The arrays of these names; where one is wanted and one is there, whatever its name. Raises FileError, InputError."""
+    data = read_bytes(path)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise FileError(f"{path} is not an .npz file: {error}", help="write it with numpy.savez") from None
+    if len(names) == 1 and len(arrays) == 1:
+        return {names[0]: next(iter(arrays.values()))}
+    if len(names) == 1 and names[0] not in arrays and "images" in arrays:
+        return {names[0]: arrays["images"]}
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise InputError(f"{path} has no array {', '.join(missing)}", help=f"it has {', '.join(arrays) or 'none'}")
+    return {name: arrays[name] for name in names}
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name, whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(arrays))
+    write_atomically(path, buffer.getvalue())
+
+
+def batches(arrays: Mapping[str, Array], size: int) -> Iterator[dict[str, Array]]:
+    """The examples of named arrays in batches."""
+    if size < 1:
+        raise InputError(f"a batch of {size} examples is not one", help="give a positive number")
+    count = len(next(iter(arrays.values())))
+    for start in range(0, count, size):
+        yield {name: array[start : start + size] for name, array in arrays.items()}

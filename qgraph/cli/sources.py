@@ -1,0 +1,64 @@
+"""Torch models named on the command line: FILE.py:NAME or pkg.module:NAME."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qgraph.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def load_model(source: str, weights: Path | None = None) -> torch.nn.Module:
+    """The model that `source` names, called without arguments where it is a class or function; with weights loaded."""
+    import torch
+
+    module_name, colon, name = source.rpartition(":")
+    if not colon:
+        raise InputError(f"{source!r} names no model", help="write FILE.py:NAME or pkg.module:NAME")
+    module = _import(module_name)
+    if not hasattr(module, name):
+        raise InputError(f"{module_name} has no {name}")
+    found = getattr(module, name)
+    model = found if isinstance(found, torch.nn.Module) else found()
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"{source} gives {type(model).__name__}, not a torch.nn.Module")
+    if weights is not None:
+        if not weights.is_file():
+            raise InputError(f"{weights} cannot be read: no such file")
+        model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+    return model
+
+
+def _import(name: str) -> object:
+    if not name.endswith(".py"):
+        sys.path.insert(0, "")
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise InputError(f"module {name} cannot be imported: {error}", help="give FILE.py:NAME") from None
+    path = Path(name)
+    if not path.is_file():
+        raise InputError(f"{name} cannot be read: no such file")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[path.stem] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def example_inputs(text: str) -> list[torch.Tensor]:
+    """Random tensors of the shapes "1x3x32x32,1x10"."""
+    import torch
+
+    try:
+        return [torch.randn([int(size) for size in shape.split("x")]) for shape in text.split(",")]
+    except (ValueError, RuntimeError):
+        raise InputError(f"{text!r} is not a shape", help="write sizes joined by x: 1x3x32x32") from None

@@ -1,0 +1,1 @@
+"""Data, model and training loop of the demo."""

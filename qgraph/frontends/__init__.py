@@ -1,0 +1,20 @@
+"""From models to graphs: torch modules and files."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qgraph.frontends.files import export, load, save, to_file_bytes
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_export import trace
+
+__all__ = ["export", "load", "save", "to_file_bytes", "trace"]
+
+
+def __getattr__(name: str) -> object:
+    if name != "trace":
+        raise AttributeError(name)
+    from qgraph.frontends.torch_export import trace
+
+    return trace

@@ -1,0 +1,226 @@
+"""ATen ops and what they become in the `nn` dialect: one row each.
+
+A row's function gets the `Importer`, the traced node and its arguments by the names of the ATen schema; it gives the value
+that the node becomes. Add an op: its definition in `qgraph/ops/nn`, and a row here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from qgraph.errors import TypeMismatch
+from qgraph.ir import Value
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_export import Importer
+
+Arguments = Mapping[str, Any]
+Row = Callable[["Importer", Arguments], Value]
+
+ROWS: dict[str, Row] = {}
+IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
+"""Ops of sizes and checks, which make no value of the graph."""
+
+
+def aten(*names: str) -> Callable[[Row], Row]:
+    """Register a row for these ATen overloads."""
+
+    def register(row: Row) -> Row:
+        ROWS.update(dict.fromkeys((f"aten.{name}" for name in names), row))
+        return row
+
+    return register
+
+
+def _each(value: Any, rank: int) -> tuple[int, ...]:
+    """A size for every spatial dimension, from an int or a list of one or all."""
+    sizes = [value] if isinstance(value, int) else list(value)
+    return tuple(int(size) for size in (sizes * rank if len(sizes) == 1 else sizes))
+
+
+@aten("conv1d.default", "conv2d.default", "conv3d.default", "conv1d.padding", "conv2d.padding", "conv3d.padding")
+def conv(at: Importer, a: Arguments) -> Value:
+    """A convolution; padding "same" puts the odd zero at the end, as torch does."""
+    x, w = at.value(a["input"]), at.value(a["weight"])
+    rank = x.type.rank - 2
+    stride, dilation = _each(a["stride"], rank), _each(a["dilation"], rank)
+    if a["padding"] == "same":
+        total = [d * (int(k) - 1) for d, k in zip(dilation, w.type.shape[2:], strict=True)]
+        pads = tuple(n // 2 for n in total) + tuple(n - n // 2 for n in total)
+    else:
+        pads = _each(0 if a["padding"] == "valid" else a["padding"], rank) * 2
+    bias = at.optional(a["bias"])
+    return at.build.nn.conv(x, w, bias, stride=stride, pads=pads, dilation=dilation, groups=a["groups"])
+
+
+@aten("linear.default")
+def linear(at: Importer, a: Arguments) -> Value:
+    """A linear layer."""
+    return at.build.nn.linear(at.value(a["input"]), at.value(a["weight"]), at.optional(a["bias"]))
+
+
+@aten("batch_norm.default")
+def batch_norm(at: Importer, a: Arguments) -> Value:
+    """Batch normalization with running statistics; without affine parameters they are ones and zeros."""
+    if a["running_mean"] is None:
+        raise TypeMismatch("batch normalization without running statistics is not supported")
+    mean, var = at.value(a["running_mean"]), at.value(a["running_var"])
+    gamma, beta = (at.optional(a[name]) or at.filled(mean, number) for name, number in (("weight", 1), ("bias", 0)))
+    momentum = 0.1 if a["momentum"] is None else a["momentum"]
+    return at.build.nn.batch_norm(at.value(a["input"]), gamma, beta, mean, var, eps=a["eps"], momentum=momentum)
+
+
+@aten("relu.default", "relu_.default")
+def relu(at: Importer, a: Arguments) -> Value:
+    """max(x, 0)."""
+    return at.build.nn.relu(at.value(a["self"]))
+
+
+@aten("relu6.default", "relu6_.default")
+def relu6(at: Importer, a: Arguments) -> Value:
+    """min(max(x, 0), 6)."""
+    return at.build.nn.relu6(at.value(a["self"]))
+
+
+@aten("hardtanh.default", "hardtanh_.default", "clamp.default", "clamp_.default", "clamp_min.default")
+def clamp(at: Importer, a: Arguments) -> Value:
+    """The clamps that are relu or relu6."""
+    low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
+    if low == 0 and high in (None, 6):
+        return (at.build.nn.relu if high is None else at.build.nn.relu6)(at.value(a["self"]))
+    raise TypeMismatch(f"a clamp to [{low}, {high}] is not supported, only relu and relu6")
+
+
+@aten("add.Tensor", "add_.Tensor")
+def add(at: Importer, a: Arguments) -> Value:
+    """a + b."""
+    if a["alpha"] != 1:
+        raise TypeMismatch(f"add with alpha={a['alpha']} is not supported")
+    return at.build.nn.add(at.value(a["self"]), at.value(a["other"]))
+
+
+@aten("dropout.default", "dropout_.default", "feature_dropout.default")
+def dropout(at: Importer, a: Arguments) -> Value:
+    """Dropout, which acts in training."""
+    return at.build.nn.dropout(at.value(a["input"]), p=a["p"])
+
+
+@aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
+def max_pool(at: Importer, a: Arguments) -> Value:
+    """Maximum over a window."""
+    x = at.value(a["self"])
+    rank = x.type.rank - 2
+    kernel = _each(a["kernel_size"], rank)
+    return at.build.nn.max_pool(
+        x,
+        kernel=kernel,
+        stride=_each(a["stride"], rank) if a["stride"] else kernel,
+        pads=_each(a["padding"], rank) * 2,
+        dilation=_each(a["dilation"], rank),
+        ceil_mode=a["ceil_mode"],
+    )
+
+
+@aten("avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default")
+def avg_pool(at: Importer, a: Arguments) -> Value:
+    """Mean over a window."""
+    if a.get("divisor_override"):
+        raise TypeMismatch("average pooling with divisor_override is not supported")
+    x = at.value(a["self"])
+    rank = x.type.rank - 2
+    kernel = _each(a["kernel_size"], rank)
+    return at.build.nn.avg_pool(
+        x,
+        kernel=kernel,
+        stride=_each(a["stride"], rank) if a["stride"] else kernel,
+        pads=_each(a["padding"], rank) * 2,
+        ceil_mode=a["ceil_mode"],
+        count_include_pad=a["count_include_pad"],
+    )
+
+
+@aten("adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")
+def adaptive_avg_pool(at: Importer, a: Arguments) -> Value:
+    """A global mean for an output of size 1, else windows of equal size where the sizes divide."""
+    x = at.value(a["self"])
+    spatial = [int(size) for size in x.type.shape[2:]]
+    out = _each(a["output_size"], len(spatial))
+    if all(size == 1 for size in out):
+        return at.build.nn.mean(x, axes=tuple(range(2, x.type.rank)), keepdims=True)
+    if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):
+        raise TypeMismatch(f"adaptive average pooling of {spatial} to {list(out)} needs windows of different sizes")
+    kernel = tuple(size // wanted for size, wanted in zip(spatial, out, strict=True))
+    return at.build.nn.avg_pool(x, kernel=kernel, stride=kernel, pads=(0, 0) * len(kernel))
+
+
+@aten("mean.dim")
+def mean(at: Importer, a: Arguments) -> Value:
+    """Mean over dimensions."""
+    x = at.value(a["self"])
+    dims = a["dim"] if a["dim"] else range(x.type.rank)
+    return at.build.nn.mean(x, axes=tuple(sorted(d % x.type.rank for d in dims)), keepdims=a["keepdim"])
+
+
+@aten(
+    *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
+    *("squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default"),
+)
+def reshape(at: Importer, a: Arguments) -> Value:
+    """Another shape, as the trace computed it; one symbolic size becomes -1."""
+    x = at.value(a.get("self", a.get("input")))
+    return at.build.nn.reshape(x, shape=at.result_shape())
+
+
+@aten("permute.default")
+def permute(at: Importer, a: Arguments) -> Value:
+    """Dimensions in another order."""
+    x = at.value(a["self"])
+    return at.build.nn.transpose(x, perm=tuple(d % x.type.rank for d in a["dims"]))
+
+
+@aten("transpose.int")
+def transpose(at: Importer, a: Arguments) -> Value:
+    """Two dimensions exchanged."""
+    x = at.value(a["self"])
+    perm = list(range(x.type.rank))
+    i, j = a["dim0"] % x.type.rank, a["dim1"] % x.type.rank
+    perm[i], perm[j] = perm[j], perm[i]
+    return at.build.nn.transpose(x, perm=tuple(perm))
+
+
+@aten("cat.default", "concat.default")
+def concat(at: Importer, a: Arguments) -> Value:
+    """Values joined along a dimension."""
+    xs = [at.value(x) for x in a["tensors"]]
+    return at.build.nn.concat(*xs, axis=a.get("dim", 0) % xs[0].type.rank)
+
+
+@aten("pad.default", "constant_pad_nd.default")
+def pad(at: Importer, a: Arguments) -> Value:
+    """Constant padding; torch lists the last dimension first."""
+    if a.get("mode", "constant") != "constant":
+        raise TypeMismatch(f"padding of mode {a['mode']} is not supported, only constant")
+    x = at.value(a["self"])
+    before, after = _pairs(a["pad"], x.type.rank)
+    return at.build.nn.pad(x, pads=(*before, *after), value=float(a["value"] or 0))
+
+
+def _pairs(pad: Sequence[int], rank: int) -> tuple[list[int], list[int]]:
+    before, after = [0] * rank, [0] * rank
+    for i in range(len(pad) // 2):
+        before[rank - 1 - i], after[rank - 1 - i] = pad[2 * i], pad[2 * i + 1]
+    return before, after
+
+
+@aten(
+    "contiguous.default",
+    "clone.default",
+    "alias.default",
+    "detach.default",
+    "detach_.default",
+    "lift_fresh_copy.default",
+)
+def same(at: Importer, a: Arguments) -> Value:
+    """The value itself."""
+    return at.value(a["self"])

@@ -1,0 +1,7 @@
+"""Run a graph of any level in NumPy; an integer graph gives the bytes of its target's runtime."""
+
+from qgraph.interpreter.execute import execute
+from qgraph.interpreter.inputs import prepare_inputs, quantize_inputs
+from qgraph.interpreter.run_graph import run
+
+__all__ = ["execute", "prepare_inputs", "quantize_inputs", "run"]

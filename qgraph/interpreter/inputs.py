@@ -1,0 +1,116 @@
+"""From what a user has (arrays, by name or in order, floats, NCHW) to what a graph takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, Union
+
+import numpy as np
+
+from qgraph.errors import InputError
+from qgraph.ir import Array, Graph, TensorType, Value
+from qgraph.ops.quant import quantize
+
+Layout = Literal["NCHW", "NHWC"]
+Inputs = Union[Array, Sequence[Array], Mapping[str, Array]]
+
+
+def quantize_inputs(graph: Graph, inputs: Inputs, *, layout: Layout | None = None) -> dict[str, Array]:
+    """The arrays that the graph, and the file exported from it, take, by input name.
+
+    A float array for an integer input is quantized as the target's own quantize op does it; an NCHW array for an NHWC
+    input is transposed where its shape fits only NCHW (`layout` decides where both fit). Integer arrays are not touched.
+    Raises InputError for a wrong name, count, shape, dtype or a NaN.
+    """
+    return prepare_inputs(graph, by_name(graph, inputs), layout)
+
+
+def by_name(graph: Graph, inputs: Inputs) -> dict[str, Array]:
+    """Inputs given as one array, in order, or by name, as a dictionary; raises InputError for a wrong name or count."""
+    names = [value.name for value in graph.inputs]
+    if isinstance(inputs, Mapping):
+        if len(names) == 1 and len(inputs) == 1:
+            return {names[0]: np.asarray(next(iter(inputs.values())))}
+        if set(inputs) != set(names):
+            raise InputError(f"inputs are named {', '.join(inputs)}", help=f"the graph's inputs: {', '.join(names)}")
+        return {name: np.asarray(inputs[name]) for name in names}
+    arrays = [inputs] if hasattr(inputs, "shape") else list(inputs)
+    if len(arrays) != len(names):
+        raise InputError(f"{len(arrays)} arrays are given, the graph has {len(names)} inputs: {', '.join(names)}")
+    return {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
+
+
+def prepare_inputs(graph: Graph, inputs: Mapping[str, Array], layout: Layout | None = None) -> dict[str, Array]:
+    """Inputs by name in the layout, dtype and integers that the graph takes."""
+    prepared = {v.name: _prepare(graph, v, np.asarray(inputs[v.name]), layout) for v in graph.inputs}
+    sizes: dict[str, tuple[int, str]] = {}
+    for value in graph.inputs:
+        for dim, size in zip(value.type.shape, prepared[value.name].shape, strict=True):
+            if isinstance(dim, str):
+                known, owner = sizes.setdefault(dim, (size, value.name))
+                if known != size:
+                    raise InputError(f"dimension {dim} is {known} in input %{owner}, {size} in %{value.name}")
+    return prepared
+
+
+def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) -> Array:
+    type = value.type
+    integer_given = array.dtype.kind in "iub"
+    if not integer_given and array.dtype.kind != "f":
+        raise InputError(f"input %{value.name} is an array of {array.dtype}", help=f"give {type.dtype} or floats")
+    if integer_given and array.dtype != type.numpy:
+        raise InputError(
+            f"input %{value.name} is {array.dtype}, the graph takes {type.dtype}",
+            help="give floats, which are converted, or integers of exactly that type",
+        )
+    if not integer_given and np.isnan(array).any():
+        raise InputError(
+            f"input %{value.name} contains NaN", help="a fixed-point value cannot stand for NaN: clean the data"
+        )
+    if not integer_given and graph.metadata.get("layout") == "NHWC" and array.ndim == 4:
+        array = _to_nhwc(value, array, layout)
+    _check_shape(value, array)
+    if type.is_float:
+        return array.astype(np.float64 if array.dtype == np.float64 and type.dtype == "f64" else type.numpy, copy=False)
+    return array if integer_given else _quantized(graph, type, array)
+
+
+def _to_nhwc(value: Value, array: Array, layout: Layout | None) -> Array:
+    """An NCHW array as NHWC; one that is NHWC already as it is."""
+    fits_nhwc = _fits(value.type.shape, array.shape)
+    fits_nchw = _fits(value.type.shape, tuple(array.shape[i] for i in (0, 2, 3, 1)))
+    if fits_nhwc and fits_nchw and layout is None:
+        raise InputError(
+            f"input %{value.name} of shape {list(array.shape)} may be NCHW or NHWC",
+            help='say layout="NCHW" or layout="NHWC"',
+        )
+    nchw = fits_nchw if layout is None or not (fits_nhwc and fits_nchw) else layout == "NCHW"
+    return np.ascontiguousarray(array.transpose(0, 2, 3, 1)) if nchw and (not fits_nhwc or layout == "NCHW") else array
+
+
+def _fits(shape: tuple[int | str, ...], sizes: tuple[int, ...]) -> bool:
+    return len(shape) == len(sizes) and all(isinstance(d, str) or d == s for d, s in zip(shape, sizes, strict=True))
+
+
+def _check_shape(value: Value, array: Array) -> None:
+    if not _fits(value.type.shape, array.shape):
+        expected = f"[{', '.join(map(str, value.type.shape))}]"
+        raise InputError(f"input %{value.name} has shape {list(array.shape)}, the graph takes {expected}")
+
+
+def _quantized(graph: Graph, type: TensorType, array: Array) -> Array:
+    from qgraph import targets
+
+    if type.quant is None:
+        raise InputError(f"floats cannot be converted to {type}, which has no scale")
+    rounding = targets.get(graph.target).quant_rules().input_rounding
+    bounds = np.iinfo(type.numpy)
+    q = quantize(
+        array.astype(np.float32, copy=False),
+        type.quant.scales,
+        type.quant.zero_points,
+        (int(bounds.min), int(bounds.max)),
+        type.quant.axis,
+        rounding,
+    )
+    return q.astype(type.numpy)

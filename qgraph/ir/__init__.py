@@ -1,0 +1,36 @@
+"""The IR: graphs of typed values, op definitions, text, verifier and `.qg` files."""
+
+from qgraph.ir.builder import Builder, Element
+from qgraph.ir.graph import Graph
+from qgraph.ir.node import Attr, Node, Value
+from qgraph.ir.op import Array, OpDef, Operand, Result, attr, op, op_def, op_names, operand, result
+from qgraph.ir.origin import Origin
+from qgraph.ir.parser import parse
+from qgraph.ir.types import Dim, QuantParams, Shape, TensorType
+from qgraph.ir.verifier import verify_graph
+
+__all__ = [
+    "Array",
+    "Attr",
+    "Builder",
+    "Dim",
+    "Element",
+    "Graph",
+    "Node",
+    "OpDef",
+    "Operand",
+    "Origin",
+    "QuantParams",
+    "Result",
+    "Shape",
+    "TensorType",
+    "Value",
+    "attr",
+    "op",
+    "op_def",
+    "op_names",
+    "operand",
+    "parse",
+    "result",
+    "verify_graph",
+]

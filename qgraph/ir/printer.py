@@ -1,0 +1,139 @@
+"""Graphs as text that `qgraph.ir.parser` reads back to an equal graph.
+
+    graph @block level=float (%x: f32[N,16,8,8]) {
+      const @b: f32[2] = [0.5, 1.0]
+      const @w: f32[32,16,3,3]                      a large constant: its data travel apart (`.qg`, or `parse(constants=)`)
+      %1: f32[N,32,8,8] = nn.conv(%x, @w) {stride=[1,1]} loc(conv net.py:12)
+      return %1
+    }
+
+Quantization parameters of more than four channels stand above the graph, `quant #1 = <...>`,
+and print as `i8<#1>`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from qgraph.ir.graph import Graph
+from qgraph.ir.node import RETURN, Attr, Node, Value
+from qgraph.ir.types import QuantParams, TensorType, format_element
+
+INLINE = 16
+"""Constants of up to so many elements print with their data."""
+ALIAS = 4
+"""Quantization parameters of more channels than this print as an alias."""
+
+_BARE_NAME = re.compile(r"[A-Za-z_$/][\w$/.:\-]*")
+_BARE_WORD = re.compile(r"[A-Za-z_][\w\-]*")
+
+
+def print_graph(graph: Graph, inline: int = INLINE) -> str:
+    """The whole graph; `inline`: how many elements a constant may have to be printed with its data."""
+    return "\n".join(_lines(graph, inline)) + "\n"
+
+
+def print_node(node: Node) -> str:
+    """One node on a line, as in the graph's text but without `loc`."""
+    return _node_text(node, _Names(node.graph), _Aliases())
+
+
+class _Names:
+    """Text names of values: their own, or a running number for unnamed results."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._numbers: dict[Value, int] | None = None
+
+    def __call__(self, value: Value | None) -> str:
+        if value is None:
+            return "none"
+        if value.name:
+            return f"{'@' if value.is_constant else '%'}{quoted_name(value.name)}"
+        if self._numbers is None:
+            unnamed = (value for node in self._graph.nodes for value in node.results if not value.name)
+            self._numbers = {value: number for number, value in enumerate(unnamed, 1)}
+        return f"%{self._numbers.get(value, '?')}"
+
+
+class _Aliases:
+    """Numbers for long lists of quantization parameters."""
+
+    def __init__(self) -> None:
+        self.numbers: dict[QuantParams, int] = {}
+        self._texts: dict[TensorType, str] = {}
+
+    def __call__(self, type: TensorType) -> str:
+        text = self._texts.get(type)
+        if text is None:
+            text = self._texts[type] = self._text(type)
+        return text
+
+    def _text(self, type: TensorType) -> str:
+        if type.quant is None or len(type.quant.scale) <= ALIAS:
+            return str(type)
+        number = self.numbers.setdefault(type.quant, len(self.numbers) + 1)
+        return f"{type.dtype}<#{number}>[{','.join(map(str, type.shape))}]"
+
+
+def _lines(graph: Graph, inline: int) -> Iterator[str]:
+    names, aliases = _Names(graph), _Aliases()
+    words = "".join(f"{key}={format_word(value)} " for key, value in graph.metadata.items())
+    inputs = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in graph.inputs)
+    body = [
+        f"  const {names(value)}: {aliases(value.type)}{_data(value, inline)}" for value in graph.constants.values()
+    ]
+    for node in graph.nodes:
+        loc = f" loc({', '.join(map(str, node.origins))})" if node.origins else ""
+        body.append(f"  {_node_text(node, names, aliases)}{loc}")
+    for quant, number in aliases.numbers.items():
+        yield f"quant #{number} = {format_element('', quant)}"
+    yield f"graph @{quoted_name(graph.name)} level={graph.level} {words}({inputs}) {{"
+    yield from body
+    yield f"  return {', '.join(map(names, graph.outputs))}".rstrip()
+    yield "}"
+
+
+def _node_text(node: Node, names: _Names, aliases: _Aliases) -> str:
+    results = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in node.results)
+    operands = ", ".join(map(names, node.operands))
+    if node.op == RETURN:
+        return f"return {operands}"
+    given = ", ".join(f"{key}={format_attr(value)}" for key, value in node.attrs.items() if value is not None)
+    return f"{results} = {node.op}({operands})" + (f" {{{given}}}" if given else "")
+
+
+def _data(value: Value, inline: int) -> str:
+    data = value.data
+    if data.size > inline:
+        return ""
+    scalar = data.ndim == 0
+    items = [_element(item) for item in data.reshape(-1)]
+    return f" = {items[0]}" if scalar else f" = [{', '.join(items)}]"
+
+
+def _element(item: np.generic) -> str:
+    return str(item).lower() if isinstance(item, np.bool_) else str(item)
+
+
+def format_attr(value: Attr) -> str:
+    """An attribute's value: a JSON-like scalar, or a list without blanks."""
+    if isinstance(value, tuple):
+        return f"[{','.join(map(format_attr, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value) if isinstance(value, str) else repr(value)
+
+
+def format_word(value: str) -> str:
+    """A word of the graph's metadata, quoted where it is more than a word."""
+    return value if _BARE_WORD.fullmatch(value) else json.dumps(value)
+
+
+def quoted_name(name: str) -> str:
+    """A name, quoted where it could be mistaken for something else."""
+    return name if _BARE_NAME.fullmatch(name) else json.dumps(name)

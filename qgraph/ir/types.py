@@ -1,0 +1,149 @@
+"""Types of values: shape, storage dtype and quantization parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgraph.errors import InputError
+
+Array = NDArray[Any]
+Dim = Union[int, str]
+"""A size: an integer, or the name of a symbolic dimension such as "N" (a multiple of one prints as "N*49")."""
+Shape = tuple[Dim, ...]
+
+NUMPY_DTYPE: dict[str, np.dtype] = {
+    "f32": np.dtype(np.float32),
+    "f64": np.dtype(np.float64),
+    "f16": np.dtype(np.float16),
+    "i8": np.dtype(np.int8),
+    "u8": np.dtype(np.uint8),
+    "i16": np.dtype(np.int16),
+    "u16": np.dtype(np.uint16),
+    "i32": np.dtype(np.int32),
+    "i64": np.dtype(np.int64),
+    "bool": np.dtype(np.bool_),
+}
+_DTYPE_NAME = {dtype: name for name, dtype in NUMPY_DTYPE.items()}
+
+
+def dtype_name(dtype: np.dtype) -> str:
+    """The IR's name of a NumPy dtype, "f32" for float32; raises InputError for one that the IR does not have."""
+    if dtype not in _DTYPE_NAME:
+        raise InputError(f"dtype {dtype} has no counterpart in the IR", help=f"use one of {', '.join(NUMPY_DTYPE)}")
+    return _DTYPE_NAME[dtype]
+
+
+def integer_range(dtype: str) -> tuple[int, int]:
+    """Lowest and highest value of an integer dtype, (-128, 127) for "i8"."""
+    info = np.iinfo(NUMPY_DTYPE[dtype])
+    return int(info.min), int(info.max)
+
+
+@dataclass(frozen=True)
+class QuantParams:
+    """What the integers of a tensor mean: `real = scale * (q - zero_point)`.
+
+    `scale` and `zero_point` hold one entry, or one for each index of `axis` (per-channel). Scales are float32 values,
+    as every file format stores them.
+    """
+
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    axis: int | None = None
+
+    @staticmethod
+    def of(
+        scale: float | Sequence[float] | Array, zero_point: int | Sequence[int] | Array = 0, axis: int | None = None
+    ) -> QuantParams:
+        """Parameters from scalars or arrays; a single zero point is repeated for each scale."""
+        scales = np.atleast_1d(np.asarray(scale, np.float32)).astype(np.float64)
+        zeros = np.broadcast_to(np.atleast_1d(np.asarray(zero_point, np.int64)), scales.shape)
+        return QuantParams(tuple(scales.tolist()), tuple(zeros.tolist()), axis)
+
+    @cached_property
+    def scales(self) -> NDArray[np.float32]:
+        """The scales as float32 array, [1] or [channels]."""
+        return np.array(self.scale, np.float32)
+
+    @cached_property
+    def zero_points(self) -> NDArray[np.int64]:
+        """The zero points as int64 array, [1] or [channels]."""
+        return np.array(self.zero_point, np.int64)
+
+    def __getstate__(self) -> tuple[object, ...]:
+        return self.scale, self.zero_point, self.axis
+
+    def __setstate__(self, state: tuple[object, ...]) -> None:
+        for name, value in zip(("scale", "zero_point", "axis"), state, strict=True):
+            object.__setattr__(self, name, value)
+
+
+@dataclass(frozen=True)
+class TensorType:
+    """Shape and storage dtype of a value, and at the integer level its quantization parameters."""
+
+    shape: Shape
+    dtype: str = "f32"
+    quant: QuantParams | None = None
+
+    @property
+    def rank(self) -> int:
+        """Number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def numpy(self) -> np.dtype:
+        """The NumPy dtype of the storage."""
+        return NUMPY_DTYPE[self.dtype]
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the storage is a floating-point type."""
+        return self.dtype.startswith("f")
+
+    def with_shape(self, shape: Sequence[Dim]) -> TensorType:
+        """The same element type with another shape."""
+        return replace(self, shape=tuple(shape))
+
+    @property
+    def q(self) -> QuantParams:
+        """The quantization parameters; for kernels, whose operands have them by the op's definition."""
+        if self.quant is None:
+            raise InputError(f"a value of type {self} has no quantization parameters")
+        return self.quant
+
+    def __str__(self) -> str:
+        return f"{format_element(self.dtype, self.quant)}[{','.join(map(str, self.shape))}]"
+
+
+def format_scale(scale: float) -> str:
+    """The shortest decimal that reads back as the same float32."""
+    return str(np.float32(scale))
+
+
+def format_element(dtype: str, quant: QuantParams | None) -> str:
+    """Dtype with quantization parameters: `i8<0.5:3>`, or `i8<0.5:0,0.25:0;axis=0>` per channel."""
+    if quant is None:
+        return dtype
+    pairs = ",".join(f"{format_scale(s)}:{z}" for s, z in zip(quant.scale, quant.zero_point, strict=True))
+    return f"{dtype}<{pairs}>" if quant.axis is None else f"{dtype}<{pairs};axis={quant.axis}>"
+
+
+def dim_product(dims: Sequence[Dim]) -> Dim:
+    """Product of sizes: an integer, or one symbolic dimension with an integer factor ("N*49")."""
+    factor, symbols = 1, []
+    for dim in dims:
+        name, _, multiple = dim.partition("*") if isinstance(dim, str) else ("", "", str(dim))
+        factor *= int(multiple or 1)
+        symbols += [name] if name else []
+    if len(symbols) > 1:
+        raise InputError(f"a product of symbolic dimensions ({' * '.join(symbols)}) is not supported")
+    if not symbols:
+        return factor
+    return symbols[0] if factor == 1 else f"{symbols[0]}*{factor}"

@@ -1,0 +1,92 @@
+"""Check that a graph follows the rules of the IR and of its level; every violation is reported, in node order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from qgraph.errors import QGraphError, VerificationError
+from qgraph.ir.graph import Graph
+from qgraph.ir.node import Node, Value
+from qgraph.ir.op import op_def
+from qgraph.ir.types import TensorType
+
+FORBIDDEN = {
+    "float": "the quant dialect or a target's",
+    "fake_quant": "a target's dialect",
+    "integer": "the quant dialect",
+}
+
+
+def verify_graph(graph: Graph) -> None:
+    """Raise VerificationError listing every violation of the graph; nothing happens when there is none."""
+    violations = list(_violations(graph))
+    if violations:
+        raise VerificationError(
+            f"graph @{graph.name} (level {graph.level}) breaks {len(violations)} rule{'s' * (len(violations) > 1)}",
+            where=tuple(violations),
+        )
+
+
+def _violations(graph: Graph) -> Iterator[str]:
+    known: set[Value] = {*graph.inputs, *graph.constants.values()}
+    names: set[str] = {value.name for value in graph.inputs}
+    for name, value in graph.constants.items():
+        if value.name != name or tuple(value.type.shape) != value.data.shape or value.type.numpy != value.data.dtype:
+            yield f"constant @{name} is {value.type}, its data {value.data.dtype}{list(value.data.shape)}"
+    for node in graph.nodes:
+        yield from (f"{problem}\n    {node}{_origin(node)}" for problem in _node_violations(node, known))
+        for value in node.results:
+            if value.name and value.name in names:
+                yield f"the name %{value.name} is used twice"
+            names.add(value.name)
+        known.update(node.results)
+    if not graph.outputs:
+        yield "the graph returns nothing"
+    for value in graph.outputs:
+        if value not in known:
+            yield f"the graph returns {value}, which is not in it"
+
+
+def _origin(node: Node) -> str:
+    return f"\n    from {node.origins[0].readable}" if node.origins else ""
+
+
+def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:
+    for value in node.inputs:
+        if value not in known:
+            yield f"operand {value} is not defined before its use"
+    if not _dialect_allowed(node):
+        yield f"a graph of level {node.graph.level} holds no op of {FORBIDDEN[node.graph.level]}"
+    try:
+        definition = op_def(node.op)
+        attrs = definition.complete(node.attrs)
+        inferred = definition.infer(node.operands, attrs)
+        check = getattr(definition.view(node), "check", None)
+        if check is not None:
+            check()
+    except QGraphError as error:
+        yield error.what
+        return
+    for spec, value, type in zip(definition.results, node.results, inferred, strict=True):
+        expected = replace(type, dtype=value.type.dtype, quant=value.type.quant) if spec.free else type
+        if value.type != expected:
+            yield f"result {spec.name} is declared {value.type}, inferred {expected}"
+        yield from _pattern_violation(spec.pattern, value.type, node.op)
+
+
+def _pattern_violation(pattern: object, type: TensorType, op: str) -> Iterator[str]:
+    from qgraph.ir.pattern import TypePattern
+
+    assert isinstance(pattern, TypePattern)
+    try:
+        TypePattern(pattern.text, pattern.elements, None).match(type, {}, f"{op}: result")
+    except QGraphError as error:
+        yield error.what
+
+
+def _dialect_allowed(node: Node) -> bool:
+    quantizing = node.dialect == "quant"
+    if node.graph.level == "integer":
+        return not quantizing
+    return node.dialect == "nn" or (quantizing and node.graph.level == "fake_quant")

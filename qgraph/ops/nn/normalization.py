@@ -1,0 +1,42 @@
+"""Batch normalization."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ops.nn.activation import BOUNDS, activate
+
+
+def batch_norm_gain(gamma: Array, var: Array, eps: float) -> Array:
+    """The factor `gamma / sqrt(var + eps)` by which batch normalization scales each channel.
+
+    Computed in the precision of `var`, in this order of operations: `qgraph.training` computes the same bits in torch.
+    """
+    return np.asarray(gamma / np.sqrt(var + var.dtype.type(eps)))
+
+
+@op("nn.batch_norm")
+class BatchNorm:
+    """activation((x - mean) * gamma / sqrt(var + eps) + beta), channels in dimension 1, with the running statistics.
+
+    In training (`qgraph.to_torch`) the statistics of the batch take the place of `mean` and `var`, which move by `momentum`.
+    """
+
+    x: Operand = operand("f[N, C, *S]")
+    gamma: Operand = operand("f[C]")
+    beta: Operand = operand("f[C]")
+    mean: Operand = operand("f[C]")
+    var: Operand = operand("f[C]")
+    result: Result = result("f[N, C, *S]")
+    eps: float = attr(1e-5)
+    momentum: float = attr(0.1)
+    activation: str = attr("none", choices=tuple(BOUNDS))
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def evaluate(self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array) -> Array:
+        shape = (-1, *(1,) * (x.ndim - 2))
+        gain = batch_norm_gain(gamma, var, self.eps)
+        return activate((x - mean.reshape(shape)) * gain.reshape(shape) + beta.reshape(shape), self.activation)

@@ -1,0 +1,116 @@
+"""Ops that move elements: reshape, transpose, concat, pad."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.errors import TypeMismatch
+from qgraph.ir import Array, Dim, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import Shape, dim_product
+
+
+def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
+    """The shape that `target` (at most one -1) gives a value of `shape`; raises TypeMismatch where sizes do not fit."""
+    if target.count(-1) > 1 or any(size < -1 for size in target):
+        raise TypeMismatch(f"the target shape {list(target)} is not one: at most one size may be -1")
+    total = dim_product(shape)
+    known = int(dim_product([size for size in target if size != -1]))
+    name, _, factor = total.partition("*") if isinstance(total, str) else ("", "", str(total))
+    count = int(factor or 1)
+    if (-1 not in target and (name or count != known)) or known == 0 or count % known:
+        raise TypeMismatch(f"a value of shape {list(shape)} cannot be reshaped to {list(target)}")
+    rest: Dim = dim_product([name, count // known]) if name else count // known
+    return tuple(rest if size == -1 else size for size in target)
+
+
+@op("nn.reshape")
+class Reshape:
+    """x with another shape, elements in row-major order; one size of `shape` may be -1, as a symbolic batch needs it."""
+
+    x: Operand = operand("any[...]")
+    result: Result = result("any[...]")
+    shape: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape))
+
+    def evaluate(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+
+@op("nn.transpose")
+class Transpose:
+    """x with its dimensions in the order `perm`."""
+
+    x: Operand = operand("any[...]")
+    result: Result = result("any[...]")
+    perm: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        if sorted(self.perm) != list(range(self.x.type.rank)):
+            raise TypeMismatch(f"nn.transpose: {self.perm} is not an order of the dimensions of {self.x.type}")
+        return self.x.type.with_shape([self.x.type.shape[i] for i in self.perm])
+
+    def evaluate(self, x: Array) -> Array:
+        return x.transpose(self.perm)
+
+
+def concatenated(types: list[TensorType], axis: int) -> TensorType:
+    """The type of values joined along `axis`; raises TypeMismatch."""
+    first = types[0]
+    if not 0 <= axis < first.rank:
+        raise TypeMismatch(f"concat: axis {axis} is not a dimension of {first}")
+    for other in types[1:]:
+        if other.rank != first.rank or any(
+            i != axis and a != b for i, (a, b) in enumerate(zip(first.shape, other.shape, strict=True))
+        ):
+            raise TypeMismatch(f"concat: {first} and {other} differ outside axis {axis}")
+    sizes = [type.shape[axis] for type in types]
+    if not all(isinstance(size, int) for size in sizes):
+        raise TypeMismatch(f"concat: the sizes {sizes} along axis {axis} must be known")
+    shape = list(first.shape)
+    shape[axis] = sum(int(size) for size in sizes)
+    return first.with_shape(shape)
+
+
+@op("nn.concat")
+class Concat:
+    """The operands joined along `axis`."""
+
+    xs: list[Operand] = operand("f[...]", variadic=True)
+    result: Result = result("f[...]")
+    axis: int = attr()
+
+    def infer(self) -> TensorType:
+        return concatenated([x.type for x in self.xs], self.axis)
+
+    def evaluate(self, xs: list[Array]) -> Array:
+        return np.concatenate(xs, axis=self.axis)
+
+
+def padded_shape(shape: Shape, pads: tuple[int, ...]) -> Shape:
+    """Sizes after padding with `pads` (before each dimension, then after each); raises TypeMismatch."""
+    rank = len(shape)
+    if len(pads) != 2 * rank or min(pads, default=0) < 0:
+        raise TypeMismatch(f"pads {list(pads)} do not fit a value of rank {rank}: two per dimension, none negative")
+    widths = [pads[i] + pads[rank + i] for i in range(rank)]
+    if any(width and isinstance(size, str) for width, size in zip(widths, shape, strict=True)):
+        raise TypeMismatch("a symbolic dimension cannot be padded")
+    return tuple(size if isinstance(size, str) else size + width for size, width in zip(shape, widths, strict=True))
+
+
+@op("nn.pad")
+class Pad:
+    """x with `value` around it; `pads` holds the widths before each dimension, then after each."""
+
+    x: Operand = operand("f[...]")
+    result: Result = result("f[...]")
+    pads: tuple[int, ...] = attr()
+    value: float = attr(0.0)
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape(padded_shape(self.x.type.shape, self.pads))
+
+    def evaluate(self, x: Array) -> Array:
+        rank = x.ndim
+        return np.pad(x, [(self.pads[i], self.pads[rank + i]) for i in range(rank)], constant_values=self.value)

@@ -1,0 +1,190 @@
+"""The `quant` dialect: fake-quantization, and convolution with a live batch normalization.
+
+`scale` and `zero_point` are constant operands, so that they can be trained, and so that values that must share their
+parameters name the same constants.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.arith.rounding import round_half_away, round_half_even
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import NUMPY_DTYPE
+from qgraph.ops.nn.activation import BOUNDS, activate
+from qgraph.ops.nn.linear import check_groups, convolve, window_shape
+from qgraph.ops.nn.normalization import batch_norm_gain
+
+ROUNDING = {
+    "half_even": lambda x, scale: round_half_even(x / scale),
+    "half_away": lambda x, scale: round_half_away(x / scale),
+    "half_even_reciprocal": lambda x, scale: round_half_even(x * (scale.dtype.type(1) / scale)),
+}
+"""How a target divides and rounds where it quantizes a float: ONNX Runtime; LiteRT's reference kernels; XNNPACK."""
+
+OBSERVERS = ("min_max", "moving_average", "pair_safe")
+"""How a scale follows from what was seen; "pair_safe" is for weights (`qgraph.arith.pair_safe`)."""
+
+
+def per_axis(values: Array, rank: int, axis: int | None) -> Array:
+    """`values` ([1] or [channels]) shaped to broadcast along `axis` of an array of that rank."""
+    return values.reshape(()) if axis is None else values.reshape([-1 if i == axis else 1 for i in range(rank)])
+
+
+def quantize(
+    x: Array,
+    scale: Array,
+    zero_point: Array,
+    quant_range: tuple[int, int],
+    axis: int | None,
+    rounding: str = "half_even",
+) -> Array:
+    """The integers of x (still in a float dtype): `clamp(round(x / scale) + zero_point)`; NaN gives the lowest."""
+    scale, zero = per_axis(scale, x.ndim, axis), per_axis(zero_point, x.ndim, axis).astype(x.dtype)
+    low, high = quant_range
+    q = ROUNDING[rounding](x, scale.astype(x.dtype)) + zero
+    return np.where(np.isnan(q), low, np.clip(q, low, high))
+
+
+@op("quant.fake_quant")
+class FakeQuant:
+    """x rounded to the values that integers of dtype `type` within `range` (inclusive) can stand for; a float stays a float.
+
+    result = (clamp(round(x / scale) + zero_point, range) - zero_point) * scale, per index of `axis` where it is given.
+    A scale of NaN has not been calibrated yet. `observer` names how calibration and training set the parameters.
+    """
+
+    x: Operand = operand("f[...]")
+    scale: Operand = operand("f[P]")
+    zero_point: Operand = operand("i32[P]")
+    result: Result = result("f[...]")
+    type: str = attr("i8", choices=tuple(name for name in NUMPY_DTYPE if name[0] in "iu"))
+    range: tuple[int, int] = attr((-128, 127))
+    axis: int | None = attr(None)
+    symmetric: bool = attr(False)
+    observer: str = attr("moving_average", choices=OBSERVERS)
+    rounding: str = attr("half_even", choices=tuple(ROUNDING))
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def evaluate(self, x: Array, scale: Array, zero_point: Array) -> Array:
+        q = quantize(x, scale, zero_point, self.range, self.axis, self.rounding)
+        return (q - per_axis(zero_point, x.ndim, self.axis).astype(x.dtype)) * per_axis(scale, x.ndim, self.axis)
+
+
+def folded_layer(
+    w: Array,
+    bias: Array | None,
+    batch_norm: tuple[Array, Array, Array, Array],
+    quant: tuple[Array, Array],
+    quant_range: tuple[int, int],
+    eps: float,
+) -> tuple[Array, Array]:
+    """Fake-quantized folded weight and folded bias, for batch_norm = (gamma, beta, mean, var), quant = (scale, zero_point)."""
+    gamma, beta, mean, var = batch_norm
+    scale, zero_point = quant
+    gain = batch_norm_gain(gamma, var, eps)
+    axis = 0 if scale.size == w.shape[0] else None
+    q = quantize(w * per_axis(gain, w.ndim, 0), scale, zero_point, quant_range, axis)
+    weight = (q - per_axis(zero_point, w.ndim, axis).astype(w.dtype)) * per_axis(scale, w.ndim, axis)
+    return weight, folded_bias(bias, gain, beta, mean)
+
+
+def folded_bias(bias: Array | None, gain: Array, beta: Array, mean: Array) -> Array:
+    """`(bias - mean) * gain + beta`: the bias of a layer with its batch normalization folded in."""
+    return np.asarray((-mean if bias is None else bias - mean) * gain + beta)
+
+
+@op("quant.conv_batch_norm")
+class ConvBatchNorm:
+    """A convolution followed by a batch normalization that stays alive in training; its fake-quantized weight is the folded one.
+
+    result = activation(conv(x, fake_quant(w * gain)) + (bias - mean) * gain + beta), gain = gamma / sqrt(var + eps)
+
+    In training (`qgraph.to_torch`) the statistics of the batch normalize; see `qgraph/training`. `fold-batchnorm` turns the
+    op into `nn.conv` of a `quant.fake_quant` weight.
+    """
+
+    x: Operand = operand("f[N, C, *S]")
+    w: Operand = operand("f[O, I, *K]")
+    bias: Operand | None = operand("f[O]", optional=True)
+    gamma: Operand = operand("f[O]")
+    beta: Operand = operand("f[O]")
+    mean: Operand = operand("f[O]")
+    var: Operand = operand("f[O]")
+    scale: Operand = operand("f[P]")
+    zero_point: Operand = operand("i32[P]")
+    result: Result = result("f[N, O, *S']")
+    stride: tuple[int, ...] = attr()
+    pads: tuple[int, ...] = attr()
+    dilation: tuple[int, ...] = attr()
+    groups: int = attr(1)
+    activation: str = attr("none", choices=tuple(BOUNDS))
+    eps: float = attr(1e-5)
+    momentum: float = attr(0.1)
+    type: str = attr("i8")
+    range: tuple[int, int] = attr((-127, 127))
+    observer: str = attr("min_max", choices=OBSERVERS)
+
+    def infer(self) -> TensorType:
+        batch, channels, *spatial = self.x.type.shape
+        out, per_group, *kernel = self.w.type.shape
+        check_groups(channels, out, per_group, self.groups)
+        shape = window_shape(tuple(spatial), tuple(kernel), self.stride, self.pads, self.dilation)
+        return self.x.type.with_shape((batch, out, *shape))
+
+    def evaluate(
+        self,
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        scale: Array,
+        zero_point: Array,
+    ) -> Array:
+        weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
+        return activate(convolve(x, weight, bias, self.stride, self.pads, self.dilation, self.groups), self.activation)
+
+
+@op("quant.linear_batch_norm")
+class LinearBatchNorm:
+    """A linear layer followed by a live batch normalization, as `quant.conv_batch_norm`."""
+
+    x: Operand = operand("f[N, I]")
+    w: Operand = operand("f[O, I]")
+    bias: Operand | None = operand("f[O]", optional=True)
+    gamma: Operand = operand("f[O]")
+    beta: Operand = operand("f[O]")
+    mean: Operand = operand("f[O]")
+    var: Operand = operand("f[O]")
+    scale: Operand = operand("f[P]")
+    zero_point: Operand = operand("i32[P]")
+    result: Result = result("f[N, O]")
+    activation: str = attr("none", choices=tuple(BOUNDS))
+    eps: float = attr(1e-5)
+    momentum: float = attr(0.1)
+    type: str = attr("i8")
+    range: tuple[int, int] = attr((-127, 127))
+    observer: str = attr("min_max", choices=OBSERVERS)
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape((self.x.type.shape[0], self.w.type.shape[0]))
+
+    def evaluate(
+        self,
+        x: Array,
+        w: Array,
+        bias: Array | None,
+        gamma: Array,
+        beta: Array,
+        mean: Array,
+        var: Array,
+        scale: Array,
+        zero_point: Array,
+    ) -> Array:
+        weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
+        return activate(np.matmul(x, weight.T) + bias, self.activation)

@@ -1,0 +1,53 @@
+"""The main road in three calls: `prepare` (to fake-quant), `lower` (to integers), and `quantize` (both, with calibration)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from qgraph import passes
+from qgraph.ir import Graph
+from qgraph.passes.insert_fake_quant import Overrides
+from qgraph.passes.manager import PassManager
+
+if TYPE_CHECKING:
+    from qgraph.training.batches import Batch
+
+
+def prepare(
+    graph: Graph, target: str, *, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
+) -> Graph:
+    """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
+
+    `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps patterns
+    of origins to {"bits": n, "activation_bits": n}. Further options are the target's (`qgraph targets NAME`).
+    """
+    steps: list[object] = ["canonicalize"]
+    if batchnorm == "fold":
+        steps.append("fold-batchnorm")
+    insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, **options}
+    steps += ["fuse-conv-relu", ("insert-fake-quant", insertion)]
+    return PassManager(steps).run(graph)  # type: ignore[arg-type]  # a list of steps
+
+
+def lower(graph: Graph, target: str, *, io: str | None = None) -> Graph:
+    """The calibrated fake-quantized graph as integer ops of the target.
+
+    `io` "integer" or "float": what the graph takes and gives; the target's choice by default. Raises LoweringError.
+    """
+    return passes.lower(graph, target=target, io=io)
+
+
+def quantize(
+    graph: Graph,
+    target: str,
+    *,
+    calibration: Iterable[Batch],
+    io: str | None = None,
+    overrides: Overrides | None = None,
+    **options: str,
+) -> Graph:
+    """Post-training quantization: prepare, calibrate on batches, lower."""
+    from qgraph.training import calibrate
+
+    return lower(calibrate(prepare(graph, target, overrides=overrides, **options), calibration), target, io=io)

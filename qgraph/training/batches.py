@@ -1,0 +1,55 @@
+"""Batches of input data, as calibration takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Union
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from qgraph.errors import InputError
+from qgraph.ir import Value
+
+Data = Union[NDArray[Any], Tensor]  # noqa: UP007  Python 3.10 evaluates it
+Batch = Union[Data, Sequence[Data], Mapping[str, Data]]  # noqa: UP007
+"""An array or tensor; a sequence whose first elements are the inputs; arrays by input name."""
+
+
+def module_inputs(module: nn.Module, values: Sequence[Value], batch: Batch, where: str) -> list[Tensor]:
+    """A batch as positional arguments for the graph inputs `values`, on the module's device; raises InputError."""
+    given = _in_order([value.name for value in values], batch, where)
+    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    return [_fitting(value, item, where).to(device) for value, item in zip(values, given, strict=True)]
+
+
+def _fitting(value: Value, item: Data, where: str) -> Tensor:
+    """The item as a tensor of the value's type."""
+    where = f"{where}: %{value.name}"
+    tensor = torch.as_tensor(item)
+    if value.type.is_float:
+        tensor = tensor.to(torch.float64 if value.type.dtype == "f64" else torch.float32)
+    sizes = list(tensor.shape)
+    shape = value.type.shape
+    if len(sizes) != len(shape) or any(isinstance(d, int) and d != n for d, n in zip(shape, sizes, strict=True)):
+        raise InputError(f"{where} has shape {sizes}, the graph takes [{', '.join(map(str, shape))}]")
+    if not tensor.numel():
+        raise InputError(f"{where} is empty")
+    if not bool(tensor.isfinite().all()):
+        raise InputError(f"{where} contains NaN or infinity", help="clean the data")
+    return tensor
+
+
+def _in_order(names: list[str], batch: Batch, where: str) -> list[Data]:
+    if isinstance(batch, Mapping):
+        if len(names) == 1 and len(batch) == 1:
+            return list(batch.values())
+        if not set(names) <= set(batch):
+            raise InputError(f"{where} has {', '.join(batch)}", help=f"the graph's inputs: {', '.join(names)}")
+        return [batch[name] for name in names]
+    given = [batch] if isinstance(batch, (Tensor, np.ndarray)) else list(batch)
+    if len(given) < len(names):
+        raise InputError(f"{where} has {len(given)} arrays, the graph has {len(names)} inputs: {', '.join(names)}")
+    return given[: len(names)]

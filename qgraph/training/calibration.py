@@ -1,0 +1,105 @@
+"""`qgraph.calibrate` and `qgraph.freeze`: ranges from data, and holding them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import fx, nn
+
+from qgraph.errors import InputError
+from qgraph.ir import Graph
+from qgraph.training.batches import Batch, module_inputs
+from qgraph.training.conversion import (
+    from_torch,
+    graph_module,
+    refresh_weight_scales,
+    source_of,
+    tensors_by_path,
+    to_torch,
+)
+from qgraph.training.layers import BatchNorm, LayerBatchNorm
+from qgraph.training.observers import ActivationQuantizer, Quantizer
+
+Calibrated = TypeVar("Calibrated", Graph, nn.Module)
+
+
+def calibrate(module_or_graph: Calibrated, batches: Iterable[Batch], progress: bool = False) -> Calibrated:
+    """Set the ranges of activations from data; returns the module that was given, or a new graph.
+
+    `batches`: arrays, tensors, tuples whose first elements are the inputs (a DataLoader works), or dictionaries by
+    input name. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they are
+    frozen. A moving average weighs all batches alike here. Raises InputError where there is no batch, or one contains
+    NaN or does not fit.
+    """
+    if isinstance(module_or_graph, Graph):
+        return from_torch(calibrate(to_torch(module_or_graph), batches, progress))
+    traced = graph_module(module_or_graph)
+    source = source_of(traced)
+    count = 0
+    with _observing(traced) as quantizers, torch.no_grad():
+        for count, batch in enumerate(_shown(batches, progress), 1):
+            inputs = module_inputs(traced, source.graph.inputs, batch, f"batch {count}")
+            if count == 1:
+                _start_anew(traced, quantizers)
+            for quantizer in quantizers:
+                quantizer.momentum = 1 / count
+            traced(*inputs)
+    if not count:
+        raise InputError("calibration needs at least one batch, none is given")
+    return module_or_graph
+
+
+def freeze(module: nn.Module, batchnorm: bool = True, observers: bool = True) -> nn.Module:
+    """Use running statistics, and hold ranges and weights' scales, from here on, in training too; returns the module.
+
+    `batchnorm`: batch normalization no longer looks at the batch. `observers`: scales and zero points stay as they are.
+    A flag that is False lets that part move (again).
+    """
+    traced = graph_module(module)
+    source_of(traced)
+    refresh_weight_scales(traced)
+    for part in traced.modules():
+        if isinstance(part, (BatchNorm, LayerBatchNorm)):
+            part.frozen_statistics = batchnorm
+        if isinstance(part, Quantizer):
+            part.frozen = observers
+    return module
+
+
+@contextmanager
+def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
+    """Eval mode with observers on; afterwards everything is as before."""
+    quantizers = [part for part in traced.modules() if isinstance(part, ActivationQuantizer) and not part.frozen]
+    modes = {part: part.training for part in traced.modules()}
+    momenta = [quantizer.momentum for quantizer in quantizers]
+    traced.eval()
+    try:
+        for quantizer in quantizers:
+            quantizer.observing = True
+        yield quantizers
+    finally:
+        for quantizer, momentum in zip(quantizers, momenta, strict=True):
+            quantizer.observing, quantizer.momentum = False, momentum
+        for part, mode in modes.items():
+            part.training = mode
+
+
+def _start_anew(traced: fx.GraphModule, quantizers: list[ActivationQuantizer]) -> None:
+    """Forget ranges and scales: the next batch sets them."""
+    tensors = tensors_by_path(traced)
+    for node in traced.graph.nodes:
+        owner = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(owner, ActivationQuantizer) and owner in quantizers:
+            owner.forget()
+            tensors[str(node.args[1].target)].fill_(torch.nan)
+
+
+def _shown(batches: Iterable[Batch], progress: bool) -> Iterable[Batch]:
+    if not progress:
+        return batches
+    from rich.progress import track
+
+    return track(batches, "calibrate")

@@ -1,0 +1,108 @@
+"""Graphs to torch modules and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, fx, nn
+
+from qgraph.errors import InputError
+from qgraph.ir import Graph, Value
+from qgraph.training.emission import Emitter, check_mode
+from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
+
+KEY = "qgraph"
+"""Where a module keeps its `Source`, in `GraphModule.meta`: copies of the module keep that."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """The graph that a module was made from (never changed), and where its constants stand in the module tree."""
+
+    graph: Graph
+    paths: dict[str, str]
+
+
+def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
+    """A module that computes and trains a float or fake-quant graph; its `state_dict` has the names of the constants.
+
+    Inputs are positional, in the graph's order; several outputs come as a tuple. It starts in training mode, as every
+    new module. In eval mode it computes what `qgraph.run` computes. Raises InputError for an unknown mode or an
+    integer graph.
+    """
+    check_mode(graph, mode)
+    source = graph.clone()
+    emitter = Emitter(source)
+    emitter.emit_graph()
+    module = fx.GraphModule(emitter.root, emitter.traced, graph.name.replace(".", "_") or "Graph")
+    module.meta[KEY] = Source(source, emitter.paths)
+    module.register_load_state_dict_post_hook(_forget_ranges)
+    return module
+
+
+def from_torch(module: nn.Module) -> Graph:
+    """The graph of a module made by `to_torch`, with the module's present weights, statistics, scales and zero points.
+
+    Scales of weights are those of the present weights, unless they are frozen.
+    """
+    traced = graph_module(module)
+    source = source_of(traced)
+    refresh_weight_scales(traced)
+    graph = source.graph.clone()
+    tensors = tensors_by_path(traced)
+    replaced: dict[str, Value] = {}
+    for name, value in graph.constants.items():
+        path = source.paths.get(name)
+        data = value.data if path is None else tensors[path].detach().cpu().numpy().astype(value.data.dtype)
+        replaced[name] = Value(value.type, name, data=data)
+    constants, graph.constants = graph.constants, replaced
+    for name, old in constants.items():
+        graph.replace_uses(old, replaced[name])
+    return graph
+
+
+def graph_module(module: nn.Module) -> fx.GraphModule:
+    """The module that `to_torch` made, out of the wrappers of `torch.compile` and data parallelism."""
+    inner: object = module
+    while not isinstance(inner, fx.GraphModule):
+        inner = getattr(inner, "_orig_mod", None) or getattr(inner, "module", None)
+        if inner is None:
+            raise InputError(
+                f"{type(module).__name__} was not made by qgraph.to_torch", help="trace it: `qgraph.trace`"
+            )
+    return inner
+
+
+def source_of(traced: fx.GraphModule) -> Source:
+    """What the module was made from; raises InputError for somebody else's module."""
+    source = traced.meta.get(KEY)
+    if not isinstance(source, Source):
+        raise InputError("the GraphModule was not made by qgraph.to_torch", help="trace it: `qgraph.trace`")
+    return source
+
+
+def tensors_by_path(traced: fx.GraphModule) -> dict[str, Tensor]:
+    """Every parameter and buffer, also where it has a second name."""
+    return {
+        **dict(traced.named_parameters(remove_duplicate=False)),
+        **dict(traced.named_buffers(remove_duplicate=False)),
+    }
+
+
+def refresh_weight_scales(traced: fx.GraphModule) -> None:
+    """Let the scale of every weight that is not frozen fit the present weight."""
+    tensors = tensors_by_path(traced)
+    for node in traced.graph.nodes:
+        owner = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(owner, WeightQuantizer):
+            constants = node.args[owner.activations :]
+            refresh: Callable[..., None] = owner.refresh  # its constants differ from class to class
+            refresh(*(tensors[str(a.target)] if isinstance(a, fx.Node) else None for a in constants))
+
+
+def _forget_ranges(module: nn.Module, _: object) -> None:
+    """After loading a state, observers go on from the loaded scales."""
+    for part in module.modules():
+        if isinstance(part, ActivationQuantizer):
+            part.forget()

@@ -1,0 +1,312 @@
+"""From a graph to a `torch.fx.GraphModule`: one row for each op says what is called.
+
+Constants stand in the module tree under their own names, so the `state_dict` has exactly the names of the traced model.
+Modules that have state or behave differently in training stand under `ops`. Add an op: its definition in `qgraph/ops`,
+and a row here.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.nn import functional as F
+
+from qgraph.errors import InputError, UnsupportedOp
+from qgraph.ir import Graph, Node, Value
+from qgraph.training import windows
+from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
+from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
+
+Row = Callable[["Emitter", Node], fx.Node]
+
+ROWS: dict[str, Row] = {}
+
+TRAINED = {
+    "nn.conv": (1, 2),
+    "nn.linear": (1, 2),
+    "nn.batch_norm": (1, 2),
+    "nn.add": (0, 1),
+    "quant.conv_batch_norm": (1, 2, 3, 4),
+    "quant.linear_batch_norm": (1, 2, 3, 4),
+    "quant.fake_quant": (0,),
+}
+"""Operands that are trained where they are float constants with dimensions: these become Parameters, others buffers."""
+
+WINDOW = ("stride", "pads", "dilation", "groups")
+
+
+def emits(name: str) -> Callable[[Row], Row]:
+    """Register the row of an op."""
+
+    def register(row: Row) -> Row:
+        ROWS[name] = row
+        return row
+
+    return register
+
+
+@dataclass
+class Emitter:
+    """Builds the traced graph and the module tree; rows call its methods."""
+
+    graph: Graph
+    root: nn.Module = field(default_factory=nn.Module)
+    traced: fx.Graph = field(default_factory=fx.Graph)
+    paths: dict[str, str] = field(default_factory=dict)  # constant -> path in the module tree
+    _values: dict[Value, fx.Node] = field(default_factory=dict)
+    _modules: dict[str, str] = field(default_factory=dict)  # key -> path under `ops`
+
+    def emit_graph(self) -> None:
+        """Emit everything, in order."""
+        for value in self.graph.inputs:
+            self._values[value] = self.traced.placeholder(value.name or "x")
+        for node in self.graph.nodes:
+            if node.op not in ROWS:
+                raise UnsupportedOp(
+                    f"{node.op} cannot be trained", where=node.where, help=f"ops that can: {', '.join(ROWS)}"
+                )
+            self._values[node.result] = ROWS[node.op](self, node)
+        outputs = [self.value(value) for value in self.graph.outputs]
+        self.traced.output(outputs[0] if len(outputs) == 1 else tuple(outputs))
+
+    # ---- for the rows
+
+    def value(self, value: Value) -> fx.Node:
+        """The traced node of a value."""
+        if value not in self._values:
+            self._values[value] = self.traced.create_node("get_attr", self._add_constant(value))
+        return self._values[value]
+
+    def operands(self, node: Node, count: int | None = None) -> tuple[fx.Node | None, ...]:
+        """The first `count` operands (all by default), None for absent ones."""
+        count = len(node.operands) if count is None else count
+        values = [*node.operands, *(None,) * count][:count]
+        return tuple(None if value is None else self.value(value) for value in values)
+
+    def call(self, function: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any] | None = None) -> fx.Node:
+        """A call of a function."""
+        return self.traced.call_function(function, tuple(args), kwargs)
+
+    def call_module(self, node: Node, make: Callable[[], nn.Module], args: Sequence[Any], key: str = "") -> fx.Node:
+        """A call of the module that `make` gives; equal keys call the same one."""
+        key = key or f"{len(self._modules)} {node.op}"
+        if key not in self._modules:
+            self._modules[key] = f"ops.{node.op.partition('.')[2]}_{len(self._modules)}"
+            self._place(self._modules[key], make())
+        return self.traced.call_module(self._modules[key], tuple(args))
+
+    def has_module(self, key: str) -> bool:
+        """Whether a module was called with that key."""
+        return key in self._modules
+
+    def activated(self, node: Node, result: fx.Node) -> fx.Node:
+        """The activation that the op carries, applied to a result that nothing else reads."""
+        activation = node.attrs.get("activation", "none")
+        if activation == "none":
+            return result
+        return self.call({"relu": F.relu, "relu6": F.relu6}[str(activation)], [result], {"inplace": True})
+
+    # ---- the module tree
+
+    def _add_constant(self, value: Value) -> str:
+        path = self.paths[value.name] = self._free_path(value.name)
+        tensor = torch.from_numpy(value.data.copy())
+        self._place(path, nn.Parameter(tensor) if is_trained(value) else tensor)
+        return path
+
+    def _place(self, path: str, item: nn.Module | torch.Tensor) -> None:
+        owner, parts = self.root, path.split(".")
+        for part in parts[:-1]:
+            if part not in owner._modules:
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        if isinstance(item, nn.Module):
+            owner.add_module(parts[-1], item)
+        elif isinstance(item, nn.Parameter):
+            owner.register_parameter(parts[-1], item)
+        else:
+            owner.register_buffer(parts[-1], item)
+
+    def _free_path(self, name: str) -> str:
+        """The constant's name, unless a part of it means something else to torch or stands for another constant."""
+        parts = name.split(".")
+        if not all(parts) or parts[0] == "ops" or hasattr(fx.GraphModule, parts[0]) or self._clashes(name):
+            name = "constant_" + name.replace(".", "_")
+        return name
+
+    def _clashes(self, name: str) -> bool:
+        return any(
+            other != name and (other.startswith(f"{name}.") or name.startswith(f"{other}."))
+            for other in self.graph.constants
+        )
+
+
+def is_trained(value: Value) -> bool:
+    """Whether a constant becomes a Parameter."""
+    return (
+        value.type.is_float
+        and value.type.rank > 0
+        and any(
+            node.operands[i] is value
+            for node in value.users
+            for i in TRAINED.get(node.op, ())
+            if i < len(node.operands)
+        )
+    )
+
+
+def is_weight(node: Node) -> bool:
+    """Whether a fake-quant node's scale follows from a constant, and not from what is observed."""
+    return node.operand(0).is_constant and bool(node.attrs["symmetric"])
+
+
+# ---- the rows: layers
+
+
+@emits("nn.conv")
+def _conv(at: Emitter, node: Node) -> fx.Node:
+    a = node.attrs
+    pads = tuple(a["pads"])
+    args = at.operands(node, 3)
+    rank = len(pads) // 2
+    if pads[:rank] == pads[rank:]:
+        y = at.call(windows.CONV[rank - 1], [*args, a["stride"], pads[:rank], a["dilation"], a["groups"]])
+    else:
+        y = at.call(windows.convolve, [*args, *(a[name] for name in WINDOW)])
+    return at.activated(node, y)
+
+
+@emits("nn.linear")
+def _linear(at: Emitter, node: Node) -> fx.Node:
+    return at.activated(node, at.call(F.linear, at.operands(node, 3)))
+
+
+@emits("nn.batch_norm")
+def _batch_norm(at: Emitter, node: Node) -> fx.Node:
+    eps, momentum = _floats(node, "eps", "momentum")
+    return at.activated(node, at.call_module(node, lambda: BatchNorm(eps, momentum), at.operands(node)))
+
+
+@emits("quant.conv_batch_norm")
+def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
+    window = tuple(node.attrs[name] for name in WINDOW)
+    make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
+    return at.activated(node, at.call_module(node, make, at.operands(node)))
+
+
+@emits("quant.linear_batch_norm")
+def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
+    make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
+    return at.activated(node, at.call_module(node, make, at.operands(node)))
+
+
+def _layer_settings(node: Node) -> tuple[tuple[int, int], int | None, str, float, float]:
+    """Range, axis, observer, eps, momentum."""
+    per_channel = node.operand(7).data.size == node.operand(1).data.shape[0]
+    eps, momentum = _floats(node, "eps", "momentum")
+    return _range(node), 0 if per_channel else None, str(node.attrs["observer"]), eps, momentum
+
+
+def _floats(node: Node, *names: str) -> tuple[float, ...]:
+    return tuple(float(node.attrs[name] or 0) for name in names)
+
+
+def _range(node: Node) -> tuple[int, int]:
+    low, high = node.attrs["range"]
+    return int(low), int(high)
+
+
+@emits("quant.fake_quant")
+def _fake_quant(at: Emitter, node: Node) -> fx.Node:
+    a = node.attrs
+    axis = None if a["axis"] is None else int(a["axis"])
+    settings = (_range(node), axis, str(a["observer"]))
+    parameters = node.operand(1)
+    key = f"{is_weight(node)} {parameters.name} {settings}"
+    if is_weight(node):
+        if a["rounding"] != "half_even":
+            raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
+        return at.call_module(node, lambda: WeightQuantizer(*settings), at.operands(node), key)
+    first = not at.has_module(key)
+    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
+    return at.call_module(node, make, [*at.operands(node), a["rounding"], first], key)
+
+
+# ---- the rows: everything else
+
+
+@emits("nn.dropout")
+def _dropout(at: Emitter, node: Node) -> fx.Node:
+    return at.call_module(node, lambda: nn.Dropout(_floats(node, "p")[0]), at.operands(node))
+
+
+@emits("nn.relu")
+def _relu(at: Emitter, node: Node) -> fx.Node:
+    return at.call(F.relu, at.operands(node))
+
+
+@emits("nn.relu6")
+def _relu6(at: Emitter, node: Node) -> fx.Node:
+    return at.call(F.relu6, at.operands(node))
+
+
+@emits("nn.add")
+def _add(at: Emitter, node: Node) -> fx.Node:
+    return at.activated(node, at.call(operator.add, at.operands(node)))
+
+
+@emits("nn.max_pool")
+def _max_pool(at: Emitter, node: Node) -> fx.Node:
+    return at.call(
+        windows.max_pool, at.operands(node), _attrs(node, "kernel", "stride", "pads", "dilation", "ceil_mode")
+    )
+
+
+@emits("nn.avg_pool")
+def _avg_pool(at: Emitter, node: Node) -> fx.Node:
+    names = ("kernel", "stride", "pads", "ceil_mode", "count_include_pad")
+    return at.call(windows.avg_pool, at.operands(node), _attrs(node, *names))
+
+
+@emits("nn.mean")
+def _mean(at: Emitter, node: Node) -> fx.Node:
+    return at.call(torch.mean, at.operands(node), {"dim": node.attrs["axes"], "keepdim": node.attrs["keepdims"]})
+
+
+@emits("nn.reshape")
+def _reshape(at: Emitter, node: Node) -> fx.Node:
+    return at.call(torch.reshape, [*at.operands(node), node.attrs["shape"]])
+
+
+@emits("nn.transpose")
+def _transpose(at: Emitter, node: Node) -> fx.Node:
+    return at.call(torch.permute, [*at.operands(node), node.attrs["perm"]])
+
+
+@emits("nn.concat")
+def _concat(at: Emitter, node: Node) -> fx.Node:
+    return at.call(torch.cat, [list(at.operands(node)), node.attrs["axis"]])
+
+
+@emits("nn.pad")
+def _pad(at: Emitter, node: Node) -> fx.Node:
+    return at.call(windows.pad, at.operands(node), _attrs(node, "pads", "value"))
+
+
+def _attrs(node: Node, *names: str) -> dict[str, Any]:
+    return {name: node.attrs[name] for name in names}
+
+
+def check_mode(graph: Graph, mode: str) -> None:
+    """Raise InputError for a mode that there is not, or a graph that cannot be trained."""
+    if mode != "fake-quant":
+        raise InputError(f"mode {mode!r} is not a mode", help='use "fake-quant"; "bit-true" comes in a later version')
+    if graph.level == "integer":
+        raise InputError(
+            "an integer graph cannot be trained", help="train the graph that it was lowered from, and lower it again"
+        )

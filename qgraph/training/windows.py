@@ -1,0 +1,77 @@
+"""torch's convolution, pooling and padding with the `pads` of `nn` ops: before each dimension, then after each."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+CONV = (F.conv1d, F.conv2d, F.conv3d)
+MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
+AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
+
+
+def pad(x: Tensor, pads: tuple[int, ...], value: float = 0.0) -> Tensor:
+    """x with `value` around its last dimensions, as many as `pads` has pairs."""
+    rank = len(pads) // 2
+    widths = [
+        width for i in reversed(range(rank)) for width in (pads[i], pads[rank + i])
+    ]  # torch: last dimension first
+    return F.pad(x, widths, value=value) if any(pads) else x
+
+
+def _is_symmetric(pads: tuple[int, ...]) -> bool:
+    return pads[: len(pads) // 2] == pads[len(pads) // 2 :]
+
+
+def convolve(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> Tensor:
+    """Convolution of x [N, C, *S] with w [O, C/groups, *K]."""
+    rank = len(stride)
+    if not _is_symmetric(pads):
+        x, pads = pad(x, pads), (0,) * 2 * rank
+    return CONV[rank - 1](x, w, bias, stride, pads[:rank], dilation, groups)
+
+
+def max_pool(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    ceil_mode: bool,
+) -> Tensor:
+    """Maximum over windows; padding never wins."""
+    rank = len(kernel)
+    if not _is_symmetric(pads) or any(2 * p > k for p, k in zip(pads, kernel * 2, strict=True)):
+        x, pads = pad(x, pads, -math.inf), (0,) * 2 * rank
+    result: Tensor = MAX_POOL[rank - 1](x, kernel, stride, pads[:rank], dilation, ceil_mode)
+    return result
+
+
+def avg_pool(
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    ceil_mode: bool,
+    count_include_pad: bool,
+) -> Tensor:
+    """Mean over windows."""
+    rank = len(kernel)
+    pool = AVG_POOL[rank - 1]
+    if _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True)):
+        return pool(x, kernel, stride, pads[:rank], ceil_mode, count_include_pad)
+    total = pool(pad(x, pads), kernel, stride, 0, ceil_mode)
+    if count_include_pad:
+        return total
+    return total / pool(pad(torch.ones_like(x), pads), kernel, stride, 0, ceil_mode)

@@ -1,0 +1,60 @@
+"""Inputs to compare on: random ones, and the extremes that random ones do not meet."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.ir import Array, Graph, TensorType
+
+FLOAT_RANGE = 4.0
+"""Random floats are normal with this standard deviation where nothing tells the range."""
+
+
+def sample_inputs(graph: Graph, samples: int, seed: int = 0) -> dict[str, Array]:
+    """`samples` random examples and five extreme ones, by input name, batch first.
+
+    Integers: uniform over the dtype; then all lowest, all highest, the zero point, one-hot highest and one-hot lowest.
+    Floats: what those integers stand for where a quantize op reads the input, else normal ones, zeros and large ones.
+    Where the batch is fixed there is one batch for each group of examples: the first dimension is a multiple of it.
+    """
+    rng = np.random.default_rng(seed)
+    return {
+        value.name: _samples(_integer_type(graph, i), value.type, samples, rng) for i, value in enumerate(graph.inputs)
+    }
+
+
+def _integer_type(graph: Graph, index: int) -> TensorType:
+    """The input's own type, or that of the quantize op that reads a float input."""
+    value = graph.inputs[index]
+    if value.type.quant is None:
+        for user in value.users:
+            if user.results[0].type.quant is not None:
+                return user.results[0].type
+    return value.type
+
+
+def _samples(integer: TensorType, type: TensorType, samples: int, rng: np.random.Generator) -> Array:
+    shape = tuple(size if isinstance(size, int) else 1 for size in type.shape[1:])
+    if integer.quant is None:
+        random = rng.normal(0, FLOAT_RANGE, (samples, *shape)).astype(np.float32)
+        extremes = np.stack([np.zeros(shape), np.full(shape, 1e3), np.full(shape, -1e3)]).astype(np.float32)
+        return np.concatenate([random, extremes])
+    bounds = np.iinfo(integer.numpy)
+    zero_point = int(integer.quant.zero_points[0])
+    codes = rng.integers(bounds.min, bounds.max, (samples, *shape), dtype=integer.numpy, endpoint=True)
+    levels = [np.full(shape, level, integer.numpy) for level in (bounds.min, bounds.max, zero_point)]
+    codes = np.concatenate(
+        [codes, np.stack([*levels, *_one_hot(levels[2], bounds.max), *_one_hot(levels[2], bounds.min)])]
+    )
+    if type.quant is not None:
+        return codes
+    scale = integer.quant.scales[0]
+    real = (codes.astype(np.float32) - np.float32(zero_point)) * scale
+    real[: samples // 2] += rng.uniform(-0.75, 0.75, real[: samples // 2].shape).astype(np.float32) * scale
+    return np.asarray(real)
+
+
+def _one_hot(background: Array, level: int) -> list[Array]:
+    spike = background.copy()
+    spike.reshape(-1)[spike.size // 2] = level
+    return [spike]

@@ -1,0 +1,173 @@
+"""Run a graph in the interpreter and its file on the real runtime, and compare every bit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from qgraph import targets
+from qgraph.errors import InputError
+from qgraph.frontends import load, to_file_bytes
+from qgraph.interpreter import execute, quantize_inputs
+from qgraph.interpreter.inputs import Inputs
+from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ir.files import read_bytes
+from qgraph.ir.printer import print_node
+from qgraph.runtimes import RunResult, Worker
+from qgraph.targets.target import Target
+from qgraph.verification.report import Difference, OutputReport, Verification
+from qgraph.verification.samples import sample_inputs
+
+SAMPLES = 64
+
+
+def verify(
+    graph: Graph | str | os.PathLike[str],
+    runtime: str | None = None,
+    *,
+    inputs: Inputs | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    on: str | None = None,
+    options: Mapping[str, object] | None = None,
+) -> Verification:
+    """Compare the interpreter with the real runtime on given inputs, or on `samples` random and a few extreme ones.
+
+    `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the same
+    family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi python3").
+    `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph that was not
+    lowered, RuntimeFailure where the runtime is missing or ends.
+    """
+    graph, model = _model(graph, runtime)
+    target = targets.get(graph.target)
+    given = sample_inputs(graph, samples, seed) if inputs is None else inputs
+    arrays = quantize_inputs(graph, given)
+    runs = _split_batches(graph, arrays)
+    program_options = {**target.runtime_options, **(options or {})}
+    with Worker(target.runtime, on=on) as worker:
+        result = worker.run(model, runs, options=program_options)
+        expected = [execute(graph, run) for run in runs]
+        outputs = _compare_outputs(graph, expected, result)
+        first = None
+        if any(output.mismatches for output in outputs):
+            first = _first_difference(graph, target, runs, worker, program_options, model)
+    return Verification(
+        runtime=graph.target,
+        version=f"{result.runtime.name} {result.runtime.version}",
+        processor=_processor(result),
+        samples=sum(len(next(iter(run.values()))) for run in runs),
+        outputs=outputs,
+        first_difference=first,
+        notes=_notes(graph, target, result),
+    )
+
+
+def _model(graph: Graph | str | os.PathLike[str], runtime: str | None) -> tuple[Graph, bytes]:
+    """The graph, set to the variant `runtime`, and the bytes of its file."""
+    if not isinstance(graph, Graph):
+        path = os.fspath(graph)
+        loaded = load(path, target=runtime)
+        _require_lowered(loaded)
+        suffix = os.path.splitext(path)[1]
+        is_model = suffix in targets.get(loaded.target).exporters
+        return loaded, read_bytes(path) if is_model else _exported(loaded)
+    _require_lowered(graph)
+    if runtime is not None and runtime != graph.target:
+        if targets.get(runtime).dialect != targets.get(graph.target).dialect:
+            raise InputError(
+                f"a graph lowered to {graph.target} does not run on {runtime}", help=f"lower it to {runtime}"
+            )
+        graph = graph.clone()
+        graph.metadata["target"] = runtime
+    return graph, _exported(graph)
+
+
+def _require_lowered(graph: Graph) -> None:
+    if graph.level != "integer":
+        raise InputError(f"a graph of level {graph.level} has no runtime", help="lower it first: qgraph.lower")
+
+
+def _exported(graph: Graph) -> bytes:
+    return to_file_bytes(graph, next(iter(targets.get(graph.target).exporters)))
+
+
+def _split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Array]]:
+    """One run with everything where the batch is symbolic, else one for each batch of the fixed size."""
+    fixed = graph.inputs[0].type.shape[0] if graph.inputs[0].type.shape else 1
+    if not isinstance(fixed, int):
+        return [arrays]
+    count = len(arrays[graph.inputs[0].name]) // fixed
+    return [{name: array[i * fixed : (i + 1) * fixed] for name, array in arrays.items()} for i in range(count)]
+
+
+def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunResult) -> tuple[OutputReport, ...]:
+    reports = []
+    for index, value in enumerate(graph.outputs):
+        pairs = [(arrays[index], run.outputs[index].data) for arrays, run in zip(expected, result.runs, strict=True)]
+        compared, mismatches, largest = _difference(pairs)
+        reports.append(OutputReport(value.name or f"output_{index}", compared, mismatches, largest))
+    return tuple(reports)
+
+
+def _difference(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, int, float]:
+    """Elements compared, elements that differ in a bit, largest difference; other shapes or dtypes differ everywhere."""
+    compared, mismatches, largest = 0, 0, 0.0
+    for ours, theirs in pairs:
+        compared += ours.size
+        if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+            mismatches, largest = mismatches + ours.size, float("inf")
+            continue
+        different = _bits(ours) != _bits(theirs)
+        mismatches += int(different.sum())
+        if different.any():
+            largest = max(largest, float(np.abs(ours.astype(np.float64) - theirs.astype(np.float64)).max()))
+    return compared, mismatches, largest
+
+
+def _bits(array: Array) -> Array:
+    array = np.ascontiguousarray(array)
+    return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "f" else array
+
+
+def _first_difference(
+    graph: Graph,
+    target: Target,
+    runs: list[dict[str, Array]],
+    worker: Worker,
+    options: Mapping[str, object],
+    model: bytes,
+) -> Difference | None:
+    """The first node whose result differs, from a file in which every node's result has a name and is asked for."""
+    named = [(node, name) for node, name in zip(graph.nodes, _tensor_names(graph), strict=True)]
+    seen: dict[Value, list[Array]] = {}
+    for run in runs:
+        execute(graph, run, watch=lambda value, array: seen.setdefault(value, []).append(array))
+    result = worker.run(model, runs, options=options, tensors=[name for _, name in named])
+    for index, (node, _) in enumerate(named):
+        pairs = [(ours, run.tensors[index].data) for ours, run in zip(seen[node.result], result.runs, strict=True)]
+        compared, mismatches, largest = _difference(pairs)
+        if mismatches:
+            return Difference(_text(node), tuple(o.readable for o in node.origins), compared, mismatches, largest)
+    return None
+
+
+def _tensor_names(graph: Graph) -> list[str]:
+    """The names that exporters give to the results: their own, or the node's number."""
+    return [node.result.name or f"{number}" for number, node in enumerate(graph.nodes, 1)]
+
+
+def _text(node: Node) -> str:
+    text = print_node(node)
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _processor(result: RunResult) -> str:
+    processor = result.processor
+    features = f" ({', '.join(processor.features)})" if processor.features else ""
+    return f"{processor.machine} {processor.name}{features}"
+
+
+def _notes(graph: Graph, target: Target, result: RunResult) -> tuple[str, ...]:
+    return tuple(target.notes(graph, result.processor.saturates_u8s8))

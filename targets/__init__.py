@@ -1,0 +1,35 @@
+"""Targets, one folder a target: `targets.get("litert")`, `targets.names()`.
+
+A folder's name with "-" for "_" is the target's name. Nothing else lists them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from qgraph.errors import InputError
+
+if TYPE_CHECKING:
+    from qgraph.targets.target import Target
+
+
+def names() -> list[str]:
+    """Names of all targets, sorted."""
+    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.ispkg)
+
+
+def get(name: str) -> Target:
+    """The target of that name; raises InputError for an unknown one."""
+    if name not in names():
+        raise InputError(f"there is no target {name!r}", help=f"use one of {', '.join(names())}")
+    target: Target = importlib.import_module(f"qgraph.targets.{name.replace('-', '_')}").TARGET
+    return target
+
+
+def load_dialect(name: str) -> None:
+    """Import the definitions of the dialect `name`, if a target here has it."""
+    if name not in ("nn", "quant"):
+        for target in names():
+            get(target)

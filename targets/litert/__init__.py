@@ -1,0 +1,39 @@
+"""LiteRT's reference kernels: what `OpResolverType.BUILTIN_REF` of the `ai-edge-litert` interpreter computes."""
+
+from __future__ import annotations
+
+from qgraph.targets.litert import dialect
+from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from qgraph.targets.litert.lowering import LOWERINGS, requantize
+from qgraph.targets.litert.rules import quant_rules
+from qgraph.targets.rules import QuantRules
+from qgraph.targets.target import Option, Target
+
+
+def rules(weights: str = "per-channel") -> QuantRules:
+    """The quantization rules of the reference kernels, whose QUANTIZE rounds half away from zero."""
+    return quant_rules("half_away", weights)
+
+
+TARGET = Target(
+    name="litert",
+    summary="LiteRT (TensorFlow Lite), reference kernels: .tflite, int8",
+    dialect="litert",
+    rules=rules,
+    lowerings=LOWERINGS,
+    layout="NHWC",
+    io="integer",
+    quantize_op="litert.quantize",
+    dequantize_op="litert.dequantize",
+    requantize=requantize,
+    exporters={".tflite": to_tflite},
+    importers={".tflite": from_tflite},
+    runtime="litert",
+    runtime_options={"kernels": "reference"},
+    options={
+        "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight")
+    },
+    processors="any: the same integers on x86 (with and without AVX512) and 64-bit ARM",
+)
+
+__all__ = ["TARGET", "dialect"]

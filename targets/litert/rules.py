@@ -1,0 +1,28 @@
+"""What LiteRT quantizes: int8 activations (asymmetric), int8 weights per output channel (symmetric), int32 bias."""
+
+from __future__ import annotations
+
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
+
+ACTIVATION = QuantSpec("i8", -128, 127)
+WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
+PER_TENSOR = QuantSpec("i8", -127, 127, symmetric=True, observer="min_max")
+
+RESULTS = {
+    "nn.add": OpRule(),
+    "nn.relu": OpRule(),
+    "nn.relu6": OpRule(),
+    "nn.max_pool": OpRule("same"),
+    "nn.reshape": OpRule("same"),
+    "nn.transpose": OpRule("same"),
+    "nn.pad": OpRule("same"),
+    "nn.concat": OpRule("same"),  # LiteRT refuses other parameters for max-pool and (int8) concatenation
+    "nn.avg_pool": OpRule("shared"),
+    "nn.mean": OpRule("shared"),
+}
+
+
+def quant_rules(rounding: str, weights: str = "per-channel") -> QuantRules:
+    """The rules; `rounding` is how the family's QUANTIZE rounds."""
+    layer = OpRule(weight=WEIGHT if weights == "per-channel" else PER_TENSOR)
+    return QuantRules(ACTIVATION, {"nn.conv": layer, "nn.linear": layer, **RESULTS}, rounding)

@@ -1,0 +1,258 @@
+"""From a fake-quantized graph to one target's integer ops: the frame that every target's lowering functions fill.
+
+The driver walks the source graph. A `quant.fake_quant` of an activation fixes the integer type of the value before it; a
+target's function per `nn` op (`Target.lowerings`) builds its dialect's ops from lowered operands. Everything that cannot
+be lowered is reported, not only the first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgraph.errors import LoweringError, NotCalibrated, QGraphError
+from qgraph.ir import Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
+from qgraph.ops.quant import quantize
+
+if TYPE_CHECKING:
+    from qgraph.targets.target import Target
+
+INT32 = (-(2**31), 2**31 - 1)
+NHWC = (0, 2, 3, 1)
+"""The order of NCHW's dimensions in NHWC."""
+
+
+def fail(node: Node, reason: str, help: str = "") -> LoweringError:
+    """A LoweringError about a node of the source graph."""
+    return LoweringError(reason, where=node.where, help=help)
+
+
+@dataclass(frozen=True)
+class QuantizedWeight:
+    """A weight as integers in the source's layout [O, I, *K] or [O, I], and what they mean (`axis` is 0 or None)."""
+
+    data: NDArray[np.integer]
+    dtype: str
+    quant: QuantParams
+    name: str
+
+
+class Lowering:
+    """The state of one lowering: `source` read, `graph` built, and which lowered value each source value became."""
+
+    def __init__(self, source: Graph, target: Target, io: str) -> None:
+        self.source = source
+        self.target = target
+        self.io = io
+        metadata = {**source.metadata, "target": target.name, "layout": target.layout, "io": io}
+        self.graph = Graph(source.name, "integer", metadata)
+        self.build = Builder(self.graph)
+        self._lowered: dict[Value, Value] = {}
+        self._orders: dict[Value, NDArray[np.int64]] = {}
+
+    # ---- what a target's functions use
+
+    def operand(self, node: Node, index: int = 0) -> Value:
+        """The lowered value of an operand: an activation, or a fake-quantized constant among activations."""
+        value = node.operand(index)
+        if value not in self._lowered:
+            maker = value.producer
+            if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
+                raise fail(node, f"operand {value} of {node.op} is neither computed from an input nor fake-quantized")
+            return self._constant_operand(maker, node.result.type.rank)
+        return self._lowered[value]
+
+    def _constant_operand(self, fake_quant: Node, rank: int) -> Value:
+        """A fake-quantized constant as integers, in the target's layout, broadcast to `rank` dimensions."""
+        source = fake_quant.operand(0)
+        dtype, quant = self._element_of(fake_quant)
+        assert quant is not None
+        integers = quantize(source.data, quant.scales, quant.zero_points, _range(fake_quant), quant.axis)
+        integers = integers.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - integers.ndim) + integers.shape)
+        if self.target.layout == "NHWC" and rank == 4:
+            integers = np.ascontiguousarray(integers.transpose(NHWC))
+        return self.build.constant(integers, source.name, quant)
+
+    def weight(self, node: Node, index: int = 1) -> QuantizedWeight:
+        """The integers of a weight, which must be a fake-quantized constant."""
+        maker = node.operand(index).producer
+        if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
+            raise fail(node, f"{self.target.name} needs a constant, fake-quantized weight for {node.op}")
+        element = self._element_of(maker)
+        quant = element[1]
+        assert quant is not None
+        source = maker.operand(0)
+        attrs = maker.attrs
+        integers = quantize(
+            source.data, quant.scales, quant.zero_points, _range(maker), quant.axis, str(attrs["rounding"])
+        )
+        return QuantizedWeight(integers.astype(TensorType((), element[0]).numpy), element[0], quant, source.name)
+
+    def bias(self, node: Node, weight: QuantizedWeight, x: Value, index: int = 2) -> Value | None:
+        """The bias as int32 constant of scale `x_scale * w_scale`; None where the layer has none.
+
+        Raises LoweringError for a bias that does not fit into int32.
+        """
+        bias = node.operands[index] if index < len(node.operands) else None
+        if bias is None:
+            return None
+        if not bias.is_constant:
+            raise fail(node, f"{self.target.name} needs a constant bias for {node.op}")
+        return self.bias_constant(node, bias.data, weight, x, bias.name)
+
+    def bias_constant(self, node: Node, bias: Array, weight: QuantizedWeight, x: Value, name: str) -> Value:
+        """`bias` (real values, [O]) as int32 constant of scale `x_scale * w_scale`."""
+        scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
+        integers = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+        if not np.all((integers >= INT32[0]) & (integers <= INT32[1])):
+            channel = int(np.argmax(np.abs(integers)))
+            raise fail(
+                node,
+                f"the bias of channel {channel} is {bias[channel]:.4g}, which at scale {scale[channel]:.3g} is outside int32",
+                "the channel's weights are tiny beside its bias: remove the channel, or use per-tensor weights",
+            )
+        quant = QuantParams.of(scale, 0, 0) if weight.quant.axis is not None else QuantParams.of(scale[:1], 0)
+        return self.build.constant(integers.astype(np.int32), name, quant)
+
+    def element(self, node: Node) -> Element:
+        """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first operand."""
+        for user in node.result.users:
+            if user.op == "quant.fake_quant":
+                return self._element_of(user)
+        first = self.operand(node).type
+        return first.dtype, first.quant
+
+    def zero_code(self, value: Value) -> int:
+        """The integer that stands for real 0 in a lowered value."""
+        return int(value.type.q.zero_points[0])
+
+    def become(self, node: Node, value: Value) -> None:
+        """Say that the node's result has become `value`."""
+        self._lowered[node.result] = value
+
+    def result(self, node: Node) -> Value:
+        """What the node's result has become."""
+        return self._lowered[node.result]
+
+    def reorder(self, value: Value, order: NDArray[np.int64]) -> None:
+        """Note that the last dimension of a lowered value is permuted: `lowered[..., i]` is `source[..., order[i]]`."""
+        self._orders[value] = order
+
+    def order(self, value: Value) -> NDArray[np.int64] | None:
+        """The permutation of the value's last dimension, None where it has the source's order."""
+        return self._orders.get(value)
+
+    # ---- the driver
+
+    def run(self) -> Graph:
+        """Lower everything; raises one LoweringError that names every node that cannot be."""
+        self._check_calibrated()
+        self._lower_inputs()
+        errors: list[QGraphError] = []
+        broken: set[Value] = set()
+        for node in self.source.nodes:
+            if any(value in broken for value in node.inputs):
+                broken.update(node.results)
+                continue
+            try:
+                self._lower(node)
+            except QGraphError as error:
+                errors.append(error)
+                broken.update(node.results)
+        if errors:
+            raise _combined(errors, self.target.name)
+        self._lower_outputs()
+        self.graph.drop_unused_constants()
+        return self.graph
+
+    def _check_calibrated(self) -> None:
+        missing = [node for node in self.source.find("quant.fake_quant") if np.isnan(node.operand(1).data).any()]
+        if missing:
+            raise NotCalibrated(
+                f"values without a scale: {len(missing)}, the first is {missing[0].operand(0)}",
+                where=missing[0].where,
+                help="calibrate first: qgraph.calibrate(graph, batches)",
+            )
+
+    def _lower_inputs(self) -> None:
+        for value in self.source.inputs:
+            shape = value.type.shape
+            if self.target.layout == "NHWC" and len(shape) == 4:
+                shape = tuple(shape[i] for i in NHWC)
+            fake_quant = next((user for user in value.users if user.op == "quant.fake_quant"), None)
+            if fake_quant is None:
+                raise LoweringError(f"input %{value.name} is not fake-quantized", help="run insert-fake-quant first")
+            dtype, quant = self._element_of(fake_quant)
+            integer = self.io == "integer"
+            made = self.graph.add_input(value.name, TensorType(shape, dtype, quant) if integer else TensorType(shape))
+            if not integer:
+                self.build.origins = fake_quant.origins
+                made = self.build.node(self.target.quantize_op, [made], {}, element=(dtype, quant)).result
+            self._lowered[value] = made
+
+    def _lower(self, node: Node) -> None:
+        self.build.origins = node.origins
+        if node.op == "quant.fake_quant":
+            if not node.operand(0).is_constant:
+                self._lower_fake_quant(node)
+            return
+        function = self.target.lowerings.get(node.op)
+        if function is None:
+            raise fail(node, f"{self.target.name} cannot lower {node.op}", f"see `qgraph targets {self.target.name}`")
+        function(self, node)
+
+    def _lower_fake_quant(self, node: Node) -> None:
+        value = self._lowered[node.operand(0)]
+        dtype, quant = self._element_of(node)
+        if (value.type.dtype, value.type.quant) != (dtype, quant):
+            order = self.order(value)
+            value = self.target.requantize(self, value, (dtype, quant))
+            if order is not None:
+                self.reorder(value, order)
+        self._lowered[node.result] = value
+
+    def _element_of(self, fake_quant: Node) -> Element:
+        scale, zero_point = fake_quant.operand(1), fake_quant.operand(2)
+        axis = fake_quant.attrs["axis"]
+        return str(fake_quant.attrs["type"]), QuantParams.of(scale.data, zero_point.data, axis)
+
+    def _lower_outputs(self) -> None:
+        outputs = []
+        for index, value in enumerate(self.source.outputs):
+            if value not in self._lowered:
+                raise LoweringError(
+                    f"output {index} is not computed from an input", help="a graph of constants has no use"
+                )
+            made = self._lowered[value]
+            if self.io == "float" and made.type.quant is not None:
+                self.build.origins = made.producer.origins if made.producer else ()
+                made = self.build.node(self.target.dequantize_op, [made], {}).result
+            outputs.append(made)
+        for index, made in enumerate(outputs):
+            if not made.name:
+                made.name = f"output_{index}" if len(outputs) > 1 else "output"
+        self.graph.set_outputs(outputs)
+
+
+def _range(fake_quant: Node) -> tuple[int, int]:
+    low, high = fake_quant.attrs["range"]
+    return int(low), int(high)
+
+
+def _combined(errors: list[QGraphError], target: str) -> LoweringError:
+    if len(errors) == 1:
+        first = errors[0]
+        return (
+            first if isinstance(first, LoweringError) else LoweringError(first.what, where=first.where, help=first.help)
+        )
+    where = tuple(line for error in errors for line in (error.what, *(f"  {text}" for text in error.where)))
+    help = next((error.help for error in errors if error.help), "")
+    return LoweringError(f"{target} cannot lower {len(errors)} nodes", where=where, help=help)
+
+
+def with_quant(type: TensorType, element: Element) -> TensorType:
+    """The type with another storage dtype and other parameters."""
+    return replace(type, dtype=element[0], quant=element[1])

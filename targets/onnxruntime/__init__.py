@@ -1,0 +1,36 @@
+"""ONNX Runtime's CPU provider on x86: QOperator and QDQ files in .onnx, u8 or i8."""
+
+from __future__ import annotations
+
+from qgraph.targets.onnxruntime import dialect
+from qgraph.targets.onnxruntime.lowering import LOWERINGS, requantize
+from qgraph.targets.onnxruntime.onnx_reader import from_onnx
+from qgraph.targets.onnxruntime.onnx_writer import to_onnx
+from qgraph.targets.onnxruntime.rules import ACTIVATIONS, WEIGHTS, quant_rules
+from qgraph.targets.target import Option, Target
+
+TARGET = Target(
+    name="onnxruntime",
+    summary="ONNX Runtime, CPU: .onnx in QOperator or QDQ form, u8 or i8",
+    dialect="ort",
+    rules=quant_rules,
+    lowerings=LOWERINGS,
+    layout="NCHW",
+    io="float",
+    quantize_op="ort.QuantizeLinear",
+    dequantize_op="ort.DequantizeLinear",
+    requantize=requantize,
+    exporters={".onnx": to_onnx},
+    importers={".onnx": from_onnx},
+    runtime="onnxruntime",
+    options={
+        "activations": Option(tuple(ACTIVATIONS), "type of activations; u8 is much faster on x86"),
+        "weights": Option(
+            tuple(WEIGHTS),
+            "s8 at scales that cannot saturate on any x86, u8 with zero point 128, or s8 at full range (needs VNNI)",
+        ),
+    },
+    processors="x86; without VNNI only files of pair-safe or u8 weights; 64-bit ARM differs in QLinearAdd and pooling",
+)
+
+__all__ = ["TARGET", "dialect"]

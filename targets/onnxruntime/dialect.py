@@ -1,0 +1,339 @@
+"""The `ort` dialect: ONNX Runtime's integer operators (QOperator form) on u8 or i8, NCHW, spelled as in ONNX.
+
+`evaluate` is the CPU kernels' arithmetic (`kernels`). Where a convolution or pooling made an array, it is an NCHW view
+of channels-last memory, so that the next one need not copy.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qgraph.arith.accumulate import convolve, matmul
+from qgraph.arith.exactness import Accumulator
+from qgraph.arith.pooling import max_pool
+from qgraph.errors import TypeMismatch
+from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import integer_range
+from qgraph.ops.nn.elementwise import broadcast_shape
+from qgraph.ops.nn.linear import check_groups, window_shape
+from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
+from qgraph.targets.onnxruntime import kernels
+
+MICROSOFT = ("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool")
+"""Ops of the domain com.microsoft; the others are ONNX's own."""
+
+
+def bias_params(x: QuantParams, w: QuantParams) -> QuantParams:
+    """What an int32 bias means: its scale is x_scale * w_scale, which no file states."""
+    scale = x.scales[0] * w.scales
+    return QuantParams.of(scale, 0, None if w.axis is None else 0)
+
+
+def check_product(x: TensorType, w: TensorType, bias: TensorType | None, result: TensorType, what: str) -> None:
+    """Raise TypeMismatch where operand types of QLinearConv or QGemm do not go together."""
+    if (x.dtype, w.dtype) == ("i8", "u8"):
+        raise TypeMismatch(f"{what} has no kernel for i8 activations with u8 weights")
+    if w.q.axis not in (None, 0):
+        raise TypeMismatch(f"{what}: the weight's parameters must be per tensor or on axis 0, not on axis {w.q.axis}")
+    if bias is not None and bias.quant != bias_params(x.q, w.q):
+        raise TypeMismatch(f"{what}: the bias must have the scale x_scale * w_scale")
+    same_dtype(x, result, what)
+
+
+def same_dtype(x: TensorType, result: TensorType, what: str) -> None:
+    """Raise TypeMismatch where operand and result are not both u8 or both i8, or have parameters per axis."""
+    if x.dtype != result.dtype or x.q.axis is not None or result.q.axis is not None:
+        raise TypeMismatch(f"{what}: operand {x} and result {result} must have one dtype, and parameters per tensor")
+
+
+@op("ort.QLinearConv")
+class QLinearConv:
+    """Convolution of one to three spatial dimensions.
+
+    result = clamp(rint(acc * ((x_scale * w_scale) / result_scale)) + zero_point)
+
+    The accumulator wraps at int32; padding is x's zero point.
+    """
+
+    x: Operand = operand("u8q|i8q[N, C, *S]")
+    w: Operand = operand("u8q|i8q[O, I, *K]")
+    bias: Operand | None = operand("i32q[O]", optional=True)
+    result: Result = result("u8q|i8q[N, O, *S']", free=True)
+    strides: tuple[int, ...] = attr()
+    pads: tuple[int, ...] = attr()
+    dilations: tuple[int, ...] = attr()
+    group: int = attr(1)
+
+    def infer(self) -> TensorType:
+        batch, channels, *spatial = self.x.type.shape
+        out, per_group, *kernel = self.w.type.shape
+        check_groups(channels, out, per_group, self.group)
+        shape = window_shape(tuple(spatial), tuple(kernel), self.strides, self.pads, self.dilations)
+        return self.x.type.with_shape((batch, out, *shape))
+
+    def check(self) -> None:
+        bias = None if self.bias is None else self.bias.type
+        check_product(self.x.type, self.w.type, bias, self.result.type, "ort.QLinearConv")
+
+    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
+        """Exact accumulators, channels last: [N, *S', O]."""
+        return convolve(
+            np.moveaxis(x, 1, -1),
+            np.moveaxis(w, 1, -1),
+            stride=self.strides,
+            pads=self.pads,
+            dilation=self.dilations,
+            groups=self.group,
+            x_zero_point=int(self.x.type.q.zero_points[0]),
+            weight_zero_point=self.w.type.q.zero_points,
+            bias=bias,
+        )
+
+    def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
+        q = (self.x.type.q, self.w.type.q, self.result.type.q)
+        y = kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
+        return np.moveaxis(y, -1, 1)
+
+
+@op("ort.QGemm")
+class QGemm:
+    """x @ w transposed + bias (transA=0, transB=1, alpha=1), requantized as `ort.QLinearConv`."""
+
+    x: Operand = operand("u8q|i8q[N, I]")
+    w: Operand = operand("u8q|i8q[O, I]")
+    bias: Operand | None = operand("i32q[O]", optional=True)
+    result: Result = result("u8q|i8q[N, O]", free=True)
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape((self.x.type.shape[0], self.w.type.shape[0]))
+
+    def check(self) -> None:
+        bias = None if self.bias is None else self.bias.type
+        check_product(self.x.type, self.w.type, bias, self.result.type, "ort.QGemm")
+
+    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
+        """Exact accumulators [N, O]."""
+        zero = int(self.x.type.q.zero_points[0])
+        return matmul(x, w, x_zero_point=zero, weight_zero_point=self.w.type.q.zero_points, bias=bias)
+
+    def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
+        q = (self.x.type.q, self.w.type.q, self.result.type.q)
+        return kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
+
+
+@op("ort.QLinearAdd")
+class QLinearAdd:
+    """a + b with broadcasting: `kernels.sum_table`."""
+
+    a: Operand = operand("u8q|i8q[...]")
+    b: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]", free=True)
+
+    def infer(self) -> TensorType:
+        return self.a.type.with_shape(broadcast_shape(self.a.type.shape, self.b.type.shape))
+
+    def check(self) -> None:
+        same_dtype(self.a.type, self.result.type, "ort.QLinearAdd")
+        same_dtype(self.b.type, self.result.type, "ort.QLinearAdd")
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return kernels.add(a, b, self.a.type.q, self.b.type.q, self.result.type.q, self.result.type.dtype)
+
+
+@op("ort.MaxPool")
+class MaxPool:
+    """The largest integer of each window; padding never wins."""
+
+    x: Operand = operand("u8q|i8q[N, C, *S]")
+    result: Result = result("u8q|i8q[N, C, *S']")
+    kernel_shape: tuple[int, ...] = attr()
+    strides: tuple[int, ...] = attr()
+    pads: tuple[int, ...] = attr()
+    dilations: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        batch, channels, *spatial = self.x.type.shape
+        shape = window_shape(tuple(spatial), self.kernel_shape, self.strides, self.pads, self.dilations)
+        return self.x.type.with_shape((batch, channels, *shape))
+
+    def evaluate(self, x: Array) -> Array:
+        y = max_pool(np.moveaxis(x, 1, -1), self.kernel_shape, self.strides, self.pads, self.dilations)
+        return np.moveaxis(y, -1, 1)
+
+
+@op("ort.QLinearAveragePool")
+class QLinearAveragePool:
+    """The mean of each window, in float32: `kernels.average`. With `count_include_pad` the divisor counts padding."""
+
+    x: Operand = operand("u8q|i8q[N, C, *S]")
+    result: Result = result("u8q|i8q[N, C, *S']", free=True)
+    kernel_shape: tuple[int, ...] = attr()
+    strides: tuple[int, ...] = attr()
+    pads: tuple[int, ...] = attr()
+    count_include_pad: int = attr(0)
+
+    def infer(self) -> TensorType:
+        batch, channels, *spatial = self.x.type.shape
+        ones = (1,) * len(self.kernel_shape)
+        shape = window_shape(tuple(spatial), self.kernel_shape, self.strides, self.pads, ones)
+        return self.x.type.with_shape((batch, channels, *shape))
+
+    def check(self) -> None:
+        same_dtype(self.x.type, self.result.type, "ort.QLinearAveragePool")
+
+    def evaluate(self, x: Array) -> Array:
+        q, qr, dtype = self.x.type.q, self.result.type.q, self.result.type.dtype
+        window = (self.kernel_shape, self.strides, self.pads)
+        return kernels.average(x, q, qr, *window, bool(self.count_include_pad), dtype)
+
+
+@op("ort.QLinearGlobalAveragePool")
+class QLinearGlobalAveragePool:
+    """The mean over all spatial dimensions, which stay as size 1; sums in integers: `kernels.global_average`."""
+
+    x: Operand = operand("u8q|i8q[N, C, *S]")
+    result: Result = result("u8q|i8q[N, C, *S']", free=True)
+
+    def infer(self) -> TensorType:
+        shape = self.x.type.shape
+        if len(shape) < 3 or not all(isinstance(size, int) for size in shape[2:]):
+            raise TypeMismatch(f"ort.QLinearGlobalAveragePool: the spatial sizes of {self.x.type} must be known")
+        return self.x.type.with_shape((*shape[:2], *(1 for _ in shape[2:])))
+
+    def check(self) -> None:
+        same_dtype(self.x.type, self.result.type, "ort.QLinearGlobalAveragePool")
+        count = math.prod(int(size) for size in self.x.type.shape[2:])
+        factor = float(kernels.global_average_factor(self.x.type.q, self.result.type.q, count))
+        low, high = kernels.GLOBAL_AVERAGE_RANGE
+        if not low <= factor < high:
+            raise TypeMismatch(f"ort.QLinearGlobalAveragePool: the factor {factor:.3g} is outside [2**-32, 256)")
+
+    def evaluate(self, x: Array) -> Array:
+        return kernels.global_average(x, self.x.type.q, self.result.type.q, self.result.type.dtype)
+
+
+@op("ort.QLinearConcat")
+class QLinearConcat:
+    """The operands joined along `axis`, each requantized where its parameters are not the result's."""
+
+    xs: list[Operand] = operand("u8q|i8q[...]", variadic=True)
+    result: Result = result("u8q|i8q[...]", free=True)
+    axis: int = attr()
+
+    def infer(self) -> TensorType:
+        first = self.xs[0].type
+        return concatenated([first.with_shape(x.type.shape) for x in self.xs], self.axis)
+
+    def check(self) -> None:
+        for x in self.xs:
+            same_dtype(x.type, self.result.type, "ort.QLinearConcat")
+
+    def evaluate(self, xs: list[Array]) -> Array:
+        q = self.result.type.q
+        arrays = [kernels.requantize(x, v.type.q, q) for x, v in zip(xs, self.xs, strict=True)]
+        return np.concatenate(arrays, axis=self.axis)
+
+
+@op("ort.Reshape")
+class Reshape:
+    """x with another shape; a size of -1 stands for the batch."""
+
+    x: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]")
+    shape: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape))
+
+    def evaluate(self, x: Array) -> Array:
+        return x.reshape(self.shape)
+
+
+@op("ort.Transpose")
+class Transpose:
+    """x with its dimensions in the order `perm`."""
+
+    x: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]")
+    perm: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        if sorted(self.perm) != list(range(self.x.type.rank)):
+            raise TypeMismatch(f"{self.perm} is not an order of the dimensions of {self.x.type}")
+        return self.x.type.with_shape([self.x.type.shape[i] for i in self.perm])
+
+    def evaluate(self, x: Array) -> Array:
+        return x.transpose(self.perm)
+
+
+def check_code(code: int, type: TensorType, what: str) -> None:
+    """Raise TypeMismatch for an integer that the type does not hold."""
+    low, high = integer_range(type.dtype)
+    if not low <= code <= high:
+        raise TypeMismatch(f"{what} is {code}, outside {type.dtype}")
+
+
+@op("ort.Pad")
+class Pad:
+    """x with the integer `value` around it; `pads` holds the widths before each dimension, then after each."""
+
+    x: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]")
+    pads: tuple[int, ...] = attr()
+    value: int = attr()
+
+    def infer(self) -> TensorType:
+        check_code(self.value, self.x.type, "ort.Pad: value")
+        return self.x.type.with_shape(padded_shape(self.x.type.shape, self.pads))
+
+    def evaluate(self, x: Array) -> Array:
+        widths = [(self.pads[i], self.pads[x.ndim + i]) for i in range(x.ndim)]
+        return np.pad(x, widths, constant_values=self.value)
+
+
+@op("ort.Clip")
+class Clip:
+    """The integers of x, at least `min` and at most `max`: an activation that the range of u8 or i8 does not give."""
+
+    x: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]")
+    min: int = attr()
+    max: int = attr()
+
+    def infer(self) -> TensorType:
+        check_code(self.min, self.x.type, "ort.Clip: min")
+        check_code(self.max, self.x.type, "ort.Clip: max")
+        return self.x.type
+
+    def evaluate(self, x: Array) -> Array:
+        return np.clip(x, x.dtype.type(self.min), x.dtype.type(self.max))
+
+
+@op("ort.QuantizeLinear")
+class QuantizeLinear:
+    """Float32 to integers: clamp(rint(x / scale) + zero_point), ties to even."""
+
+    x: Operand = operand("f32[...]")
+    result: Result = result("u8q|i8q[...]", free=True)
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def evaluate(self, x: Array) -> Array:
+        return kernels.quantize(x, self.result.type.q, self.result.type.dtype)
+
+
+@op("ort.DequantizeLinear")
+class DequantizeLinear:
+    """(x - zero_point) * scale in float32."""
+
+    x: Operand = operand("u8q|i8q[...]")
+    result: Result = result("f32[...]")
+
+    def infer(self) -> TensorType:
+        return TensorType(self.x.type.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return kernels.dequantize(x, self.x.type.q)

@@ -1,0 +1,71 @@
+"""How the dialect's ops look in an .onnx file: one table, which the writer and the reader both follow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+METADATA = "qgraph"
+"""Key of the model's metadata entry: JSON with what ONNX has no place for."""
+VERSION = 1
+REQUANTIZE = ".requantize"
+"""End of the names of the QDQ form's nodes between a DequantizeLinear and a QuantizeLinear of the graph's own."""
+FORMS = ("qoperator", "qdq")
+OPSETS = (13, 23)
+"""Lowest (per-axis QuantizeLinear) and highest opset that can be asked for."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One operand of a dialect op, or one attribute, among a node's inputs.
+
+    "quantized": operand with its scale and zero point behind it (QOperator form). "plain": operand alone. "result":
+    scale and zero point of the result. "rest": all operands, each quantized. "integers": the attribute as an int64
+    list. "code": the attribute as an integer of the operand's type.
+    """
+
+    kind: Literal["quantized", "plain", "result", "rest", "integers", "code"]
+    index: int = 0
+    attr: str = ""
+
+
+X, W, B = Slot("quantized", 0), Slot("quantized", 1), Slot("plain", 2)
+ALONE, Y = Slot("plain", 0), Slot("result")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One dialect op: its inputs in order, its op in the QDQ form, and attributes that are always the same.
+
+    All attributes of the dialect's op that no slot holds are ONNX attributes of the same name.
+    """
+
+    slots: tuple[Slot, ...]
+    float_op: str = ""  # "" where both forms have the same node
+    fixed: Mapping[str, int] | None = None
+    float_fixed: Mapping[str, int] | None = None
+
+    @property
+    def slot_attrs(self) -> frozenset[str]:
+        """Names of the attributes that are inputs."""
+        return frozenset(slot.attr for slot in self.slots if slot.attr)
+
+
+LAYOUTS = {
+    "ort.QLinearConv": Layout((X, W, Y, B), "Conv"),
+    "ort.QGemm": Layout((X, W, B, Y), "Gemm", {"transB": 1}, {"transB": 1}),
+    "ort.QLinearAdd": Layout((X, W, Y), "Add"),
+    "ort.QLinearAveragePool": Layout((X, Y), "AveragePool", {"channels_last": 0}),
+    "ort.QLinearGlobalAveragePool": Layout((X, Y), "GlobalAveragePool", {"channels_last": 0}),
+    "ort.QLinearConcat": Layout((Y, Slot("rest")), "Concat"),
+    "ort.MaxPool": Layout((ALONE,), "MaxPool"),
+    "ort.Reshape": Layout((ALONE, Slot("integers", attr="shape")), "Reshape"),
+    "ort.Transpose": Layout((ALONE,), "Transpose"),
+    "ort.Pad": Layout((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad"),
+    "ort.Clip": Layout((ALONE, Slot("code", attr="min"), Slot("code", attr="max")), "Clip"),
+    "ort.QuantizeLinear": Layout((ALONE, Y)),
+    "ort.DequantizeLinear": Layout((X,)),
+}
+FLOAT_OPS = {layout.float_op: op for op, layout in LAYOUTS.items() if layout.float_op}
+"""Op of the QDQ form: the dialect's op."""

@@ -1,0 +1,201 @@
+"""Graphs back from the .onnx files, of either form, that qgraph exported: equal to the exported graph."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qgraph.errors import FileError, QGraphError
+from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, verify_graph
+from qgraph.ir.origin import parse_origins
+from qgraph.ir.types import dtype_name
+from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime.dialect import bias_params
+from qgraph.targets.onnxruntime.onnx_layout import FLOAT_OPS, LAYOUTS, METADATA, REQUANTIZE, VERSION, Slot
+
+if TYPE_CHECKING:
+    import onnx
+
+AGAIN = "export it again"
+FOREIGN = "files of other tools are not supported yet: export with qgraph"
+DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration)
+"""What reading a damaged file can raise."""
+
+
+def from_onnx(data: bytes) -> Graph:
+    """The graph in an .onnx file that qgraph exported; raises FileError for any other file."""
+    model = _parse(data)
+    words = next((entry.value for entry in model.metadata_props if entry.key == METADATA), None)
+    if words is None:
+        raise FileError("this .onnx file was not exported by qgraph", help=FOREIGN)
+    try:
+        return _read(model, json.loads(words))
+    except FileError:
+        raise
+    except QGraphError as error:
+        raise FileError(f"this .onnx file is damaged: {error.what}", where=error.where, help=AGAIN) from None
+    except DAMAGE as error:
+        raise FileError(f"this .onnx file is damaged: {error}", help=AGAIN) from None
+
+
+def _parse(data: bytes) -> onnx.ModelProto:
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        model = onnx.load_model_from_string(data)
+    except DecodeError as error:
+        raise FileError(
+            f"this is not an .onnx file: {error}", help="it may be truncated, or of another format"
+        ) from None
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        raise FileError("this .onnx file keeps its weights in another file", help=FOREIGN)
+    return model
+
+
+def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
+    import onnx_graphsurgeon as gs
+
+    if words["version"] != VERSION:
+        raise FileError(f"this .onnx file has version {words['version']} of qgraph's metadata, known is {VERSION}")
+    surgeon = gs.import_onnx(model)
+    reader = _Reader(words, Graph(words["name"], "integer", words["metadata"]))
+    reader.read_inputs(surgeon)
+    tensors = surgeon.tensors()
+    for name in words["constants"]:
+        reader.values[name] = reader.graph.add_constant(np.array(tensors[name].values), reader.ir_name(name))
+    for node in surgeon.nodes:
+        reader.read_node(node)
+    reader.graph.set_outputs(reader.values[tensor.name] for tensor in surgeon.outputs)
+    verify_graph(reader.graph)
+    return reader.graph
+
+
+@dataclass
+class _Floats:
+    """A node of the QDQ form whose QuantizeLinear has not come yet."""
+
+    op: str
+    operands: list[Value]
+    node: Any
+
+
+@dataclass
+class _Reader:
+    words: dict[str, Any]
+    graph: Graph
+    values: dict[str, Value] = field(default_factory=dict)
+    real: dict[str, Value] = field(default_factory=dict)  # float tensor of the QDQ form -> the integers
+    pending: dict[str, _Floats] = field(default_factory=dict)  # float result of the QDQ form -> its op
+
+    def ir_name(self, name: str) -> str:
+        """The graph's name of a tensor."""
+        return str(self.words["renamed"].get(name, name))
+
+    def read_inputs(self, surgeon: Any) -> None:
+        """Add the graph's inputs."""
+        for tensor in surgeon.inputs:
+            quant = self.words["inputs"].get(tensor.name)
+            params = None if quant is None else QuantParams.of(*quant)
+            type = TensorType(tuple(tensor.shape), dtype_name(np.dtype(tensor.dtype)), params)
+            self.values[tensor.name] = self.graph.add_input(self.ir_name(tensor.name), type)
+
+    def read_node(self, node: Any) -> None:
+        """Add what an ONNX node stands for, if it is not only half of a float op's frame."""
+        name = node.outputs[0].name
+        if self.words["form"] == "qdq" and node.op == "DequantizeLinear" and self._in_frame(node):
+            self.real[name] = self.operand(node.inputs[0], _params(*node.inputs[1:3]))
+        elif node.name.endswith(REQUANTIZE):
+            self.values[name] = self.values[node.inputs[0].name]
+        elif self.words["form"] == "qdq" and node.op in FLOAT_OPS:
+            op = FLOAT_OPS[node.op]
+            operands = [self.real[tensor.name] for tensor in node.inputs if tensor.name in self.real]
+            self.pending[name] = _Floats(op, operands, node)
+        elif node.op == "QuantizeLinear" and node.inputs[0].name in self.pending:
+            frame = self.pending.pop(node.inputs[0].name)
+            element = _element(*node.inputs[1:3])
+            self.add(frame.op, frame.operands, self.attrs(frame.op, frame.node, element), element, name)
+        else:
+            self.read_integer(node, name)
+
+    def _in_frame(self, node: Any) -> bool:
+        return any(user.op in FLOAT_OPS and not user.name.endswith(REQUANTIZE) for user in node.outputs[0].outputs)
+
+    def read_integer(self, node: Any, name: str) -> None:
+        """Add a node that is one ONNX node."""
+        op = f"ort.{node.op}"
+        if op not in LAYOUTS:
+            raise FileError(f"operator {node.op} is not one that qgraph exports", help=FOREIGN)
+        element: Element | None = None
+        operands: list[Value | None] = [None] * 3
+        inputs = list(node.inputs)
+        for slot in LAYOUTS[op].slots:
+            if slot.kind == "result":
+                element, inputs = _element(*inputs[:2]), inputs[2:]
+            elif slot.kind == "rest":
+                operands = [self.operand(inputs[i], _params(*inputs[i + 1 : i + 3])) for i in range(0, len(inputs), 3)]
+            elif slot.kind == "quantized":
+                operands[slot.index], inputs = self.operand(inputs[0], _params(*inputs[1:3])), inputs[3:]
+            elif slot.kind == "plain" and inputs:
+                tensor, inputs = inputs[0], inputs[1:]
+                operands[slot.index] = None if tensor.is_empty() else self.values[tensor.name]
+        while operands and operands[-1] is None:
+            operands.pop()
+        self.type_bias(operands)
+        self.add(op, operands, self.attrs(op, node, element), element, name)
+
+    def operand(self, tensor: Any, quant: QuantParams) -> Value:
+        """The value of a tensor; a constant learns its parameters where it is read."""
+        value = self.values[tensor.name]
+        if value.is_constant:
+            axis = 0 if quant.axis is not None else None
+            value.type = replace(value.type, quant=replace(quant, axis=axis))
+        return value
+
+    def type_bias(self, operands: list[Value | None]) -> None:
+        """Give a bias its parameters, which follow from those of the other operands."""
+        x, w, bias = operands if len(operands) == 3 else (None, None, None)
+        if x is not None and w is not None and bias is not None and bias.is_constant:
+            bias.type = replace(bias.type, quant=bias_params(x.type.q, w.type.q))
+
+    def attrs(self, op: str, node: Any, element: Element | None) -> dict[str, Any]:
+        """The attributes of the dialect's op."""
+        layout = LAYOUTS[op]
+        fixed = {**(layout.fixed or {}), **(layout.float_fixed or {})}
+        attrs = {name: value for name, value in node.attrs.items() if name not in fixed}
+        inputs = list(node.inputs)[-len(layout.slot_attrs) :] if layout.slot_attrs else []
+        slots = [slot for slot in layout.slots if slot.attr]
+        for slot, tensor in zip(slots, inputs, strict=True):
+            attrs[slot.attr] = _slot_attr(slot, np.array(tensor.values), element)
+        return attrs
+
+    def add(self, op: str, operands: Any, attrs: dict[str, Any], element: Element | None, name: str) -> None:
+        """Add a node of the dialect."""
+        origins = self.words["origins"].get(name, "")
+        build = Builder(self.graph, origins=parse_origins(origins) if origins else ())
+        own = self.ir_name(name)
+        made = build.node(op, operands, attrs, element=element, names=[own] if own else [])
+        self.values[name] = made.result
+
+
+def _slot_attr(slot: Slot, data: Array, element: Element | None) -> Any:
+    """An attribute from the tensor that holds it: integers, or (in the QDQ form) the real value of a code."""
+    if slot.kind == "integers":
+        return tuple(int(i) for i in data)
+    if data.dtype.kind != "f":
+        return int(data)
+    assert element is not None
+    assert element[1] is not None
+    return int(kernels.quantize(data, element[1], element[0]))
+
+
+def _params(scale: Any, zero_point: Any) -> QuantParams:
+    """Parameters from the tensors of scale and zero point; a list of them goes along axis 0."""
+    return QuantParams.of(scale.values, zero_point.values, 0 if scale.values.ndim else None)
+
+
+def _element(scale: Any, zero_point: Any) -> Element:
+    return dtype_name(zero_point.values.dtype), _params(scale, zero_point)

@@ -1,0 +1,40 @@
+"""What ONNX Runtime's CPU kernels quantize: activations and weights of 8 bits, these per output channel; int32 bias."""
+
+from __future__ import annotations
+
+from qgraph.errors import InputError
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
+
+ACTIVATIONS = {"u8": QuantSpec("u8", 0, 255), "i8": QuantSpec("i8", -128, 127)}
+"""Option `activations`. u8 is the default: with it x86 runs its fast kernels."""
+
+WEIGHTS = {
+    "pair-safe": QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="pair_safe"),
+    "u8": QuantSpec("u8", 1, 255, symmetric=True, zero_point=128, axis=0, observer="min_max"),
+    "full-range": QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max"),
+}
+"""Option `weights`. Under u8 activations full-range s8 may saturate on x86 without VNNI; the others do not."""
+
+RESULTS = {
+    "nn.add": OpRule(),
+    "nn.relu": OpRule(),
+    "nn.relu6": OpRule(),
+    "nn.max_pool": OpRule("same"),
+    "nn.reshape": OpRule("same"),
+    "nn.transpose": OpRule("same"),
+    "nn.pad": OpRule("same"),
+    "nn.concat": OpRule("same"),  # QLinearConcat could requantize; with shared parameters it copies
+    "nn.avg_pool": OpRule(),  # both mean kernels requantize
+    "nn.mean": OpRule(),
+}
+
+
+def quant_rules(activations: str = "u8", weights: str = "pair-safe") -> QuantRules:
+    """The rules; QuantizeLinear rounds half to even. Raises InputError for a pair of types that has no kernel."""
+    if (activations, weights) == ("i8", "u8"):
+        raise InputError(
+            "ONNX Runtime has no kernel for i8 activations with u8 weights",
+            help='use activations="u8", or weights of i8',
+        )
+    layer = OpRule(weight=WEIGHTS[weights])
+    return QuantRules(ACTIVATIONS[activations], {"nn.conv": layer, "nn.linear": layer, **RESULTS}, "half_even")

@@ -1,0 +1,67 @@
+"""What a target is: data and a few functions. Each folder beside this file holds one, as `TARGET` in its `__init__.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from qgraph.errors import InputError
+from qgraph.ir import Graph, Node
+from qgraph.targets.lowering import Lowering
+from qgraph.targets.rules import QuantRules
+
+LowerFunction = Callable[[Lowering, Node], None]
+"""Lowers one `nn` node: reads lowered operands from the `Lowering`, builds, and says which value the result became."""
+Kernel = Callable[..., Any]
+"""Stands in for the `evaluate` of a dialect's op: (op instance, *operand arrays) -> array."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of a target: the words that it admits (the first is the default) and what they mean."""
+
+    choices: tuple[str, ...]
+    help: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A target: quantization rules, dialect, lowering, file formats, runtime.
+
+    `rules(**options)` gives the quantization rules; `lowerings` maps `nn` ops to functions that build the dialect's;
+    `kernels` replaces the `evaluate` of some of the dialect's ops (a variant of a family says only what differs);
+    `exporters` and `importers` map file suffixes to functions; `runtime` names the program and its options that run such
+    a file on the real thing; `processors` says where the integers have been compared with it.
+    """
+
+    name: str
+    summary: str
+    dialect: str
+    rules: Callable[..., QuantRules]
+    lowerings: Mapping[str, LowerFunction]
+    layout: str  # "NHWC" or "NCHW": of rank-4 values
+    io: str  # "integer" or "float": what a lowered graph takes and gives by default
+    quantize_op: str  # float -> integer, in the dialect
+    dequantize_op: str
+    requantize: Callable[[Lowering, Any, Any], Any]
+    exporters: Mapping[str, Callable[..., bytes]]
+    importers: Mapping[str, Callable[[bytes], Graph]]
+    runtime: str
+    runtime_options: Mapping[str, str] = field(default_factory=dict)
+    kernels: Mapping[str, Kernel] = field(default_factory=dict)
+    options: Mapping[str, Option] = field(default_factory=dict)
+    processors: str = ""
+    notes: Callable[[Graph, bool | None], Sequence[str]] = lambda graph, saturates_u8s8: ()
+    """What `verify` should say of a graph on a processor whose u8 x s8 products saturate (or not, or unknown)."""
+
+    def quant_rules(self, **options: str) -> QuantRules:
+        """The rules for these options; raises InputError for an option or value that the target does not have."""
+        for name, value in options.items():
+            if name not in self.options:
+                known = ", ".join(self.options) or "none"
+                raise InputError(f"target {self.name} has no option {name!r}", help=f"its options: {known}")
+            if value not in self.options[name].choices:
+                known = ", ".join(self.options[name].choices)
+                raise InputError(f"target {self.name}: {name}={value!r} is not a choice", help=f"choose from {known}")
+        return self.rules(**options)

@@ -1,0 +1,299 @@
+"""The traps of lowering to LiteRT: layout, padding, pooling, shared parameters, scales. Each result runs on the runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph.errors import LoweringError, RuntimeFailure
+from qgraph.interpreter import execute
+from qgraph.ir import Builder, Graph, QuantParams, TensorType
+from qgraph.runtimes import Worker
+from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from tests.targets.litert.op_cases import FAMILIES
+
+
+class Model(nn.Module):
+    """Layers, and a forward function over them."""
+
+    def __init__(self, forward, **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+def images(channels: int = 3, size: int = 8, batch: int = 5, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(batch, channels, size, size)).astype(np.float32)
+
+
+def prepared(model: nn.Module, x: np.ndarray, **options: str) -> Graph:
+    """The model's fake-quantized graph, calibrated on x."""
+    torch.manual_seed(0)
+    graph = qgraph.trace(model.eval(), (torch.from_numpy(x[:2]),))
+    return qgraph.calibrate(qgraph.prepare(graph, "litert", **options), [x])
+
+
+def with_constant(graph: Graph, name: str, value: float) -> Graph:
+    """The graph with a constant filled with another value."""
+    changed = graph.clone()
+    old = changed.constants[name]
+    changed.replace_uses(old, changed.add_constant(np.full_like(old.data, value), name))
+    return changed
+
+
+def check(litert: Worker, graph: Graph, x: np.ndarray) -> Graph:
+    """Lower for every family and layout of inputs, compare with the runtime; returns the reference graph."""
+    for target, kernels in FAMILIES.items():
+        for io in ("integer", "float"):
+            lowered = qgraph.lower(graph, target, io=io)
+            model = to_tflite(lowered)
+            assert from_tflite(model) == lowered
+            feed = qgraph.quantize_inputs(lowered, x)
+            run = litert.run(model, [feed], options={"kernels": kernels}).runs[0]
+            for ours, theirs in zip(execute(lowered, feed), run.outputs, strict=True):
+                assert np.array_equal(ours, theirs.data)
+    return qgraph.lower(graph, "litert")
+
+
+def assert_follows(lowered: Graph, graph: Graph, x: np.ndarray) -> None:
+    """The integers stand for what fake-quantization gives, up to a step of the result."""
+    expected = np.asarray(qgraph.run(graph, x))
+    result = np.asarray(qgraph.run(lowered, x, dequantize=True))
+    if result.ndim == 4:
+        result = result.transpose(0, 3, 1, 2)
+    assert np.abs(result - expected).max() <= 1.01 * lowered.outputs[0].type.q.scale[0]
+
+
+def ops(graph: Graph) -> list[str]:
+    return [node.op.removeprefix("litert.") for node in graph.nodes]
+
+
+def test_linear_after_flatten_has_its_columns_in_nhwc_order(litert: Worker) -> None:
+    def forward(m: Model, x: Tensor) -> Tensor:
+        return m.second(torch.relu(m.first(torch.flatten(torch.relu(m.conv(x)), 1))))
+
+    model = Model(forward, conv=nn.Conv2d(3, 4, 3), first=nn.Linear(4 * 6 * 6, 7), second=nn.Linear(7, 5))
+    x = images()
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == ["conv_2d", "reshape", "fully_connected", "fully_connected"]
+    assert_follows(lowered, graph, x)
+
+
+def test_a_flatten_that_is_an_output_keeps_torch_order(litert: Worker) -> None:
+    model = Model(lambda m, x: torch.flatten(torch.relu(m.conv(x)), 1), conv=nn.Conv2d(3, 4, 3))
+    x = images()
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == ["conv_2d", "transpose", "reshape"]
+    assert_follows(lowered, graph, x)
+
+
+def test_relu6_of_flattened_features_keeps_the_order_of_columns(litert: Worker) -> None:
+    model = Model(lambda m, x: m.fc(nn.functional.relu6(torch.flatten(x, 1))), fc=nn.Linear(3 * 64, 5))
+    x = images()
+    graph = prepared(model, x)
+    assert_follows(check(litert, graph, x), graph, x)
+
+
+@pytest.mark.parametrize("size", [7, 8])
+def test_symmetric_padding_with_stride_2_is_an_explicit_pad(litert: Worker, size: int) -> None:
+    model = Model(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 4, 3, stride=2, padding=1))
+    x = images(size=size) + 1  # a zero point that is not 0
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    same = size % 2 == 1  # an odd size needs one row at both ends, which is SAME
+    assert ops(lowered) == (["conv_2d"] if same else ["pad", "conv_2d"])
+    assert lowered.find("litert.conv_2d")[0].attrs["padding"] == ("SAME" if same else "VALID")
+    assert_follows(lowered, graph, x)
+
+
+def test_padded_max_pool_pads_with_the_lowest_integer(litert: Worker) -> None:
+    model = Model(lambda m, x: nn.functional.max_pool2d(x, 3, 2, 1))
+    x = -np.abs(images()) - 1  # zeros would win
+    x[0, 0, 0, 0] = 2
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == ["pad", "max_pool_2d"]
+    assert next(lowered.nodes).attrs["value"] == -128
+    assert_follows(lowered, graph, x)
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_max_pool_rounds_its_size_as_torch_does(litert: Worker, ceil_mode: bool) -> None:
+    model = Model(lambda m, x: nn.functional.max_pool2d(x, 3, 2, ceil_mode=ceil_mode))
+    x = images()
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    assert lowered.outputs[0].type.shape[1] == (4 if ceil_mode else 3)
+    assert_follows(lowered, graph, x)
+
+
+GLOBAL_POOLS = {
+    "mean": lambda m, x: x.mean((2, 3)),
+    "kept": lambda m, x: x.mean((2, 3), keepdim=True),
+    "adaptive": lambda m, x: nn.functional.adaptive_avg_pool2d(x, 1),
+    "window": lambda m, x: nn.functional.avg_pool2d(x, 8),
+}
+
+
+@pytest.mark.parametrize("pool", GLOBAL_POOLS)
+def test_global_pools_become_average_pool(litert: Worker, pool: str) -> None:
+    x = images()
+    graph = prepared(Model(GLOBAL_POOLS[pool]), x)
+    lowered = check(litert, graph, x)
+    assert set(ops(lowered)) <= {"average_pool_2d", "reshape"}
+    assert_follows(lowered, graph, x)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_padded_average_pool(litert: Worker, counted: bool) -> None:
+    model = Model(lambda m, x: nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=counted))
+    x = images() + 1
+    graph = prepared(model, x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == (["pad", "average_pool_2d"] if counted else ["average_pool_2d"])
+    assert_follows(lowered, graph, x)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 7])
+def test_another_batch_size_works(litert: Worker, batch: int) -> None:
+    model = Model(lambda m, x: m.fc(torch.flatten(m.conv(x), 1)), conv=nn.Conv2d(3, 4, 3), fc=nn.Linear(4 * 36, 5))
+    graph = prepared(model, images())
+    lowered = check(litert, graph, images(batch=batch, seed=1))
+    assert lowered.find("litert.reshape")[0].attrs["shape"] == (-1, 144)
+
+
+def test_concat_and_max_pool_share_parameters(litert: Worker) -> None:
+    def forward(m: Model, x: Tensor) -> Tensor:
+        joined = torch.cat([m.a(x), torch.relu(m.b(x)), x], 1)
+        return nn.functional.max_pool2d(joined, 2)
+
+    x = images()
+    graph = prepared(Model(forward, a=nn.Conv2d(3, 4, 3, padding=1), b=nn.Conv2d(3, 2, 1)), x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == ["conv_2d", "conv_2d", "concatenation", "max_pool_2d"]
+    assert len({node.result.type.quant for node in lowered.nodes} | {lowered.inputs[0].type.quant}) == 1
+
+
+@pytest.mark.parametrize("weights", ["per-channel", "per-tensor"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_channel_of_zero_weights_gives_its_bias(litert: Worker, weights: str, bias: bool) -> None:
+    model = Model(lambda m, x: m.fc(m.conv(x).mean((2, 3))), conv=nn.Conv2d(3, 4, 3, bias=bias), fc=nn.Linear(4, 3))
+    with torch.no_grad():
+        model.conv.weight[1] = 0
+        model.fc.weight[2] = 0
+    x = images()
+    graph = prepared(model, x, weights=weights)
+    assert_follows(check(litert, graph, x), graph, x)
+
+
+@pytest.mark.parametrize(
+    "convolution",
+    [
+        nn.Conv2d(6, 6, 3, groups=6),
+        nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False),
+        nn.Conv2d(6, 4, 3, padding=2, dilation=2, groups=2),
+        nn.Conv2d(6, 6, (1, 3), stride=(2, 1), padding=(0, 1)),
+        nn.Conv2d(6, 5, 3, padding="same"),
+    ],
+)
+def test_convolutions(litert: Worker, convolution: nn.Conv2d) -> None:
+    x = images(channels=6)
+    graph = (
+        prepared(Model(lambda m, x: nn.functional.relu6(m.conv(x) * 1), conv=convolution), x)
+        if False
+        else prepared(Model(lambda m, x: nn.functional.relu6(m.conv(x)), conv=convolution), x)
+    )
+    lowered = check(litert, graph, x)
+    layer = list(lowered.nodes)[-1]
+    assert layer.attrs["activation"] == "RELU6"
+    assert layer.op == ("litert.depthwise_conv_2d" if convolution.groups == 6 else "litert.conv_2d")
+    assert_follows(lowered, graph, x)
+
+
+def test_pad_transpose_and_reshape(litert: Worker) -> None:
+    def forward(m: Model, x: Tensor) -> Tensor:
+        padded = nn.functional.pad(x, (1, 2, 0, 1), value=0.5)
+        return padded.transpose(2, 3).reshape(-1, 3, 9, 11)
+
+    x = images()
+    graph = prepared(Model(forward), x)
+    assert_follows(check(litert, graph, x), graph, x)
+
+
+def test_a_bias_outside_int32_is_refused() -> None:
+    model = Model(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 4, 1))
+    with torch.no_grad():
+        model.conv.weight[1] = 1e-12
+    with pytest.raises(LoweringError, match="the bias of channel 1 is .* outside int32"):
+        qgraph.lower(prepared(model, images()), "litert")
+
+
+def residual(a: float, b: float, result: float) -> Graph:
+    """x + x of those scales."""
+    graph = Graph("sum", "integer", {"target": "litert"})
+    q = [QuantParams.of(scale, 0) for scale in (a, b, result)]
+    x, y = (graph.add_input(name, TensorType((1, 4), "i8", q[i])) for i, name in enumerate("xy"))
+    graph.set_outputs([Builder(graph).litert.add(x, y, element=("i8", q[2]), name="sum")])
+    return graph
+
+
+def fake_quantized_sum(a: float, b: float, result: float) -> Graph:
+    model = Model(lambda m, x: torch.relu(x) + m.conv(x), conv=nn.Conv2d(3, 3, 1))
+    graph = prepared(model, images())
+    add = graph.find("nn.add")[0]
+    names = [add.operand(i).producer.operand(1).name for i in (0, 1)]
+    names.append(add.result.users[0].operand(1).name)
+    for name, scale in zip(names, (a, b, result), strict=True):
+        graph = with_constant(graph, name, scale)
+    return graph
+
+
+@pytest.mark.parametrize("scales", [(1.0, 1.0, 1e-6), (1.0, 0.01, 1 / 256), (1.0, 0.5**18, 1 / 128)])
+def test_an_add_that_aborts_or_wraps_is_refused(scales: tuple[float, float, float]) -> None:
+    with pytest.raises(LoweringError, match="LiteRT's ADD wraps or aborts at scales"):
+        qgraph.lower(fake_quantized_sum(*scales), "litert")
+
+
+def test_litert_aborts_on_such_an_add() -> None:
+    feed = {name: np.zeros((1, 4), np.int8) for name in "xy"}
+    with Worker("litert") as worker, pytest.raises(RuntimeFailure, match="was ended by SIGABRT"):
+        worker.run(to_tflite(residual(1.0, 1.0, 1e-6)), [feed], options={"kernels": "reference"})
+
+
+def test_optimized_add_wraps_on_such_scales(litert: Worker) -> None:
+    feed = {name: np.full((1, 4), 127, np.int8) for name in "xy"}
+    model = to_tflite(residual(1.0, 0.5**11, 1 / 512))
+    run = litert.run(model, [{n: np.tile(v, (1, 1)) for n, v in feed.items()}], options={"kernels": "default"}).runs[0]
+    assert run.outputs[0].data.shape == (1, 4)
+
+
+def test_a_factor_that_xnnpack_refuses_is_refused(litert: Worker) -> None:
+    model = Model(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 4, 1, bias=False))
+    graph = prepared(model, images())
+    layer = graph.find("nn.conv")[0]
+    name = layer.result.users[0].operand(1).name
+    with pytest.raises(LoweringError, match="XNNPACK takes factors below 256"):
+        qgraph.lower(with_constant(graph, name, 1e-8), "litert")
+
+
+def test_an_accumulator_that_leaves_int32_is_refused() -> None:
+    model = Model(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 4, 1))
+    graph = prepared(model, images())
+    x_scale = graph.find("nn.conv")[0].operand(0).producer.operand(1).data[0]
+    w_scale = graph.find("nn.conv")[0].operand(1).producer.operand(1).data[2]
+    biased = graph.clone()
+    bias = biased.find("nn.conv")[0].operand(2)
+    data = bias.data.copy()
+    data[2] = (2.0**31 - 1000) * float(x_scale) * float(w_scale)
+    biased.replace_uses(bias, biased.add_constant(data, bias.name))
+    with pytest.raises(LoweringError, match="the accumulator of channel 2 may reach .* leaves int32"):
+        qgraph.lower(biased, "litert")

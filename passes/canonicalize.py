@@ -12,7 +12,7 @@ Dropout and batch normalization stay: they act in training. Inputs of the graph 
 from __future__ import annotations
 
 from qgraph.ir import Builder, Graph, Node, op_def
-from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
 
 KEPT = ("quant.fake_quant",)

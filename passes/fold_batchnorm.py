@@ -20,7 +20,7 @@ import numpy as np
 from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias, per_axis
-from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
 
 FAKE_QUANT_ATTRS = ("type", "range", "observer")

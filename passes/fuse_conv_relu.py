@@ -9,7 +9,7 @@ Declines when the result before the activation has another use. Exact bit for bi
 from __future__ import annotations
 
 from qgraph.ir import Builder, Graph
-from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
 
 FUSED = {

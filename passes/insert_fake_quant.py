@@ -5,10 +5,11 @@
                                       %3 = nn.conv(%1, %2, @b)
                                       %4 = quant.fake_quant(%3, @conv_scale, @conv_zero_point)
 
-Scales of weights follow from the weights. Scales of activations are NaN until calibration (`qgraph.calibrate`) or training
-sets them. Values that must share parameters (the operands and result of a concat) name the same constants. A convolution
-or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or `quant.linear_batch_norm`, which keeps
-the normalization alive in training, unless `batchnorm=fold`.
+Scales of weights follow from the weights. Scales of activations are NaN until calibration (`qgraph.calibrate`) or
+training sets them. Values that must share parameters (the operands and result of a concat) name the same constants.
+A convolution or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or
+`quant.linear_batch_norm`, which keeps the normalization alive in training, unless `batchnorm=fold`; a batch
+normalization that follows no such layer becomes a depthwise convolution.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ir.origin import union
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
-from qgraph.passes.fold_batchnorm import LAYERS, is_foldable
-from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.fold_batchnorm import LAYERS, become_depthwise, is_foldable
+from qgraph.passes.registry import graph_pass
+from qgraph.passes.rewriter import rewrite
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 Overrides = Mapping[str, Mapping[str, int]]
@@ -38,7 +40,7 @@ LIVE = {layer: live for live, layer in LAYERS.items()}
 
 @graph_pass
 def insert_fake_quant(
-    graph: Graph, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
+    graph: Graph, /, *, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
 ) -> None:
     if graph.level != "float":
         raise InputError(f"the graph is at level {graph.level}", help="insert-fake-quant takes a float graph")
@@ -51,6 +53,7 @@ def insert_fake_quant(
     inserter = _Inserter(graph, rules, overrides or {})
     if batchnorm == "live":
         inserter.keep_batch_norms()
+    rewrite(graph, [become_depthwise])
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()

@@ -1,11 +1,12 @@
 """Lower a calibrated fake-quantized graph to the integer ops of one target.
 
     %1 = quant.fake_quant(%x, ...)
-    %3 = nn.conv(%1, %2, @b) {pads=[1,1,1,1]}      ->   %1: i8<0.02:-3>[N,8,8,32] = litert.conv_2d(%x, @w, @b) {padding="SAME"}
-    %4 = quant.fake_quant(%3, ...)
+    %3 = nn.conv(%1, %2, @b) {pads=[1,1,1,1]}      ->   %1: i8<0.02:-3>[N,8,8,32] = litert.conv_2d(%x, @w, @b)
+    {padding="SAME"} %4 = quant.fake_quant(%3, ...)
 
 Batch normalization is folded and dropout dropped first. `io` says whether the graph takes and gives integers or floats;
-it defaults to the target's choice. What cannot be lowered is an error that names every such node, its origin and the reason.
+it defaults to the target's choice. What cannot be lowered is an error that names every such node, its origin and the
+reason.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from qgraph.errors import InputError, LoweringError
 from qgraph.ir import Graph
 from qgraph.passes.canonicalize import drop_dead_code
 from qgraph.passes.drop_dropout import drop
-from qgraph.passes.fold_batchnorm import become_depthwise, fold_into_layer, fold_live
-from qgraph.passes.graph_pass import graph_pass
+from qgraph.passes.fold_batchnorm import fold_live
+from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.targets.lowering import Lowering
 
@@ -31,6 +32,6 @@ def lower(graph: Graph, target: str, io: str | None = None) -> None:
         )
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
-    rewrite(graph, [drop, fold_live, fold_into_layer, become_depthwise])
+    rewrite(graph, [drop, fold_live])
     drop_dead_code(graph)
     graph.become(Lowering(graph, chosen, io or chosen.io).run())

@@ -6,13 +6,12 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Union
 
 from qgraph.errors import InputError, QGraphError, VerificationError
 from qgraph.ir import Graph, verify_graph
-from qgraph.passes.graph_pass import Pass, get
+from qgraph.passes.registry import Pass, get
 
-Step = Union[str, Pass, Callable[..., Graph], tuple[str | Pass, dict[str, object]]]
+Step = str | Pass | Callable[..., Graph] | tuple[str | Pass, dict[str, object]]
 _STEP = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
 _OPTION = re.compile(r"([\w-]+)=(\S+)")
 
@@ -31,9 +30,9 @@ class Record:
 class PassManager:
     """A pipeline. `run` gives a new graph; `records` and `snapshots` then tell of the last run.
 
-    `pipeline`: text, or a sequence of names, passes, or (name, options). The graph is verified before and after each pass
-    unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `after` is called with each pass's name and
-    the graph.
+    `pipeline`: text, or a sequence of names, passes, or (name, options). The graph is verified before and after each
+    pass unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `after` is called with each pass's
+    name and the graph.
     """
 
     pipeline: str | Sequence[Step]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Union
 
 from qgraph.ir import Builder, Graph, Node, Value
 from qgraph.ir.origin import union
@@ -48,7 +47,7 @@ class Declined:
     reason: str
 
 
-Replacement = Union[Value, Declined]
+Replacement = Value | Declined
 Rewrite = Callable[[Match, Builder], Replacement]
 
 

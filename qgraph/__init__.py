@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
+from qgraph.version import __version__
+
 if TYPE_CHECKING:
     from qgraph import passes, targets
     from qgraph.differ import GraphDiff, diff
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from qgraph.pipeline import lower, prepare, quantize
     from qgraph.training import calibrate, freeze, from_torch, to_torch
     from qgraph.verification import Verification, verify
-
-__version__ = "0.1.0"
 
 _WHERE = {
     "qgraph.differ": ("GraphDiff", "diff"),
@@ -37,6 +37,7 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _PACKAGES = ("passes", "targets")
 
 __all__ = [
+    "__version__",
     "Builder",
     "Graph",
     "GraphDiff",

@@ -6,7 +6,8 @@ from __future__ import annotations
 class QGraphError(Exception):
     """Base of every error that qgraph raises on purpose.
 
-    Parts: `what` is wrong (one line), `where` it stands (lines such as "origin  head (model.py:41)"), `help`: what to do.
+    Parts: `what` is wrong (one line), `where` it stands (lines such as "origin  head (model.py:41)"), `help`: what to
+    do.
     """
 
     def __init__(self, what: str, *, where: tuple[str, ...] = (), help: str = "") -> None:

@@ -1,4 +1,5 @@
-"""The main road in three calls: `prepare` (to fake-quant), `lower` (to integers), and `quantize` (both, with calibration)."""
+"""The main road in three calls: `prepare` (to fake-quant), `lower` (to integers), and `quantize` (both, with
+calibration)."""
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ def prepare(
 ) -> Graph:
     """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
 
-    `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps patterns
-    of origins to {"bits": n, "activation_bits": n}. Further options are the target's (`qgraph targets NAME`).
+    `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps
+    patterns of origins to {"bits": n, "activation_bits": n}. Further options are the target's (`qgraph targets NAME`).
     """
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":

@@ -1,8 +1,8 @@
 """From a fake-quantized graph to one target's integer ops: the frame that every target's lowering functions fill.
 
-The driver walks the source graph. A `quant.fake_quant` of an activation fixes the integer type of the value before it; a
-target's function per `nn` op (`Target.lowerings`) builds its dialect's ops from lowered operands. Everything that cannot
-be lowered is reported, not only the first.
+The driver walks the source graph. A `quant.fake_quant` of an activation fixes the integer type of the value before
+it; a target's function per `nn` op (`Target.lowerings`) builds its dialect's ops from lowered operands. Everything
+that cannot be lowered is reported, not only the first.
 """
 
 from __future__ import annotations
@@ -111,14 +111,15 @@ class Lowering:
             channel = int(np.argmax(np.abs(integers)))
             raise fail(
                 node,
-                f"the bias of channel {channel} is {bias[channel]:.4g}, which at scale {scale[channel]:.3g} is outside int32",
+                f"the bias of channel {channel} is {bias[channel]:.4g}, at scale {scale[channel]:.3g} outside int32",
                 "the channel's weights are tiny beside its bias: remove the channel, or use per-tensor weights",
             )
         quant = QuantParams.of(scale, 0, 0) if weight.quant.axis is not None else QuantParams.of(scale[:1], 0)
         return self.build.constant(integers.astype(np.int32), name, quant)
 
     def element(self, node: Node) -> Element:
-        """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first operand."""
+        """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first
+        operand."""
         for user in node.result.users:
             if user.op == "quant.fake_quant":
                 return self._element_of(user)

@@ -31,7 +31,8 @@ mean); or those of its operands, on whose grid it already lies ("same": max-pool
 
 @dataclass(frozen=True)
 class OpRule:
-    """What is quantized around one op: its activations always; its weight (operand 1) and bias where `weight` is given."""
+    """What is quantized around one op: its activations always; its weight (operand 1) and bias where `weight` is
+    given."""
 
     result: ResultRule = "own"
     weight: QuantSpec | None = None

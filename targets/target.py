@@ -1,4 +1,5 @@
-"""What a target is: data and a few functions. Each folder beside this file holds one, as `TARGET` in its `__init__.py`."""
+"""What a target is: data and a few functions. Each folder beside this file holds one, as `TARGET` in its
+`__init__.py`."""
 
 from __future__ import annotations
 
@@ -31,8 +32,8 @@ class Target:
 
     `rules(**options)` gives the quantization rules; `lowerings` maps `nn` ops to functions that build the dialect's;
     `kernels` replaces the `evaluate` of some of the dialect's ops (a variant of a family says only what differs);
-    `exporters` and `importers` map file suffixes to functions; `runtime` names the program and its options that run such
-    a file on the real thing; `processors` says where the integers have been compared with it.
+    `exporters` and `importers` map file suffixes to functions; `runtime` names the program and its options that run
+    such a file on the real thing; `processors` says where the integers have been compared with it.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Golden tests: a graph's text, a pipeline, the text expected after it (STYLE section 9); `--update-golden` rewrites."""
+"""Golden tests: a graph's text, a pipeline, the text expected after it (STYLE section 9); `--update-golden`
+rewrites."""
 
 from __future__ import annotations
 

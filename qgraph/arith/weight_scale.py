@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from qgraph.arith.pair_safe import pair_safe_scale
 
 SMALLEST = 2.0**-16
-"""Smallest scale of a channel, relative to the layer's largest: a channel of (nearly) zero weights keeps a scale at which
-its bias fits into int32."""
+"""Smallest scale of a channel, relative to the layer's largest: a channel of (nearly) zero weights keeps a scale at
+which its bias fits into int32."""
 
 
 def weight_scale(weight: NDArray[np.floating], quant_max: int, axis: int | None, observer: str) -> NDArray[np.float32]:

@@ -226,7 +226,7 @@ def passes(
 def demo(
     target: Annotated[list[str] | None, typer.Option("--target", help="A target; give it again for more.")] = None,
     out: Annotated[Path, typer.Option("--out", help="The folder for graphs and models.")] = Path("qgraph-demo"),
-    epochs: Annotated[int, typer.Option(help="Epochs of float training; QAT takes a quarter.")] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs of float training; QAT takes a quarter of them.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of weights and shuffling.")] = 0,
     data: Annotated[
         Path | None, typer.Option("--data", help="An .npz file with images and labels of your own.")

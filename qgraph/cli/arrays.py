@@ -15,7 +15,8 @@ from qgraph.ir.files import read_bytes, write_atomically
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
-    """The arrays of these names; where one is wanted and one is there, whatever its name. Raises FileError, InputError."""
+    """The arrays of these names; where one is wanted and one is there, whatever its name. Raises FileError,
+    InputError."""
     data = read_bytes(path)
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import json
 import time
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qgraph.ir import Array, Graph
 
 TARGETS = ("litert", "litert-xnnpack", "onnxruntime")
-EPOCHS = 12
+EPOCHS = 24
 CALIBRATION_IMAGES = 512
 
 
@@ -43,16 +43,19 @@ class Row:
     compared: int | None = None
 
 
-def run_demo(
-    *, targets: Sequence[str], out: Path, epochs: int, seed: int, data: Path | None, as_json: bool
-) -> bool:
+def run_demo(*, targets: Sequence[str], out: Path, epochs: int, seed: int, data: Path | None, as_json: bool) -> bool:
     """Run the demo and print its table; whether interpreter and runtimes agreed on every byte."""
     for name in targets:
         all_targets.get(name)
     dataset = _dataset(data)
     _make_folder(out)
     console = Console(stderr=as_json)
-    columns = TextColumn("{task.description:36}"), BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn()
+    columns = (
+        TextColumn("{task.description:36}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f}%"),
+        TimeElapsedColumn(),
+    )
     start = time.perf_counter()
     with Progress(*columns, console=console) as progress:
         demo = _Demo(dataset, out, epochs or EPOCHS, seed, progress)
@@ -60,7 +63,11 @@ def run_demo(
     seconds = time.perf_counter() - start
     exact = all(not row.differing for row in rows)
     if as_json:
-        print(json.dumps({"exact": exact, "seconds": seconds, "out": str(out), "rows": [asdict(r) for r in rows]}, indent=2))
+        print(
+            json.dumps(
+                {"exact": exact, "seconds": seconds, "out": str(out), "rows": [asdict(r) for r in rows]}, indent=2
+            )
+        )
     else:
         console.print(_table(rows, dataset))
         console.print(f"{seconds:.0f} s; graphs, models and the diff before and after lowering: {out}", soft_wrap=True)
@@ -93,7 +100,7 @@ class _Demo:
         model = self._trained()
         graph = qgraph.trace(model, self._images(1), name="residual_cnn")
         qgraph.save(graph, self.out / "1-float.qg")
-        rows = [Row("float (torch)", self._accuracy(predict(model, self.data.test_images)))]
+        rows = [Row("float, torch", self._accuracy(predict(model, self.data.test_images)))]
         families: dict[str, list[str]] = {}
         for name in targets:
             families.setdefault(all_targets.get(name).dialect, []).append(name)
@@ -108,11 +115,11 @@ class _Demo:
         self._save(prepared, first, "2-prepared")
         calibrated = qgraph.calibrate(prepared, self._calibration(first))
         self._save(calibrated, first, "3-calibrated")
-        rows = [Row(f"PTQ, integers of {first}", self._integer_accuracy(qgraph.lower(calibrated, target=first), first))]
+        rows = [Row(f"PTQ ({first})", self._integer_accuracy(qgraph.lower(calibrated, target=first), first))]
         module = self._qat(calibrated, first)
         from qgraph.examples.classification import predict
 
-        rows.append(Row(f"QAT, fake-quant for {first}", self._accuracy(predict(module, self.data.test_images))))
+        rows.append(Row(f"QAT, fake-quant ({first})", self._accuracy(predict(module, self.data.test_images))))
         trained = qgraph.from_torch(module)
         self._save(trained, first, "4-trained")
         for name in names:
@@ -144,7 +151,7 @@ class _Demo:
         output = lowered.outputs[0].type
         title = f"{result.runtime.name} {result.runtime.version} ({name})"
         return [
-            Row(f"integer interpreter, {name}", self._accuracy(dequantized(ours, output)), size),
+            Row(f"interpreter ({name})", self._accuracy(dequantized(ours, output)), size),
             Row(title, self._accuracy(dequantized(theirs, output)), size, differing, ours.nbytes),
         ]
 
@@ -153,26 +160,25 @@ class _Demo:
     def _trained(self) -> nn.Module:
         import torch
 
-        from qgraph.examples.classification import train
+        from qgraph.examples.classification import channels_last, train
         from qgraph.examples.residual_cnn import ResidualCnn
 
         torch.manual_seed(self.seed)
-        model = ResidualCnn(self.data.channels, self.data.classes).to(memory_format=torch.channels_last)
-        train(model, self.data, epochs=self.epochs, seed=self.seed, progress=self.progress, description="float training")
+        model = channels_last(ResidualCnn(self.data.channels, self.data.classes))
+        train(
+            model, self.data, epochs=self.epochs, seed=self.seed, progress=self.progress, description="float training"
+        )
         return model
 
     def _qat(self, calibrated: Graph, target: str) -> nn.Module:
-        import torch
+        from qgraph.examples.classification import channels_last, train
 
-        from qgraph.examples.classification import train
-
-        module = copy.deepcopy(qgraph.to_torch(calibrated)).to(memory_format=torch.channels_last)
-        settings = {"learning_rate": 1e-3, "weight_decay": 0.01, "progress": self.progress}
-        epochs = max(2, self.epochs // 4)
-        train(module, self.data, epochs=epochs - 1, seed=self.seed + 1, description=f"QAT for {target}", **settings)
+        module = channels_last(qgraph.to_torch(calibrated))
+        fine_tune = functools.partial(train, module, self.data, weight_decay=0.01, progress=self.progress)
+        epochs = max(1, self.epochs // 4 - 1)
+        fine_tune(epochs=epochs, learning_rate=1e-3, seed=self.seed + 1, description=f"QAT for {target}")
         qgraph.freeze(module, batchnorm=True, observers=True)
-        settings["learning_rate"] = 1e-4
-        train(module, self.data, epochs=1, seed=self.seed + 2, description="  with frozen statistics", **settings)
+        fine_tune(epochs=1, learning_rate=1e-4, seed=self.seed + 2, description="  with frozen statistics")
         return module
 
     # ---- data
@@ -209,8 +215,8 @@ def _bytes(array: Array) -> Array:
 
 def _table(rows: list[Row], data: Dataset) -> Table:
     table = Table(title=f"accuracy on {len(data.test_labels):,} test images", title_justify="left")
-    table.add_column("model")
-    for column in ("accuracy %", "file, bytes", "differing output bytes"):
+    table.add_column("model", no_wrap=True)
+    for column in ("accuracy %", "file, bytes", "bytes that differ"):
         table.add_column(column, justify="right")
     for row in rows:
         differing = "" if row.differing is None else f"{row.differing} of {row.compared:,}"

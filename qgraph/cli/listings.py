@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from qgraph import passes as all_passes
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
-from qgraph.passes import graph_pass
+from qgraph.passes import registry
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def pass_list() -> Listing:
 
 def pass_details(name: str) -> Listing:
     """One pass: documentation and options."""
-    found = graph_pass.get(name)
+    found = registry.get(name)
     options = {option: str(parameter) for option, parameter in found.options.items()}
     lines = [f"{found.name}", "", found.doc, *(["", "options"] if options else [])]
     lines += [f"  {text}" for text in options.values()]

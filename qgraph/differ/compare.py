@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.differ.graph_diff import Change, GraphDiff, Numbers
+from qgraph.differ.graph_diff import Change, GraphDiff, Kind, Numbers
 from qgraph.differ.matching import Group, match_nodes
 from qgraph.interpreter import execute, quantize_inputs
 from qgraph.interpreter.inputs import Inputs
@@ -20,8 +20,8 @@ Values = dict[Value, Array]
 def diff(a: Graph, b: Graph, inputs: Inputs | None = None) -> GraphDiff:
     """What differs between two graphs of any levels.
 
-    With `inputs` (floats, as the first graph takes them) both run, and each matched group's last values are compared after
-    dequantization. `changes` has one entry per matched group that differs, and with inputs one for every group.
+    With `inputs` (floats, as the first graph takes them) both run, and each matched group's last values are compared
+    after dequantization. `changes` has one entry per matched group that differs, and with inputs one for every group.
     """
     values = None if inputs is None else (_values(a, inputs), _values(b, inputs))
     groups = match_nodes(a, b)
@@ -34,9 +34,12 @@ def _about(a: Graph, b: Graph) -> list[str]:
     lines = []
     if a.level != b.level:
         lines.append(f"level: {a.level} -> {b.level}")
-    for key in sorted({*a.metadata, *b.metadata}):
-        if a.metadata.get(key) != b.metadata.get(key):
-            lines.append(f"{key}: {a.metadata.get(key)} -> {b.metadata.get(key)}")
+    words = sorted({*a.metadata, *b.metadata})
+    lines += [
+        f"{key}: {a.metadata.get(key)} -> {b.metadata.get(key)}"
+        for key in words
+        if a.metadata.get(key) != b.metadata.get(key)
+    ]
     for what, before, after in (("input", a.inputs, b.inputs), ("output", a.outputs, b.outputs)):
         if len(before) != len(after):
             lines.append(f"{what}s: {len(before)} -> {len(after)}")
@@ -49,15 +52,15 @@ def _about(a: Graph, b: Graph) -> list[str]:
 def _change(group: Group, values: tuple[Values, Values] | None, graphs: tuple[Graph, Graph]) -> Change:
     before, after = group.before, group.after
     details = tuple(_details(before, after))
-    kind = "changed" if before and after else "removed" if before else "added"
+    kind: Kind = "changed" if before and after else "removed" if before else "added"
     if not details and [n.op for n in before] == [n.op for n in after]:
         kind = "same"
     numbers = None
     if values is not None and before and after:
         numbers = _numbers(_comparable(before[-1], values[0], graphs[0]), _comparable(after[-1], values[1], graphs[1]))
     origins = tuple(o.readable for o in union(node.origins for node in [*before, *after]))
-    texts = [tuple(map(print_node, nodes)) for nodes in (before, after)]
-    return Change(kind, origins, *texts, details, numbers)  # type: ignore[arg-type]  # a Kind
+    texts = tuple(map(print_node, before)), tuple(map(print_node, after))
+    return Change(kind, origins, texts[0], texts[1], details, numbers)
 
 
 def _details(before: list[Node], after: list[Node]) -> list[str]:
@@ -68,13 +71,13 @@ def _details(before: list[Node], after: list[Node]) -> list[str]:
 
 
 def _node_details(x: Node, y: Node) -> list[str]:
-    lines = []
-    for key in dict.fromkeys([*x.attrs, *y.attrs]):
-        if x.attrs.get(key) != y.attrs.get(key):
-            lines.append(f"{y.op} {key}: {x.attrs.get(key)} -> {y.attrs.get(key)}")
-    for old, new in zip(x.results, y.results, strict=True):
-        if old.type != new.type:
-            lines.append(f"{y.op} result: {old.type} -> {new.type}")
+    lines = [
+        f"{y.op} {key}: {x.attrs.get(key)} -> {y.attrs.get(key)}"
+        for key in dict.fromkeys([*x.attrs, *y.attrs])
+        if x.attrs.get(key) != y.attrs.get(key)
+    ]
+    results = zip(x.results, y.results, strict=True)
+    lines += [f"{y.op} result: {old.type} -> {new.type}" for old, new in results if old.type != new.type]
     if len(x.operands) != len(y.operands):
         lines.append(f"{y.op} operands: {len(x.operands)} -> {len(y.operands)}")
     for old, new in zip(x.operands, y.operands):  # noqa: B905  the count is reported above

@@ -63,6 +63,14 @@ def train(
     model.eval()
 
 
+def channels_last(model: nn.Module) -> nn.Module:
+    """The model with its weights in channels-last memory, in which a CPU trains these convolutions faster."""
+    for parameter in model.parameters():
+        if parameter.dim() == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+    return model
+
+
 def shuffled_batches(count: int, batch_size: int, generator: torch.Generator) -> tuple[Tensor, ...]:
     """Indices below `count` in random order, [batch_size] each; the rest that fills no batch is left out."""
     order = torch.randperm(count, generator=generator)

@@ -77,7 +77,7 @@ def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
 def export(graph: Graph, path: str | os.PathLike[str], **options: str) -> None:
     """Write a lowered graph as the file that its suffix names, whole or not at all.
 
-    `.onnx` takes `form="qdq"` for Q/DQ pairs; the default is the QOperator form, whose bytes do not depend on the level of
-    optimization. Raises ExportError, and FileError when the file cannot be written.
+    `.onnx` takes `form="qdq"` for Q/DQ pairs; the default is the QOperator form, whose bytes do not depend on the
+    level of optimization. Raises ExportError, and FileError when the file cannot be written.
     """
     write_atomically(path, to_file_bytes(graph, Path(path).suffix, **options))

@@ -9,7 +9,7 @@ import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
-    Example = Union[torch.Tensor, np.ndarray]
+    Example = torch.Tensor | np.ndarray
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in')
 
@@ -33,8 +33,8 @@ def trace(
     """The float graph of a model, for inputs like `example` (a tensor or a sequence of them, float32, batch first).
 
     `dynamic_batch` makes the first dimension of every input the symbolic `N`. The model is left as it was, and its
-    parameters are copied. Raises UnsupportedOp naming every op that has no counterpart, with module path and source line,
-    and InputError for a model that `torch.export` refuses.
+    parameters are copied. Raises UnsupportedOp naming every op that has no counterpart, with module path and source
+    line, and InputError for a model that `torch.export` refuses.
     """
     examples = _tensors(example, dynamic_batch)
     program = _exported(model, examples, dynamic_batch)

@@ -1,7 +1,7 @@
 """ATen ops and what they become in the `nn` dialect: one row each.
 
-A row's function gets the `Importer`, the traced node and its arguments by the names of the ATen schema; it gives the value
-that the node becomes. Add an op: its definition in `qgraph/ops/nn`, and a row here.
+A row's function gets the `Importer`, the traced node and its arguments by the names of the ATen schema; it gives the
+value that the node becomes. Add an op: its definition in `qgraph/ops/nn`, and a row here.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Union
+from typing import Literal
 
 import numpy as np
 
@@ -12,15 +12,15 @@ from qgraph.ir import Array, Graph, TensorType, Value
 from qgraph.ops.quant import quantize
 
 Layout = Literal["NCHW", "NHWC"]
-Inputs = Union[Array, Sequence[Array], Mapping[str, Array]]
+Inputs = Array | Sequence[Array] | Mapping[str, Array]
 
 
 def quantize_inputs(graph: Graph, inputs: Inputs, *, layout: Layout | None = None) -> dict[str, Array]:
     """The arrays that the graph, and the file exported from it, take, by input name.
 
     A float array for an integer input is quantized as the target's own quantize op does it; an NCHW array for an NHWC
-    input is transposed where its shape fits only NCHW (`layout` decides where both fit). Integer arrays are not touched.
-    Raises InputError for a wrong name, count, shape, dtype or a NaN.
+    input is transposed where its shape fits only NCHW (`layout` decides where both fit). Integer arrays are not
+    touched. Raises InputError for a wrong name, count, shape, dtype or a NaN.
     """
     return prepare_inputs(graph, by_name(graph, inputs), layout)
 

@@ -3,10 +3,10 @@
 from qgraph.ir.builder import Builder, Element
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Attr, Node, Value
-from qgraph.ir.op import Array, OpDef, Operand, Result, attr, op, op_def, op_names, operand, result
+from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result
 from qgraph.ir.origin import Origin
 from qgraph.ir.parser import parse
-from qgraph.ir.types import Dim, QuantParams, Shape, TensorType
+from qgraph.ir.types import Array, Dim, QuantParams, Shape, TensorType
 from qgraph.ir.verifier import verify_graph
 
 __all__ = [

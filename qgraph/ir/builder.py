@@ -19,8 +19,8 @@ Element = tuple[str, QuantParams | None]
 class Builder:
     """Inserts nodes into `graph`, before the node `before` or at the end; they carry `origins`.
 
-    `build.<dialect>.<op>(*operands, **attrs)` gives the result (a tuple of several). Where the op leaves the element type
-    of its results free, `element=(dtype, quant)` sets it. Raises TypeMismatch, with the origins, for what the op's
+    `build.<dialect>.<op>(*operands, **attrs)` gives the result (a tuple of several). Where the op leaves the element
+    type of its results free, `element=(dtype, quant)` sets it. Raises TypeMismatch, with the origins, for what the op's
     definition does not admit.
     """
 

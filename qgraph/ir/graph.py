@@ -21,8 +21,8 @@ LEVELS = ("float", "fake_quant", "integer")
 class Graph:
     """A program of `nodes` in an order where every value is made before it is used.
 
-    `level` is "float", "fake_quant" or "integer"; `metadata` holds words about the whole graph, such as the `target` of an
-    integer graph. Constants are named and hang on the graph; they are shared, never copied, between clones.
+    `level` is "float", "fake_quant" or "integer"; `metadata` holds words about the whole graph, such as the `target`
+    of an integer graph. Constants are named and hang on the graph; they are shared, never copied, between clones.
     """
 
     def __init__(self, name: str = "main", level: str = "float", metadata: Mapping[str, str] | None = None) -> None:
@@ -99,7 +99,8 @@ class Graph:
         origins: tuple[Origin, ...] = (),
         names: Sequence[str] = (),
     ) -> Node:
-        """Insert a node as given, unchecked, before another one (at the end by default); `Builder` infers and checks."""
+        """Insert a node as given, unchecked, before another one (at the end by default); `Builder` infers and
+        checks."""
         node = Node(self, op, attrs, origins)
         node.results = tuple(
             Value(type, names[i] if i < len(names) else "", node) for i, type in enumerate(result_types)
@@ -226,7 +227,8 @@ class Graph:
         return f"<Graph @{self.name} level={self.level} nodes={len(self)} inputs={self.inputs} outputs={self.outputs}>"
 
     def to_networkx(self) -> networkx.MultiDiGraph[object]:
-        """Nodes, inputs and constants as vertices (attribute `item`), one edge for each operand (attributes `value`, `index`)."""
+        """Nodes, inputs and constants as vertices (attribute `item`), one edge for each operand (attributes `value`,
+        `index`)."""
         import networkx
 
         view: networkx.MultiDiGraph[object] = networkx.MultiDiGraph()

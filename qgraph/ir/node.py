@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError
 from qgraph.ir.origin import Origin
@@ -12,8 +12,8 @@ from qgraph.ir.types import Array, TensorType
 if TYPE_CHECKING:
     from qgraph.ir.graph import Graph
 
-Scalar = Union[bool, int, float, str]
-Attr = Union[Scalar, tuple[Scalar, ...], None]
+Scalar = bool | int | float | str
+Attr = Scalar | tuple[Scalar, ...] | None
 """An attribute: a scalar, a tuple of scalars, or None for one that is absent."""
 
 

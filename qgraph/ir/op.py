@@ -52,7 +52,8 @@ class OperandSpec:
 
 @dataclass(frozen=True)
 class ResultSpec:
-    """One result; where `free`, dtype and quantization parameters are the node's own, and only the shape is inferred."""
+    """One result; where `free`, dtype and quantization parameters are the node's own, and only the shape is
+    inferred."""
 
     pattern: TypePattern
     free: bool = False
@@ -103,7 +104,8 @@ class OpDef:
         return typing.cast(str, self.cls.__doc__)
 
     def complete(self, attrs: Mapping[str, Attr]) -> dict[str, Attr]:
-        """The attributes with defaults filled in, in the order of the definition; raises TypeMismatch for wrong ones."""
+        """The attributes with defaults filled in, in the order of the definition; raises TypeMismatch for wrong
+        ones."""
         unknown = [name for name in attrs if name not in self.attrs]
         if unknown:
             raise TypeMismatch(

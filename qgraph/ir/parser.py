@@ -6,7 +6,6 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from typing import Union
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from qgraph.ir.op import op_def
 from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import NUMPY_DTYPE, Array, Dim, QuantParams, TensorType
 
-Constants = Union[Graph, Mapping[str, Array]]
+Constants = Graph | Mapping[str, Array]
 """Where the data of constants come from that the text names only."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'

@@ -1,8 +1,8 @@
 """Patterns of types in op definitions: "f[N, C, *S]", "i8|u8[N, H, W, C]", "any[...]".
 
 The element is `f` (a float), `q` (an integer with quantization parameters), `any`, or dtype names joined by "|"; a
-trailing "q" ("i8q") asks for quantization parameters. Letters stand for sizes and unify over all operands and results of
-one node; `*S` stands for any number of sizes; `...` admits any shape; a primed letter (`H'`) is not compared.
+trailing "q" ("i8q") asks for quantization parameters. Letters stand for sizes and unify over all operands and results
+of one node; `*S` stands for any number of sizes; `...` admits any shape; a primed letter (`H'`) is not compared.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     graph @block level=float (%x: f32[N,16,8,8]) {
       const @b: f32[2] = [0.5, 1.0]
-      const @w: f32[32,16,3,3]                      a large constant: its data travel apart (`.qg`, or `parse(constants=)`)
-      %1: f32[N,32,8,8] = nn.conv(%x, @w) {stride=[1,1]} loc(conv net.py:12)
+      const @w: f32[32,16,3,3]                      a large constant: its data travel apart (`.qg`, or
+      `parse(constants=)`) %1: f32[N,32,8,8] = nn.conv(%x, @w) {stride=[1,1]} loc(conv net.py:12)
       return %1
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Union
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from qgraph.errors import InputError
 
 Array = NDArray[Any]
-Dim = Union[int, str]
+Dim = int | str
 """A size: an integer, or the name of a symbolic dimension such as "N" (a multiple of one prints as "N*49")."""
 Shape = tuple[Dim, ...]
 

@@ -48,7 +48,8 @@ def quantize(
 
 @op("quant.fake_quant")
 class FakeQuant:
-    """x rounded to the values that integers of dtype `type` within `range` (inclusive) can stand for; a float stays a float.
+    """x rounded to the values that integers of dtype `type` within `range` (inclusive) can stand for; a float stays a
+    float.
 
     result = (clamp(round(x / scale) + zero_point, range) - zero_point) * scale, per index of `axis` where it is given.
     A scale of NaN has not been calibrated yet. `observer` names how calibration and training set the parameters.
@@ -70,7 +71,8 @@ class FakeQuant:
 
     def evaluate(self, x: Array, scale: Array, zero_point: Array) -> Array:
         q = quantize(x, scale, zero_point, self.range, self.axis, self.rounding)
-        return (q - per_axis(zero_point, x.ndim, self.axis).astype(x.dtype)) * per_axis(scale, x.ndim, self.axis)
+        zero = per_axis(zero_point, x.ndim, self.axis).astype(x.dtype)
+        return np.asarray((q - zero) * per_axis(scale, x.ndim, self.axis))
 
 
 def folded_layer(
@@ -81,7 +83,8 @@ def folded_layer(
     quant_range: tuple[int, int],
     eps: float,
 ) -> tuple[Array, Array]:
-    """Fake-quantized folded weight and folded bias, for batch_norm = (gamma, beta, mean, var), quant = (scale, zero_point)."""
+    """Fake-quantized folded weight and folded bias, for batch_norm = (gamma, beta, mean, var), quant = (scale,
+    zero_point)."""
     gamma, beta, mean, var = batch_norm
     scale, zero_point = quant
     gain = batch_norm_gain(gamma, var, eps)
@@ -98,12 +101,13 @@ def folded_bias(bias: Array | None, gain: Array, beta: Array, mean: Array) -> Ar
 
 @op("quant.conv_batch_norm")
 class ConvBatchNorm:
-    """A convolution followed by a batch normalization that stays alive in training; its fake-quantized weight is the folded one.
+    """A convolution followed by a batch normalization that stays alive in training; its fake-quantized weight is the
+    folded one.
 
     result = activation(conv(x, fake_quant(w * gain)) + (bias - mean) * gain + beta), gain = gamma / sqrt(var + eps)
 
-    In training (`qgraph.to_torch`) the statistics of the batch normalize; see `qgraph/training`. `fold-batchnorm` turns the
-    op into `nn.conv` of a `quant.fake_quant` weight.
+    In training (`qgraph.to_torch`) the statistics of the batch normalize; see `qgraph/training`. `fold-batchnorm`
+    turns the op into `nn.conv` of a `quant.fake_quant` weight.
     """
 
     x: Operand = operand("f[N, C, *S]")

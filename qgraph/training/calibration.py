@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TypeVar, overload
 
 import torch
 from torch import fx, nn
@@ -23,10 +23,16 @@ from qgraph.training.conversion import (
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, Quantizer
 
-Calibrated = TypeVar("Calibrated", Graph, nn.Module)
+Module = TypeVar("Module", bound=nn.Module)
 
 
-def calibrate(module_or_graph: Calibrated, batches: Iterable[Batch], progress: bool = False) -> Calibrated:
+@overload
+def calibrate(module_or_graph: Graph, batches: Iterable[Batch], progress: bool = ...) -> Graph: ...
+@overload
+def calibrate(module_or_graph: Module, batches: Iterable[Batch], progress: bool = ...) -> Module: ...
+def calibrate(
+    module_or_graph: Graph | nn.Module, batches: Iterable[Batch], progress: bool = False
+) -> Graph | nn.Module:
     """Set the ranges of activations from data; returns the module that was given, or a new graph.
 
     `batches`: arrays, tensors, tuples whose first elements are the inputs (a DataLoader works), or dictionaries by
@@ -52,7 +58,7 @@ def calibrate(module_or_graph: Calibrated, batches: Iterable[Batch], progress: b
     return module_or_graph
 
 
-def freeze(module: nn.Module, batchnorm: bool = True, observers: bool = True) -> nn.Module:
+def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Module:
     """Use running statistics, and hold ranges and weights' scales, from here on, in training too; returns the module.
 
     `batchnorm`: batch normalization no longer looks at the batch. `observers`: scales and zero points stay as they are.

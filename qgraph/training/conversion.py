@@ -13,7 +13,7 @@ from qgraph.training.emission import Emitter, check_mode
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
 
 KEY = "qgraph"
-"""Where a module keeps its `Source`, in `GraphModule.meta`: copies of the module keep that."""
+"""Where a module keeps its `Source`, in `GraphModule.meta`, which copies of the module keep."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,26 @@ class Source:
 
     graph: Graph
     paths: dict[str, str]
+
+
+class TrainableGraph(fx.GraphModule):
+    """What `to_torch` makes: a GraphModule that keeps its source when it is pickled, too."""
+
+    @staticmethod
+    def of(root: nn.Module, traced: fx.Graph, source: Source) -> TrainableGraph:
+        """The module of a traced graph over the tree `root`."""
+        module = TrainableGraph(root, traced, "".join(c if c.isalnum() else "_" for c in source.graph.name) or "Graph")
+        module.meta[KEY] = source
+        module.register_load_state_dict_post_hook(_forget_ranges)
+        return module
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _unpickled, (*super().__reduce__(), self.meta[KEY])
+
+
+def _unpickled(rebuild: Callable[..., fx.GraphModule], arguments: tuple[object, ...], source: Source) -> TrainableGraph:
+    module = rebuild(*arguments)
+    return TrainableGraph.of(module, module.graph, source)
 
 
 def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
@@ -35,10 +55,7 @@ def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
     source = graph.clone()
     emitter = Emitter(source)
     emitter.emit_graph()
-    module = fx.GraphModule(emitter.root, emitter.traced, graph.name.replace(".", "_") or "Graph")
-    module.meta[KEY] = Source(source, emitter.paths)
-    module.register_load_state_dict_post_hook(_forget_ranges)
-    return module
+    return TrainableGraph.of(emitter.root, emitter.traced, Source(source, emitter.paths))
 
 
 def from_torch(module: nn.Module) -> Graph:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class OutputReport:
-    """One output: how many elements were compared, how many differ, and by how much at most (in codes or real units)."""
+    """One output: how many elements were compared, how many differ, and by how much at most (in codes or real
+    units)."""
 
     name: str
     compared: int

@@ -35,10 +35,10 @@ def verify(
 ) -> Verification:
     """Compare the interpreter with the real runtime on given inputs, or on `samples` random and a few extreme ones.
 
-    `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the same
-    family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi python3").
-    `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph that was not
-    lowered, RuntimeFailure where the runtime is missing or ends.
+    `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the
+    same family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi
+    python3"). `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph
+    that was not lowered, RuntimeFailure where the runtime is missing or ends.
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
@@ -112,7 +112,8 @@ def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunR
 
 
 def _difference(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, int, float]:
-    """Elements compared, elements that differ in a bit, largest difference; other shapes or dtypes differ everywhere."""
+    """Elements compared, elements that differ in a bit, largest difference; other shapes or dtypes differ
+    everywhere."""
     compared, mismatches, largest = 0, 0, 0.0
     for ours, theirs in pairs:
         compared += ours.size

@@ -339,4 +339,5 @@ class Dequantize:
 
     def evaluate(self, x: Array) -> Array:
         q = self.x.type.q
-        return (x.astype(np.int32) - np.int32(q.zero_points[0])).astype(np.float32) * q.scales[0]
+        centred: Array = x.astype(np.int32) - np.int32(q.zero_points[0])
+        return np.asarray(centred.astype(np.float32) * q.scales[0])

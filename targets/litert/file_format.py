@@ -21,8 +21,8 @@ from qgraph.ir.origin import parse_origins
 METADATA = "qgraph"
 """Name of the metadata entry: JSON with what the format has no place for.
 
-`name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph where they
-differ ("" for numbered results), `shapes` with symbolic sizes, `axes` of per-channel parameters, `origins`.
+`name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
+where they differ ("" for numbered results), `shapes` with symbolic sizes, `axes` of per-channel parameters, `origins`.
 """
 VERSION = 1
 
@@ -221,6 +221,8 @@ class _Reader:
         if quant is None or quant.scale.size == 0:
             return TensorType(shape, tensor.dtype)
         axis = self.words["axes"].get(tensor.name)
+        if quant.scale.size != (1 if axis is None else shape[axis]):
+            raise FileError(f"tensor {tensor.name!r} has {quant.scale.size} scales for a shape of {list(shape)}")
         return TensorType(shape, tensor.dtype, QuantParams.of(quant.scale, quant.zero_point, axis))
 
     def name(self, index: int) -> str:

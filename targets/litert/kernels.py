@@ -32,8 +32,11 @@ def activation_range(activation: str, quant: QuantParams) -> tuple[int, int]:
 
 
 def product_multiplier(x: QuantParams, w: QuantParams, result: QuantParams) -> Array:
-    """x_scale * w_scale / result_scale in float64, one or one per channel. Source: PopulateConvolutionQuantizationParams."""
-    return x.scales[0].astype(np.float64) * w.scales.astype(np.float64) / result.scales[0].astype(np.float64)
+    """x_scale * w_scale / result_scale in float64, one or one per channel.
+
+    Source: PopulateConvolutionQuantizationParams, kernel_util.cc.
+    """
+    return float(x.scales[0]) * w.scales.astype(np.float64) / float(result.scales[0])
 
 
 def requantize_convolution(
@@ -77,7 +80,10 @@ def add(a: Array, b: Array, qa: QuantParams, qb: QuantParams, result: QuantParam
 
 
 def requantize(x: Array, q: QuantParams, result: QuantParams) -> Array:
-    """QUANTIZE int8 to int8: double rounding with the float64 quotient of the scales. Source: reference/requantize.h."""
+    """QUANTIZE int8 to int8: double rounding with the float64 quotient of the scales.
+
+    Source: reference/requantize.h.
+    """
     value = scaled(x.astype(np.int32) - np.int32(q.zero_points[0]), float(q.scales[0]) / float(result.scales[0]))
     return np.clip(value + np.int64(result.zero_points[0]), *INT8).astype(np.int8)
 
@@ -96,5 +102,8 @@ def relu(x: Array, q: QuantParams, result: QuantParams, upper: float | None) -> 
 
 
 def average(total: Array, count: Array, activation: str, result: QuantParams) -> Array:
-    """AVERAGE_POOL_2D on every family: the mean of the raw integers, half away. Source: reference/integer_ops/pooling.h."""
+    """AVERAGE_POOL_2D on every family: the mean of the raw integers, half away.
+
+    Source: reference/integer_ops/pooling.h.
+    """
     return np.clip(divide_half_away(total, count), *activation_range(activation, result)).astype(np.int8)

@@ -83,8 +83,9 @@ def _constant(lowering: Lowering, weight: QuantizedWeight, data: np.ndarray, axi
 def check_layer(node: Node, lowering: Lowering, x: Value, weight: QuantizedWeight, bias: Value) -> None:
     """Refuse factors that XNNPACK refuses, and accumulators whose product with the factor may leave int32.
 
-    The factor x_scale * w_scale / result_scale must be below 2**8. Beyond int32, the reference kernel of FULLY_CONNECTED and
-    XNNPACK's AVX512 kernels wrap (measured: a large negative accumulator gives 127), others saturate.
+    The factor x_scale * w_scale / result_scale must be below 2**8. Beyond int32, the reference kernel of
+    FULLY_CONNECTED and XNNPACK's AVX512 kernels wrap (measured: a large negative accumulator gives 127), others
+    saturate.
     """
     quant = lowering.element(node)[1]
     assert quant is not None

@@ -23,15 +23,6 @@ def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
     return lowering.build.ort.QuantizeLinear(lowering.build.ort.DequantizeLinear(x), element=element)
 
 
-def operand(lowering: Lowering, node: Node, index: int = 0) -> Value:
-    """The lowered value of an operand that must be computed from an input."""
-    if node.operand(index).is_constant:
-        raise fail(
-            node, f"operand {index} of {node.op} is a constant", "compute it from an input, or fold it into a bias"
-        )
-    return lowering.operand(node, index)
-
-
 def result_quant(lowering: Lowering, node: Node) -> tuple[Element, QuantParams]:
     """Element type of a node's result, and its quantization parameters."""
     element = lowering.element(node)
@@ -53,10 +44,21 @@ def activation_range(activation: str, element: Element) -> tuple[int, int]:
     return max(low, codes[0]), min(high, codes[1])
 
 
-def become_activated(lowering: Lowering, node: Node, value: Value, activation: str) -> None:
+def code_range(node: Node, dtype: str) -> tuple[int, int]:
+    """Lowest and highest code that the fake-quant behind a node lets through: fewer bits may be asked for than 8."""
+    for user in node.result.users:
+        if user.op == "quant.fake_quant":
+            low, high = user.attrs["range"]  # type: ignore[misc]  # two integers by the op's definition
+            return int(low), int(high)
+    return integer_range(dtype)
+
+
+def become_activated(lowering: Lowering, node: Node, value: Value, activation: str = "none") -> None:
     """Let the node be `value` within the activation's range, by an `ort.Clip` unless that is the dtype's range."""
-    low, high = activation_range(activation, (value.type.dtype, value.type.quant))
-    if (low, high) != integer_range(value.type.dtype):
+    dtype = value.type.dtype
+    bounds, codes = activation_range(activation, (dtype, value.type.quant)), code_range(node, dtype)
+    low, high = max(bounds[0], codes[0]), min(bounds[1], codes[1])
+    if (low, high) != integer_range(dtype):
         value = lowering.build.ort.Clip(value, min=low, max=high)
     lowering.become(node, value)
 
@@ -83,7 +85,7 @@ def layer_operands(lowering: Lowering, node: Node, x: Value) -> tuple[list[Value
 def conv(lowering: Lowering, node: Node) -> None:
     """nn.conv to QLinearConv."""
     attrs: Attrs = dict(node.attrs)
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     if not 3 <= x.type.rank <= 5:
         raise fail(node, f"QLinearConv takes one to three spatial dimensions, not {node.operand(0).type}")
     constants, element = layer_operands(lowering, node, x)
@@ -101,7 +103,7 @@ def conv(lowering: Lowering, node: Node) -> None:
 
 def linear(lowering: Lowering, node: Node) -> None:
     """nn.linear to QGemm; where x is not a matrix, between two Reshapes."""
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     constants, element = layer_operands(lowering, node, x)
     shape = x.type.shape
     if len(shape) != 2:
@@ -116,7 +118,7 @@ def linear(lowering: Lowering, node: Node) -> None:
 
 def add(lowering: Lowering, node: Node) -> None:
     """nn.add to QLinearAdd."""
-    a, b = operand(lowering, node, 0), operand(lowering, node, 1)
+    a, b = lowering.operand(node, 0), lowering.operand(node, 1)
     element, quant = result_quant(lowering, node)
     with np.errstate(over="ignore"):
         ratios = [value.type.q.scales[0] / quant.scales[0] for value in (a, b)]
@@ -130,7 +132,7 @@ def add(lowering: Lowering, node: Node) -> None:
 
 def relu(lowering: Lowering, node: Node) -> None:
     """nn.relu and nn.relu6 where they could not be fused: requantize, then clip."""
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     element, _ = result_quant(lowering, node)
     if (x.type.dtype, x.type.quant) != element:
         x = requantize(lowering, x, element)
@@ -156,7 +158,7 @@ def max_pool(lowering: Lowering, node: Node) -> None:
     """nn.max_pool to MaxPool on the integers."""
     attrs: Attrs = dict(node.attrs)
     made = lowering.build.ort.MaxPool(
-        operand(lowering, node),
+        lowering.operand(node),
         kernel_shape=attrs["kernel"],
         strides=attrs["stride"],
         pads=extended_pads(node, attrs["pads"], attrs["dilation"]),
@@ -171,7 +173,7 @@ def avg_pool(lowering: Lowering, node: Node) -> None:
     What `ceil_mode` adds beyond the padding never counts: counted padding then has to be a Pad of its own.
     """
     attrs: Attrs = dict(node.attrs)
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     element, _ = result_quant(lowering, node)
     given: tuple[int, ...] = attrs["pads"]
     pads = extended_pads(node, given, (1,) * len(attrs["kernel"]))
@@ -190,12 +192,12 @@ def avg_pool(lowering: Lowering, node: Node) -> None:
         count_include_pad=int(counted),
         element=element,
     )
-    lowering.become(node, made)
+    become_activated(lowering, node, made)
 
 
 def mean(lowering: Lowering, node: Node) -> None:
     """A mean over all spatial axes to QLinearGlobalAveragePool, and a Reshape without `keepdims`."""
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     if not 3 <= x.type.rank <= 5 or node.attrs["axes"] != tuple(range(2, x.type.rank)):
         message = f"a mean over axes {node.attrs['axes']} of {node.operand(0).type} is not supported"
         raise fail(node, message, "only the mean over all spatial axes is")
@@ -208,12 +210,12 @@ def mean(lowering: Lowering, node: Node) -> None:
     made = lowering.build.ort.QLinearGlobalAveragePool(x, element=element)
     if not node.attrs["keepdims"]:
         made = lowering.build.ort.Reshape(made, shape=(-1, int(x.type.shape[1])))
-    lowering.become(node, made)
+    become_activated(lowering, node, made)
 
 
 def reshape(lowering: Lowering, node: Node) -> None:
     """nn.reshape to Reshape; a first size that stays becomes -1, so that the file takes other batch sizes too."""
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     shape: Any = node.attrs["shape"]
     if -1 not in shape and shape and x.type.shape and shape[0] == x.type.shape[0]:
         shape = (-1, *shape[1:])
@@ -222,12 +224,12 @@ def reshape(lowering: Lowering, node: Node) -> None:
 
 def transpose(lowering: Lowering, node: Node) -> None:
     """nn.transpose to Transpose."""
-    lowering.become(node, lowering.build.ort.Transpose(operand(lowering, node), perm=node.attrs["perm"]))
+    lowering.become(node, lowering.build.ort.Transpose(lowering.operand(node), perm=node.attrs["perm"]))
 
 
 def concat(lowering: Lowering, node: Node) -> None:
     """nn.concat to QLinearConcat."""
-    xs = [operand(lowering, node, index) for index in range(len(node.operands))]
+    xs = [lowering.operand(node, index) for index in range(len(node.operands))]
     lowering.become(
         node, lowering.build.ort.QLinearConcat(*xs, axis=node.attrs["axis"], element=lowering.element(node))
     )
@@ -235,7 +237,7 @@ def concat(lowering: Lowering, node: Node) -> None:
 
 def pad(lowering: Lowering, node: Node) -> None:
     """nn.pad to Pad with the integer that stands for its value."""
-    x = operand(lowering, node)
+    x = lowering.operand(node)
     value = np.asarray(node.attrs["value"], np.float32)
     code = int(kernels.quantize(value, x.type.q, x.type.dtype))
     lowering.become(node, lowering.build.ort.Pad(x, pads=node.attrs["pads"], value=code))

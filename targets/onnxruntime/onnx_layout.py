@@ -10,7 +10,7 @@ METADATA = "qgraph"
 """Key of the model's metadata entry: JSON with what ONNX has no place for."""
 VERSION = 1
 REQUANTIZE = ".requantize"
-"""End of the names of the QDQ form's nodes between a DequantizeLinear and a QuantizeLinear of the graph's own."""
+"""End of the names of the nodes between a DequantizeLinear and a QuantizeLinear of the graph's own."""
 FORMS = ("qoperator", "qdq")
 OPSETS = (13, 23)
 """Lowest (per-axis QuantizeLinear) and highest opset that can be asked for."""

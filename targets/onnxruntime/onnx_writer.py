@@ -106,7 +106,7 @@ class _Writer:
         inputs: list[Any] = []
         for slot in layout.slots:
             inputs += self.slot_inputs(node, slot)
-        if self.form == "qdq" and _requantizes(node):
+        if _requantizes(node):
             inputs[0] = self.clipped(node)
         while inputs and inputs[-1].is_empty():
             inputs.pop()
@@ -245,7 +245,7 @@ def _attribute(value: object) -> object:
 
 
 def _description(graph: Graph, writer: _Writer) -> str:
-    from qgraph import __version__
+    from qgraph.version import __version__
 
     integer_inputs: Sequence[Value] = [value for value in graph.inputs if value.type.quant is not None]
     words = {

@@ -8,16 +8,27 @@ from hypothesis import strategies as st
 from qgraph.ir import Builder, Graph, Origin, QuantParams, TensorType
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=8)
-ORIGINS = st.builds(Origin, st.one_of(st.just(""), NAMES), st.sampled_from(["net.py", "a b.py", 'q"x.py']), st.integers(1, 99))
+ORIGINS = st.builds(
+    Origin, st.one_of(st.just(""), NAMES), st.sampled_from(["net.py", "a b.py", 'q"x.py']), st.integers(1, 99)
+)
 FLOATS = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
 
 @st.composite
 def float_graphs(draw: st.DrawFn) -> Graph:
     """Chains of elementwise ops, convolutions and joins over [N, 2, 4, 4], with odd names, constants and origins."""
-    graph = Graph(draw(NAMES), metadata=draw(st.dictionaries(st.from_regex(r"[a-z]{1,6}", fullmatch=True).filter(lambda k: k != "level"), NAMES, max_size=2)))
+    graph = Graph(
+        draw(NAMES),
+        metadata=draw(
+            st.dictionaries(
+                st.from_regex(r"[a-z]{1,6}", fullmatch=True).filter(lambda k: k != "level"), NAMES, max_size=2
+            )
+        ),
+    )
     values = [graph.add_input(draw(NAMES), TensorType(("N", 2, 4, 4)))]
-    weight = graph.add_constant(np.array(draw(st.lists(FLOATS, min_size=4, max_size=4)), np.float32).reshape(2, 2, 1, 1), draw(NAMES))
+    weight = graph.add_constant(
+        np.array(draw(st.lists(FLOATS, min_size=4, max_size=4)), np.float32).reshape(2, 2, 1, 1), draw(NAMES)
+    )
     used = {values[0].name}
     for _ in range(draw(st.integers(1, 6))):
         build = Builder(graph, origins=tuple(draw(st.lists(ORIGINS, max_size=2, unique=True))))

@@ -66,7 +66,7 @@ def test_types_are_checked_where_a_node_is_built(graph: Graph) -> None:
     w = graph.add_constant(np.zeros((4, 3), np.float32), "w")
     with pytest.raises(TypeMismatch, match=r"nn.linear: w is f32\[4,3\]: I is 3 there, 2 elsewhere"):
         Builder(graph).nn.linear(graph.inputs[0], w)
-    with pytest.raises(TypeMismatch, match="nn.relu has no attribute slope"):
+    with pytest.raises(TypeMismatch, match=r"nn.relu has no attribute slope"):
         Builder(graph).nn.relu(graph.inputs[0], slope=0.1)
     with pytest.raises(TypeMismatch, match="activation='tanh' is not one of none, relu, relu6"):
         Builder(graph).nn.add(graph.inputs[0], graph.inputs[0], activation="tanh")

@@ -82,7 +82,10 @@ def test_large_constants_are_named_in_the_text_and_taken_from_a_graph_or_arrays(
         ("graph @g level=float (%x: f32[N]) {\n  return %y\n}", "%y is not defined before its use"),
         ("graph @g level=float (%x: f32[N]) {\n  %1: f32[N] = nn.rely(%x)\n  return %1\n}", "there is no op 'nn.rely'"),
         ("graph @g level=float (%x: f32[N]) {\n  %x: f32[N] = nn.relu(%x)\n  return %x\n}", "%x is defined twice"),
-        ("graph @g level=float (%x: f32[N]) {\n  const @c: f32[2] = [1]\n  return %x\n}", "1 elements are given for f32[2]"),
+        (
+            "graph @g level=float (%x: f32[N]) {\n  const @c: f32[2] = [1]\n  return %x\n}",
+            "1 elements are given for f32[2]",
+        ),
         ("graph @g level=float (%x: f32[N]) {\n  return %x\n}\nmore", "there is text after the end of the graph"),
     ],
 )
@@ -99,5 +102,5 @@ def test_truncated_and_foreign_files_are_errors() -> None:
             from_bytes(data[:size])
     from safetensors.numpy import save
 
-    with pytest.raises(FileError, match="not a .qg file"):
+    with pytest.raises(FileError, match=r"not a .qg file"):
         from_bytes(save({"a": np.zeros(2, np.float32)}))

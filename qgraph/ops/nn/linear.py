@@ -19,7 +19,8 @@ def window_shape(
     dilation: tuple[int, ...],
     ceil_mode: bool = False,
 ) -> tuple[int, ...]:
-    """Output sizes of a sliding window; raises TypeMismatch for wrong lengths, symbolic sizes and windows that do not fit."""
+    """Output sizes of a sliding window; raises TypeMismatch for wrong lengths, symbolic sizes and windows that do not
+    fit."""
     rank = len(spatial)
     if not (len(kernel) == len(stride) == len(dilation) == rank and len(pads) == 2 * rank):
         raise TypeMismatch(f"stride {stride}, pads {pads} or dilation {dilation} do not fit {rank} spatial dimensions")

@@ -20,7 +20,8 @@ def batch_norm_gain(gamma: Array, var: Array, eps: float) -> Array:
 class BatchNorm:
     """activation((x - mean) * gamma / sqrt(var + eps) + beta), channels in dimension 1, with the running statistics.
 
-    In training (`qgraph.to_torch`) the statistics of the batch take the place of `mean` and `var`, which move by `momentum`.
+    In training (`qgraph.to_torch`) the statistics of the batch take the place of `mean` and `var`, which move by
+    `momentum`.
     """
 
     x: Operand = operand("f[N, C, *S]")

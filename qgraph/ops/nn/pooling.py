@@ -18,7 +18,8 @@ def window_pads(
     dilation: tuple[int, ...],
     out: tuple[int, ...],
 ) -> tuple[int, ...]:
-    """`pads` with the end of each dimension extended (`ceil_mode`) so that every one of `out` windows has its elements."""
+    """`pads` with the end of each dimension extended (`ceil_mode`) so that every one of `out` windows has its
+    elements."""
     rank = len(size)
     ends = []
     for i in range(rank):
@@ -62,8 +63,8 @@ class MaxPool:
 class AvgPool:
     """Mean over a sliding window, torch's `avg_pool1d` to `avg_pool3d`.
 
-    The sum is divided by the size of the kernel, or where `count_include_pad` is false by the number of elements that lie
-    inside x. (In `ceil_mode` elements beyond the padding never count, as in torch.)
+    The sum is divided by the size of the kernel, or where `count_include_pad` is false by the number of elements that
+    lie inside x. (In `ceil_mode` elements beyond the padding never count, as in torch.)
     """
 
     x: Operand = operand("f[N, C, *S]")

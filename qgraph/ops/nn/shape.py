@@ -25,7 +25,8 @@ def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
 
 @op("nn.reshape")
 class Reshape:
-    """x with another shape, elements in row-major order; one size of `shape` may be -1, as a symbolic batch needs it."""
+    """x with another shape, elements in row-major order; one size of `shape` may be -1, as a symbolic batch needs
+    it."""
 
     x: Operand = operand("any[...]")
     result: Result = result("any[...]")

@@ -69,7 +69,8 @@ def requantize(cases: Cases) -> None:
     size = int(rng.choice([256, 256, 1, 7, 15, 16, 17, 40]))
     x = ALL if size == 256 else integers(rng, (size,))
     result = params(rng, -8, 2)
-    quant = QuantParams.of(float(np.float32(result.scale[0] * scale(rng, -12, 11))), zero_point(rng))
+    bounds = (-12, 11) if rng.integers(4) else (-36, 26)
+    quant = QuantParams.of(float(np.float32(result.scale[0] * scale(rng, *bounds))), zero_point(rng))
     shape = (1, size) if rng.integers(2) else (1, 1, size, 1)
     cases.output(cases.build.litert.quantize(cases.input(x.reshape(shape), quant), element=("i8", result)))
 
@@ -77,7 +78,8 @@ def requantize(cases: Cases) -> None:
 def own_relu(cases: Cases) -> None:
     rng = cases.rng
     result = params(rng, -8, 2)
-    quant = QuantParams.of(float(np.float32(result.scale[0] * scale(rng, -6, 6))), zero_point(rng))
+    bounds = (-6, 6) if rng.integers(4) else (-36, 26)
+    quant = QuantParams.of(float(np.float32(result.scale[0] * scale(rng, *bounds))), zero_point(rng))
     x = cases.input(ALL.reshape(1, 256), quant)
     op = cases.build.litert.relu6 if rng.integers(2) else cases.build.litert.relu
     cases.output(op(x, element=("i8", result)))

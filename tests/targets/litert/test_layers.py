@@ -40,13 +40,13 @@ def layer_parameters(
 
 def convolution(cases: Cases) -> None:
     rng = cases.rng
-    groups_, per_group = int(rng.choice([1, 1, 1, 2, 3])), int(rng.integers(1, 7))
+    groups_, per_group = int(rng.choice([1, 1, 1, 2, 3])), int(rng.choice([*range(1, 7), 17, 40]))
     per_group += groups_ > 1 and per_group == 1  # one input channel a group is DEPTHWISE_CONV_2D's
-    outputs = groups_ * int(rng.integers(1, 7))
-    kernel = tuple(int(k) for k in rng.integers(1, 4, 2))
-    stride = tuple(int(s) for s in rng.integers(1, 3, 2))
+    outputs = groups_ * int(rng.choice([*range(1, 7), 19]))
+    kernel = tuple(int(k) for k in rng.integers(1, 6 if rng.integers(4) == 0 else 4, 2))
+    stride = tuple(int(s) for s in rng.integers(1, 4, 2))
     dilation = (1, 1) if rng.integers(3) else tuple(int(d) for d in rng.integers(1, 3, 2))
-    x = integers(rng, (int(rng.integers(1, 3)), *map(int, rng.integers(5, 9, 2)), groups_ * per_group))
+    x = integers(rng, (int(rng.integers(1, 3)), *map(int, rng.integers(9, 12, 2)), groups_ * per_group))
     quant, w_scale, bias, result = layer_parameters(rng, per_group * kernel[0] * kernel[1], outputs)
     w, b = cases.layer(quant, weights(rng, (outputs, *kernel, per_group)), w_scale, bias, 0)
     made = cases.build.litert.conv_2d(
@@ -66,8 +66,8 @@ def depthwise_convolution(cases: Cases) -> None:
     rng = cases.rng
     channels, multiplier = int(rng.integers(1, 21)), int(rng.integers(1, 4))
     kernel = tuple(int(k) for k in rng.integers(1, 5, 2))
-    stride = (int(rng.integers(1, 3)),) * 2
-    dilation = (1, 1) if rng.integers(3) or stride != (1, 1) else (2, 2)
+    stride = tuple(int(s) for s in rng.integers(1, 4, 2))
+    dilation = (1, 1) if rng.integers(3) else tuple(int(d) for d in rng.integers(1, 3, 2))
     x = integers(rng, (int(rng.integers(1, 3)), *map(int, rng.integers(7, 10, 2)), channels))
     quant, w_scale, bias, result = layer_parameters(rng, kernel[0] * kernel[1], channels * multiplier)
     w, b = cases.layer(quant, weights(rng, (1, *kernel, channels * multiplier)), w_scale, bias, 3)
@@ -86,7 +86,7 @@ def depthwise_convolution(cases: Cases) -> None:
 
 def fully_connected(cases: Cases) -> None:
     rng = cases.rng
-    inputs, outputs = int(rng.integers(1, 65)), int(rng.integers(1, 12))
+    inputs, outputs = int(rng.integers(1, 200)), int(rng.integers(1, 40))
     leading = tuple(int(n) for n in rng.integers(1, 9, rng.choice([1, 2])))
     quant, w_scale, bias, result = layer_parameters(rng, inputs, outputs)
     w, b = cases.layer(quant, weights(rng, (outputs, inputs)), w_scale, bias if rng.integers(3) else None, 0)

@@ -90,10 +90,11 @@ def test_accumulators_wrap_at_int32(ort: Worker, activations: str) -> None:
     cases.check(ort)
 
 
+@pytest.mark.parametrize(("activations", "weights"), PAIRS)
 @pytest.mark.parametrize("layer", [convolution, product])
-def test_qdq_form(ort: Worker, layer: object) -> None:
+def test_qdq_form(ort: Worker, activations: str, weights: str, layer: object) -> None:
     """Where the runtime fuses, the bytes are those of the integer kernels."""
-    cases = OpCases("u8", 4)
+    cases = OpCases(activations, 4)
     for _ in range(60):
-        layer(cases, "i8")  # type: ignore[operator]
+        layer(cases, weights)  # type: ignore[operator]
     cases.check(ort, form="qdq", levels=FUSING)

@@ -50,8 +50,9 @@ def test_average_pool(ort: Worker, dtype: str) -> None:
     cases.check(ort, least=200)
 
 
-def test_average_pool_in_qdq_form(ort: Worker) -> None:
-    cases = OpCases("u8", 3)
+@TYPES
+def test_average_pool_in_qdq_form(ort: Worker, dtype: str) -> None:
+    cases = OpCases(dtype, 3)
     average_pools(cases, 60)
     cases.check(ort, form="qdq", levels=FUSING)
 

@@ -1,0 +1,136 @@
+"""The command line: results, exit status 0, 1 and 2, and no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.bn = nn.BatchNorm2d(4)
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.bn(self.conv(x))).mean((2, 3)))
+"""
+
+
+def qgraph(*arguments: str | Path, status: int = 0, cwd: Path | None = None) -> str:
+    """Run the command; its output, after checking the exit status and that there is no traceback."""
+    code = "from qgraph.cli import main; main()"
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=300, env={**os.environ, "COLUMNS": "200"}
+    )
+    assert done.returncode == status, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done.stdout if status != 2 else done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A traced, quantized, lowered and exported model."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "net.py").write_text(MODEL)
+    rng = np.random.default_rng(0)
+    np.savez(folder / "x.npz", x=rng.normal(0, 1, (32, 3, 8, 6)).astype(np.float32))
+    qgraph("trace", f"{folder}/net.py:Net", "--input", "1x3x8x6", "-o", folder / "g.qg")
+    for target, suffix in (("litert", "tflite"), ("onnxruntime", "onnx")):
+        name = folder / target
+        calibration = ("--calibration", folder / "x.npz")
+        qgraph("quantize", folder / "g.qg", "--target", target, *calibration, "-o", f"{name}-q.qg")
+        qgraph("lower", f"{name}-q.qg", "--target", target, "-o", f"{name}.qg")
+        qgraph("export", f"{name}.qg", "-o", f"{name}.{suffix}")
+    return folder
+
+
+def test_verify_says_bit_exact_for_both_files_and_three_runtimes(folder: Path) -> None:
+    for file, runtime in (
+        ("litert.tflite", "litert"),
+        ("litert.tflite", "litert-xnnpack"),
+        ("onnxruntime.onnx", "onnxruntime"),
+    ):
+        assert "bit-exact: 0 of" in qgraph("verify", folder / file, "--runtime", runtime)
+    report = json.loads(qgraph("verify", folder / "litert.qg", "--inputs", folder / "x.npz", "--json"))
+    assert report["bit_exact"] is True
+    assert report["processor"]
+
+
+def test_run_writes_what_the_interpreter_gives(folder: Path) -> None:
+    for name in ("litert.qg", "litert.tflite"):
+        qgraph("run", folder / name, "--input", folder / "x.npz", "-o", folder / "y.npz")
+        with np.load(folder / "y.npz") as file:
+            assert file["output"].dtype == np.int8
+            assert file["output"].shape == (32, 2)
+
+
+def test_opt_and_print(folder: Path) -> None:
+    text = qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm,fuse-conv-relu", "--timing")
+    assert 'activation="relu"' in text
+    assert "batch_norm" not in text
+    qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm", "-o", folder / "h.qg", "--print-after-all")
+    assert "nn.conv" in qgraph("print", folder / "h.qg")
+    assert "litert.conv_2d" in qgraph("print", folder / "litert.tflite")
+    assert "ort.QLinearConv" in qgraph("print", folder / "onnxruntime.onnx")
+
+
+def test_diff_exits_with_0_for_the_same_and_1_for_different(folder: Path) -> None:
+    qgraph("diff", folder / "litert.qg", folder / "litert.tflite")
+    text = qgraph("diff", folder / "g.qg", folder / "litert.qg", "--html", folder / "d.html", status=1)
+    assert "litert.conv_2d" in text
+    with_numbers = qgraph(
+        "diff", folder / "g.qg", folder / "litert.qg", "--inputs", folder / "x.npz", "--json", status=1
+    )
+    assert json.loads(with_numbers)["changes"][-1]["numbers"]["sqnr_db"] > 10
+
+
+def test_listings(folder: Path) -> None:
+    assert "onnxruntime" in qgraph("targets")
+    assert "litert.conv_2d" in qgraph("targets", "litert")
+    assert "fold-batchnorm" in qgraph("passes")
+    assert "gamma" in qgraph("passes", "fold-batchnorm") or "@g" in qgraph("passes", "fold-batchnorm")
+    assert "litert" in json.loads(qgraph("targets", "--json"))
+    assert json.loads(qgraph("passes", "lower", "--json"))["options"]
+
+
+def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:
+    (folder / "truncated.qg").write_bytes((folder / "g.qg").read_bytes()[:100])
+    (folder / "wrong.tflite").write_bytes((folder / "onnxruntime.onnx").read_bytes())
+    (folder / "wrong.onnx").write_bytes((folder / "litert.tflite").read_bytes())
+    (folder / "wrong.qg").write_bytes(b"no graph")
+    cases = [
+        (("print", "missing.qg"), "missing.qg cannot be read"),
+        (("print", "truncated.qg"), "truncated.qg is not a .qg file"),
+        (("print", "wrong.qg"), "wrong.qg is not a .qg file"),
+        (("verify", "wrong.tflite"), "wrong.tflite"),
+        (("verify", "wrong.onnx"), "wrong.onnx"),
+        (("print", "net.py"), "cannot be read"),
+        (("opt", "g.qg", "--passes", "nothing"), "there is no pass 'nothing'"),
+        (("opt", "g.qg", "--passes", "lower{target=litert}"), "lower takes a fake-quantized one"),
+        (("lower", "g.qg", "--target", "nowhere", "-o", "no.qg"), "there is no target 'nowhere'"),
+        (("verify", "g.qg"), "has no runtime"),
+        (("export", "litert.qg", "-o", "no.onnx"), "exports no .onnx"),
+        (("export", "litert.qg", "-o", "nowhere/no.tflite"), "cannot be written"),
+        (("run", "litert.qg", "--input", "net.py", "-o", "no.npz"), "is not an .npz file"),
+        (("trace", "net.py:Nothing", "--input", "1x3x8x6", "-o", "no.qg"), "has no Nothing"),
+        (("trace", "net.py:Net", "--input", "1xx", "-o", "no.qg"), "is not a shape"),
+        (("targets", "nowhere"), "there is no target"),
+        (("diff", "g.qg"), "Missing argument"),
+    ]
+    for arguments, message in cases:
+        assert message in qgraph(*arguments, status=2, cwd=folder), arguments
+    assert not list(folder.glob("no.*"))
+    assert not list(folder.glob(".*"))

@@ -1,0 +1,115 @@
+"""Calibration and freezing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from qgraph.errors import InputError, NotCalibrated
+from qgraph.ir import Builder, Graph, TensorType
+from qgraph.training import calibrate, freeze, from_torch, to_torch
+from tests.training.small_graphs import fake_quantized, images, trained_branches
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    return fake_quantized(trained_branches(0))
+
+
+def test_every_form_of_batch_gives_the_same(graph: Graph) -> None:
+    x = images(0)
+    expected = calibrate(graph, [x.numpy()])
+    name = graph.inputs[0].name
+    for batch in (x, (x, torch.zeros(16)), [x.numpy(), 1], {name: x}, {"anything": x.numpy()}, x.double()):
+        assert calibrate(graph, [batch]) == expected
+    assert calibrate(graph, torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x), batch_size=16)) == expected
+
+
+def test_module_is_changed_and_left_in_its_mode(graph: Graph) -> None:
+    module = to_torch(graph).train()
+    module.ops.train(False)  # type: ignore[union-attr]
+    statistics = module.state_dict()["stem.1.running_mean"].clone()
+    assert calibrate(module, iter([images(0), images(1)])) is module
+    assert module.training
+    assert not module.ops.training  # type: ignore[union-attr]
+    assert torch.equal(module.state_dict()["stem.1.running_mean"], statistics)
+    assert not any(
+        value.data.dtype == np.float32 and np.isnan(value.data).any() for value in from_torch(module).constants.values()
+    )
+
+
+def test_calibration_starts_anew_and_weighs_batches_alike(graph: Graph) -> None:
+    module = calibrate(to_torch(graph), [images(0) * 10])
+    one = torch.zeros(1, 3, 8, 8)
+    batches = [one.clone().index_fill_(1, torch.tensor([0]), value) for value in (1.0, 2.0, 6.0)]
+    calibrate(module, batches)
+    scale = module.state_dict()[f"{graph.inputs[0].name}_scale"]
+    np.testing.assert_allclose(scale.item(), 3 / 255, rtol=1e-6)
+
+
+def test_progress_is_shown(graph: Graph, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(graph, [images(0)], progress=True)
+    assert "calibrate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ([], "at least one batch"),
+        ([images(0) * torch.nan], "batch 1: %.* NaN"),
+        ([images(0), images(0) * torch.inf], "batch 2"),
+        ([np.zeros((1, 3, 8), np.float32)], r"shape \[1, 3, 8\]"),
+        ([np.zeros((0, 3, 8, 8), np.float32)], "is empty"),
+        ([()], "0 arrays"),
+        ([{"a": images(0), "b": images(0)}], "batch 1 has a, b"),
+    ],
+)
+def test_bad_batches(graph: Graph, batches: list[object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        calibrate(graph, batches)  # type: ignore[arg-type]
+
+
+def test_uncalibrated_module_says_so(graph: Graph) -> None:
+    with pytest.raises(NotCalibrated, match="no scale"):
+        to_torch(graph).eval()(images(0))
+    with pytest.raises(NotCalibrated, match="no scale"):
+        freeze(to_torch(graph))(images(0))
+
+
+def test_several_inputs_by_order_and_name() -> None:
+    graph = Graph(level="fake_quant")
+    a, b = (graph.add_input(name, TensorType(("N", 2), "f32")) for name in "ab")
+    build = Builder(graph)
+    quantized = []
+    for value in (a, b):
+        scale = graph.add_constant(np.full(1, np.nan, np.float32), f"{value.name}_scale")
+        zero = graph.add_constant(np.zeros(1, np.int32), f"{value.name}_zero_point")
+        quantized.append(build.quant.fake_quant(value, scale, zero))
+    graph.set_outputs([build.nn.add(*quantized)])
+    x, y = np.ones((1, 2), np.float32), np.full((1, 2), 5, np.float32)
+    first, second = calibrate(graph, [(x, y, "label")]), calibrate(graph, [{"b": y, "a": x}])
+    assert first == second
+    assert first.constants["b_scale"].data[0] == np.float32(5) / np.float32(255)
+
+
+def test_freeze_and_thaw(graph: Graph) -> None:
+    module = calibrate(to_torch(graph), [images(0)])
+    assert freeze(module) is module
+    before = from_torch(module)
+    module.train()(images(3))
+    assert from_torch(module) == before
+    freeze(module, batchnorm=False)
+    module(images(3))
+    after = from_torch(module)
+    moved = {n for n, v in after.constants.items() if not np.array_equal(v.data, before.constants[n].data)}
+    assert moved
+    assert all("running" in name for name in moved)
+
+
+def test_frozen_training_computes_the_folded_form(graph: Graph) -> None:
+    module = freeze(calibrate(to_torch(graph), [images(0)]))
+    for part in module.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0
+    assert torch.equal(module.train()(images(2)), module.eval()(images(2)))

@@ -1,0 +1,251 @@
+"""Graphs to torch and back: names, values, integers, copies, compilation."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from qgraph.errors import InputError
+from qgraph.frontends import trace
+from qgraph.interpreter import run
+from qgraph.ir import Builder, Graph, TensorType
+from qgraph.ops.quant import quantize
+from qgraph.passes import fold_batchnorm
+from qgraph.training import calibrate, freeze, from_torch, to_torch
+from qgraph.training.observers import WeightQuantizer
+from tests.training.small_graphs import Branches, fake_quantized, images, trained_branches
+
+TORCH_WARNS = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of its own doing
+
+
+@pytest.fixture(scope="module")
+def model() -> Branches:
+    return trained_branches(0)
+
+
+@pytest.fixture(scope="module", params=["litert", "onnxruntime"])
+def graph(model: Branches, request: pytest.FixtureRequest) -> Graph:
+    return calibrate(fake_quantized(model, request.param), [images(0), images(1)])
+
+
+@pytest.fixture(scope="module")
+def litert_graph(model: Branches) -> Graph:
+    return calibrate(fake_quantized(model), [images(0), images(1)])
+
+
+def trained_steps(module: torch.nn.Module, steps: int = 3) -> torch.nn.Module:
+    """A few steps of a large learning rate, so that weights, statistics and ranges all move."""
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    module.train()
+    for step in range(steps):
+        optimizer.zero_grad()
+        module(images(step + 10)).square().mean().backward()
+        optimizer.step()
+    return module
+
+
+def test_float_graph_names_and_values(model: Branches) -> None:
+    graph = trace(model, (images(0),))
+    module = to_torch(graph)
+    names = {name for name in model.state_dict() if not name.endswith("num_batches_tracked")}
+    assert set(module.state_dict()) == names
+    assert {name for name, _ in module.named_parameters()} == {name for name, _ in model.named_parameters()}
+    assert torch.equal(module.eval()(images(3)), model(images(3)))
+    assert from_torch(module) == graph
+
+
+def test_float_module_trains_as_the_model_does(model: Branches) -> None:
+    twin = copy.deepcopy(model)
+    module = to_torch(trace(model, (images(0),)))
+    outputs = []
+    for net in (twin, module):
+        torch.manual_seed(5)  # dropout
+        outputs.append(trained_steps(net).eval()(images(4)))
+    torch.testing.assert_close(*outputs)
+
+
+def test_state_dict_has_the_constants_names(graph: Graph) -> None:
+    assert set(to_torch(graph).state_dict()) == set(graph.constants)
+
+
+def test_round_trip(graph: Graph) -> None:
+    assert from_torch(to_torch(graph)) == graph
+    fresh = fake_quantized(trained_branches(3))
+    assert from_torch(to_torch(fresh)) == fresh  # uncalibrated too
+
+
+def assert_equals_interpreter(module: torch.nn.Module) -> None:
+    """Equal to the interpreter, but for the images where a float sum falls on another side of a step somewhere."""
+    graph = from_torch(module)
+    step = float(graph.outputs[0].producer.operand(1).data[0])  # type: ignore[union-attr]
+    x = images(7, 64)
+    steps = np.abs(run(graph, x.numpy()) - module.eval()(x).detach().numpy()).max(axis=1) / step
+    assert (steps < 0.01).mean() > 0.8
+    assert steps.max() < 5
+
+
+def test_eval_equals_the_interpreter(graph: Graph) -> None:
+    module = to_torch(graph)
+    assert_equals_interpreter(module)
+    assert_equals_interpreter(trained_steps(module))
+
+
+def folded_integers(graph: Graph) -> dict[str, np.ndarray]:
+    """Integers of every weight of the folded graph, by the name of the scale."""
+    return {
+        node.operand(1).name: quantize(
+            *(node.operand(i).data for i in range(3)), node.attrs["range"], node.attrs["axis"]
+        )
+        for node in fold_batchnorm(graph).find("quant.fake_quant")
+        if node.operand(0).is_constant
+    }
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_integers_are_those_of_the_folded_graph(seed: int, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gamma zero, negative and tiny; what the layers compute with in eval mode, after training."""
+    module = to_torch(fake_quantized(trained_branches(seed), target))
+    trained_steps(module)
+    seen: dict[int, torch.Tensor] = {}
+
+    import qgraph.training.layers as layers
+
+    original = layers.fake_quantize
+
+    def recorded(w: torch.Tensor, scale: torch.Tensor, *rest: object) -> torch.Tensor:
+        seen[scale.data_ptr()] = result = original(w, scale, *rest)  # type: ignore[arg-type]
+        return result
+
+    monkeypatch.setattr(layers, "fake_quantize", recorded)
+    module.eval()(images(5))
+    graph = from_torch(module)
+    integers = folded_integers(graph)
+    buffers = dict(module.named_buffers())
+    layers_seen = 0
+    for name, q in integers.items():
+        weight = seen.get(buffers[name].data_ptr())
+        if weight is not None:
+            scale = graph.constants[name].data.reshape(-1, *(1,) * (q.ndim - 1))
+            zero = graph.constants[name.replace("_scale", "_zero_point")].data.reshape(scale.shape).astype(np.float32)
+            assert np.array_equal(weight.detach().numpy(), (q - zero) * scale)
+            layers_seen += 1
+    assert layers_seen == 3
+    assert all(np.isfinite(q).all() for q in integers.values())
+
+
+def test_gradients_are_finite_and_reach_every_parameter(graph: Graph) -> None:
+    module = to_torch(graph).train()
+    module(images(0)).square().mean().backward()
+    for name, parameter in module.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+
+
+def test_the_graph_is_left_as_it_was(model: Branches) -> None:
+    graph = fake_quantized(model)
+    before = graph.clone()
+    arrays = {name: value.data.copy() for name, value in graph.constants.items()}
+    trained_steps(to_torch(graph))
+    assert graph == before
+    assert all(np.array_equal(value.data, arrays[name], equal_nan=True) for name, value in graph.constants.items())
+
+
+def test_deepcopy_pickle_and_state_dict(graph: Graph) -> None:
+    module = trained_steps(to_torch(graph)).eval()
+    expected, x = from_torch(module), images(6)
+    twin = copy.deepcopy(module)
+    assert from_torch(twin) == expected
+    assert torch.equal(twin(x), module(x))
+    assert from_torch(pickle.loads(pickle.dumps(module))) == expected
+    file = io.BytesIO()
+    torch.save(module.state_dict(), file)
+    file.seek(0)
+    loaded = to_torch(graph)
+    loaded.load_state_dict(torch.load(file))
+    assert from_torch(loaded) == expected
+    trained_steps(twin)
+    assert from_torch(module) == expected
+
+
+@TORCH_WARNS
+@pytest.mark.parametrize("training", [False, True])
+def test_compiles_without_graph_breaks(litert_graph: Graph, training: bool) -> None:
+    module = to_torch(litert_graph)
+    compiled = torch.compile(copy.deepcopy(module), backend="aot_eager", fullgraph=True)
+    outputs, grads = [], []
+    for net in (module, compiled):
+        net.train(training)
+        torch.manual_seed(1)  # dropout
+        outputs.append(net(images(2) * 3))
+        outputs[-1].square().sum().backward()
+        grads.append([p.grad for p in net.parameters()])
+    torch.testing.assert_close(*outputs)
+    torch.testing.assert_close(*grads)
+    first, second = from_torch(module), from_torch(compiled)
+    assert (first == litert_graph) is not training  # statistics and ranges moved
+    for name, value in first.constants.items():
+        np.testing.assert_allclose(value.data, second.constants[name].data, rtol=1e-5, atol=1e-6)
+
+
+def test_autocast_keeps_gradients_in_float32(graph: Graph) -> None:
+    module = to_torch(graph).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = module(images(0)).float().square().mean()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in module.parameters())
+
+
+def test_shared_parameters_share_one_module(graph: Graph) -> None:
+    scales = [node.operand(1).name for node in graph.find("quant.fake_quant") if not node.operand(0).is_constant]
+    assert len(set(scales)) < len(scales)  # the concat and its operands
+    calls = [n.target for n in to_torch(graph).graph.nodes if n.op == "call_module" and "fake_quant" in str(n.target)]  # type: ignore[union-attr]
+    weights = len([node for node in graph.find("quant.fake_quant") if node.operand(0).is_constant])
+    assert len(set(calls)) == len(set(scales)) + weights
+
+
+def test_names_that_torch_cannot_have() -> None:
+    graph = Graph()
+    build = Builder(graph)
+    x = graph.add_input("x", TensorType(("N", 2), "f32"))
+    for name in ("graph.weight", "const", "const.1", "ops.a"):
+        x = build.nn.add(x, graph.add_constant(np.ones(2, np.float32), name))
+    graph.set_outputs([x, x])
+    module = to_torch(graph)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.mul_(2)
+    assert [y.tolist() for y in module(torch.zeros(1, 2))] == [[[8, 8]]] * 2
+    assert all(value.data.tolist() == [2, 2] for value in from_torch(module).constants.values())
+
+
+def test_wrong_arguments(graph: Graph) -> None:
+    with pytest.raises(InputError, match=r"mode 'exact'.*\n.*fake-quant"):
+        to_torch(graph, mode="exact")
+    with pytest.raises(InputError, match="later"):
+        to_torch(graph, mode="bit-true")
+    with pytest.raises(InputError, match="integer graph"):
+        to_torch(Graph(level="integer"))
+    with pytest.raises(InputError, match="not made by"):
+        from_torch(torch.nn.ReLU())
+    with pytest.raises(InputError, match="not made by"):
+        from_torch(torch.fx.symbolic_trace(torch.nn.ReLU()))
+
+
+def test_weight_scales_follow_until_frozen(graph: Graph) -> None:
+    module = to_torch(graph)
+    quantizers = [part for part in module.modules() if isinstance(part, WeightQuantizer)]
+    with torch.no_grad():
+        dict(module.named_parameters())["head.weight"].mul_(2)
+    moved = from_torch(module).constants["head.weight_scale"].data
+    assert np.array_equal(moved, graph.constants["head.weight_scale"].data * 2)
+    freeze(module)
+    assert all(part.frozen for part in quantizers)
+    with torch.no_grad():
+        dict(module.named_parameters())["head.weight"].mul_(2)
+    assert np.array_equal(from_torch(module).constants["head.weight_scale"].data, moved)

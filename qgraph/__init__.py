@@ -37,7 +37,6 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _PACKAGES = ("passes", "targets")
 
 __all__ = [
-    "__version__",
     "Builder",
     "Graph",
     "GraphDiff",
@@ -49,6 +48,7 @@ __all__ = [
     "TensorType",
     "Value",
     "Verification",
+    "__version__",
     "calibrate",
     "diff",
     "export",

@@ -26,7 +26,7 @@ def seeded(model: nn.Module, seed: int = 0) -> nn.Module:
 
 
 class Mixed(nn.Module):
-    """Strided and padded convolutions, depthwise, grouped and dilated ones, add, concat, pools, pad, flatten to linear."""
+    """Strided, padded, depthwise, grouped and dilated convolutions, add, concat, pools, flatten to linear."""
 
     def __init__(self) -> None:
         super().__init__()

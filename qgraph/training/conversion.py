@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
-from qgraph.ir import Graph, Value
+from qgraph.ir import Array, Graph, Value
 from qgraph.training.emission import Emitter, check_mode
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
 
@@ -32,7 +34,7 @@ class TrainableGraph(fx.GraphModule):
         """The module of a traced graph over the tree `root`."""
         module = TrainableGraph(root, traced, "".join(c if c.isalnum() else "_" for c in source.graph.name) or "Graph")
         module.meta[KEY] = source
-        module.register_load_state_dict_post_hook(_forget_ranges)
+        module.register_load_state_dict_post_hook(_forget_ranges)  # type: ignore[no-untyped-call]
         return module
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -71,12 +73,18 @@ def from_torch(module: nn.Module) -> Graph:
     replaced: dict[str, Value] = {}
     for name, value in graph.constants.items():
         path = source.paths.get(name)
-        data = value.data if path is None else tensors[path].detach().cpu().numpy().astype(value.data.dtype)
+        data = value.data if path is None else _array(tensors[path], value.data.dtype)
         replaced[name] = Value(value.type, name, data=data)
     constants, graph.constants = graph.constants, replaced
     for name, old in constants.items():
         graph.replace_uses(old, replaced[name])
     return graph
+
+
+def _array(tensor: Tensor, dtype: np.dtype) -> Array:
+    """A copy as an array of that dtype, whatever the module was cast to."""
+    wide = tensor.detach().to("cpu", torch.float64 if tensor.is_floating_point() else tensor.dtype)
+    return wide.numpy().astype(dtype)
 
 
 def graph_module(module: nn.Module) -> fx.GraphModule:

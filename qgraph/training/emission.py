@@ -162,7 +162,7 @@ def is_trained(value: Value) -> bool:
 
 def is_weight(node: Node) -> bool:
     """Whether a fake-quant node's scale follows from a constant, and not from what is observed."""
-    return node.operand(0).is_constant and bool(node.attrs["symmetric"])
+    return node.operand(0).is_constant and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0)
 
 
 # ---- the rows: layers

@@ -14,9 +14,8 @@ import numpy as np
 
 from qgraph.errors import ExportError, FileError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Graph, Node, QuantParams, TensorType, Value, verify_graph
+from qgraph.ir import Array, Graph, Node, Origin, QuantParams, TensorType, Value, verify_graph
 from qgraph.ir.op import op_def
-from qgraph.ir.origin import parse_origins
 
 METADATA = "qgraph"
 """Name of the metadata entry: JSON with what the format has no place for.
@@ -200,7 +199,8 @@ def _write_node(writer: _Writer, node: Node, name: str) -> None:
     result = writer.value(node.result, name)
     writer.operators.append(tflite.Operator(operator, (*operands, *extra), (result,), options))
     if node.origins:
-        writer.words["origins"][writer.tensors[result].name] = ", ".join(map(str, node.origins))
+        origins = [[origin.path, origin.file, origin.line] for origin in node.origins]
+        writer.words["origins"][writer.tensors[result].name] = origins
 
 
 # ---- reading back
@@ -367,7 +367,9 @@ def _read_operator(reader: _Reader, operator: tflite.Operator) -> None:
         [None if index < 0 else reader.value(index) for index in operands],
         op_def(op).complete(attrs),
         [reader.type(result)],
-        origins=parse_origins(reader.words["origins"].get(reader.subgraph.tensors[result].name, "")),
+        origins=tuple(
+            Origin(*parts) for parts in reader.words["origins"].get(reader.subgraph.tensors[result].name, ())
+        ),
         names=[reader.name(result)],
     )
     reader.values[result] = node.result

@@ -14,6 +14,8 @@ from qgraph.arith.rounding import divide_half_away, round_half_away
 from qgraph.ir import Array, QuantParams
 
 INT8 = (-128, 127)
+EVERY_CODE = np.arange(256, dtype=np.uint8).view(np.int8)
+"""Every int8, at the index of its bits."""
 
 
 def activation_range(activation: str, quant: QuantParams) -> tuple[int, int]:
@@ -68,15 +70,18 @@ def add(a: Array, b: Array, qa: QuantParams, qb: QuantParams, result: QuantParam
 
     |a - zero_point| <= 255 and 255 << 20 < 2**28: nothing overflows. Source: reference/add.h, add.cc (AddOpData).
     """
-    scale_a, scale_b = float(qa.scales[0]), float(qb.scales[0])
-    twice = 2.0 * max(scale_a, scale_b)
-    terms = [
-        scaled((x.astype(np.int32) - np.int32(q.zero_points[0])) << 20, scale / twice)
-        for x, q, scale in ((a, qa, scale_a), (b, qb, scale_b))
-    ]
-    total = scaled(terms[0] + terms[1], twice / (2.0**20 * float(result.scales[0])))
+    twice = 2.0 * max(float(qa.scales[0]), float(qb.scales[0]))
+    terms = [np.take(_operand_table(q, twice), x.view(np.uint8)) for x, q in ((a, qa), (b, qb))]
+    multiplier, shift = quantize_multiplier(twice / (2.0**20 * float(result.scales[0])))
     low, high = activation_range(activation, result)
-    return np.clip(total + np.int32(result.zero_points[0]), low, high).astype(np.int8)
+    zero_point = int(result.zero_points[0])
+    return requantize_double_rounding(terms[0] + terms[1], multiplier, shift, zero_point, low, high, np.int8)
+
+
+def _operand_table(q: QuantParams, twice: float) -> Array:
+    """What ADD makes of each int8 operand, [256] int32: its 2**20 times scale / twice."""
+    centred = EVERY_CODE.astype(np.int32) - np.int32(q.zero_points[0])
+    return scaled(centred << 20, float(q.scales[0]) / twice)
 
 
 def requantize(x: Array, q: QuantParams, result: QuantParams) -> Array:

@@ -16,6 +16,8 @@ ACTIVATION = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
 AXIS = (0, 3, 1, 2)
 """NHWC's position of each NCHW dimension."""
 LOWEST, HIGHEST = -128, 127
+LARGEST_WINDOW = 2**16
+"""Elements up to which the sum of an average is exact in int32 on every kernel."""
 Attrs = dict[str, Any]
 
 
@@ -199,6 +201,8 @@ def avg_pool(lowering: Lowering, node: Node) -> None:
 
 
 def _average(lowering: Lowering, node: Node, x: Value, kernel: Any, stride: Any, padding: str) -> None:
+    if kernel[0] * kernel[1] >= LARGEST_WINDOW:
+        raise fail(node, f"a window of {list(kernel)} has {LARGEST_WINDOW} elements or more", "pool in two steps")
     made = lowering.build.litert.average_pool_2d(
         x, kernel=kernel, stride=stride, padding=padding, element=(x.type.dtype, x.type.quant)
     )
@@ -208,7 +212,8 @@ def _average(lowering: Lowering, node: Node, x: Value, kernel: Any, stride: Any,
 def mean(lowering: Lowering, node: Node) -> None:
     """A mean over both spatial axes to AVERAGE_POOL_2D, on which all kernel families agree (they do not on MEAN)."""
     x = lowering.operand(node)
-    if x.type.rank != 4 or node.attrs["axes"] != (2, 3):
+    axes: Any = node.attrs["axes"]
+    if x.type.rank != 4 or sorted(axes) != [2, 3]:
         raise fail(
             node,
             f"a mean over axes {node.attrs['axes']} of {node.operand(0).type} is not supported, only (2, 3) of NCHW",
@@ -282,6 +287,8 @@ def pad(lowering: Lowering, node: Node) -> None:
     """nn.pad to PAD with the zero point, or to PADV2 with the integer of another value."""
     x = lowering.operand(node)
     pads: Any = node.attrs["pads"]
+    if min(pads) < 0:
+        raise fail(node, f"LiteRT's PAD cannot cut off elements, as pads {list(pads)} do", "crop the input beforehand")
     if x.type.rank == 4:
         pads = (*(pads[i] for i in NHWC), *(pads[4 + i] for i in NHWC))
     value = float(node.attrs["value"] or 0)

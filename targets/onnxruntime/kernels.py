@@ -34,7 +34,8 @@ def product_factor(x: QuantParams, w: QuantParams, result: QuantParams) -> Float
 def requantize_product(acc: Accumulator, x: QuantParams, w: QuantParams, result: QuantParams, dtype: str) -> Array:
     """QLinearConv and QGemm: clamp(rint(acc * factor) + zero_point), acc [..., O] wrapped to int32."""
     zero_point, kind = int(result.zero_points[0]), NUMPY_DTYPE[dtype].type
-    return requantize_fp32(acc, product_factor(x, w, result), zero_point, *integer_range(dtype), kind)
+    with np.errstate(over="ignore"):  # an infinite product is clamped like any other
+        return requantize_fp32(acc, product_factor(x, w, result), zero_point, *integer_range(dtype), kind)
 
 
 def fma(x: Array, y: Array | np.float32, z: Array | np.float32) -> Float:
@@ -136,7 +137,7 @@ def average(
     count_include_pad: bool,
     dtype: str,
 ) -> Array:
-    """QLinearAveragePool of [N, C, *S]: clamp(rint(S / n / result_scale + zero_point)).
+    """QLinearAveragePool of [N, C, *S]: clamp(int32(rint(S / n / result_scale + zero_point))).
 
     S: the window's dequantized values added in float32 one after another, row-major; the 0 of padding changes no sum.
     n: how many lie inside x, or with `count_include_pad` the kernel's size. Source: qlinear_pool.cc.
@@ -146,7 +147,7 @@ def average(
     out = pooled_shape(x.shape[2:], kernel, strides, pads)
     total = _sum_in_order(real, kernel, strides, out)
     count = np.float32(np.prod(kernel)) if count_include_pad else _sum_in_order(inside, kernel, strides, out)
-    value = np.rint(total / count / result.scales[0] + np.float32(result.zero_points[0]))
+    value = to_int32(total / count / result.scales[0] + np.float32(result.zero_points[0]))
     codes: Array = np.clip(value, *integer_range(dtype)).astype(NUMPY_DTYPE[dtype])
     return codes
 

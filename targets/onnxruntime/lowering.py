@@ -48,7 +48,7 @@ def code_range(node: Node, dtype: str) -> tuple[int, int]:
     """Lowest and highest code that the fake-quant behind a node lets through: fewer bits may be asked for than 8."""
     for user in node.result.users:
         if user.op == "quant.fake_quant":
-            low, high = user.attrs["range"]  # type: ignore[misc]  # two integers by the op's definition
+            low, high = user.attrs["range"]
             return int(low), int(high)
     return integer_range(dtype)
 

@@ -56,12 +56,23 @@ def _parse(data: bytes) -> onnx.ModelProto:
     return model
 
 
-def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
+def _checked(model: onnx.ModelProto) -> Any:
+    """The model as a graphsurgeon graph, if it follows ONNX's rules."""
+    import onnx
     import onnx_graphsurgeon as gs
+    from onnx_graphsurgeon.util.exception import OnnxGraphSurgeonException
 
+    try:
+        onnx.checker.check_model(model)
+        return gs.import_onnx(model)
+    except (onnx.checker.ValidationError, OnnxGraphSurgeonException) as error:
+        raise FileError(f"this .onnx file is damaged: {error}", help=AGAIN) from None
+
+
+def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
     if words["version"] != VERSION:
         raise FileError(f"this .onnx file has version {words['version']} of qgraph's metadata, known is {VERSION}")
-    surgeon = gs.import_onnx(model)
+    surgeon = _checked(model)
     reader = _Reader(words, Graph(words["name"], "integer", words["metadata"]))
     reader.read_inputs(surgeon)
     tensors = surgeon.tensors()

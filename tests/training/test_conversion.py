@@ -15,7 +15,7 @@ from qgraph.frontends import trace
 from qgraph.interpreter import run
 from qgraph.ir import Builder, Graph, TensorType
 from qgraph.ops.quant import quantize
-from qgraph.passes import fold_batchnorm
+from qgraph.passes import fold_batchnorm, insert_fake_quant
 from qgraph.training import calibrate, freeze, from_torch, to_torch
 from qgraph.training.observers import WeightQuantizer
 from tests.training.small_graphs import Branches, fake_quantized, images, trained_branches
@@ -249,3 +249,34 @@ def test_weight_scales_follow_until_frozen(graph: Graph) -> None:
     with torch.no_grad():
         dict(module.named_parameters())["head.weight"].mul_(2)
     assert np.array_equal(from_torch(module).constants["head.weight_scale"].data, moved)
+
+
+def test_no_tensor_is_made_on_another_device(graph: Graph) -> None:
+    """Everything moves with the module; "meta" refuses a CPU tensor just as an accelerator does."""
+    module = to_torch(graph).to("meta").train()
+    y = module(images(0).to("meta"))
+    y.sum().backward()
+    assert y.device.type == "meta"
+    assert freeze(module, observers=False)(images(0).to("meta")).shape == (16, 4)
+
+
+def test_a_cast_module_gives_its_graph(graph: Graph) -> None:
+    back = from_torch(freeze(to_torch(graph)).to(torch.bfloat16))
+    assert [node.op for node in back.nodes] == [node.op for node in graph.nodes]
+    assert all(value.data.dtype == graph.constants[name].data.dtype for name, value in back.constants.items())
+
+
+def test_a_loaded_module_goes_on_from_the_loaded_ranges(graph: Graph) -> None:
+    module, other = to_torch(graph), calibrate(to_torch(graph), [images(0) * 100])
+    other.load_state_dict(module.state_dict())
+    for net in (module, other):
+        torch.manual_seed(0)
+        net.train()(images(1))
+    assert from_torch(module) == from_torch(other)
+
+
+def test_unsigned_weights_follow_too() -> None:
+    fresh = insert_fake_quant(trace(trained_branches(1), (images(0),)), target="onnxruntime", weights="u8")
+    module = to_torch(fresh)
+    assert from_torch(module) == fresh
+    assert_equals_interpreter(trained_steps(module))

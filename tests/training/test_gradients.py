@@ -109,3 +109,17 @@ def test_folded_layer_has_the_bits_of_numpy() -> None:
     layer(*(torch.from_numpy(a) for a in (w, w, bias, gamma, beta, mean, var, scale, zero)))
     assert np.array_equal(seen[0].numpy(), weight)  # type: ignore[union-attr]
     assert np.array_equal(seen[1].numpy(), folded)  # type: ignore[union-attr]
+
+
+def test_training_and_eval_agree_on_the_same_statistics() -> None:
+    """With the running statistics at those of the batch both forms are the same function, for every sign of gamma."""
+    torch.manual_seed(0)
+    layer = ConvBatchNorm((-7, 7), 0, "min_max", 1e-5, 1.0, ((1, 1), (1, 1, 1, 1), (1, 1), 1))
+    x, w = torch.randn(64, 3, 8, 8), torch.randn(4, 3, 3, 3)
+    gamma, beta = torch.tensor([1.5, -0.7, 0.0, 0.01]), torch.randn(4)
+    mean, var, scale = torch.zeros(4), torch.ones(4), torch.ones(4)
+    arguments = (x, w, torch.randn(4), gamma, beta, mean, var, scale, torch.zeros(4, dtype=torch.int32))
+    layer(*arguments)  # the running statistics become those of the batch
+    trained = layer(*arguments)
+    torch.testing.assert_close(layer.eval()(*arguments), trained, rtol=1e-3, atol=1e-3)
+    assert torch.equal(trained[:, 2], beta[2].expand(64, 8, 8))

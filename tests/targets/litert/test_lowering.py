@@ -300,3 +300,47 @@ def test_a_factor_that_xnnpack_refuses_is_refused(litert: Worker) -> None:
     name = layer.result.users[0].operand(1).name
     with pytest.raises(LoweringError, match="XNNPACK takes factors below 256"):
         qgraph.lower(with_constant(graph, name, 1e-8), "litert")
+
+
+ACCEPTED = {
+    "a constant summand": lambda m, x: x + m.constant,
+    "relu of the input": lambda m, x: torch.relu(x),
+    "x + x": lambda m, x: x + x,
+    "a mean over reversed axes": lambda m, x: x.mean((3, 2)),
+    "concat of pooled vectors": lambda m, x: torch.cat([x.mean((2, 3)), nn.functional.max_pool2d(x, 8).flatten(1)], 1),
+    "linear over the last axis of three": lambda m, x: m.linear(torch.flatten(x, 1, 2)),
+    "one convolution used twice": lambda m, x: m.conv(x) + m.conv(torch.relu(x)),
+    "two reshapes": lambda m, x: torch.flatten(x, 1).reshape(-1, 12, 16),
+}
+
+
+class Parts(Model):
+    """Layers for the forward functions below."""
+
+    def __init__(self, forward) -> None:
+        super().__init__(forward, conv=nn.Conv2d(3, 2, 1), linear=nn.Linear(8, 5))
+        self.constant = nn.Parameter(torch.linspace(-1, 1, 3).reshape(1, 3, 1, 1))
+
+
+@pytest.mark.parametrize("forward", ACCEPTED.values(), ids=ACCEPTED)
+def test_compositions(litert: Worker, forward) -> None:
+    x = images()
+    graph = prepared(Parts(forward), x)
+    assert_follows(check(litert, graph, x), graph, x)
+
+
+REFUSED = {
+    "only \\(2, 3\\) of NCHW": lambda m, x: x.mean(1),
+    "flatten first": lambda m, x: m.linear(x),
+    "no ceil_mode": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
+    "are not LiteRT's SAME": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "has no dilation": lambda m, x: nn.functional.max_pool2d(x, 2, dilation=2),
+    "two spatial dimensions": lambda m, x: nn.functional.max_pool1d(x.flatten(2), 2),
+}
+
+
+@pytest.mark.parametrize("message", REFUSED)
+def test_what_litert_cannot_do_is_refused(message: str) -> None:
+    graph = prepared(Parts(REFUSED[message]), images())
+    with pytest.raises(LoweringError, match=message):
+        qgraph.lower(graph, "litert")

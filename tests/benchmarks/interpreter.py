@@ -1,0 +1,96 @@
+"""The integer interpreter against other interpreters of the same files, on a ResNet-8 of int8."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import qgraph
+from qgraph.runtimes import Worker
+from tests.benchmarks.measure import Result, Size, clock, in_turns
+from tests.benchmarks.models import images, lowered
+
+Array = NDArray[np.generic]
+
+
+def against_onnx(size: Size) -> Result:
+    """Images a second over those of ONNX's ReferenceEvaluator, and how often each differs from ONNX Runtime."""
+    import onnx
+    from onnx.reference import ReferenceEvaluator
+
+    from tests.benchmarks.contrib_ops import CONTRIB_OPS
+
+    graph = lowered("onnxruntime", size.channels)
+    feed = qgraph.quantize_inputs(graph, images(size.batch))
+    file = exported(graph, ".onnx")
+    model = onnx.load_model_from_string(file)
+    reference = ReferenceEvaluator(model, new_ops=CONTRIB_OPS)
+    ours, theirs = in_turns(
+        [clock(lambda: qgraph.run(graph, feed)), clock(lambda: reference.run(None, feed))], size.repeats
+    )
+    names = [node.output[0] for node in model.graph.node if node.op_type == "QLinearConv"]
+    with Worker("onnxruntime") as worker:
+        (run,) = worker.run(file, [feed], tensors=names).runs
+    truth = {value.name: value.data for value in run.tensors}
+    return Result(
+        "onnx",
+        f"images/s of the integer interpreter over ONNX's ReferenceEvaluator, batch {size.batch}",
+        theirs / ours,
+        "times",
+        ">=",
+        40,
+        {
+            "interpreter, images/s": size.batch / ours,
+            "ReferenceEvaluator, images/s": size.batch / theirs,
+            "ReferenceEvaluator, % of bytes that differ": differing(
+                reference.run(None, feed, intermediate=True), truth
+            ),
+            "interpreter, output elements that differ": str(qgraph.verify(graph, inputs=feed).mismatches),
+        },
+    )
+
+
+def differing(values: Mapping[str, Array], truth: Mapping[str, Array]) -> float:
+    """Percent of the bytes of all the arrays of `truth` that `values` has otherwise."""
+    different = sum(int((values[name] != array).sum()) for name, array in truth.items())
+    return 100 * different / sum(array.size for array in truth.values())
+
+
+def against_litert(size: Size) -> Result:
+    """Images a second over those of LiteRT's reference kernels."""
+    graph = lowered("litert", size.channels)
+    x = qgraph.quantize_inputs(graph, images(size.batch))
+    file = exported(graph, ".tflite")
+    with Worker("litert") as worker:
+
+        def kernels() -> float:
+            """Seconds of the second of two invocations, without copying inputs and outputs."""
+            answer = worker.run(file, [list(x.values())], options={"kernels": "reference"}, repeats=2)
+            return answer.runs[0].seconds[1]
+
+        ours, theirs = in_turns([clock(lambda: qgraph.run(graph, x)), kernels], size.repeats)
+    return Result(
+        "litert",
+        f"images/s of the integer interpreter over LiteRT's reference kernels, batch {size.batch}",
+        theirs / ours,
+        "times",
+        ">=",
+        3,
+        {
+            "interpreter, images/s": size.batch / ours,
+            "LiteRT's reference kernels, images/s": size.batch / theirs,
+            "interpreter, output elements that differ": str(qgraph.verify(graph, inputs=x).mismatches),
+        },
+    )
+
+
+def exported(graph: qgraph.Graph, suffix: str) -> bytes:
+    """The target's file of a lowered graph."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, f"model{suffix}")
+        qgraph.export(graph, file)
+        return file.read_bytes()

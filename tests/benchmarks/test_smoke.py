@@ -1,0 +1,22 @@
+"""Every benchmark runs and gives a figure; how large it is, no test asks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from tests.benchmarks.__main__ import BENCHMARKS, benchmark
+from tests.benchmarks.measure import Size
+
+TINY = Size(repeats=1, batch=1, training_batch=2, channels=(2, 2, 2))
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_a_benchmark_gives_a_figure(name: str) -> None:
+    result = benchmark(name)(TINY)
+    assert result.name == name
+    assert math.isfinite(result.value)
+    assert result.value > 0
+    assert result.details.get("interpreter, output elements that differ", "0") == "0"
+    assert result.name in str(result)

@@ -98,10 +98,12 @@ def rewrite(graph: Graph, rules: Sequence[Rule], explain: Explain | None = None)
 
     New nodes carry the origins of all nodes that the pattern matched; what is not used any more is erased.
     """
-    applied = 0
-    for node in graph.nodes:
-        applied += any(_apply(graph, rule, node, explain) for rule in rules)
-    return applied + rewrite(graph, rules, explain) if applied else 0
+    total = 0
+    while True:
+        applied = sum(any(_apply(graph, rule, node, explain) for rule in rules) for node in graph.nodes)
+        if not applied:
+            return total
+        total += applied
 
 
 def _apply(graph: Graph, rule: Rule, node: Node, explain: Explain | None) -> bool:

@@ -15,9 +15,10 @@ def seeded(model: nn.Module, seed: int = 0) -> nn.Module:
             assert module.running_var is not None
             module.running_mean.normal_(0, 0.3, generator=generator)
             module.running_var.uniform_(0.3, 2, generator=generator)
-            with torch.no_grad():
-                module.weight.normal_(0.8, 0.5, generator=generator)
-                module.bias.normal_(0, 0.3, generator=generator)
+            if module.affine:
+                with torch.no_grad():
+                    module.weight.normal_(0.8, 0.5, generator=generator)
+                    module.bias.normal_(0, 0.3, generator=generator)
     for parameter in model.parameters():
         if parameter.dim() > 1:
             with torch.no_grad():

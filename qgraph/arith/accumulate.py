@@ -142,7 +142,7 @@ def _multiply_rows(x: Integers, weight: PreparedWeight, exact: ExactAccumulation
         rows = x[start : start + step].astype(exact.product)
         part = acc[start : start + step]
         _product_into(rows, values, part)
-        add_per_channel(part, exact.offset)
+    add_per_channel(acc, exact.offset)
 
 
 def _multiply_windows(
@@ -170,7 +170,7 @@ def _multiply_windows(
                 taken = view[:, row : row + step, ..., group * inputs : (group + 1) * inputs]
                 columns = _unrolled(taken, rank)
                 _product_into(columns, values[group], part[:, group * outputs : (group + 1) * outputs])
-            add_per_channel(part, exact.offset)
+    add_per_channel(acc, exact.offset)
 
 
 def _padded_blocks(

@@ -43,7 +43,9 @@ def requantize_double_rounding(
     Let R = max(|quant_min - zero_point|, |quant_max - zero_point|) + 1 and (R + 1) * 2**(31+n) <= 2**53.  While
     |t| <= R, t and every sum are multiples of 2**-(31+n) below R + 1: exact.  Beyond, every step is monotone in t
     even as rounded by float64, so the result is at or past that of |t| = R, which the clamp has reached.
-    For 8-bit outputs that holds up to n = 13 (factors above 2**-14); int64 does the rest.
+    For 8-bit outputs that holds up to n = 13 (factors above 2**-14).
+    It is also exact, for every t, where A + 2**n <= 2**22 with A = max|acc| * 2**(left shift) of this very acc: |t| + 1
+    is then at most 2**53 times 2**-(31+n). That serves smaller factors, unless accumulators are large; int64 the rest.
     Source: TFLite MultiplyByQuantizedMultiplier, TFLITE_SINGLE_ROUNDING off.
     """
     acc = _narrow(acc)
@@ -173,16 +175,18 @@ def _narrow(acc: Accumulator) -> Narrow:
 
 
 def _float64_is_exact(acc: Narrow, shift: NDArray[np.integer], largest: int) -> bool:
-    """The condition of `requantize_double_rounding`; neither a left shift nor the zero point may make int32 wrap.
+    """One of the two conditions of `requantize_double_rounding`; no left shift and no zero point may make int32 wrap.
 
     An int32 accumulator cannot while every shift is to the right: the product is then at most 2**30.
     """
     if acc.size == 0 or shift.size == 0:
         return True
-    right = max(-int(shift.min()), 0)
-    left = int(shift.max())
+    right, left = max(-int(shift.min()), 0), int(shift.max())
     fits = FLOAT32_EXACT << max(left, 0) < 2**31 if acc.dtype == np.float32 else left < 0
-    return fits and (largest + 1) << (31 + right) <= FLOAT64_EXACT
+    if fits and (largest + 1) << (31 + right) <= FLOAT64_EXACT:
+        return True
+    magnitude = max(int(acc.max()), -int(acc.min()))
+    return ((magnitude << max(left, 0)) + (1 << right)) << 31 <= FLOAT64_EXACT
 
 
 def _rows(

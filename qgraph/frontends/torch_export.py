@@ -135,7 +135,7 @@ class Importer:
             try:
                 self._call(node)
             except QGraphError as error:
-                problems.append(f"{node.target}: {error.what}{_at(_origin(node))}")
+                problems.append(f"{node.target}: {error.what}{_at(_origin(node, self.graph.name))}")
                 helps += [error.help] if error.help else []
                 self._stand_in(node)
         if problems:
@@ -189,7 +189,7 @@ class Importer:
 
     def _call(self, node: Any) -> None:
         self._node = node
-        self.build.origins = (_origin(node),)
+        self.build.origins = (_origin(node, self.graph.name),)
         row = ROWS.get(str(node.target))
         if row is None:
             raise UnsupportedOp("there is no such op in qgraph")
@@ -214,12 +214,13 @@ def _arguments(node: Any) -> dict[str, Any]:
     return arguments
 
 
-def _origin(node: Any) -> Origin:
+def _origin(node: Any, model: str) -> Origin:
+    """Module path and source line of a traced node; the model's name where torch knows neither."""
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
     path = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", path.removeprefix("L['self']")).lstrip(".")
     frame = _user_frame(node.meta.get("stack_trace") or "")
-    return Origin(path, frame.file, frame.line) if frame else Origin(path)
+    return Origin(path, frame.file, frame.line) if frame else Origin(path or model)
 
 
 def _user_frame(trace: str) -> Origin | None:

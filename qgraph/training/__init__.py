@@ -1,4 +1,4 @@
-"""Graphs as torch modules: calibration and fake-quant training (`DESIGN.md`, section 6)."""
+"""Graphs as torch modules: calibration and fake-quant training."""
 
 from qgraph.training.calibration import calibrate, freeze
 from qgraph.training.conversion import from_torch, to_torch

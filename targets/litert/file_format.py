@@ -34,12 +34,15 @@ class _Writer:
     index: dict[Value, int] = field(default_factory=dict)
     operators: list[tflite.Operator] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
+    promised: set[str] = field(default_factory=set)  # names of results to come: `verify` asks the runtime for them
     words: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"names": {}, "shapes": {}, "axes": {}, "origins": {}}
     )
 
     def value(self, value: Value, name: str) -> int:
-        """Append the tensor of an input, a constant or a result; returns its index."""
+        """Append the tensor of an input, a constant or a result, which may have a promised name; returns its index."""
+        if not value.is_constant:
+            self.promised.discard(name)
         self.index[value] = self.add(name, value.type, value.data if value.is_constant else None)
         written = self.tensors[-1].name
         if written != value.name:
@@ -65,7 +68,7 @@ class _Writer:
 
     def _unused(self, name: str) -> str:
         number, unused = 1, name
-        while unused in self.taken:
+        while unused in self.taken or unused in self.promised:
             unused, number = f"{name}:{number}", number + 1
         self.taken.add(unused)
         return unused
@@ -171,9 +174,11 @@ def to_tflite(graph: Graph) -> bytes:
     """
     writer = _Writer()
     inputs = [writer.value(value, value.name) for value in graph.inputs]
+    names = [node.result.name or f"{number}" for number, node in enumerate(graph.nodes, 1)]
+    writer.promised.update(names)
     constants = [writer.value(value, value.name) for value in graph.constants.values()]
-    for number, node in enumerate(graph.nodes, 1):
-        _write_node(writer, node, node.result.name or f"{number}")
+    for node, name in zip(graph.nodes, names, strict=True):
+        _write_node(writer, node, name)
     outputs = [writer.index[value] for value in graph.outputs]
     subgraph = tflite.SubGraph(writer.tensors, writer.operators, inputs, outputs, graph.name)
     signature = tflite.Signature(_by_name(writer, inputs), _by_name(writer, outputs))

@@ -176,3 +176,24 @@ def test_empty_and_scalar_accumulators() -> None:
     scalar = requantize.requantize_fp32(np.array(5, np.int32), np.float32(0.5), 0, -128, 127, np.int8)
     assert scalar.shape == ()
     assert int(scalar) == 2
+
+
+@pytest.mark.parametrize("shift", [-21, -20, -18, -14, -3, 0, 2])
+@pytest.mark.parametrize("output", [*RANGES[:3], RANGES[-1]])
+def test_float64_and_integers_agree_up_to_the_largest_accumulator_of_the_second_proof(
+    shift: int, output: tuple[type, int, int, int]
+) -> None:
+    """Accumulators up to (2**22 - 2**n) >> left shift, and one beyond it, near every step and at the limit."""
+    dtype, zero_point, low, high = output
+    limit = (2**22 - 2 ** max(-shift, 0)) >> max(shift, 0)
+    for multiplier in (2**30, 2**30 + 1, 2**31 - 1, 1518500249):
+        steps = near_steps(multiplier, shift, low - zero_point, high - zero_point)
+        values = np.array([*(v for v in steps if abs(v) < limit), *range(limit - 40, limit + 1), -limit], np.int64)
+        for acc in (values, np.append(values, limit + 1)):
+            value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
+            expected = np.clip(value + zero_point, low, high).astype(dtype)
+            for kind in (np.float32, np.int32):
+                result = requantize.requantize_double_rounding(
+                    acc.astype(kind), multiplier, shift, zero_point, low, high, dtype
+                )
+                assert np.array_equal(result, expected)

@@ -63,4 +63,4 @@ def images(count: int) -> NDArray[np.float32]:
 def lowered(target: str, channels: Channels) -> qgraph.Graph:
     """The network with random weights, calibrated on random images, lowered to take and give integers."""
     graph = qgraph.trace(seeded(ResNet8(channels)), torch.from_numpy(images(2)))
-    return qgraph.quantize(graph, target, calibration=[images(32)], io="integer")
+    return qgraph.quantize(graph, target, calibration=[images(8)], io="integer")

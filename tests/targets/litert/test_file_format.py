@@ -55,6 +55,18 @@ def test_names_in_the_file_are_unique() -> None:
     assert names[0] == "x"
 
 
+def test_results_keep_their_names_in_the_file() -> None:
+    """A runtime is asked for results by name: constants give way."""
+    graph = Graph("g", "integer", {"target": "litert"})
+    x = graph.add_input("x", TensorType((1, 4), "i8", Q))
+    constant = Builder(graph).constant(np.ones((1, 4), np.int8), "1", Q)
+    first = Builder(graph).litert.add(x, constant, element=("i8", Q))
+    graph.set_outputs([Builder(graph).litert.add(first, first, element=("i8", Q), name="y")])
+    subgraph = tflite.read(to_tflite(graph)).subgraphs[0]
+    assert [subgraph.tensors[operator.outputs[0]].name for operator in subgraph.operators] == ["1", "y"]
+    assert from_tflite(to_tflite(graph)) == graph
+
+
 def test_litert_runs_it(litert: Worker) -> None:
     graph = awkward()
     feed = {"x": np.arange(96, dtype=np.int8).reshape(3, 4, 4, 2)}

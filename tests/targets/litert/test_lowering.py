@@ -14,7 +14,7 @@ from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, QuantParams, TensorType
 from qgraph.runtimes import Worker
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
-from tests.targets.litert.op_cases import FAMILIES
+from tests.targets.litert.op_cases import FAMILIES, Cases
 
 
 class Model(nn.Module):
@@ -293,13 +293,27 @@ def test_the_optimized_add_wraps_on_such_scales(litert: Worker) -> None:
     assert np.array_equal(run.outputs[0].data, np.full((1, 16), -128, np.int8))  # 127 + 127 steps of 256
 
 
-def test_a_factor_that_xnnpack_refuses_is_refused(litert: Worker) -> None:
+def test_a_factor_that_xnnpack_refuses_is_refused() -> None:
     model = Model(lambda m, x: m.conv(x), conv=nn.Conv2d(3, 4, 1, bias=False))
     graph = prepared(model, images())
     layer = graph.find("nn.conv")[0]
     name = layer.result.users[0].operand(1).name
     with pytest.raises(LoweringError, match="XNNPACK takes factors below 256"):
         qgraph.lower(with_constant(graph, name, 1e-8), "litert")
+
+
+@pytest.mark.parametrize(("factor", "runs"), [(255.99998, True), (256.0, False)])
+def test_xnnpack_refuses_factors_from_256_on(litert: Worker, factor: float, runs: bool) -> None:
+    cases = Cases(np.random.default_rng(0))
+    quant = QuantParams.of(1.0, 0)
+    w, bias = cases.layer(quant, np.ones((2, 3), np.int8), np.array([factor], np.float32), np.zeros(2), 0)
+    x = cases.input(np.ones((1, 3), np.int8), quant)
+    cases.output(cases.build.litert.fully_connected(x, w, bias, element=("i8", quant)))
+    if runs:
+        cases.check(litert)
+    else:
+        with pytest.raises(RuntimeFailure, match="failed to create XNNPACK runtime"):
+            cases.check(litert)
 
 
 ACCEPTED = {

@@ -27,7 +27,7 @@ def transpose(cases: Cases) -> None:
 
 def concatenation(cases: Cases) -> None:
     rng = cases.rng
-    rank, count = int(rng.integers(2, 5)), int(rng.integers(2, 6))
+    rank, count = int(rng.integers(2, 5)), int(rng.integers(2, 8))
     axis, sizes, quant = int(rng.integers(rank)), [int(n) for n in rng.integers(1, 6, rank)], params(rng)
     xs = []
     for _ in range(count):

@@ -1,4 +1,4 @@
-"""A whole network: interpreter against LiteRT, both kernel families, here and on other processors."""
+"""A whole network against LiteRT, both kernel families; and every op on other processors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import pytest
 
 import qgraph
 from qgraph.interpreter import execute
-from qgraph.ir import Graph
+from qgraph.ir import Graph, QuantParams
 from qgraph.runtimes import Worker
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.targets.litert.op_cases import FAMILIES, Cases, groups
+from tests.targets.litert.test_activation_bounds import MAKE, ZERO_POINTS
 from tests.targets.litert.test_elementwise import add, all_pairs, dequantize, own_relu, quantize, requantize
 from tests.targets.litert.test_layers import boundaries, convolution, depthwise_convolution, fully_connected
 from tests.targets.litert.test_pooling import pool
@@ -74,8 +75,13 @@ def test_no_byte_differs_on_another_processor(machine: str, network: Graph, requ
         for target in FAMILIES:
             assert differing(worker, network, target, "float", images(6, 6)) == 0
         for seed, make in enumerate(OPS.values()):
-            for cases in groups(8, make, 50 + seed, size=8):
+            for cases in groups(16, make, 50 + seed, size=16):
                 cases.check(worker)
+        for op, make_clamped in MAKE.items():
+            cases = Cases(np.random.default_rng(59))
+            for zero_point in ZERO_POINTS:
+                cases.output(make_clamped(cases, op, QuantParams.of(4.0, zero_point)))
+            cases.check(worker)
         for op in ("conv_2d", "depthwise_conv_2d", "fully_connected"):
             cases = Cases(np.random.default_rng(60))
             for factor in (2.0**-30, 2.0**-9, 0.0123, 0.25, 3.7, 128.0):

@@ -44,6 +44,11 @@ class OpCases:
         zero_points = [self.low, self.high, (self.low + self.high + 1) // 2, self.rng.integers(self.low, self.high + 1)]
         return QuantParams.of(self.scale() if scale is None else scale, int(self.rng.choice(zero_points)))
 
+    def tie_quant(self, q: QuantParams, terms: int) -> QuantParams:
+        """Parameters of a mean of `terms` codes that put some sum of them, and its odd multiples, on a tie."""
+        total, step = int(self.rng.integers(1, 90 * terms)), int(self.rng.integers(0, 60))
+        return self.quant(float(np.float32(q.scale[0] * total / (terms * (step + 0.5)))))
+
     def codes(self, shape: Sequence[int]) -> Array:
         """Random codes, sometimes the two ends alone."""
         if self.rng.random() < 0.25:

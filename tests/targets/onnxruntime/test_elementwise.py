@@ -70,8 +70,8 @@ def test_requantize_all_codes(ort: Worker, dtype: str, form: str) -> None:
     cases = OpCases(dtype, 3)
     for number in range(200):
         x = cases.input(np.arange(cases.low, cases.high + 1).astype(cases.numpy), cases.quant())
-        scale = x.type.q.scale[0] * (2.0 ** cases.rng.integers(-3, 4) if number % 2 else cases.rng.uniform(0.2, 5))
-        element = (dtype, cases.quant(float(scale)))
+        power_of_two = cases.quant(float(x.type.q.scale[0] * 2.0 ** cases.rng.integers(-3, 4)))
+        element = (dtype, cases.tie_quant(x.type.q, 1) if number % 2 else power_of_two)
         made = cases.build.ort.QuantizeLinear(cases.build.ort.DequantizeLinear(x), element=element)
         low, high = sorted(int(code) for code in cases.rng.integers(cases.low, cases.high + 1, 2))
         cases.returns(cases.build.ort.Clip(made, min=low, max=high) if number % 3 else made)

@@ -61,10 +61,12 @@ def test_random(ort: Worker, activations: str, weights: str, layer: object) -> N
 def test_both_sides_of_every_output_step(ort: Worker, activations: str, weights: str, op: str) -> None:
     """Weights zero, the accumulator in the bias."""
     cases = OpCases(activations, 2)
-    for number in range(24):
-        power_of_two = number % 3 == 0
-        scales = 2.0 ** cases.rng.integers(-9, 3, 3) if power_of_two else np.exp(cases.rng.uniform(-6, 1, 3))
-        q, result = cases.quant(float(scales[0])), cases.quant(float(scales[2] / 64))
+    for number in range(40):
+        factor = 2.0 ** cases.rng.uniform(-24, -10)  # at large accumulators the factor's last bit decides
+        scales = np.exp(cases.rng.uniform(-6, 1, 2))
+        if number % 4 == 0:
+            factor, scales = 2.0 ** cases.rng.integers(-16, 1), 2.0 ** cases.rng.integers(-9, 3, 2)
+        q, result = cases.quant(float(scales[0])), cases.quant(float(scales[0] * scales[1] / factor))
         w_quant = QuantParams.of(scales[1], 128 if weights == "u8" else 0)
         acc = around_steps(product_factor(q, w_quant, result)[0], result.zero_point[0], activations)
         shape = (acc.size, 2, 1) if op == "QLinearConv" else (acc.size, 2)

@@ -21,6 +21,8 @@ def test_concat(ort: Worker, dtype: str, form: str) -> None:
         result = cases.quant()
         scales = result.scale[0] * np.exp2(cases.rng.choice([-1.0, 0.0, 1.0, 0.3, 1.7], int(cases.rng.integers(1, 4))))
         params = [result if cases.rng.random() < 0.3 else cases.quant(float(scale)) for scale in scales]
+        if cases.rng.random() < 0.5:
+            result = cases.tie_quant(params[0], 1)
         xs = [cases.input(every, q) for q in params]
         cases.returns(cases.build.ort.QLinearConcat(*xs, axis=int(cases.rng.integers(0, 3)), element=(dtype, result)))
     cases.check(ort, form=form, levels=FUSING if form == "qdq" else ("disable", "all"), least=200)

@@ -9,6 +9,7 @@ from typing import Any
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph, Node
+from qgraph.runtimes import Processor
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.rules import QuantRules
 
@@ -24,6 +25,11 @@ class Option:
 
     choices: tuple[str, ...]
     help: str
+
+
+def no_notes(graph: Graph, processor: Processor) -> Sequence[str]:
+    """Nothing to say: the target's integers are the same on every processor."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -53,8 +59,8 @@ class Target:
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     options: Mapping[str, Option] = field(default_factory=dict)
     processors: str = ""
-    notes: Callable[[Graph, bool | None], Sequence[str]] = lambda graph, saturates_u8s8: ()
-    """What `verify` should say of a graph on a processor whose u8 x s8 products saturate (or not, or unknown)."""
+    notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
+    """What `verify` should say of a graph on the processor where the runtime answered."""
 
     def quant_rules(self, **options: str) -> QuantRules:
         """The rules for these options; raises InputError for an option or value that the target does not have."""

@@ -15,7 +15,7 @@ A weight may be a plain array or, to save its conversion in every call, a `Prepa
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -159,45 +159,41 @@ def _multiply_windows(
     values = weight.values.astype(exact.product, copy=False)
     rank, inputs, outputs = len(weight.kernel), weight.inputs, values.shape[2]
     row_elements = math.prod(acc.shape[2:-1]) * values.shape[1]
-    images = max(1, COLUMNS // max(1, row_elements * acc.shape[1]))
-    step = max(1, COLUMNS // row_elements)
-    for first, block in _padded_blocks(x, pads, x_zero_point, images, exact.product):
-        view = windows(block, weight.kernel, stride, dilation, first_axis=1)
-        view = np.moveaxis(view, rank + 1, -1)  # [n, *S', *kernel, C]
+    images = min(max(1, COLUMNS // max(1, row_elements * acc.shape[1])), x.shape[0])
+    step = min(max(1, COLUMNS // row_elements), acc.shape[1])
+    block, inside = _padded_block(x, images, pads, x_zero_point, exact.product)
+    view = np.moveaxis(windows(block, weight.kernel, stride, dilation, first_axis=1), rank + 1, -1)  # *kernel, C last
+    memory = np.empty(images * step * row_elements, exact.product)
+    for first in range(0, x.shape[0], images):
+        count = min(images, x.shape[0] - first)
+        inside[:count] = x[first : first + count]
         for row in range(0, acc.shape[1], step):
-            part = acc[first : first + block.shape[0], row : row + step].reshape(-1, weight.outputs)
+            part = acc[first : first + count, row : row + step].reshape(-1, weight.outputs)
             for group in range(weight.groups):
-                taken = view[:, row : row + step, ..., group * inputs : (group + 1) * inputs]
-                columns = _unrolled(taken, rank)
+                taken = view[:count, row : row + step, ..., group * inputs : (group + 1) * inputs]
+                columns = _unrolled(taken, rank, memory)
                 _product_into(columns, values[group], part[:, group * outputs : (group + 1) * outputs])
     add_per_channel(acc, exact.offset)
 
 
-def _padded_blocks(
-    x: Integers, pads: Sequence[int], value: int, images: int, dtype: np.dtype[np.generic]
-) -> Iterator[tuple[int, NDArray[np.generic]]]:
-    """Blocks of images of x [N, *S, C], padded and converted to dtype, each with its first image's number.
-
-    The blocks share one buffer: each is valid until the next is asked for.
-    """
+def _padded_block(
+    x: Integers, images: int, pads: Sequence[int], value: int, dtype: np.dtype[np.generic]
+) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """Memory for some padded images of x [N, *S, C], filled with value, and the view of it where the images go."""
     rank = len(pads) // 2
     spatial = x.shape[1:-1]
-    inner = tuple(slice(begin, begin + size) for begin, size in zip(pads[:rank], spatial, strict=True))
     sizes = (size + begin + end for size, begin, end in zip(spatial, pads[:rank], pads[rank:], strict=True))
-    buffer = np.full((min(images, x.shape[0]), *sizes, x.shape[-1]), value, dtype)
-    for first in range(0, x.shape[0], images):
-        source = x[first : first + images]
-        block = buffer[: source.shape[0]]
-        block[(slice(None), *inner)] = source
-        yield first, block
+    block = np.full((images, *sizes, x.shape[-1]), value, dtype)
+    inner = tuple(slice(begin, begin + size) for begin, size in zip(pads[:rank], spatial, strict=True))
+    return block, block[(slice(None), *inner)]
 
 
-def _unrolled(view: NDArray[np.generic], rank: int) -> NDArray[np.generic]:
-    """Windows [n, *S', *kernel, c] as a contiguous matrix [n * prod(S'), prod(kernel) * c].
+def _unrolled(view: NDArray[np.generic], rank: int, memory: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Windows [n, *S', *kernel, c] as a contiguous matrix [n * prod(S'), prod(kernel) * c], in memory.
 
     Copied one position of the first kernel axis at a time: NumPy then runs along whole kernel rows.
     """
-    columns = np.empty(view.shape, view.dtype)
+    columns = memory[: view.size].reshape(view.shape)
     leading = (slice(None),) * (rank + 1)
     for position in range(view.shape[rank + 1]):
         where: tuple[slice | int, ...] = (*leading, position)

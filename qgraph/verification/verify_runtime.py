@@ -60,7 +60,7 @@ def verify(
         samples=sum(len(next(iter(run.values()))) for run in runs),
         outputs=outputs,
         first_difference=first,
-        notes=_notes(graph, target, result),
+        notes=tuple(target.notes(graph, result.processor)),
     )
 
 
@@ -168,7 +168,3 @@ def _processor(result: RunResult) -> str:
     processor = result.processor
     features = f" ({', '.join(processor.features)})" if processor.features else ""
     return f"{processor.machine} {processor.name}{features}"
-
-
-def _notes(graph: Graph, target: Target, result: RunResult) -> tuple[str, ...]:
-    return tuple(target.notes(graph, result.processor.saturates_u8s8))

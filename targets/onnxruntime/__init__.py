@@ -6,6 +6,7 @@ from qgraph.targets.onnxruntime import dialect
 from qgraph.targets.onnxruntime.lowering import LOWERINGS, requantize
 from qgraph.targets.onnxruntime.onnx_reader import from_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
+from qgraph.targets.onnxruntime.processors import notes
 from qgraph.targets.onnxruntime.rules import ACTIVATIONS, WEIGHTS, quant_rules
 from qgraph.targets.target import Option, Target
 
@@ -31,6 +32,7 @@ TARGET = Target(
         ),
     },
     processors="x86; without VNNI only files of pair-safe or u8 weights; 64-bit ARM differs in QLinearAdd and pooling",
+    notes=notes,
 )
 
 __all__ = ["TARGET", "dialect"]

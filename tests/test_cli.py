@@ -128,6 +128,14 @@ def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:
         (("trace", "net.py:Nothing", "--input", "1x3x8x6", "-o", "no.qg"), "has no Nothing"),
         (("trace", "net.py:Net", "--input", "1xx", "-o", "no.qg"), "is not a shape"),
         (("targets", "nowhere"), "there is no target"),
+        (
+            ("quantize", "g.qg", "--target", "litert", "--calibration", "x.npz", "-o", "no.qg", "--option", "a"),
+            "is not an option",
+        ),
+        (
+            ("quantize", "g.qg", "--target", "litert", "--calibration", "x.npz", "-o", "no.qg", "--option", "a=b"),
+            "no option 'a'",
+        ),
         (("diff", "g.qg"), "Missing argument"),
     ]
     for arguments, message in cases:

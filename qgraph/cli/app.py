@@ -87,13 +87,15 @@ def quantize(
     calibration: Annotated[Path, typer.Option("--calibration", help="An .npz file of inputs.")],
     output: Output,
     batch: Annotated[int, typer.Option(help="Examples in a batch.")] = 64,
+    option: Annotated[list[str] | None, typer.Option(help="An option of the target: weights=u8. Repeat it.")] = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
     from qgraph.cli.arrays import batches, read_npz
+    from qgraph.cli.sources import key_values
 
     graph = qgraph.load(file)
-    prepared = qgraph.prepare(graph, target=target)
+    prepared = qgraph.prepare(graph, target=target, **key_values(option or []))
     data = read_npz(calibration, [value.name for value in graph.inputs])
     qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
     typer.echo(f"{output}: fake-quantized for {target}")

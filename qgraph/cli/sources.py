@@ -1,4 +1,4 @@
-"""Torch models named on the command line: FILE.py:NAME or pkg.module:NAME."""
+"""What words on the command line mean: torch models (FILE.py:NAME or pkg.module:NAME), shapes, options."""
 
 from __future__ import annotations
 
@@ -62,3 +62,12 @@ def example_inputs(text: str) -> list[torch.Tensor]:
         return [torch.randn([int(size) for size in shape.split("x")]) for shape in text.split(",")]
     except (ValueError, RuntimeError):
         raise InputError(f"{text!r} is not a shape", help="write sizes joined by x: 1x3x32x32") from None
+
+
+def key_values(words: list[str]) -> dict[str, str]:
+    """Options written as NAME=VALUE, by name."""
+    pairs = [word.partition("=") for word in words]
+    for word, (name, equals, value) in zip(words, pairs, strict=True):
+        if not (name and equals and value):
+            raise InputError(f"{word!r} is not an option", help="write NAME=VALUE")
+    return {name: value for name, _, value in pairs}

@@ -64,7 +64,7 @@ class Verification:
         verdict = "bit-exact" if self.bit_exact else "NOT bit-exact"
         lines = [
             f"{verdict}: {self.mismatches} of {self.compared} output elements differ over {self.samples} samples",
-            f"  runtime    {self.runtime} {self.version}",
+            f"  runtime    {self.runtime}: {self.version}",
             f"  processor  {self.processor}",
         ]
         for output in self.outputs:

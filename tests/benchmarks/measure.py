@@ -36,7 +36,7 @@ class Result:
     unit: str
     relation: str
     goal: float
-    details: dict[str, float | str] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict)
 
     @property
     def reached(self) -> bool:
@@ -48,8 +48,7 @@ class Result:
             f"{self.name}: {self.what}",
             f"  {self.value:.3g} {self.unit}, goal {self.relation} {self.goal:g}: {verdict}",
         ]
-        shown = ((key, f"{v:.4g}" if isinstance(v, float) else v) for key, v in self.details.items())
-        return "\n".join([*lines, *(f"    {key:44} {value}" for key, value in shown)])
+        return "\n".join([*lines, *(f"    {name:55} {value:.4g}" for name, value in self.details.items())])
 
 
 def clock(work: Callable[[], object]) -> Clock:

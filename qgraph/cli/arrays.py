@@ -21,7 +21,7 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
         raise FileError(f"{path} is not an .npz file: {error}", help="write it with numpy.savez") from None
     if len(names) == 1 and len(arrays) == 1:
         return {names[0]: next(iter(arrays.values()))}
@@ -34,7 +34,9 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
 
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name, whole or not at all."""
+    """Write arrays by name, whole or not at all; raises FileError."""
+    if path.suffix != ".npz":
+        raise FileError(f"{path}: arrays are written as .npz", help="give a path that ends in .npz")
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **dict(arrays))
     write_atomically(path, buffer.getvalue())

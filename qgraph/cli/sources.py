@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError
 
@@ -25,13 +25,22 @@ def load_model(source: str, weights: Path | None = None) -> torch.nn.Module:
     if not hasattr(module, name):
         raise InputError(f"{module_name} has no {name}")
     found = getattr(module, name)
-    model = found if isinstance(found, torch.nn.Module) else found()
+    try:
+        model = found if isinstance(found, torch.nn.Module) else found()
+    except Exception as error:  # the user's own code may raise anything
+        raise InputError(f"{source} cannot be called without arguments: {_in_short(error)}") from error
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{source} gives {type(model).__name__}, not a torch.nn.Module")
     if weights is not None:
         if not weights.is_file():
             raise InputError(f"{weights} cannot be read: no such file")
-        model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        try:
+            model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
+        except Exception as error:  # torch raises many classes here
+            raise InputError(
+                f"{weights} does not fit {source}: {_in_short(error)}",
+                help="save it with torch.save(m.state_dict(), FILE)",
+            ) from error
     return model
 
 
@@ -50,8 +59,16 @@ def _import(name: str) -> object:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[path.stem] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may raise anything
+        raise InputError(f"{name} cannot be imported: {_in_short(error)}") from error
     return module
+
+
+def _in_short(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def example_inputs(text: str) -> list[torch.Tensor]:
@@ -64,7 +81,7 @@ def example_inputs(text: str) -> list[torch.Tensor]:
         raise InputError(f"{text!r} is not a shape", help="write sizes joined by x: 1x3x32x32") from None
 
 
-def key_values(words: list[str]) -> dict[str, str]:
+def key_values(words: list[str]) -> dict[str, Any]:
     """Options written as NAME=VALUE, by name."""
     pairs = [word.partition("=") for word in words]
     for word, (name, equals, value) in zip(words, pairs, strict=True):

@@ -36,12 +36,23 @@ def trace(
     parameters are copied. Raises UnsupportedOp naming every op that has no counterpart, with module path and source
     line, and InputError for a model that `torch.export` refuses.
     """
+    _check_arguments(model, example)
     examples = _tensors(example, dynamic_batch)
     program = _exported(model, examples, dynamic_batch)
     importer = Importer(program, name or type(model).__name__, dynamic_batch)
     graph = importer.run()
     verify_graph(graph)
     return graph
+
+
+def _check_arguments(model: object, example: object) -> None:
+    import torch
+
+    if not isinstance(model, torch.nn.Module):
+        raise InputError(f"a {type(model).__name__} cannot be traced", help="give a torch.nn.Module")
+    items = [example] if isinstance(example, (torch.Tensor, np.ndarray)) else example
+    if not isinstance(items, (list, tuple)) or not all(isinstance(i, (torch.Tensor, np.ndarray)) for i in items):
+        raise InputError(f"the example is a {type(example).__name__}", help="give a tensor, or a list of tensors")
 
 
 def _tensors(example: Example | Sequence[Example], dynamic_batch: bool) -> tuple[torch.Tensor, ...]:

@@ -30,18 +30,25 @@ def by_name(graph: Graph, inputs: Inputs) -> dict[str, Array]:
     names = [value.name for value in graph.inputs]
     if isinstance(inputs, Mapping):
         if len(names) == 1 and len(inputs) == 1:
-            return {names[0]: np.asarray(next(iter(inputs.values())))}
+            return {names[0]: _array(next(iter(inputs.values())))}
         if set(inputs) != set(names):
             raise InputError(f"inputs are named {', '.join(inputs)}", help=f"the graph's inputs: {', '.join(names)}")
-        return {name: np.asarray(inputs[name]) for name in names}
+        return {name: _array(inputs[name]) for name in names}
     arrays = [inputs] if hasattr(inputs, "shape") else list(inputs)
     if len(arrays) != len(names):
         raise InputError(f"{len(arrays)} arrays are given, the graph has {len(names)} inputs: {', '.join(names)}")
-    return {name: np.asarray(array) for name, array in zip(names, arrays, strict=True)}
+    return {name: _array(array) for name, array in zip(names, arrays, strict=True)}
+
+
+def _array(data: object) -> Array:
+    """As an array; a torch tensor may be one that wants gradients."""
+    return np.asarray(data.detach() if hasattr(data, "detach") else data)
 
 
 def prepare_inputs(graph: Graph, inputs: Mapping[str, Array], layout: Layout | None = None) -> dict[str, Array]:
     """Inputs by name in the layout, dtype and integers that the graph takes."""
+    if layout not in (None, "NCHW", "NHWC"):
+        raise InputError(f"layout {layout!r} is not a choice", help="choose NCHW or NHWC")
     prepared = {v.name: _prepare(graph, v, np.asarray(inputs[v.name]), layout) for v in graph.inputs}
     sizes: dict[str, tuple[int, str]] = {}
     for value in graph.inputs:

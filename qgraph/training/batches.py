@@ -28,7 +28,10 @@ def module_inputs(module: nn.Module, values: Sequence[Value], batch: Batch, wher
 def _fitting(value: Value, item: Data, where: str) -> Tensor:
     """The item as a tensor of the value's type."""
     where = f"{where}: %{value.name}"
-    tensor = torch.as_tensor(item)
+    try:
+        tensor = torch.as_tensor(item)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{where} is not an array of numbers: {error}") from None
     if value.type.is_float:
         tensor = tensor.to(torch.float64 if value.type.dtype == "f64" else torch.float32)
     sizes = list(tensor.shape)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from qgraph.errors import InputError
 from qgraph.ir import Array, Graph, TensorType
 
 FLOAT_RANGE = 4.0
@@ -17,10 +18,22 @@ def sample_inputs(graph: Graph, samples: int, seed: int = 0) -> dict[str, Array]
     Floats: what those integers stand for where a quantize op reads the input, else normal ones, zeros and large ones.
     Where the batch is fixed there is one batch for each group of examples: the first dimension is a multiple of it.
     """
+    if samples < 0:
+        raise InputError(f"{samples} random samples are not possible", help="give 0 or more")
     rng = np.random.default_rng(seed)
     return {
-        value.name: _samples(_integer_type(graph, i), value.type, samples, rng) for i, value in enumerate(graph.inputs)
+        value.name: _whole_batches(_samples(_integer_type(graph, i), value.type, samples, rng), value.type)
+        for i, value in enumerate(graph.inputs)
     }
+
+
+def _whole_batches(examples: Array, type: TensorType) -> Array:
+    """The examples, the first of them again at the end where a fixed batch size asks for more."""
+    batch = type.shape[0] if type.shape else 1
+    if not isinstance(batch, int):
+        return examples
+    count = -(-len(examples) // batch) * batch
+    return np.asarray(examples[np.arange(count) % len(examples)])
 
 
 def _integer_type(graph: Graph, index: int) -> TensorType:

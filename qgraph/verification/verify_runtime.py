@@ -11,7 +11,7 @@ from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
 from qgraph.interpreter import execute, quantize_inputs
-from qgraph.interpreter.inputs import Inputs
+from qgraph.interpreter.inputs import Inputs, Layout, by_name
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
@@ -31,20 +31,24 @@ def verify(
     samples: int = SAMPLES,
     seed: int = 0,
     on: str | None = None,
+    layout: Layout | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Verification:
     """Compare the interpreter with the real runtime on given inputs, or on `samples` random and a few extreme ones.
 
     `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the
     same family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi
-    python3"). `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph
+    python3"). `layout` says what float inputs are where their shape fits both NCHW and NHWC. `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph
     that was not lowered, RuntimeFailure where the runtime is missing or ends.
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
     given = sample_inputs(graph, samples, seed) if inputs is None else inputs
-    arrays = quantize_inputs(graph, given)
-    runs = _split_batches(graph, arrays)
+    runs = [quantize_inputs(graph, batch, layout=layout) for batch in _split_batches(graph, by_name(graph, given))]
+    if not any(array.size for run in runs for array in run.values()):
+        raise InputError(
+            "there is no sample to compare on", help="give at least one example (a whole batch, where it is fixed)"
+        )
     program_options = {**target.runtime_options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
         result = worker.run(model, runs, options=program_options)
@@ -98,7 +102,13 @@ def _split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Arr
     fixed = graph.inputs[0].type.shape[0] if graph.inputs[0].type.shape else 1
     if not isinstance(fixed, int):
         return [arrays]
-    count = len(arrays[graph.inputs[0].name]) // fixed
+    sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
+    if len(sizes) > 1 or next(iter(sizes)) % fixed:
+        raise InputError(
+            f"{' and '.join(map(str, sorted(sizes)))} examples are no whole batches of {fixed}",
+            help="give a multiple of the batch size, or trace with dynamic_batch=True",
+        )
+    count = next(iter(sizes)) // fixed
     return [{name: array[i * fixed : (i + 1) * fixed] for name, array in arrays.items()} for i in range(count)]
 
 

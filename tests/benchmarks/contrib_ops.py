@@ -5,22 +5,25 @@ Each dequantizes, computes in float32 and quantizes: the way in which ReferenceE
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from onnx.reference.op_run import OpRun
 
-Array = NDArray[np.generic]
+Integers = NDArray[np.integer]
+Real = NDArray[np.float32]
 
 
-def real(x: Array, scale: Array, zero_point: Array) -> NDArray[np.float32]:
+def real(x: Integers, scale: Real, zero_point: Integers) -> Real:
     """The real values of the integers x."""
-    return (x.astype(np.float32) - zero_point.astype(np.float32)) * scale.astype(np.float32)
+    return np.asarray((x.astype(np.float32) - zero_point.astype(np.float32)) * scale, np.float32)
 
 
-def integers(x: NDArray[np.float32], scale: Array, zero_point: Array) -> Array:
+def integers(x: Real, scale: Real, zero_point: Integers) -> Integers:
     """The integers, of the zero point's dtype, that stand for x."""
-    limits = np.iinfo(zero_point.dtype)
-    return np.clip(np.rint(x / scale) + zero_point, limits.min, limits.max).astype(zero_point.dtype)
+    low, high = (0, 255) if zero_point.dtype == np.uint8 else (-128, 127)
+    return np.asarray(np.clip(np.rint(x / scale) + zero_point, low, high), zero_point.dtype)
 
 
 class QLinearAdd(OpRun):
@@ -28,7 +31,7 @@ class QLinearAdd(OpRun):
 
     op_domain = "com.microsoft"
 
-    def _run(self, *operands: Array) -> tuple[Array]:
+    def _run(self, *operands: NDArray[Any]) -> tuple[Integers]:
         return (integers(real(*operands[:3]) + real(*operands[3:6]), *operands[6:]),)
 
 
@@ -37,7 +40,7 @@ class QLinearGlobalAveragePool(OpRun):
 
     op_domain = "com.microsoft"
 
-    def _run(self, *operands: Array, channels_last: int = 0) -> tuple[Array]:
+    def _run(self, *operands: NDArray[Any], channels_last: int = 0) -> tuple[Integers]:
         assert not channels_last
         return (integers(real(*operands[:3]).mean((2, 3), keepdims=True), *operands[3:]),)
 
@@ -47,7 +50,7 @@ class QGemm(OpRun):
 
     op_domain = "com.microsoft"
 
-    def _run(self, *operands: Array, alpha: float = 1.0, transA: int = 0, transB: int = 0) -> tuple[Array]:
+    def _run(self, *operands: NDArray[Any], alpha: float = 1.0, transA: int = 0, transB: int = 0) -> tuple[Integers]:
         assert (alpha, transA, transB) == (1.0, 0, 1)
         a_scale, b_scale, c = operands[1], operands[4], operands[6].astype(np.float32)
         b = real(operands[3].T, b_scale, operands[5])

@@ -64,8 +64,9 @@ def differing(model: onnx.ModelProto, feed: Mapping[str, Array]) -> float:
     values |= {value.name: value.data for value in run.tensors}
     different = total = 0
     for node in convs:
-        (result,) = ReferenceEvaluator(node).run(None, {name: values[name] for name in node.input})
-        different += int((result != values[node.output[0]]).sum())
+        operands = {name: values[name] for name in map(str, node.input)}
+        result = np.asarray(ReferenceEvaluator(node).run(None, operands)[0])
+        different += int(np.count_nonzero(result != values[str(node.output[0])]))
         total += result.size
     return 100 * different / total
 

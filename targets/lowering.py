@@ -185,6 +185,8 @@ class Lowering:
                 shape = tuple(shape[i] for i in NHWC)
             fake_quant = next((user for user in value.users if user.op == "quant.fake_quant"), None)
             if fake_quant is None:
+                if not value.users:
+                    raise LoweringError(f"input %{value.name} is not used", help="take it out of the model's forward")
                 raise LoweringError(f"input %{value.name} is not fake-quantized", help="run insert-fake-quant first")
             dtype, quant = self._element_of(fake_quant)
             integer = self.io == "integer"

@@ -186,6 +186,7 @@ def verify(
     on: Annotated[
         str | None, typer.Option("--on", help='A command that starts a Python elsewhere: "ssh pi python3".')
     ] = None,
+    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the inputs' shape fits both.")] = None,
     as_json: Json = False,
 ) -> None:
     """Compare the interpreter with the real runtime, bit for bit; exit status 1 when they differ."""
@@ -195,7 +196,14 @@ def verify(
     data = None
     if inputs is not None:
         data = read_npz(inputs, [value.name for value in qgraph.load(file).inputs])
-    report = qgraph.verify(file, runtime=runtime, inputs=data, samples=samples, on=on)
+    report = qgraph.verify(
+        file,
+        runtime=runtime,
+        inputs=data,
+        samples=samples,
+        on=on,
+        layout=layout,  # type: ignore[arg-type]  # checked
+    )
     typer.echo(report.to_json() if as_json else str(report))
     raise typer.Exit(0 if report.bit_exact else 1)
 

@@ -47,6 +47,8 @@ def run_demo(*, targets: Sequence[str], out: Path, epochs: int, seed: int, data:
     """Run the demo and print its table; whether interpreter and runtimes agreed on every byte."""
     for name in targets:
         all_targets.get(name)
+    if epochs < 0:
+        raise InputError(f"--epochs {epochs} is negative", help=f"give a positive number, or 0 for {EPOCHS}")
     dataset = _dataset(data)
     _make_folder(out)
     console = Console(stderr=as_json)
@@ -89,8 +91,6 @@ def _make_folder(out: Path) -> None:
 
 class _Demo:
     def __init__(self, data: Dataset, out: Path, epochs: int, seed: int, progress: Progress) -> None:
-        if epochs < 1:
-            raise InputError(f"--epochs {epochs} is not positive")
         self.data, self.out, self.epochs, self.seed, self.progress = data, out, epochs, seed, progress
 
     def run(self, targets: Sequence[str]) -> list[Row]:

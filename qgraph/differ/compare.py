@@ -7,7 +7,7 @@ import numpy as np
 from qgraph.differ.graph_diff import Change, GraphDiff, Kind, Numbers
 from qgraph.differ.matching import Group, match_nodes
 from qgraph.interpreter import execute, quantize_inputs
-from qgraph.interpreter.inputs import Inputs
+from qgraph.interpreter.inputs import Inputs, Layout
 from qgraph.interpreter.run_graph import dequantized
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.ir.origin import union
@@ -23,7 +23,7 @@ def diff(a: Graph, b: Graph, inputs: Inputs | None = None) -> GraphDiff:
     With `inputs` (floats, as the first graph takes them) both run, and each matched group's last values are compared
     after dequantization. `changes` has one entry per matched group that differs, and with inputs one for every group.
     """
-    values = None if inputs is None else (_values(a, inputs), _values(b, inputs))
+    values = None if inputs is None else _values_of_both(a, b, inputs)
     groups = match_nodes(a, b)
     changes = [_change(group, values, (a, b)) for group in groups]
     kept = [change for change in changes if change.kind != "same" or change.numbers is not None]
@@ -98,9 +98,15 @@ def _constant_details(old: Value, new: Value) -> list[str]:
     return [f"@{new.name}: {int(differs.sum())} of {differs.size} elements differ, by up to {largest:.3g}"]
 
 
-def _values(graph: Graph, inputs: Inputs) -> Values:
+def _values_of_both(a: Graph, b: Graph, inputs: Inputs) -> tuple[Values, Values]:
+    """The inputs are as the first graph takes them: they stay NCHW for an NHWC graph where their shape fits both."""
+    layout: Layout | None = None if a.metadata.get("layout") == "NHWC" else "NCHW"
+    return _values(a, inputs, layout), _values(b, inputs, layout)
+
+
+def _values(graph: Graph, inputs: Inputs, layout: Layout | None) -> Values:
     values: Values = {}
-    execute(graph, quantize_inputs(graph, inputs), watch=values.__setitem__)
+    execute(graph, quantize_inputs(graph, inputs, layout=layout), watch=values.__setitem__)
     return values
 
 

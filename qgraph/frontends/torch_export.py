@@ -50,9 +50,14 @@ def _check_arguments(model: object, example: object) -> None:
 
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"a {type(model).__name__} cannot be traced", help="give a torch.nn.Module")
+    wide = (torch.float32, torch.float64)
     items = [example] if isinstance(example, (torch.Tensor, np.ndarray)) else example
     if not isinstance(items, (list, tuple)) or not all(isinstance(i, (torch.Tensor, np.ndarray)) for i in items):
         raise InputError(f"the example is a {type(example).__name__}", help="give a tensor, or a list of tensors")
+    tensors = (*(torch.as_tensor(item) for item in items), *model.parameters(), *model.buffers())
+    narrow = next((t.dtype for t in tensors if t.is_floating_point() and t.dtype not in wide), None)
+    if narrow is not None:
+        raise InputError(f"the model or its example has values of {narrow}", help="convert both by .float()")
 
 
 def _tensors(example: Example | Sequence[Example], dynamic_batch: bool) -> tuple[torch.Tensor, ...]:

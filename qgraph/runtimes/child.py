@@ -40,6 +40,7 @@ class Child:
         text = program.encode()
         self.unsent = [b"%d\n" % len(text), text]
         self.thread: threading.Thread | None = None
+        self.ended = False
 
     def exchange(self, request: Sequence[bytes], timeout: float) -> tuple[Answer, RunResult | None]:
         """The answer's header and, unless it is a refusal, its values.
@@ -67,17 +68,23 @@ class Child:
             outcome.set_result((header, read_result(answers, header) if "results" in header else None))
         except BaseException as error:  # raised again in the thread that waits
             outcome.set_exception(error)
+        if self.ended:  # `end` may have gone before this thread could
+            self._close_pipes()
+
+    def _close_pipes(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            with contextlib.suppress(OSError):  # what was left to write to a child that is gone
+                cast(BinaryIO, pipe).close()
 
     def end(self, *, kill: bool) -> tuple[int, bytes]:
         """End the process, at once or when it has read the end of its input; returns exit status and standard error."""
+        self.ended = True
         if kill:
             self.process.kill()
         if self.thread is not None:
             self.thread.join(1.0 if kill else GRACE)
         if self.thread is None or not self.thread.is_alive():
-            for pipe in (self.process.stdin, self.process.stdout):
-                with contextlib.suppress(OSError):  # what was left to write to a child that is gone
-                    cast(BinaryIO, pipe).close()
+            self._close_pipes()
         try:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:

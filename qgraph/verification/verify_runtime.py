@@ -38,8 +38,9 @@ def verify(
 
     `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the
     same family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi
-    python3"). `layout` says what float inputs are where their shape fits both NCHW and NHWC. `options` go to the runtime's program (`level="basic"` for ONNX Runtime). Raises InputError for a graph
-    that was not lowered, RuntimeFailure where the runtime is missing or ends.
+    python3"). `layout`: that of float inputs whose shape fits both NCHW and NHWC. `options` go to the runtime's
+    program (`level="basic"` for ONNX Runtime). Raises InputError for a graph that was not lowered or where there is
+    nothing to compare on, RuntimeFailure where the runtime is missing or ends.
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)

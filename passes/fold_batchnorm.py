@@ -5,7 +5,8 @@
                                                          w.folded = w * gain             gain = g / sqrt(var + eps)
                                                          b.folded = (b - mean) * gain + beta
 
-A batch normalization that follows no such layer becomes a depthwise 1x1 convolution with the weight `gain`.
+A batch normalization that follows no such layer becomes one: a depthwise 1x1 convolution with the weight `gain`, or for
+[N, C] a linear layer with `gain` on its diagonal.
 At the fake-quant level `quant.conv_batch_norm` and `quant.linear_batch_norm` become their layer with a
 `quant.fake_quant` of the folded weight: the very same integers.
 
@@ -47,27 +48,29 @@ def fold_into_layer(match: Match, build: Builder) -> Replacement:
 
 
 @rule(pattern("nn.batch_norm", "x", bind="bn"))
-def become_depthwise(match: Match, build: Builder) -> Replacement:
-    """Scale and shift each channel by a depthwise convolution."""
+def become_layer(match: Match, build: Builder) -> Replacement:
+    """Scale and shift each channel by a depthwise convolution, or features by a linear layer with a diagonal weight."""
     bn, x = match.nodes["bn"], match.values["x"]
     rank = x.type.rank - 2
-    if x.producer is not None and x.producer.op in ("nn.conv", "nn.linear") and rank < 1:
-        return Declined("the layer before it cannot take the batch normalization")
-    if rank < 1 or not all(value.is_constant for value in bn.inputs[1:]):
-        return Declined("only constant parameters of a value with spatial dimensions become a convolution")
+    if not all(value.is_constant for value in bn.inputs[1:]):
+        return Declined("a parameter is not a constant")
     parameters = [value.data for value in bn.inputs[1:]]
-    channels = parameters[0].size
-    ones = np.ones((channels, 1, *(1,) * rank), parameters[0].dtype)
-    weight, bias = _folded(ones, None, parameters, bn.attrs["eps"])
-    name = bn.operand(1).name
-    return build.nn.conv(
+    ones = np.ones_like(parameters[0])
+    gain, bias = _folded(ones, None, parameters, bn.attrs["eps"])
+    weight = gain.reshape(-1, 1, *(1,) * rank) if rank else np.diag(gain)
+    operands = [
         x,
-        build.constant(weight, f"{name}.folded"),
+        build.constant(weight, f"{bn.operand(1).name}.folded"),
         build.constant(bias, f"{bn.operand(2).name}.folded"),
+    ]
+    if not rank:
+        return build.nn.linear(*operands, activation=bn.attrs["activation"])
+    return build.nn.conv(
+        *operands,
         stride=(1,) * rank,
         pads=(0,) * 2 * rank,
         dilation=(1,) * rank,
-        groups=channels,
+        groups=gain.size,
         activation=bn.attrs["activation"],
     )
 
@@ -115,5 +118,5 @@ def is_foldable(bn: Node) -> bool:
 
 @graph_pass
 def fold_batchnorm(graph: Graph) -> None:
-    rewrite(graph, [fold_into_layer, become_depthwise, fold_live])
+    rewrite(graph, [fold_into_layer, become_layer, fold_live])
     graph.drop_unused_constants()

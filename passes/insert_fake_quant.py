@@ -9,7 +9,7 @@ Scales of weights follow from the weights. Scales of activations are NaN until c
 training sets them. Values that must share parameters (the operands and result of a concat) name the same constants.
 A convolution or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or
 `quant.linear_batch_norm`, which keeps the normalization alive in training, unless `batchnorm=fold`; a batch
-normalization that follows no such layer becomes a depthwise convolution.
+normalization that follows no such layer becomes one (see `fold-batchnorm`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ir.origin import union
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
-from qgraph.passes.fold_batchnorm import LAYERS, become_depthwise, is_foldable
+from qgraph.passes.fold_batchnorm import LAYERS, become_layer, is_foldable
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
@@ -53,7 +53,7 @@ def insert_fake_quant(
     inserter = _Inserter(graph, rules, overrides or {})
     if batchnorm == "live":
         inserter.keep_batch_norms()
-    rewrite(graph, [become_depthwise])
+    rewrite(graph, [become_layer])
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()

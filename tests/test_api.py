@@ -206,6 +206,19 @@ def test_every_unsupported_op_is_named_with_its_line() -> None:
     assert "test_api.py:" in text
 
 
+def test_a_batch_norm_of_features_behind_a_relu_is_lowered() -> None:
+    model = seeded(
+        torch.nn.Sequential(torch.nn.Linear(6, 5), torch.nn.ReLU(), torch.nn.BatchNorm1d(5), torch.nn.ReLU())
+    )
+    x = images((6,))
+    graph = qgraph.trace(model, torch.from_numpy(x))
+    for target in TARGETS:
+        lowered = qgraph.quantize(graph, target=target, calibration=[x])
+        assert qgraph.verify(lowered, inputs=x).bit_exact
+        error = qgraph.run(lowered, x, dequantize=True) - model(torch.from_numpy(x)).detach().numpy()
+        assert np.abs(error).max() < 0.1
+
+
 def test_tied_weights_are_one_constant() -> None:
     class Tied(torch.nn.Module):
         def __init__(self) -> None:

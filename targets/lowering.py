@@ -7,7 +7,7 @@ that cannot be lowered is reported, not only the first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -254,8 +254,3 @@ def _combined(errors: list[QGraphError], target: str) -> LoweringError:
     where = tuple(line for error in errors for line in (error.what, *(f"  {text}" for text in error.where)))
     help = next((error.help for error in errors if error.help), "")
     return LoweringError(f"{target} cannot lower {len(errors)} nodes", where=where, help=help)
-
-
-def with_quant(type: TensorType, element: Element) -> TensorType:
-    """The type with another storage dtype and other parameters."""
-    return replace(type, dtype=element[0], quant=element[1])

@@ -23,7 +23,7 @@ def max_pool(
     """The maximum over each window of x [N, *S, C], as [N, *S', C] in x's dtype.
 
     `pads`: the beginnings of all spatial axes, then their ends; padding counts as the dtype's lowest value.  For
-    `ceil_mode` use the pads of `windows.ceil_pads`.
+    `ceil_mode` use the pads of `windows.window_pads`.
     """
     rank = len(kernel)
     x = padded(x, pads or (0,) * (2 * rank), int(np.iinfo(x.dtype).min), first_axis=1)

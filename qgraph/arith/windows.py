@@ -92,23 +92,22 @@ def pooled_shape(
     return tuple(counts)
 
 
-def ceil_pads(
+def window_pads(
     size: Sequence[int],
     kernel: Sequence[int],
     stride: Sequence[int],
     pads: Sequence[int],
-    dilation: Sequence[int] | None = None,
+    dilation: Sequence[int],
+    out: Sequence[int],
 ) -> tuple[int, ...]:
-    """`pads` with the ends made long enough that plain windows are those of `ceil_mode`.
+    """`pads` with the ends made long enough for `out` windows: those of `ceil_mode` may reach beyond the padding.
 
-    >>> ceil_pads((6,), (3,), (2,), (0, 0))
+    >>> window_pads((6,), (3,), (2,), (0, 0), (1,), pooled_shape((6,), (3,), (2,), ceil_mode=True))
     (0, 1)
     """
     rank = len(kernel)
-    dilation = dilation or (1,) * rank
-    counts = pooled_shape(size, kernel, stride, pads, dilation, ceil_mode=True)
     ends = []
-    for axis, count in enumerate(counts):
+    for axis, count in enumerate(out):
         reach = (count - 1) * stride[axis] + dilation[axis] * (kernel[axis] - 1) + 1
         ends.append(max(pads[axis + rank], reach - size[axis] - pads[axis]))
     return (*pads[:rank], *ends)

@@ -146,12 +146,6 @@ class Graph:
         node.erased = True
         self._length -= 1
 
-    def move_before(self, node: Node, other: Node) -> None:
-        """Move a node to just before another one."""
-        node._prev._next, node._next._prev = node._next, node._prev
-        self._length -= 1
-        self._link(node, other)
-
     def drop_unused_constants(self) -> int:
         """Forget the constants that nothing uses; returns how many."""
         unused = [name for name, value in self.constants.items() if not value._users]

@@ -76,7 +76,7 @@ class Worker:
         child = self._child = self._child or self._start()
         try:
             header, result = child.exchange(request, self.timeout)
-        except BaseException as error:
+        except BaseException as error:  # an interrupt too must end the child; `_failure` gives it back as it is
             self._child = None
             status, stderr = child.end(kill=not isinstance(error, EOFError))
             raise self._failure(error, status, stderr) from None

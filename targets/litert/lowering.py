@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Element, Node, QuantParams, Value
-from qgraph.ops.nn.pooling import window_pads
 from qgraph.targets.litert.padding import padding_for
 from qgraph.targets.lowering import NHWC, Lowering, QuantizedWeight, fail
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from qgraph.arith.windows import window_pads
 from qgraph.ir import Element, Node, QuantParams, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.nn.activation import BOUNDS
-from qgraph.ops.nn.pooling import window_pads
 from qgraph.targets.lowering import Lowering, QuantizedWeight, fail
 from qgraph.targets.onnxruntime import kernels
 

@@ -58,7 +58,7 @@ def test_pooled_shape(size: int, kernel: int, stride: int, begin: int, end: int,
     (count,) = windows.pooled_shape((size,), (kernel,), (stride,), (begin, end), (dilation,), ceil)
     assert count == brute_force_count(size, kernel, stride, begin, end, dilation, ceil)
     if ceil:
-        pads = windows.ceil_pads((size,), (kernel,), (stride,), (begin, end), (dilation,))
+        pads = windows.window_pads((size,), (kernel,), (stride,), (begin, end), (dilation,), (count,))
         view = windows.windows(np.zeros(size + sum(pads)), (kernel,), (stride,), (dilation,), first_axis=0)
         assert view.shape[0] >= count
         assert pads[0] == begin

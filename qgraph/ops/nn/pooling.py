@@ -4,28 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.arith.windows import padded, windows
+from qgraph.arith.windows import padded, window_pads, windows
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.linear import window_shape
-
-
-def window_pads(
-    size: tuple[int, ...],
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    pads: tuple[int, ...],
-    dilation: tuple[int, ...],
-    out: tuple[int, ...],
-) -> tuple[int, ...]:
-    """`pads` with the end of each dimension extended (`ceil_mode`) so that every one of `out` windows has its
-    elements."""
-    rank = len(size)
-    ends = []
-    for i in range(rank):
-        reach = (out[i] - 1) * stride[i] + (kernel[i] - 1) * dilation[i] + 1
-        ends.append(max(pads[rank + i], reach - size[i] - pads[i]))
-    return (*pads[:rank], *ends)
 
 
 def _first(view: Array, out: tuple[int, ...]) -> Array:

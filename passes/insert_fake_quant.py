@@ -38,12 +38,14 @@ Overrides = Mapping[str, Mapping[str, int]]
 LIVE = {layer: live for live, layer in LAYERS.items()}
 
 
-@graph_pass
+@graph_pass(
+    exact="no",
+    needs={"level": "float", "layout": "NCHW"},
+    gives={"level": "fake_quant", "calibrated": "no"},
+)
 def insert_fake_quant(
     graph: Graph, /, *, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
 ) -> None:
-    if graph.level != "float":
-        raise InputError(f"the graph is at level {graph.level}", help="insert-fake-quant takes a float graph")
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = targets.get(target).quant_rules(**options)

@@ -12,7 +12,7 @@ reason.
 from __future__ import annotations
 
 from qgraph import targets
-from qgraph.errors import InputError, LoweringError
+from qgraph.errors import InputError
 from qgraph.ir import Graph
 from qgraph.passes.canonicalize import drop_dead_code
 from qgraph.passes.drop_dropout import drop
@@ -22,14 +22,13 @@ from qgraph.passes.rewriter import rewrite
 from qgraph.targets.lowering import Lowering
 
 
-@graph_pass
+@graph_pass(
+    exact="no",
+    needs={"level": "fake_quant", "layout": "NCHW", "calibrated": "yes"},
+    gives={"level": "integer", "layout": ""},
+)
 def lower(graph: Graph, target: str, io: str | None = None) -> None:
     chosen = targets.get(target)
-    if graph.level != "fake_quant":
-        raise LoweringError(
-            f"the graph is at level {graph.level}, lower takes a fake-quantized one",
-            help="insert fake-quant first: qgraph.prepare(graph, target=...)",
-        )
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
     rewrite(graph, [drop, fold_live])

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from qgraph.errors import InputError, QGraphError, VerificationError
-from qgraph.ir import Graph, verify_graph
-from qgraph.passes.registry import Pass, get
+from qgraph.errors import InputError, PassError, QGraphError, VerificationError
+from qgraph.imports import in_short
+from qgraph.ir import Graph, storage, verify_graph
+from qgraph.passes.log import Log, logging_to
+from qgraph.passes.registry import Pass, facts_of, get
 
 Step = str | Pass | Callable[..., Graph] | tuple[str | Pass, dict[str, object]]
+Hook = Callable[[str, Graph], None]
 _STEP = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
 _OPTION = re.compile(r"([\w-]+)=(\S+)")
 
 
 @dataclass(frozen=True)
 class Record:
-    """One pass that ran: seconds, and the number of nodes before and after."""
+    """One pass that ran: seconds, the number of nodes before and after, and (rule, node, reason) of what declined."""
 
     name: str
     seconds: float
     nodes_before: int
     nodes_after: int
+    declined: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass
@@ -31,47 +38,119 @@ class PassManager:
     """A pipeline. `run` gives a new graph; `records` and `snapshots` then tell of the last run.
 
     `pipeline`: text, or a sequence of names, passes, or (name, options). The graph is verified before and after each
-    pass unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `after` is called with each pass's
-    name and the graph.
+    pass unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `explain` keeps in `records` why
+    rules declined; `before` and `after` are called with each pass's name and the graph. A pipeline whose order cannot
+    work is
+    a PassError before anything runs. Where a pass fails, the graph that it was given is written to the file
+    `reproducer`, when there is one, and the error gives the words after `command` that run the pass on it.
     """
 
     pipeline: str | Sequence[Step]
     verify: bool = True
     keep_snapshots: bool = False
-    after: Callable[[str, Graph], None] | None = None
+    after: Hook | None = None
+    before: Hook | None = None
+    explain: bool = False
+    reproducer: Path | None = None
+    command: str = "qgraph opt"
     records: list[Record] = field(default_factory=list, init=False)
     snapshots: list[tuple[str, Graph]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         self._steps = [_step(step) for step in _split(self.pipeline)]
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the pipeline's passes."""
+        return [step.name for step, _ in self._steps]
+
     def run(self, graph: Graph) -> Graph:
         """The graph after all passes; the argument stays as it was."""
         self.records, self.snapshots = [], []
-        graph = graph.clone()
+        facts = self._facts(graph)
+        source, graph = graph, graph.clone()
         if self.verify:
             verify_graph(graph)
-        for step, options in self._steps:
-            self._run_step(graph, step, options)
+        for index in range(len(self._steps)):
+            self._run_step(graph, source, index, facts[index])
         return graph
 
-    def _run_step(self, graph: Graph, step: Pass, options: dict[str, object]) -> None:
-        before, start = len(graph), time.perf_counter()
+    def _facts(self, graph: Graph) -> list[dict[str, str]]:
+        """What the graph will be after each pass; raises PassError for an order of passes that cannot work."""
+        facts, why, found = facts_of(graph), "", []
+        for step, options in self._steps:
+            facts, before = step.facts_after(facts, options, why), facts
+            why = f"{step.name} makes it so" if facts != before else why
+            found.append(facts)
+        return found
+
+    def _run_step(self, graph: Graph, source: Graph, index: int, facts: dict[str, str]) -> None:
+        step, options = self._steps[index]
+        if self.before is not None:
+            self.before(step.name, graph)
+        nodes, start, log = len(graph), time.perf_counter(), Log()
         try:
-            step.edit(graph, **options)
+            with logging_to(log):
+                step.edit(graph, **options)
             if self.verify:
-                verify_graph(graph)
-        except VerificationError as error:
-            raise VerificationError(
-                f"after pass {step.name}: {error.what}", where=error.where, help=error.help
-            ) from None
-        except QGraphError as error:
-            raise type(error)(f"pass {step.name}: {error.what}", where=error.where, help=error.help) from None
-        self.records.append(Record(step.name, time.perf_counter() - start, before, len(graph)))
+                _verify(graph, facts, log)
+        except Exception as error:  # the pass may be the user's own
+            raise self._failure(error, log, source, index) from error
+        declined = tuple((rule, repr(node), reason) for rule, node, reason in log.declined()) if self.explain else ()
+        self.records.append(Record(step.name, time.perf_counter() - start, nodes, len(graph), declined))
         if self.keep_snapshots:
             self.snapshots.append((step.name, graph.clone()))
         if self.after is not None:
             self.after(step.name, graph)
+
+    def _failure(self, error: Exception, log: Log, source: Graph, index: int) -> QGraphError:
+        """What to raise where a pass failed: the pass, the rule that ran, and how to run it again."""
+        name = self._steps[index][0].name
+        running = (f"rule    {log.running[0]}",) if log.running else ()
+        if isinstance(error, QGraphError):
+            what, where, help = f"pass {name}: {error.what}", (*error.where, *running), error.help
+        else:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            node = log.running[1].where if log.running else ()
+            what, help = f"pass {name} failed: {in_short(error)}", ""
+            where = (f"raised  {frame.filename}:{frame.lineno} in {frame.name}", *running, *node)
+        if self.reproducer is not None:
+            help = self._reproduce(source, index, help)
+        kind = type(error) if isinstance(error, QGraphError) else PassError
+        return kind(what, where=where, help=help)
+
+    def _reproduce(self, source: Graph, index: int, help: str) -> str:
+        """Write the graph that step `index` was given; the help with the command that runs the step on it."""
+        graph = source.clone()
+        for step, options in self._steps[:index]:
+            step.edit(graph, **options)
+        assert self.reproducer is not None
+        storage.save(graph, self.reproducer)
+        step, options = self._steps[index]
+        again = f"to run it again: {self.command} {self.reproducer} --passes {shlex.quote(_text(step, options))}"
+        return f"{help}\n          {again}" if help else again
+
+
+def _verify(graph: Graph, facts: dict[str, str], log: Log) -> None:
+    """Raise VerificationError with the rule that made each wrong node, or for a fact that the pass said it keeps."""
+    verify_graph(graph, log.makers)
+    for fact, word in facts_of(graph).items():
+        if facts.get(fact, word) != word:
+            raise VerificationError(
+                f"it leaves {fact}={word}, and says that it gives {fact}={facts[fact]}",
+                help=f"declare it: @graph_pass(gives={{{fact!r}: {word!r}}})",
+            )
+
+
+def _text(step: Pass, options: dict[str, object]) -> str:
+    words = " ".join(f"{name}={_option(value)}" for name, value in options.items() if value is not None)
+    return f"{step.name}{{{words}}}" if words else step.name
+
+
+def _option(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
 
 
 def _split(pipeline: str | Sequence[Step]) -> Sequence[Step]:
@@ -82,13 +161,21 @@ def _split(pipeline: str | Sequence[Step]) -> Sequence[Step]:
     while position < len(pipeline.rstrip()):
         match = _STEP.match(pipeline, position)
         if match is None:
-            raise InputError(
-                f"cannot read the pipeline at {pipeline[position:]!r}",
-                help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert}"',
-            )
+            raise _unreadable(pipeline[position:])
         position = match.end()
-        steps.append((match[1], dict(_OPTION.findall(match[2] or ""))))
+        words = (match[2] or "").split()
+        options = [_OPTION.fullmatch(word) for word in words]
+        if not all(options):
+            raise _unreadable(match[0])
+        steps.append((match[1], {option[1]: option[2] for option in options if option}))
     return steps
+
+
+def _unreadable(text: str) -> InputError:
+    return InputError(
+        f"cannot read the pipeline at {text!r}",
+        help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert bits=4}"',
+    )
 
 
 def _step(step: Step) -> tuple[Pass, dict[str, object]]:

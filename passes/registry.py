@@ -1,18 +1,35 @@
-"""What a pass is: a function that edits a graph, with a name, typed options and a docstring; and their registry."""
+"""What a pass is: a function that edits a graph, with a name, typed options, a docstring, and what it needs and gives;
+and their registry.
+
+    @graph_pass(exact="bits", needs={"level": "float"})
+    def my_cleanup(graph: Graph, limit: int = 3) -> None: ...
+
+Facts are words about a graph as a whole: `level` (float, fake_quant, integer), `layout` (NCHW, NHWC) and `calibrated`
+(yes, no). A pass keeps the facts that it does not name in `gives`.
+"""
 
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Concatenate, ParamSpec, cast
+from dataclasses import dataclass, field
+from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
 
-from qgraph.errors import InputError
+from qgraph.errors import InputError, PassError
 from qgraph.ir import Graph
 
 P = ParamSpec("P")
+Exact = Literal["bits", "real", "no"]
+"""What a pass keeps of the function that a graph computes: every bit, its value in real arithmetic, or neither."""
+Edit = Callable[Concatenate[Graph, P], None]
+Pure = Callable[Concatenate[Graph, P], Graph]
+
+ENTRY_POINTS = "qgraph.passes"
+"""The group of Python entry points under which an installed package names its modules of passes."""
+FACTS = {"level": ("float", "fake_quant", "integer"), "layout": ("NCHW", "NHWC"), "calibrated": ("yes", "no")}
 
 
 @dataclass(frozen=True)
@@ -21,8 +38,23 @@ class Pass:
 
     name: str
     edit: Callable[..., None]
-    options: Mapping[str, inspect.Parameter]
-    open_options: bool  # whether further options are passed on to the target
+    exact: Exact | None = None
+    needs: Mapping[str, str] = field(default_factory=dict)  # fact -> words that it takes, joined by "|"
+    gives: Mapping[str, str] = field(default_factory=dict)  # fact -> word afterwards; "" not known; "{o}": option o's
+
+    @property
+    def options(self) -> dict[str, inspect.Parameter]:
+        """The options with their types and defaults."""
+        return {p.name: p for p in self._parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
+
+    @property
+    def open_options(self) -> bool:
+        """Whether further options are taken, for the target to check."""
+        return len(self.options) < len(self._parameters)
+
+    @property
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self.edit).parameters.values())[1:]
 
     @property
     def doc(self) -> str:
@@ -39,7 +71,8 @@ class Pass:
         """The options converted to their declared types; raises InputError for an unknown, missing or wrong one."""
         hints = typing.get_type_hints(self.edit)
         checked = {}
-        for name, value in options.items():
+        for key, value in options.items():
+            name = key.replace("-", "_")
             if name not in self.options and not self.open_options:
                 known = ", ".join(self.options) or "none"
                 raise InputError(f"pass {self.name} has no option {name!r}", help=f"its options: {known}")
@@ -49,52 +82,141 @@ class Pass:
                 raise InputError(f"pass {self.name} needs the option {name}", help=f"{self.name}{{{name}=...}}")
         return checked
 
+    def facts_after(self, facts: Mapping[str, str], options: Mapping[str, object], why: str) -> dict[str, str]:
+        """The facts behind the pass; raises PassError, with the reason `why` the facts are so, where it cannot run."""
+        for fact, words in self.needs.items():
+            if facts.get(fact, words) not in words.split("|"):
+                need = words.replace("|", " or ")
+                raise PassError(
+                    f"pass {self.name} needs {fact}={need}, and the graph has {fact}={facts[fact]} here",
+                    where=(f"because {why}",) if why else (),
+                    help=_HELP.get((fact, need), f"put {self.name} where the graph has {fact}={need}"),
+                )
+        defaults = {name: parameter.default for name, parameter in self.options.items()}
+        given = {fact: word.format_map({**defaults, **options}) for fact, word in self.gives.items()}
+        return {fact: word for fact, word in {**facts, **given}.items() if word}
+
+
+_HELP = {
+    ("calibrated", "yes"): "calibrate between the two: qgraph.calibrate(graph, batches), or `qgraph quantize`",
+    ("level", "fake_quant"): "insert fake-quant first: qgraph.prepare(graph, target=...)",
+}
+
+
+def facts_of(graph: Graph) -> dict[str, str]:
+    """What a graph says of itself: level and layout."""
+    return {"level": graph.level, "layout": graph.metadata.get("layout", "NCHW")}
+
 
 _REGISTRY: dict[str, Pass] = {}
 
 
-def graph_pass(edit: Callable[Concatenate[Graph, P], None]) -> Callable[Concatenate[Graph, P], Graph]:
+@overload
+def graph_pass(edit: Edit[P], /) -> Pure[P]: ...
+@overload
+def graph_pass(
+    *, exact: Exact | None = None, needs: Mapping[str, str] | None = None, gives: Mapping[str, str] | None = None
+) -> Callable[[Edit[P]], Pure[P]]: ...
+def graph_pass(
+    edit: Edit[P] | None = None,
+    /,
+    *,
+    exact: Exact | None = None,
+    needs: Mapping[str, str] | None = None,
+    gives: Mapping[str, str] | None = None,
+) -> Pure[P] | Callable[[Edit[P]], Pure[P]]:
     """Register a function that edits a graph in place as a pass, and return its pure form, which edits a clone.
 
-    The name is the function's with "-" for "_"; keyword parameters with annotations are the options.
+    The name is the function's with "-" for "_"; keyword parameters with annotations are the options. `exact`: what it
+    keeps of the function that the graph computes. `needs`: fact -> words, joined by "|", that the graph must have.
+    `gives`: fact -> word that it has afterwards. Raises InputError for a fact that there is not.
     """
-    name = edit.__name__.replace("_", "-")
-    parameters = list(inspect.signature(edit).parameters.values())[1:]
-    closed = {p.name: p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD}
-    _REGISTRY[name] = Pass(name, edit, closed, len(closed) < len(parameters))
+    if edit is None:
+        return functools.partial(_register, exact=exact, needs=needs or {}, gives=gives or {})
+    return _register(edit, exact=exact, needs=needs or {}, gives=gives or {})
+
+
+def _register(edit: Edit[P], *, exact: Exact | None, needs: Mapping[str, str], gives: Mapping[str, str]) -> Pure[P]:
+    made = Pass(edit.__name__.replace("_", "-"), edit, exact, needs, gives)
+    for fact in (*needs, *gives):
+        if fact not in FACTS:
+            raise InputError(f"pass {made.name} speaks of {fact!r}", help=f"facts are {', '.join(FACTS)}")
+    earlier = _REGISTRY.get(made.name)
+    if earlier is not None and earlier.edit.__module__ != edit.__module__:
+        raise InputError(
+            f"there is a pass {made.name!r} already, in {earlier.edit.__module__}", help="give yours another name"
+        )
+    _REGISTRY[made.name] = made
 
     @functools.wraps(edit)
     def pure(graph: Graph, *args: P.args, **options: P.kwargs) -> Graph:
+        made.facts_after(facts_of(graph), options, "")
         copy = graph.clone()
         edit(copy, *args, **options)
         return copy
 
-    return cast("Callable[Concatenate[Graph, P], Graph]", pure)
+    return cast("Pure[P]", pure)
 
 
 def names() -> list[str]:
     """Names of all passes, sorted."""
+    _load_installed()
     return sorted(_REGISTRY)
 
 
 def get(name: str) -> Pass:
     """The pass of that name; raises InputError for an unknown one."""
     if name not in _REGISTRY:
-        raise InputError(f"there is no pass {name!r}", help=f"use one of {', '.join(names())}")
+        _load_installed()
+    if name not in _REGISTRY:
+        raise InputError(
+            f"there is no pass {name!r}",
+            help=f"use one of {', '.join(names())}; a pass of your own: --load FILE.py",
+        )
     return _REGISTRY[name]
+
+
+@functools.cache
+def _load_installed() -> None:
+    """Import the modules that installed packages name under the entry point group."""
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:  # noqa: PERF203  the package's own code may raise anything
+            raise InputError(
+                f"the passes {entry.value} of an installed package cannot be imported: {error}",
+                help=f"repair or uninstall {entry.dist.name if entry.dist else entry.name}",
+            ) from error
 
 
 def _convert(owner: str, option: str, value: object, hint: Any) -> object:
     """An option from a pipeline's text as the type that the pass declares."""
     if not isinstance(value, str) or hint is str:
         return value
-    if hint is bool and value in ("true", "false"):
-        return value == "true"
     try:
-        if hint in (int, float):
-            return hint(value)
+        return _parsed(value, hint)
     except ValueError:
-        pass
-    if str in typing.get_args(hint):
-        return value
-    raise InputError(f"pass {owner}: {option}={value} is not of type {getattr(hint, '__name__', hint)}")
+        raise InputError(f"pass {owner}: {option}={value} is not of type {_name(hint)}") from None
+
+
+def _parsed(text: str, hint: Any) -> object:
+    arguments = typing.get_args(hint)
+    if hint is bool:
+        return {"true": True, "false": False}.get(text) if text in ("true", "false") else _fail()
+    if hint in (int, float):
+        return hint(text)
+    if typing.get_origin(hint) is Literal:
+        return text if text in arguments else _fail()
+    if typing.get_origin(hint) in (tuple, list):
+        return typing.get_origin(hint)(_parsed(part, arguments[0]) for part in text.split(",") if part)
+    if str in (hint, *arguments):
+        return text
+    return _fail()
+
+
+def _fail() -> object:
+    raise ValueError
+
+
+def _name(hint: Any) -> str:
+    return str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))

@@ -1,43 +1,98 @@
 """Declarative rewrites: patterns of nodes, rules that replace what they match, and the one loop that applies them.
 
-    @rule(pattern("nn.relu", pattern("nn.conv", bind="conv"), bind="relu"))
-    def fuse(match: Match, build: Builder) -> Value | Declined: ...
+    @rule(pattern("nn.relu", pattern("nn.conv", "x", "w", "b?", uses=1, bind="conv"), bind="relu"))
+    def fuse(match: Match, build: Builder) -> Replacement: ...
 
-A pattern names an op (several joined by "|") and its operands: another pattern, or the name to bind the operand to;
-"name?" is an operand that may be absent. Operands that are not named are not looked at.
+A pattern names an op (several joined by "|") and its operands, each another pattern or a word:
+
+    "x"     any value, bound to the name x; the same name twice asks for the same value
+    "x?"    an operand that may be absent
+    "@x"    a constant ("@x?": or absent)
+    "*xs"   all operands from here on, bound as a tuple
+    "_"     any value, not bound
+
+Operands that are not named are not looked at. Further conditions are keywords of `pattern`; `maybe(p)` is a part that
+may be missing, `every(p)` matches all operands from there on. What a pattern binds is read as `match.x`.
+A rule that does not apply says why: a failed condition does so by itself, a rule's function returns `Declined`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from qgraph.errors import PassError, TypeMismatch
 from qgraph.ir import Builder, Graph, Node, Value
 from qgraph.ir.origin import union
+from qgraph.ir.pattern import TypePattern
+from qgraph.passes.log import current_log
 
 
 @dataclass(frozen=True)
 class Pattern:
-    """A node of one of `ops` whose first operands match `operands`; the node is bound to `bind`."""
+    """A node of one of `ops` whose operands match; see `pattern`."""
 
     ops: tuple[str, ...]
     operands: tuple[Pattern | str, ...]
-    bind: str
+    bind: str = ""
+    attrs: Mapping[str, object] = field(default_factory=dict)
+    type: TypePattern | None = None
+    uses: int | None = None
+    commutative: bool = False
+    optional: bool = False
+    variadic: bool = False
 
 
-def pattern(ops: str, *operands: Pattern | str, bind: str = "") -> Pattern:
-    """A pattern for the op, or for any of several joined by "|"."""
-    return Pattern(tuple(ops.split("|")), operands, bind)
+def pattern(
+    ops: str,
+    *operands: Pattern | str,
+    bind: str = "",
+    attrs: Mapping[str, object] | None = None,
+    type: str = "",
+    uses: int | None = None,
+    commutative: bool = False,
+) -> Pattern:
+    """A pattern for the op, or for any of several joined by "|".
+
+    `bind`: the name of the node. `attrs`: name -> value, or a function of the value that says whether it will do.
+    `type`: the type of the result, such as "f[N, C, H, W]"; its letters unify over the whole pattern. `uses`: how often
+    the result is read. `commutative`: the first two operands match in either order.
+    """
+    shape = TypePattern.parse(type) if type else None
+    return Pattern(tuple(ops.split("|")), operands, bind, dict(attrs or {}), shape, uses, commutative)
+
+
+def maybe(part: Pattern) -> Pattern:
+    """A node that may be missing: then the value itself matches the part's first operand."""
+    return replace(part, optional=True)
+
+
+def every(part: Pattern) -> Pattern:
+    """All operands from here on match the part; `bind` names the tuple of their values."""
+    return replace(part, variadic=True)
 
 
 @dataclass
 class Match:
-    """What a pattern matched: `nodes` and `values` by the names that it binds."""
+    """What a pattern matched, by the names that it binds: `match.x`, or typed in `nodes`, `values` and `groups`."""
 
     root: Node
     nodes: dict[str, Node] = field(default_factory=dict)
     values: dict[str, Value] = field(default_factory=dict)
+    groups: dict[str, tuple[Value, ...]] = field(default_factory=dict)
     matched: list[Node] = field(default_factory=list)  # every node of the pattern, the root last
+    letters: dict[str, object] = field(default_factory=dict)
+    reason: str = ""  # the first condition that failed where the ops fitted
+
+    def __getattr__(self, name: str) -> Any:  # a node, a value, a tuple of values; None for an absent optional part
+        for bound in (self.nodes, self.values, self.groups):
+            if name in bound:
+                return bound[name]
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return None
 
 
 @dataclass(frozen=True)
@@ -47,7 +102,8 @@ class Declined:
     reason: str
 
 
-Replacement = Value | Declined
+Replacement = Value | Sequence[Value] | Declined
+"""The value that stands for the root's result (values, where the root has several), or why the rule declines."""
 Rewrite = Callable[[Match, Builder], Replacement]
 
 
@@ -59,67 +115,196 @@ class Rule:
     pattern: Pattern
     rewrite: Rewrite
 
+    def __str__(self) -> str:
+        code = getattr(self.rewrite, "__code__", None)
+        return f"{self.name} ({code.co_filename}:{code.co_firstlineno})" if code else self.name
+
 
 def rule(shape: Pattern) -> Callable[[Rewrite], Rule]:
     """Decorator: a rule from the function that builds the replacement of what `shape` matches."""
     return lambda rewrite: Rule(rewrite.__name__, shape, rewrite)
 
 
-def match_pattern(shape: Pattern, node: Node) -> Match | None:
-    """The match of a pattern whose root is this node, None where there is none."""
+# ---- matching
+
+
+def match_pattern(shape: Pattern, node: Node) -> Match | Declined | None:
+    """The match of a pattern whose root is this node; None where the ops do not fit, `Declined` where a condition
+    fails."""
     match = Match(node)
-    return match if _matches(shape, node, match) else None
+    if _matches(shape, node, match):
+        return match
+    return Declined(match.reason) if match.reason else None
 
 
 def _matches(shape: Pattern, node: Node, match: Match) -> bool:
     if node.op not in shape.ops:
         return False
-    for index, wanted in enumerate(shape.operands):
+    if any(_operands_match(order, node, match) for order in _orders(shape)) and _conditions_hold(shape, node, match):
+        if shape.bind and not shape.variadic:
+            match.nodes[shape.bind] = node
+        match.matched.append(node)
+        return True
+    return False
+
+
+def _orders(shape: Pattern) -> list[tuple[Pattern | str, ...]]:
+    operands = shape.operands
+    if shape.commutative and len(operands) > 1:
+        return [operands, (operands[1], operands[0], *operands[2:])]
+    return [operands]
+
+
+def _operands_match(wanted: Sequence[Pattern | str], node: Node, match: Match) -> bool:
+    """Match the operands in this order; what was bound on the way is forgotten where they do not match."""
+    before = (match.nodes.copy(), match.values.copy(), match.groups.copy(), len(match.matched), match.letters.copy())
+    for index, part in enumerate(wanted):
+        if _is_variadic(part):
+            if _rest_matches(part, node, index, match):
+                return True
+            break
         value = node.operands[index] if index < len(node.operands) else None
-        if isinstance(wanted, Pattern):
-            if value is None or value.producer is None or not _matches(wanted, value.producer, match):
-                return False
-        elif value is not None:
-            match.values[wanted.removesuffix("?")] = value
-        elif not wanted.endswith("?"):
+        if not _value_matches(part, value, node, match):
+            break
+    else:
+        return True
+    match.nodes, match.values, match.groups, count, match.letters = before
+    del match.matched[count:]
+    return False
+
+
+def _is_variadic(part: Pattern | str) -> bool:
+    return part.variadic if isinstance(part, Pattern) else part.startswith("*")
+
+
+def _rest_matches(part: Pattern | str, node: Node, index: int, match: Match) -> bool:
+    rest = tuple(value for value in node.operands[index:] if value is not None)
+    if isinstance(part, Pattern):
+        if not all(_value_matches(part, value, node, match) for value in rest):
             return False
-    if shape.bind:
-        match.nodes[shape.bind] = node
-    match.matched.append(node)
+        match.groups[part.bind] = rest
+    else:
+        match.groups[part[1:]] = rest
     return True
 
 
-Explain = Callable[[Rule, Node, Declined], None]
-"""Told of every rule that declined."""
+def _value_matches(part: Pattern | str, value: Value | None, node: Node, match: Match) -> bool:
+    if isinstance(part, str):
+        return _word_matches(part, value, node, match)
+    if value is None:
+        return False
+    if value.producer is not None and _matches(part, value.producer, match):
+        return True
+    return part.optional and _value_matches(part.operands[0], value, node, match)
 
 
-def rewrite(graph: Graph, rules: Sequence[Rule], explain: Explain | None = None) -> int:
+def _word_matches(word: str, value: Value | None, node: Node, match: Match) -> bool:
+    name = word.removesuffix("?").removeprefix("@")
+    if value is None:
+        return word.endswith("?")
+    if word.startswith("@") and not value.is_constant:
+        return _fail(match, f"operand {name} of {node.op} is not a constant")
+    if name == "_":
+        return True
+    bound = match.values.setdefault(name, value)
+    return bound is value or _fail(match, f"operand {name} of {node.op} is another value than elsewhere")
+
+
+def _conditions_hold(shape: Pattern, node: Node, match: Match) -> bool:
+    for name, wanted in shape.attrs.items():
+        value = node.attrs.get(name)
+        if not (wanted(value) if callable(wanted) else value == wanted):
+            words = "" if callable(wanted) else f", not {wanted}"
+            return _fail(match, f"{node.op} has {name}={value}{words}")
+    if shape.uses is not None and node.result.use_count != shape.uses:
+        return _fail(match, f"the result of {node.op} has {node.result.use_count} uses, not {shape.uses}")
+    if shape.type is not None:
+        try:
+            shape.type.match(node.result.type, match.letters, f"the result of {node.op}")
+        except TypeMismatch as error:
+            return _fail(match, error.what)
+    return True
+
+
+def _fail(match: Match, reason: str) -> bool:
+    match.reason = match.reason or reason
+    return False
+
+
+# ---- rewriting
+
+LIMIT = 64
+"""How many times as many rewrites as nodes are taken for a set of rules that never ends."""
+
+
+def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
     """Apply the rules to every node, in order, until none applies; returns how often one did.
 
-    New nodes carry the origins of all nodes that the pattern matched; what is not used any more is erased.
+    After a rewrite only the nodes around it are looked at again, so that the time is linear in the size of the graph.
+    New nodes carry the origins of all nodes that the pattern matched; what is not used any more is erased. Raises
+    PassError for rules that never come to an end.
     """
+    by_op: dict[str, list[Rule]] = {}
+    for each in rules:
+        for op in each.pattern.ops:
+            by_op.setdefault(op, []).append(each)
+    work = deque(node for node in graph.nodes if node.op in by_op)
+    left = LIMIT * (len(graph) + 1)
     total = 0
-    while True:
-        applied = sum(any(_apply(graph, rule, node, explain) for rule in rules) for node in graph.nodes)
-        if not applied:
-            return total
-        total += applied
+    while work:
+        node = work.popleft()
+        if node.erased or node.op not in by_op:
+            continue
+        for each in by_op[node.op]:
+            touched = _apply(graph, each, node)
+            if touched is not None:
+                work.extend(touched)
+                total += 1
+                break
+        if total > left:
+            raise PassError(f"the rules do not come to an end: {each.name} applied again and again", where=node.where)
+    return total
 
 
-def _apply(graph: Graph, rule: Rule, node: Node, explain: Explain | None) -> bool:
+def _apply(graph: Graph, rule: Rule, node: Node) -> list[Node] | None:
+    """Apply a rule at a node; gives the nodes that should be looked at again, None where the rule did not apply."""
     match = match_pattern(rule.pattern, node)
     if match is None:
-        return False
+        return None
+    log = current_log()
+    if isinstance(match, Declined):
+        log.decline(rule.name, node, match.reason)
+        return None
     build = Builder(graph, before=node, origins=union(n.origins for n in match.matched))
+    log.running = rule, node
     made = rule.rewrite(match, build)
+    log.running = None
     if isinstance(made, Declined):
-        if explain is not None:
-            explain(rule, node, made)
-        return False
-    if not made.name and not made.is_constant and made.producer is not None:
-        made.name = node.result.name
-    graph.replace_uses(node.result, made)
-    for old in reversed(match.matched):
-        if not any(value.use_count for value in old.results):
-            graph.erase(old)
-    return True
+        _erase_unused(graph, build.made)
+        log.decline(rule.name, node, made.reason)
+        return None
+    values = (made,) if isinstance(made, Value) else tuple(made)
+    _replace(graph, node, values)
+    log.makers.update(dict.fromkeys(build.made, rule))
+    around = [value.producer for old in match.matched for value in old.inputs if value.producer is not None]
+    _erase_unused(graph, match.matched)
+    return [*build.made, *(user for value in values for user in value.users), *around]
+
+
+def _erase_unused(graph: Graph, nodes: Sequence[Node]) -> None:
+    for node in reversed(nodes):
+        if not node.erased and not any(value.use_count for value in node.results):
+            graph.erase(node)
+
+
+def _replace(graph: Graph, node: Node, values: tuple[Value, ...]) -> None:
+    if len(values) != len(node.results) or any(value in node.results for value in values):
+        raise PassError(
+            f"the replacement of {node.op} is {list(values)}",
+            where=node.where,
+            help=f"return {len(node.results)} other value(s), or Declined(reason)",
+        )
+    for old, new in zip(node.results, values, strict=True):
+        if not new.name and new.producer is not None:
+            new.name = old.name
+        graph.replace_uses(old, new)

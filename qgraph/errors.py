@@ -39,6 +39,10 @@ class VerificationError(QGraphError):
     """A graph that breaks the rules of its level; lists every violation."""
 
 
+class PassError(QGraphError):
+    """A pass that failed: it raised, made a graph that does not verify, or stands in the wrong place of a pipeline."""
+
+
 class UnsupportedOp(QGraphError):
     """A source op that has no counterpart in qgraph."""
 

@@ -13,7 +13,7 @@ import torch
 
 import qgraph
 from qgraph import passes, targets
-from qgraph.errors import InputError, LoweringError, NotCalibrated, UnsupportedOp
+from qgraph.errors import InputError, NotCalibrated, PassError, UnsupportedOp
 from tests.models import Globals, Mixed, seeded
 
 TARGETS = ("litert", "litert-xnnpack", "onnxruntime")
@@ -182,7 +182,7 @@ def test_an_input_that_fits_both_layouts_asks_for_one() -> None:
 
 def test_lowering_says_what_is_missing() -> None:
     graph = qgraph.trace(seeded(Mixed()), torch.zeros(2, 3, 16, 16))
-    with pytest.raises(LoweringError, match="lower takes a fake-quantized one"):
+    with pytest.raises(PassError, match="pass lower needs level=fake_quant"):
         qgraph.lower(graph, target="litert")
     with pytest.raises(NotCalibrated, match="calibrate first"):
         qgraph.lower(qgraph.prepare(graph, target="litert"), target="litert")

@@ -77,6 +77,57 @@ def test_run_writes_what_the_interpreter_gives(folder: Path) -> None:
             assert file["output"].shape == (32, 2)
 
 
+MY_PASS = """
+from qgraph.passes import graph_pass
+from qgraph.passes.rewriter import Declined, pattern, rewrite, rule
+
+@rule(pattern("nn.relu", "x", bind="relu"))
+def clamp(match, build):
+    if match.relu.result.is_output:
+        return Declined("the graph returns it")
+    return build.nn.relu6(match.x)
+
+@graph_pass(exact="no", needs={"level": "float"})
+def clamp_relu(graph):
+    \"\"\"Use relu6 instead of relu.\"\"\"
+    rewrite(graph, [clamp])
+"""
+
+
+def test_opt_runs_passes_of_ones_own_and_shows_what_they_do(folder: Path) -> None:
+    (folder / "my_passes.py").write_text(MY_PASS)
+    mine = ("--load", folder / "my_passes.py")
+    assert "clamp-relu" in qgraph("passes", *mine)
+    assert "needs level=float" in qgraph("passes", "clamp-relu", *mine)
+    run = ("opt", folder / "g.qg", *mine, "--passes", "clamp-relu,fold-batchnorm")
+    assert qgraph(*run).count("nn.relu6(") == 1
+    text = qgraph(*run, "--print-before", "clamp-relu", "--print-after", "fold-batchnorm")
+    assert text.startswith("// before clamp-relu\n")
+    assert text.count("// after") == 1
+    text = qgraph(*run, "--diff")
+    assert text.startswith("// clamp-relu\n")
+    assert "nn.relu6(" in text
+    qgraph(*run, "--snapshots", folder / "stages")
+    names = [path.name for path in sorted((folder / "stages").iterdir())]
+    assert names == ["00-input.qg", "01-clamp-relu.qg", "02-fold-batchnorm.qg"]
+    text = qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm", "--explain")
+    assert "fold-batchnorm: fold_into_layer declined: " not in text
+    wrong = qgraph("opt", folder / "litert.qg", *mine, "--passes", "clamp-relu", status=2)
+    assert "pass clamp-relu needs level=float, and the graph has level=integer here" in wrong
+    assert "the pipeline has no pass typo" in qgraph(*run, "--print-after", "typo", status=2)
+
+
+def test_a_failing_pass_of_ones_own_leaves_a_reproducer(folder: Path) -> None:
+    (folder / "wrong.py").write_text(MY_PASS.replace("return build.nn.relu6(match.x)", "return match.nonsense.x"))
+    run = ("opt", "g.qg", "--load", "wrong.py", "--passes", "fold-batchnorm,clamp-relu")
+    text = qgraph(*run, status=2, cwd=folder)
+    assert "pass clamp-relu failed: AttributeError" in text
+    assert "rule    clamp (" in text
+    command = text.partition("to run it again: ")[2].split()
+    assert command[:5] == ["qgraph", "opt", "--load", "wrong.py", "qgraph-reproducer.qg"]
+    assert "pass clamp-relu failed: AttributeError" in qgraph(*command[1:], status=2, cwd=folder)
+
+
 def test_opt_and_print(folder: Path) -> None:
     text = qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm,fuse-conv-relu", "--timing")
     assert 'activation="relu"' in text
@@ -119,8 +170,12 @@ def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:
         (("verify", "wrong.onnx"), "wrong.onnx"),
         (("print", "net.py"), "cannot be read"),
         (("opt", "g.qg", "--passes", "nothing"), "there is no pass 'nothing'"),
-        (("opt", "g.qg", "--passes", "lower{target=litert}"), "lower takes a fake-quantized one"),
-        (("lower", "g.qg", "--target", "nowhere", "-o", "no.qg"), "there is no target 'nowhere'"),
+        (("opt", "g.qg", "--passes", "lower{target=litert}"), "pass lower needs level=fake_quant"),
+        (("lower", "g.qg", "--target", "litert", "-o", "no.qg"), "insert fake-quant first"),
+        (
+            ("quantize", "g.qg", "--target", "nowhere", "--calibration", "x.npz", "-o", "no.qg"),
+            "there is no target 'nowhere'",
+        ),
         (("verify", "g.qg"), "has no runtime"),
         (("export", "litert.qg", "-o", "no.onnx"), "exports no .onnx"),
         (("export", "litert.qg", "-o", "nowhere/no.tflite"), "cannot be written"),

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from qgraph.cli.opt_command import opt
+
 app = typer.Typer(
     name="qgraph",
     no_args_is_help=True,
@@ -51,33 +53,7 @@ def print_graph(file: GraphFile) -> None:
     typer.echo(str(qgraph.load(file)), nl=False)
 
 
-@app.command()
-def opt(
-    file: GraphFile,
-    passes: Annotated[str, typer.Option("--passes", help='A pipeline: "fold-batchnorm,fuse-conv-relu".')],
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The .qg file to write; without it, print.")
-    ] = None,
-    print_after_all: Annotated[
-        bool, typer.Option("--print-after-all", help="Print the graph after each pass.")
-    ] = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Print each pass's time and node counts.")] = False,
-) -> None:
-    """Run passes over a graph."""
-    import qgraph
-
-    manager = qgraph.PassManager(passes)
-    if print_after_all:
-        manager.after = lambda name, graph: typer.echo(f"// after {name}\n{graph}")
-    graph = manager.run(qgraph.load(file))
-    if output is not None:
-        qgraph.save(graph, output)
-    elif not print_after_all:
-        typer.echo(str(graph), nl=False)
-    if timing:
-        for record in manager.records:
-            nodes = f"{record.nodes_before:6d} -> {record.nodes_after} nodes"
-            typer.echo(f"{record.seconds * 1e3:9.2f} ms  {nodes:24}  {record.name}", err=True)
+app.command()(opt)
 
 
 @app.command()
@@ -223,11 +199,17 @@ def targets(
 @app.command()
 def passes(
     name: Annotated[str | None, typer.Argument(help="A pass, for its documentation.")] = None,
+    load: Annotated[
+        list[Path] | None, typer.Option(help="A file of Python with passes of your own. Repeat it.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """List the passes, or print the documentation and options of one."""
     from qgraph.cli.listings import pass_details, pass_list
+    from qgraph.imports import import_file
 
+    for source in load or []:
+        import_file(source)
     words = pass_list() if name is None else pass_details(name)
     typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
 

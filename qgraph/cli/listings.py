@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qgraph import passes as all_passes
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
 from qgraph.passes import registry
@@ -51,17 +50,27 @@ def target_details(name: str) -> Listing:
     return Listing("\n".join(lines), data)
 
 
+EXACT = {"bits": "exact bit for bit", "real": "exact in real arithmetic", "no": "changes the function", None: ""}
+"""What a pass keeps of the function that a graph computes."""
+
+
 def pass_list() -> Listing:
-    """Every pass with its first line."""
-    found = {name: all_passes.get(name).summary for name in all_passes.names()}
-    width = max(map(len, found))
-    return Listing("\n".join(f"{name:{width}}  {summary}" for name, summary in found.items()), found)
+    """Every pass with its exactness and its first line."""
+    found = [registry.get(name) for name in registry.names()]
+    width = max(len(each.name) for each in found)
+    lines = [f"{each.name:{width}}  {EXACT[each.exact]:24}  {each.summary}" for each in found]
+    return Listing("\n".join(lines), {each.name: each.summary for each in found})
 
 
 def pass_details(name: str) -> Listing:
-    """One pass: documentation and options."""
+    """One pass: documentation, options, exactness, what it needs and gives."""
     found = registry.get(name)
     options = {option: str(parameter) for option, parameter in found.options.items()}
     lines = [f"{found.name}", "", found.doc, *(["", "options"] if options else [])]
     lines += [f"  {text}" for text in options.values()]
-    return Listing("\n".join(lines), {"name": found.name, "doc": found.doc, "options": options})
+    if found.exact:
+        lines += ["", EXACT[found.exact]]
+    for verb, facts in (("needs", found.needs), ("gives", found.gives)):
+        lines += [f"{verb} {fact}={word}" for fact, word in facts.items() if word]
+    data = {"name": found.name, "doc": found.doc, "options": options, "exact": found.exact}
+    return Listing("\n".join(lines), {**data, "needs": dict(found.needs), "gives": dict(found.gives)})

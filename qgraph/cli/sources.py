@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError
+from qgraph.imports import import_file, in_short
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +28,7 @@ def load_model(source: str, weights: Path | None = None) -> torch.nn.Module:
     try:
         model = found if isinstance(found, torch.nn.Module) else found()
     except Exception as error:  # the user's own code may raise anything
-        raise InputError(f"{source} cannot be called without arguments: {_in_short(error)}") from error
+        raise InputError(f"{source} cannot be called without arguments: {in_short(error)}") from error
     if not isinstance(model, torch.nn.Module):
         raise InputError(f"{source} gives {type(model).__name__}, not a torch.nn.Module")
     if weights is not None:
@@ -38,7 +38,7 @@ def load_model(source: str, weights: Path | None = None) -> torch.nn.Module:
             model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         except Exception as error:  # torch raises many classes here
             raise InputError(
-                f"{weights} does not fit {source}: {_in_short(error)}",
+                f"{weights} does not fit {source}: {in_short(error)}",
                 help="save it with torch.save(m.state_dict(), FILE)",
             ) from error
     return model
@@ -51,24 +51,7 @@ def _import(name: str) -> object:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
             raise InputError(f"module {name} cannot be imported: {error}", help="give FILE.py:NAME") from None
-    path = Path(name)
-    if not path.is_file():
-        raise InputError(f"{name} cannot be read: no such file")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[path.stem] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's own code may raise anything
-        raise InputError(f"{name} cannot be imported: {_in_short(error)}") from error
-    return module
-
-
-def _in_short(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+    return import_file(Path(name))
 
 
 def example_inputs(text: str) -> list[torch.Tensor]:

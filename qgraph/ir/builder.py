@@ -28,6 +28,7 @@ class Builder:
         self.graph = graph
         self.before = before
         self.origins = origins
+        self.made: list[Node] = []
 
     def __getattr__(self, dialect: str) -> _Dialect:
         if dialect.startswith("_"):
@@ -57,7 +58,9 @@ class Builder:
             raise TypeMismatch(error.what, where=(*error.where, *where), help=error.help) from None
         if element is not None:
             types = [replace(type, dtype=element[0], quant=element[1]) for type in types]
-        return self.graph.insert(op, operands, complete, types, before=self.before, origins=self.origins, names=names)
+        node = self.graph.insert(op, operands, complete, types, before=self.before, origins=self.origins, names=names)
+        self.made.append(node)
+        return node
 
 
 class _Dialect:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from qgraph.errors import QGraphError, VerificationError
@@ -18,9 +18,12 @@ FORBIDDEN = {
 }
 
 
-def verify_graph(graph: Graph) -> None:
-    """Raise VerificationError listing every violation of the graph; nothing happens when there is none."""
-    violations = list(_violations(graph))
+def verify_graph(graph: Graph, made_by: Mapping[Node, object] | None = None) -> None:
+    """Raise VerificationError listing every violation of the graph; nothing happens when there is none.
+
+    `made_by` maps nodes to what made them, such as a rewrite rule, for the message.
+    """
+    violations = list(_violations(graph, made_by or {}))
     if violations:
         raise VerificationError(
             f"graph @{graph.name} (level {graph.level}) breaks {len(violations)} rule{'s' * (len(violations) > 1)}",
@@ -28,14 +31,14 @@ def verify_graph(graph: Graph) -> None:
         )
 
 
-def _violations(graph: Graph) -> Iterator[str]:
+def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
     known: set[Value] = {*graph.inputs, *graph.constants.values()}
     names: set[str] = {value.name for value in graph.inputs}
     for name, value in graph.constants.items():
         if value.name != name or tuple(value.type.shape) != value.data.shape or value.type.numpy != value.data.dtype:
             yield f"constant @{name} is {value.type}, its data {value.data.dtype}{list(value.data.shape)}"
     for node in graph.nodes:
-        yield from (f"{problem}\n    {node}{_origin(node)}" for problem in _node_violations(node, known))
+        yield from (f"{problem}\n    {node}{_origin(node, made_by)}" for problem in _node_violations(node, known))
         for value in node.results:
             if value.name and value.name in names:
                 yield f"the name %{value.name} is used twice"
@@ -48,8 +51,9 @@ def _violations(graph: Graph) -> Iterator[str]:
             yield f"the graph returns {value}, which is not in it"
 
 
-def _origin(node: Node) -> str:
-    return f"\n    from {node.origins[0].readable}" if node.origins else ""
+def _origin(node: Node, made_by: Mapping[Node, object]) -> str:
+    origin = f"\n    from {node.origins[0].readable}" if node.origins else ""
+    return f"{origin}\n    made by rule {made_by[node]}" if node in made_by else origin
 
 
 def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:

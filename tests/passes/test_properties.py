@@ -48,7 +48,7 @@ def test_the_manager_records_snapshots_and_names_the_pass_that_fails(graph: qgra
     assert [record.name for record in manager.records] == ["fold-batchnorm", "fuse-conv-relu"]
     assert [name for name, _ in manager.snapshots] == ["fold-batchnorm", "fuse-conv-relu"]
     assert len(manager.snapshots[0][1]) == manager.records[0].nodes_after
-    with pytest.raises(qgraph.QGraphError, match="pass lower: the graph is at level float"):
+    with pytest.raises(qgraph.QGraphError, match="pass lower needs level=fake_quant"):
         PassManager("lower{target=litert}").run(graph)
     with pytest.raises(qgraph.QGraphError, match="has no option 'speed'"):
         PassManager("fold-batchnorm{speed=2}")

@@ -18,6 +18,6 @@ def drop(match: Match, build: Builder) -> Replacement:
     return match.values["x"]
 
 
-@graph_pass
+@graph_pass(exact="bits")
 def drop_dropout(graph: Graph) -> None:
     rewrite(graph, [drop])

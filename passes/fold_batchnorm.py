@@ -1,12 +1,15 @@
-"""Fold batch normalization into the convolution or linear layer that feeds it.
+"""Fold batch normalization into the convolution, transposed convolution or linear layer that feeds it.
 
     %1 = nn.conv(%x, @w, @b)                             %1 = nn.conv(%x, @w.folded, @b.folded)
     %2 = nn.batch_norm(%1, @g, @beta, @mean, @var)  ->
                                                          w.folded = w * gain             gain = g / sqrt(var + eps)
                                                          b.folded = (b - mean) * gain + beta
 
-A batch normalization that follows no such layer becomes one: a depthwise 1x1 convolution with the weight `gain`, or for
-[N, C] a linear layer with `gain` on its diagonal.
+Behind a concat of such layers it is split, one part for each. A weight that several layers share is folded for each of
+them. Where no such layer comes before, it folds into the layer behind it, if the shift reaches every product: no
+padding, or no shift. What is left becomes a layer (`alone=conv`): a depthwise 1x1 convolution with the weight `gain`,
+or for [N, C] a linear layer with `gain` on its diagonal; or nn.mul and nn.add (`alone=scale-shift`); or it stays
+(`alone=keep`).
 At the fake-quant level `quant.conv_batch_norm` and `quant.linear_batch_norm` become their layer with a
 `quant.fake_quant` of the folded weight: the very same integers.
 
@@ -16,107 +19,154 @@ Exact in real arithmetic; in float32 every weight is rounded once more.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
-from qgraph.ir import Array, Builder, Graph, Node, Value
+from qgraph.errors import InputError
+from qgraph.ir import Array, Builder, Graph, Node
+from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
-from qgraph.ops.quant import folded_bias, per_axis
+from qgraph.ops.quant import folded_bias
+from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
+from qgraph.passes.fold_constants import folded_name
+from qgraph.passes.layer_scaling import (
+    LAYERS,
+    bias_constant,
+    folded_weight,
+    layer_pattern,
+    obstacle_to_shift,
+    scaled_inputs,
+    scaled_outputs,
+    shift_of_outputs,
+)
 from qgraph.passes.registry import graph_pass
-from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
+from qgraph.passes.rewriter import Declined, Match, Replacement, every, pattern, rewrite, rule
 
 FAKE_QUANT_ATTRS = ("type", "range", "observer")
-LAYERS = {"quant.conv_batch_norm": "nn.conv", "quant.linear_batch_norm": "nn.linear"}
+LIVE_LAYERS = {"quant.conv_batch_norm": "nn.conv", "quant.linear_batch_norm": "nn.linear"}
+PARAMETERS = ("@gamma", "@beta", "@mean", "@var")
 
 
-@rule(pattern("nn.batch_norm", pattern("nn.conv|nn.linear", "x", "w", "b?", bind="layer"), bind="bn"))
+def _parameters(bn: Node) -> list[Array]:
+    """gamma, beta, mean and var."""
+    return [value.data for value in bn.inputs[1:]]
+
+
+@rule(pattern("nn.batch_norm", layer_pattern(followed=True), *PARAMETERS, bind="bn"))
 def fold_into_layer(match: Match, build: Builder) -> Replacement:
     """Scale the layer's weight and bias."""
     layer, bn = match.nodes["layer"], match.nodes["bn"]
     w, b = match.values["w"], match.values.get("b")
-    if not layer.result.has_one_use:
-        return Declined("the layer's result is used elsewhere too")
-    if layer.attrs["activation"] != "none":
-        return Declined(f"the layer carries the activation {layer.attrs['activation']}")
-    if not all(value.is_constant for value in [w, *([b] if b else []), *bn.inputs[1:]]):
-        return Declined("a parameter is not a constant")
-    if w.use_count > 1:
-        return Declined("the weight is shared with another layer")
-    weight, bias = _folded(w.data, b.data if b else None, [v.data for v in bn.inputs[1:]], bn.attrs["eps"])
-    attrs = {**layer.attrs, "activation": bn.attrs["activation"]}
-    operands = [match.values["x"], build.constant(weight, f"{w.name}.folded"), _bias_constant(build, bias, w, b)]
-    return build.node(layer.op, operands, attrs).result
+    if (layer.result.type.rank < 3 and layer.op != "nn.linear") or (
+        layer.op == "nn.linear" and bn.result.type.rank != 2
+    ):
+        return Declined("the linear layer's features are not the channels of the batch normalization")
+    gamma, beta, mean, var = _parameters(bn)
+    gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
+    weight, bias = scaled_outputs(layer, w.data, gain), folded_bias(b.data if b else None, gain, beta, mean)
+    operands = [match.values["x"], folded_weight(build, weight, w), bias_constant(build, bias, w, b)]
+    return build.node(layer.op, operands, {**layer.attrs, **activation_attrs(bn.attrs)}).result
 
 
-@rule(pattern("nn.batch_norm", "x", bind="bn"))
+LAYER = pattern(LAYERS, "_", "@_", "@_?", uses=1, attrs=NO_ACTIVATION)
+CONCAT_OF_LAYERS = pattern("nn.concat", every(LAYER), uses=1, attrs={"axis": 1}, bind="concat")
+
+
+@rule(pattern("nn.batch_norm", CONCAT_OF_LAYERS, *PARAMETERS, bind="bn"))
+def split_over_concat(match: Match, build: Builder) -> Replacement:
+    """Normalize each part of a concat of layers by its own part of the parameters."""
+    bn, parts = match.nodes["bn"], match.nodes["concat"].inputs
+    if bn.result.type.rank != 2 and any(part.producer and part.producer.op == "nn.linear" for part in parts):
+        return Declined("the linear layers' features are not the channels of the batch normalization")
+    ends = np.cumsum([int(part.type.shape[1]) for part in parts])
+    made = []
+    for part, end in zip(parts, ends.tolist(), strict=True):
+        place = slice(end - int(part.type.shape[1]), end)
+        constants = [build.constant(value.data[place], value.name) for value in bn.inputs[1:]]
+        made.append(build.node("nn.batch_norm", [part, *constants], bn.attrs).result)
+    return build.nn.concat(*made, axis=1)
+
+
+ALONE = pattern("nn.batch_norm", "x", *PARAMETERS, uses=1, attrs=NO_ACTIVATION, bind="bn")
+
+
+@rule(layer_pattern(ALONE, followed=False))
+def fold_into_next(match: Match, build: Builder) -> Replacement:
+    """Scale the inputs of the layer behind, and add what the shift amounts to to its bias."""
+    layer, bn = match.nodes["layer"], match.nodes["bn"]
+    w, b = match.values["w"], match.values.get("b")
+    if layer.op == "nn.linear" and bn.result.type.rank != 2:
+        return Declined("the channels of the batch normalization are not the linear layer's features")
+    gamma, beta, mean, var = _parameters(bn)
+    gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
+    shift = beta - mean * gain
+    operands = [match.values["x"], folded_weight(build, scaled_inputs(layer, w.data, gain), w), b]
+    if shift.any():
+        if obstacle_to_shift(layer):
+            return Declined(obstacle_to_shift(layer))
+        added = shift_of_outputs(layer, w.data, shift)
+        operands[2] = bias_constant(build, added if b is None else b.data + added, w, b)
+    return build.node(layer.op, operands, layer.attrs).result
+
+
+@rule(pattern("nn.batch_norm", "x", *PARAMETERS, bind="bn"))
 def become_layer(match: Match, build: Builder) -> Replacement:
     """Scale and shift each channel by a depthwise convolution, or features by a linear layer with a diagonal weight."""
     bn, x = match.nodes["bn"], match.values["x"]
     rank = x.type.rank - 2
-    if not all(value.is_constant for value in bn.inputs[1:]):
-        return Declined("a parameter is not a constant")
-    parameters = [value.data for value in bn.inputs[1:]]
-    ones = np.ones_like(parameters[0])
-    gain, bias = _folded(ones, None, parameters, bn.attrs["eps"])
-    weight = gain.reshape(-1, 1, *(1,) * rank) if rank else np.diag(gain)
+    gamma, beta, mean, var = _parameters(bn)
+    gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
     operands = [
         x,
-        build.constant(weight, f"{bn.operand(1).name}.folded"),
-        build.constant(bias, f"{bn.operand(2).name}.folded"),
+        build.constant(gain.reshape(-1, 1, *(1,) * rank) if rank else np.diag(gain), folded_name(bn.operand(1).name)),
+        build.constant(folded_bias(None, gain, beta, mean), folded_name(bn.operand(2).name)),
     ]
+    activation = activation_attrs(bn.attrs)
     if not rank:
-        return build.nn.linear(*operands, activation=bn.attrs["activation"])
-    return build.nn.conv(
-        *operands,
-        stride=(1,) * rank,
-        pads=(0,) * 2 * rank,
-        dilation=(1,) * rank,
-        groups=gain.size,
-        activation=bn.attrs["activation"],
-    )
+        return build.nn.linear(*operands, **activation)
+    ones, zeros = (1,) * rank, (0,) * 2 * rank
+    return build.nn.conv(*operands, stride=ones, pads=zeros, dilation=ones, groups=gain.size, **activation)
 
 
-@rule(pattern("|".join(LAYERS), "x", "w", bind="layer"))
+@rule(pattern("|".join(LIVE_LAYERS), "x", "w", bind="layer"))
 def fold_live(match: Match, build: Builder) -> Replacement:
     """Fold a batch normalization that was alive in training: weight, then fake-quant of it."""
     node = match.nodes["layer"]
     bias = node.operands[2]
     w, scale, zero_point = node.operand(1), node.operand(7), node.operand(8)
-    weight, folded = _folded(
-        w.data, bias.data if bias else None, [node.operand(i).data for i in range(3, 7)], node.attrs["eps"]
-    )
+    gamma, beta, mean, var = (node.operand(i).data for i in range(3, 7))
+    gain = batch_norm_gain(gamma, var, node.attrs["eps"])
+    weight, folded = scaled_outputs(node, w.data, gain), folded_bias(bias.data if bias else None, gain, beta, mean)
     kept = {key: node.attrs[key] for key in FAKE_QUANT_ATTRS}
     axis = 0 if scale.data.size == w.data.shape[0] else None
-    constant = build.constant(weight, f"{w.name}.folded")
+    constant = folded_weight(build, weight, w)
     quantized = build.node("quant.fake_quant", [constant, scale, zero_point], {**kept, "axis": axis, "symmetric": True})
     attrs = {k: v for k, v in node.attrs.items() if k not in (*FAKE_QUANT_ATTRS, "eps", "momentum")}
-    operands = [match.values["x"], quantized.result, _bias_constant(build, folded, w, bias)]
-    return build.node(LAYERS[node.op], operands, attrs).result
-
-
-def _bias_constant(build: Builder, bias: Array, w: Value, b: Value | None) -> Value:
-    name = b.name if b is not None else f"{w.name.removesuffix('.weight')}.bias"
-    return build.constant(bias, f"{name}.folded")
-
-
-def _folded(w: Array, b: Array | None, batch_norm: list[Array], eps: float) -> tuple[Array, Array]:
-    gamma, beta, mean, var = batch_norm
-    gain = batch_norm_gain(gamma, var, eps)
-    return np.asarray(w * per_axis(gain, w.ndim, 0)), folded_bias(b, gain, beta, mean)
+    operands = [match.values["x"], quantized.result, bias_constant(build, folded, w, bias)]
+    return build.node(LIVE_LAYERS[node.op], operands, attrs).result
 
 
 def is_foldable(bn: Node) -> bool:
-    """Whether the layer before a batch normalization takes it in."""
+    """Whether the convolution or linear layer before a batch normalization takes it in and keeps it alive."""
     layer = bn.operand(0).producer
     return (
         layer is not None
-        and layer.op in ("nn.conv", "nn.linear")
+        and (layer.op == "nn.conv" or (layer.op == "nn.linear" and bn.result.type.rank == 2))
         and layer.result.has_one_use
         and layer.attrs["activation"] == "none"
         and layer.operand(1).is_constant
     )
 
 
-@graph_pass
-def fold_batchnorm(graph: Graph) -> None:
-    rewrite(graph, [fold_into_layer, become_layer, fold_live])
+LEFT = {"conv": [become_layer], "scale-shift": [scale_and_shift], "keep": []}
+"""Rules for a batch normalization that no layer takes in."""
+
+
+@graph_pass(exact="real")
+def fold_batchnorm(graph: Graph, alone: Literal["conv", "scale-shift", "keep"] = "conv") -> None:
+    if alone not in LEFT:
+        raise InputError(f"alone={alone!r} is not a choice", help=f"choose from {', '.join(LEFT)}")
+    rewrite(graph, [split_over_concat, fold_into_layer, fold_into_next, fold_live])
+    rewrite(graph, LEFT[alone])
     graph.drop_unused_constants()

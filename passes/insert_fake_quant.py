@@ -25,9 +25,10 @@ from qgraph.arith.weight_scale import weight_scale
 from qgraph.errors import InputError
 from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ir.origin import union
+from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
-from qgraph.passes.fold_batchnorm import LAYERS, become_layer, is_foldable
+from qgraph.passes.fold_batchnorm import LIVE_LAYERS, become_layer, is_foldable
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
@@ -35,7 +36,7 @@ from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 Overrides = Mapping[str, Mapping[str, int]]
 """Pattern of origin paths ("stem.*") -> {"bits": bits of weights, "activation_bits": bits of results}."""
 
-LIVE = {layer: live for live, layer in LAYERS.items()}
+LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 
 
 @graph_pass(
@@ -97,7 +98,7 @@ class _Inserter:
             bias = layer.operands[2] if len(layer.operands) > 2 else None
             attrs = {
                 **layer.attrs,
-                "activation": bn.attrs["activation"],
+                **activation_attrs(bn.attrs),
                 "eps": bn.attrs["eps"],
                 "momentum": bn.attrs["momentum"],
                 "type": spec.dtype,

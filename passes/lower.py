@@ -14,7 +14,7 @@ from __future__ import annotations
 from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.passes.canonicalize import drop_dead_code
+from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
 from qgraph.passes.fold_batchnorm import fold_live
 from qgraph.passes.registry import graph_pass
@@ -32,5 +32,5 @@ def lower(graph: Graph, target: str, io: str | None = None) -> None:
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
     rewrite(graph, [drop, fold_live])
-    drop_dead_code(graph)
+    erase_dead_code(graph)
     graph.become(Lowering(graph, chosen, io or chosen.io).run())

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from qgraph.errors import InputError, PassError, QGraphError, VerificationError
 from qgraph.imports import in_short
-from qgraph.ir import Graph, storage, verify_graph
+from qgraph.ir import Graph, collector_paused, storage, verify_graph
+from qgraph.ir.printer import node_printer
 from qgraph.passes.log import Log, logging_to
 from qgraph.passes.registry import Pass, facts_of, get
 
@@ -64,6 +65,7 @@ class PassManager:
         """Names of the pipeline's passes."""
         return [step.name for step, _ in self._steps]
 
+    @collector_paused()
     def run(self, graph: Graph) -> Graph:
         """The graph after all passes; the argument stays as it was."""
         self.records, self.snapshots = [], []
@@ -88,6 +90,7 @@ class PassManager:
         step, options = self._steps[index]
         if self.before is not None:
             self.before(step.name, graph)
+        step.facts_after(facts_of(graph), options, "")  # what an earlier pass could not promise
         nodes, start, log = len(graph), time.perf_counter(), Log()
         try:
             with logging_to(log):
@@ -96,7 +99,7 @@ class PassManager:
                 _verify(graph, facts, log)
         except Exception as error:  # the pass may be the user's own
             raise self._failure(error, log, source, index) from error
-        declined = tuple((rule, repr(node), reason) for rule, node, reason in log.declined()) if self.explain else ()
+        declined = _texts(graph, log) if self.explain else ()
         self.records.append(Record(step.name, time.perf_counter() - start, nodes, len(graph), declined))
         if self.keep_snapshots:
             self.snapshots.append((step.name, graph.clone()))
@@ -129,6 +132,12 @@ class PassManager:
         step, options = self._steps[index]
         again = f"to run it again: {self.command} {self.reproducer} --passes {shlex.quote(_text(step, options))}"
         return f"{help}\n          {again}" if help else again
+
+
+def _texts(graph: Graph, log: Log) -> tuple[tuple[str, str, str], ...]:
+    """(rule, node as text, reason) of what declined."""
+    text = node_printer(graph)
+    return tuple((rule, text(node), reason) for rule, node, reason in log.declined())
 
 
 def _verify(graph: Graph, facts: dict[str, str], log: Log) -> None:

@@ -13,13 +13,14 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import inspect
+import keyword
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
 
 from qgraph.errors import InputError, PassError
-from qgraph.ir import Graph
+from qgraph.ir import Graph, collector_paused
 
 P = ParamSpec("P")
 Exact = Literal["bits", "real", "no"]
@@ -73,6 +74,7 @@ class Pass:
         checked = {}
         for key, value in options.items():
             name = key.replace("-", "_")
+            name = f"{name}_" if keyword.iskeyword(name) else name
             if name not in self.options and not self.open_options:
                 known = ", ".join(self.options) or "none"
                 raise InputError(f"pass {self.name} has no option {name!r}", help=f"its options: {known}")
@@ -105,7 +107,8 @@ _HELP = {
 
 def facts_of(graph: Graph) -> dict[str, str]:
     """What a graph says of itself: level and layout."""
-    return {"level": graph.level, "layout": graph.metadata.get("layout", "NCHW")}
+    moved = any(node.dialect == "nhwc" for node in graph.nodes)
+    return {"level": graph.level, "layout": "NHWC" if moved else graph.metadata.get("layout", "NCHW")}
 
 
 _REGISTRY: dict[str, Pass] = {}
@@ -149,6 +152,7 @@ def _register(edit: Edit[P], *, exact: Exact | None, needs: Mapping[str, str], g
     _REGISTRY[made.name] = made
 
     @functools.wraps(edit)
+    @collector_paused()
     def pure(graph: Graph, *args: P.args, **options: P.kwargs) -> Graph:
         made.facts_after(facts_of(graph), options, "")
         copy = graph.clone()

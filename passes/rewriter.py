@@ -31,11 +31,27 @@ from qgraph.passes.log import current_log
 
 
 @dataclass(frozen=True)
+class Word:
+    """An operand that any value matches, or any constant; bound to `name` where that is not empty."""
+
+    name: str
+    optional: bool = False
+    constant: bool = False
+    variadic: bool = False
+
+    @staticmethod
+    def parse(text: str) -> Word:
+        """Read "x", "x?", "@x", "@x?", "*xs" or "_"."""
+        name = text.removesuffix("?").lstrip("@*")
+        return Word("" if name == "_" else name, text.endswith("?"), text.startswith("@"), text.startswith("*"))
+
+
+@dataclass(frozen=True)
 class Pattern:
     """A node of one of `ops` whose operands match; see `pattern`."""
 
     ops: tuple[str, ...]
-    operands: tuple[Pattern | str, ...]
+    operands: tuple[Pattern | Word, ...]
     bind: str = ""
     attrs: Mapping[str, object] = field(default_factory=dict)
     type: TypePattern | None = None
@@ -61,7 +77,8 @@ def pattern(
     the result is read. `commutative`: the first two operands match in either order.
     """
     shape = TypePattern.parse(type) if type else None
-    return Pattern(tuple(ops.split("|")), operands, bind, dict(attrs or {}), shape, uses, commutative)
+    parts = tuple(Word.parse(part) if isinstance(part, str) else part for part in operands)
+    return Pattern(tuple(ops.split("|")), parts, bind, dict(attrs or {}), shape, uses, commutative)
 
 
 def maybe(part: Pattern) -> Pattern:
@@ -140,7 +157,7 @@ def match_pattern(shape: Pattern, node: Node) -> Match | Declined | None:
 def _matches(shape: Pattern, node: Node, match: Match) -> bool:
     if node.op not in shape.ops:
         return False
-    if any(_operands_match(order, node, match) for order in _orders(shape)) and _conditions_hold(shape, node, match):
+    if _operands_match(shape.operands, node, match, shape.commutative) and _conditions_hold(shape, node, match):
         if shape.bind and not shape.variadic:
             match.nodes[shape.bind] = node
         match.matched.append(node)
@@ -148,66 +165,61 @@ def _matches(shape: Pattern, node: Node, match: Match) -> bool:
     return False
 
 
-def _orders(shape: Pattern) -> list[tuple[Pattern | str, ...]]:
-    operands = shape.operands
-    if shape.commutative and len(operands) > 1:
-        return [operands, (operands[1], operands[0], *operands[2:])]
-    return [operands]
+def _operands_match(wanted: Sequence[Pattern | Word], node: Node, match: Match, commutative: bool) -> bool:
+    """Match the operands in this order, and where the op is commutative in the other one."""
+    if not commutative:
+        return all(_operand_matches(part, index, node, match) for index, part in enumerate(wanted))
+    swapped = (wanted[1], wanted[0], *wanted[2:])
+    return _tried(match, lambda: _operands_match(wanted, node, match, False)) or _tried(
+        match, lambda: _operands_match(swapped, node, match, False)
+    )
 
 
-def _operands_match(wanted: Sequence[Pattern | str], node: Node, match: Match) -> bool:
-    """Match the operands in this order; what was bound on the way is forgotten where they do not match."""
-    before = (match.nodes.copy(), match.values.copy(), match.groups.copy(), len(match.matched), match.letters.copy())
-    for index, part in enumerate(wanted):
-        if _is_variadic(part):
-            if _rest_matches(part, node, index, match):
-                return True
-            break
-        value = node.operands[index] if index < len(node.operands) else None
-        if not _value_matches(part, value, node, match):
-            break
-    else:
+def _tried(match: Match, attempt: Callable[[], bool]) -> bool:
+    """Whether an attempt succeeds; what it bound is forgotten where it does not."""
+    before = (match.nodes.copy(), match.values.copy(), match.groups.copy(), match.letters.copy(), len(match.matched))
+    if attempt():
         return True
-    match.nodes, match.values, match.groups, count, match.letters = before
+    match.nodes, match.values, match.groups, match.letters, count = before
     del match.matched[count:]
     return False
 
 
-def _is_variadic(part: Pattern | str) -> bool:
-    return part.variadic if isinstance(part, Pattern) else part.startswith("*")
+def _operand_matches(part: Pattern | Word, index: int, node: Node, match: Match) -> bool:
+    if part.variadic:
+        return _rest_matches(part, node, index, match)
+    return _value_matches(part, node.operands[index] if index < len(node.operands) else None, node, match)
 
 
-def _rest_matches(part: Pattern | str, node: Node, index: int, match: Match) -> bool:
+def _rest_matches(part: Pattern | Word, node: Node, index: int, match: Match) -> bool:
     rest = tuple(value for value in node.operands[index:] if value is not None)
-    if isinstance(part, Pattern):
-        if not all(_value_matches(part, value, node, match) for value in rest):
-            return False
-        match.groups[part.bind] = rest
-    else:
-        match.groups[part[1:]] = rest
+    if isinstance(part, Pattern) and not all(_value_matches(part, value, node, match) for value in rest):
+        return False
+    match.groups[part.bind if isinstance(part, Pattern) else part.name] = rest
     return True
 
 
-def _value_matches(part: Pattern | str, value: Value | None, node: Node, match: Match) -> bool:
-    if isinstance(part, str):
+def _value_matches(part: Pattern | Word, value: Value | None, node: Node, match: Match) -> bool:
+    if isinstance(part, Word):
         return _word_matches(part, value, node, match)
     if value is None:
         return False
-    if value.producer is not None and _matches(part, value.producer, match):
+    producer = value.producer
+    if not part.optional:
+        return producer is not None and _matches(part, producer, match)
+    if producer is not None and _tried(match, lambda: _matches(part, producer, match)):
         return True
-    return part.optional and _value_matches(part.operands[0], value, node, match)
+    return _value_matches(part.operands[0], value, node, match)
 
 
-def _word_matches(word: str, value: Value | None, node: Node, match: Match) -> bool:
-    name = word.removesuffix("?").removeprefix("@")
+def _word_matches(word: Word, value: Value | None, node: Node, match: Match) -> bool:
     if value is None:
-        return word.endswith("?")
-    if word.startswith("@") and not value.is_constant:
-        return _fail(match, f"operand {name} of {node.op} is not a constant")
-    if name == "_":
+        return word.optional
+    if word.constant and not value.is_constant:
+        return _fail(match, f"operand {word.name} of {node.op} is not a constant")
+    if not word.name or match.values.setdefault(word.name, value) is value:
         return True
-    bound = match.values.setdefault(name, value)
-    return bound is value or _fail(match, f"operand {name} of {node.op} is another value than elsewhere")
+    return _fail(match, f"operand {word.name} of {node.op} is another value than elsewhere")
 
 
 def _conditions_hold(shape: Pattern, node: Node, match: Match) -> bool:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from qgraph import passes, targets
     from qgraph.differ import GraphDiff, diff
     from qgraph.errors import QGraphError
-    from qgraph.frontends import export, load, save, trace
+    from qgraph.frontends import export, from_onnx, load, save, trace
     from qgraph.interpreter import quantize_inputs, run
     from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
     from qgraph.passes.manager import PassManager
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _WHERE = {
     "qgraph.differ": ("GraphDiff", "diff"),
     "qgraph.errors": ("QGraphError",),
-    "qgraph.frontends": ("export", "load", "save", "trace"),
+    "qgraph.frontends": ("export", "from_onnx", "load", "save", "trace"),
     "qgraph.interpreter": ("quantize_inputs", "run"),
     "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
     "qgraph.passes.manager": ("PassManager",),
@@ -53,6 +53,7 @@ __all__ = [
     "diff",
     "export",
     "freeze",
+    "from_onnx",
     "from_torch",
     "load",
     "lower",

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
 from qgraph.ir import Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
+from qgraph.ops.nn.activation import BOUNDS
 from qgraph.ops.quant import quantize
 
 if TYPE_CHECKING:
@@ -205,6 +206,12 @@ class Lowering:
         function = self.target.lowerings.get(node.op)
         if function is None:
             raise fail(node, f"{self.target.name} cannot lower {node.op}", f"see `qgraph targets {self.target.name}`")
+        if node.attrs.get("activation", "none") not in BOUNDS:
+            raise fail(
+                node,
+                f"{self.target.name} cannot lower {node.op} with the activation {node.attrs['activation']}",
+                "keep it apart: fuse-conv-relu without `activations`, or decompose",
+            )
         function(self, node)
 
     def _lower_fake_quant(self, node: Node) -> None:

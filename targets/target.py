@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from qgraph.errors import InputError
+from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node
 from qgraph.runtimes import Processor
 from qgraph.targets.lowering import Lowering
@@ -25,6 +27,23 @@ class Option:
 
     choices: tuple[str, ...]
     help: str
+
+
+def kernels_in(package: str, folder: Iterable[str]) -> dict[str, Kernel]:
+    """All kernels of a target: the tables `KERNELS` of the modules in its folder (`__name__`, `__path__`)."""
+    found: dict[str, Kernel] = {}
+    for module in pkgutil.iter_modules(folder):
+        found.update(getattr(importlib.import_module(f"{package}.{module.name}"), "KERNELS", {}))
+    return found
+
+
+def not_offered(reason: str) -> Kernel:
+    """A kernel for an op that the target's runtime does not offer; it raises UnsupportedOp with the reason."""
+
+    def kernel(op: Any, *operands: Any) -> Any:
+        raise UnsupportedOp(reason, help="run it as another target of the family: see `qgraph targets`")
+
+    return kernel
 
 
 def no_notes(graph: Graph, processor: Processor) -> Sequence[str]:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+import qgraph
+
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", *ROOT.glob("*/README.md"), *ROOT.glob("targets/*/README.md")]
+DOCUMENTS = [*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")]
+DOCUMENTS = [path for path in DOCUMENTS if not path.parent.is_symlink() and not path.parent.name.startswith(".")]
 BLOCKS = [path for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")]
 
 
@@ -18,3 +23,16 @@ def test_the_code_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     names: dict[str, object] = {"__name__": "documentation"}
     for block in re.findall(r"```python\n(.*?)```", path.read_text(encoding="utf-8"), re.DOTALL):
         exec(compile(block, str(path), "exec"), names)
+
+
+def test_the_cookbooks_first_pass_runs_from_the_command_line(tmp_path: Path) -> None:
+    text = (ROOT / "passes" / "README.md").read_text(encoding="utf-8")
+    source = text.partition("```python\n")[2].partition("```")[0]
+    assert len(source.splitlines()) < 15
+    (tmp_path / "my_passes.py").write_text(source)
+    graph = qgraph.parse("graph @g level=float (%x: f32[N,4]) {\n  %1: f32[N,4] = nn.relu6(%x)\n  return %1\n}")
+    qgraph.save(graph, tmp_path / "g.qg")
+    code = "from qgraph.cli import main; main()"
+    command = [sys.executable, "-c", code, "opt", "g.qg", "--load", "my_passes.py", "--passes", "relu6-to-relu"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "nn.relu(%x)" in done.stdout

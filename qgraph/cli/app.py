@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from qgraph.cli.diff_command import diff
 from qgraph.cli.opt_command import opt
+from qgraph.cli.show_command import show
 
 app = typer.Typer(
     name="qgraph",
@@ -54,6 +56,7 @@ def print_graph(file: GraphFile) -> None:
 
 
 app.command()(opt)
+app.command()(show)
 
 
 @app.command()
@@ -125,32 +128,7 @@ def run(
     typer.echo(f"{output}: " + ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in named.items()))
 
 
-@app.command()
-def diff(
-    a: GraphFile,
-    b: GraphFile,
-    inputs: Annotated[Path | None, typer.Option("--inputs", help="An .npz file: compare values too.")] = None,
-    html: Annotated[Path | None, typer.Option("--html", help="Write an HTML page.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Show what differs between two graphs; exit status 1 when something does."""
-    import qgraph
-    from qgraph.cli.arrays import read_npz
-
-    first, second = qgraph.load(a), qgraph.load(b)
-    data = read_npz(inputs, [value.name for value in first.inputs]) if inputs else None
-    found = qgraph.diff(first, second, inputs=data)
-    if html is not None:
-        found.to_html(html)
-    if as_json:
-        typer.echo(found.to_json())
-    else:
-        from rich.console import Console
-
-        console = Console(highlight=False, markup=False, soft_wrap=True)
-        for colour, line in found.lines():
-            console.print(line, style=colour)
-    raise typer.Exit(0 if found.identical else 1)
+app.command()(diff)
 
 
 @app.command()
@@ -163,6 +141,7 @@ def verify(
         str | None, typer.Option("--on", help='A command that starts a Python elsewhere: "ssh pi python3".')
     ] = None,
     layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the inputs' shape fits both.")] = None,
+    intermediate: Annotated[bool, typer.Option("--intermediate", help="Compare every node's result too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare the interpreter with the real runtime, bit for bit; exit status 1 when they differ."""
@@ -171,7 +150,7 @@ def verify(
 
     data = None
     if inputs is not None:
-        data = read_npz(inputs, [value.name for value in qgraph.load(file).inputs])
+        data = read_npz(inputs, [value.name for value in qgraph.load(file, target=runtime).inputs])
     report = qgraph.verify(
         file,
         runtime=runtime,
@@ -179,6 +158,7 @@ def verify(
         samples=samples,
         on=on,
         layout=layout,  # type: ignore[arg-type]  # checked
+        intermediate=intermediate,
     )
     typer.echo(report.to_json() if as_json else str(report))
     raise typer.Exit(0 if report.bit_exact else 1)

@@ -1,133 +1,110 @@
-"""Compare two graphs: matched groups of nodes, types, attributes, constants, and with inputs their values."""
+"""`diff`: match two graphs, group their nodes, and say of each group what differs."""
 
 from __future__ import annotations
 
-import numpy as np
-
-from qgraph.differ.graph_diff import Change, GraphDiff, Kind, Numbers
-from qgraph.differ.matching import Group, match_nodes
-from qgraph.interpreter import execute, quantize_inputs
-from qgraph.interpreter.inputs import Inputs, Layout
-from qgraph.interpreter.run_graph import dequantized
-from qgraph.ir import Array, Graph, Node, Value
-from qgraph.ir.origin import union
-from qgraph.ir.printer import print_node
-
-NCHW = (0, 3, 1, 2)
-Values = dict[Value, Array]
+from qgraph.differ.change import Change, Kind
+from qgraph.differ.details import Detail, group_details
+from qgraph.differ.graph_diff import GraphDiff
+from qgraph.differ.grouping import Group, group
+from qgraph.differ.numbers import compare_values
+from qgraph.differ.pairing import Pairing, match
+from qgraph.differ.wiring import CONSTANT, Source, Wiring
+from qgraph.interpreter.inputs import Inputs
+from qgraph.ir import Graph, Node
+from qgraph.ir.collector import collector_paused
 
 
+@collector_paused()
 def diff(a: Graph, b: Graph, inputs: Inputs | None = None) -> GraphDiff:
-    """What differs between two graphs of any levels.
+    """What differs between two graphs of any levels, targets and layouts.
 
-    With `inputs` (floats, as the first graph takes them) both run, and each matched group's last values are compared
-    after dequantization. `changes` has one entry per matched group that differs, and with inputs one for every group.
+    Nodes are matched by origin and name where the structure agrees, then by structure (see `qgraph/differ/README.md`);
+    names, origins and the order of independent nodes are no difference. With `inputs` (floats, as the first graph takes
+    them) both graphs run, and the values of each group are compared after dequantization, in one layout. The result
+    refers to the graphs: change them and it no longer holds.
     """
-    values = None if inputs is None else _values_of_both(a, b, inputs)
-    groups = match_nodes(a, b)
-    changes = [_change(group, values, (a, b)) for group in groups]
-    kept = [change for change in changes if change.kind != "same" or change.numbers is not None]
-    return GraphDiff(tuple(_about(a, b)), tuple(kept), sum(change.kind == "same" for change in changes))
+    found = match(a, b)
+    groups = group(found)
+    wiring = Wiring(found, groups)
+    changes = [_change(found, wiring, number) for number in range(len(groups))]
+    if inputs is not None:
+        changes = compare_values(a, b, inputs, changes)
+    return GraphDiff(a, b, tuple(_about(found, wiring)), tuple(changes))
 
 
-def _about(a: Graph, b: Graph) -> list[str]:
-    lines = []
-    if a.level != b.level:
-        lines.append(f"level: {a.level} -> {b.level}")
-    words = sorted({*a.metadata, *b.metadata})
+def _change(found: Pairing, wiring: Wiring, number: int) -> Change:
+    group = wiring.groups[number]
+    before = [node for v in group.before if (node := found.a.nodes[v]) is not None]
+    after = [node for v in group.after if (node := found.b.nodes[v]) is not None]
+    details = group_details(before, after)
+    if number in wiring.moved:
+        details.append(Detail("moved", "reads", *_feeds(found, wiring, number)))
+    elif before and after and wiring.rewired(number):
+        details.append(Detail("operand", "operands", *_feeds(found, wiring, number)))
+    return Change(_kind(group, details), tuple(before), tuple(after), tuple(details))
+
+
+def _kind(group: Group, details: list[Detail]) -> Kind:
+    before, after = len(group.before), len(group.after)
+    if not before or not after:
+        return "removed" if before else "added"
+    if before != after:
+        return "fused" if before > after else "split"
+    if details:
+        return "moved" if [detail.what for detail in details] == ["moved"] else "changed"
+    return "same"
+
+
+def _feeds(found: Pairing, wiring: Wiring, number: int) -> tuple[str, str]:
+    before, after = (
+        ", ".join(_source_text(found, wiring, which, source) for source in wiring.sources(which, number))
+        for which in (0, 1)
+    )
+    return before, after
+
+
+def _source_text(found: Pairing, wiring: Wiring, which: int, source: Source) -> str:
+    """The op and origin that a source is; an input's name."""
+    number, index = source
+    if source == CONSTANT:
+        return "a constant"
+    if number < 0:
+        return (
+            f"%{found.a.graph.inputs[-2 - number].name}" if number <= -2 and -2 - number < found.a.first else "an input"
+        )
+    group = wiring.groups[number]
+    side, vertices = ((found.a, group.before), (found.b, group.after))[which]
+    return _node_word(side.nodes[vertices[-1]]) + (f" result {index}" if index else "")
+
+
+def _node_word(node: Node | None) -> str:
+    if node is None:
+        return "?"
+    place = node.results[0].name or (node.origins[0].readable if node.origins else "")
+    return f"{node.op} ({place})" if place else node.op
+
+
+def _about(found: Pairing, wiring: Wiring) -> list[str]:
+    """Differences of the graphs as wholes."""
+    a, b = found.a.graph, found.b.graph
+    lines = [] if a.level == b.level else [f"level: {a.level} -> {b.level}"]
     lines += [
-        f"{key}: {a.metadata.get(key)} -> {b.metadata.get(key)}"
-        for key in words
+        f"{key}: {a.metadata.get(key, 'none')} -> {b.metadata.get(key, 'none')}"
+        for key in sorted({*a.metadata, *b.metadata})
         if a.metadata.get(key) != b.metadata.get(key)
     ]
     for what, before, after in (("input", a.inputs, b.inputs), ("output", a.outputs, b.outputs)):
         if len(before) != len(after):
             lines.append(f"{what}s: {len(before)} -> {len(after)}")
-        for x, y in zip(before, after):  # noqa: B905  the count is reported above
-            if x.type != y.type or (what == "input" and x.name != y.name):
-                lines.append(f"{what} {x} -> {y}")
+    for index, (x, y) in enumerate(zip(a.inputs, b.inputs)):  # noqa: B905  the count is reported above
+        if x.type != y.type or x.name != y.name:
+            lines.append(f"input {index}: {x} -> {y}")
+    for index, (x, y) in enumerate(zip(a.outputs, b.outputs)):  # noqa: B905  the count is reported above
+        if x.type != y.type:
+            lines.append(f"output {index}: {x.type} -> {y.type}")
+    sources = wiring.output_sources(0), wiring.output_sources(1)
+    for index, (old, new) in enumerate(zip(*sources)):  # noqa: B905  the count is reported above
+        if old != new:
+            texts = (_source_text(found, wiring, which, source) for which, source in enumerate((old, new)))
+            lines.append(f"output {index} comes from: {' -> '.join(texts)}")
     return lines
-
-
-def _change(group: Group, values: tuple[Values, Values] | None, graphs: tuple[Graph, Graph]) -> Change:
-    before, after = group.before, group.after
-    details = tuple(_details(before, after))
-    kind: Kind = "changed" if before and after else "removed" if before else "added"
-    if not details and [n.op for n in before] == [n.op for n in after]:
-        kind = "same"
-    numbers = None
-    if values is not None and before and after:
-        numbers = _numbers(_comparable(before[-1], values[0], graphs[0]), _comparable(after[-1], values[1], graphs[1]))
-    origins = tuple(o.readable for o in union(node.origins for node in [*before, *after]))
-    texts = tuple(map(print_node, before)), tuple(map(print_node, after))
-    return Change(kind, origins, texts[0], texts[1], details, numbers)
-
-
-def _details(before: list[Node], after: list[Node]) -> list[str]:
-    if len(before) != len(after) or any(x.op != y.op for x, y in zip(before, after, strict=True)):
-        sides = [" + ".join(node.op for node in nodes) or "nothing" for nodes in (before, after)]
-        return [f"{sides[0]} -> {sides[1]}"]
-    return [line for x, y in zip(before, after, strict=True) for line in _node_details(x, y)]
-
-
-def _node_details(x: Node, y: Node) -> list[str]:
-    lines = [
-        f"{y.op} {key}: {x.attrs.get(key)} -> {y.attrs.get(key)}"
-        for key in dict.fromkeys([*x.attrs, *y.attrs])
-        if x.attrs.get(key) != y.attrs.get(key)
-    ]
-    results = zip(x.results, y.results, strict=True)
-    lines += [f"{y.op} result: {old.type} -> {new.type}" for old, new in results if old.type != new.type]
-    if len(x.operands) != len(y.operands):
-        lines.append(f"{y.op} operands: {len(x.operands)} -> {len(y.operands)}")
-    for old, new in zip(x.operands, y.operands):  # noqa: B905  the count is reported above
-        if old is not None and new is not None and old.is_constant and new.is_constant:
-            lines += _constant_details(old, new)
-    return lines
-
-
-def _constant_details(old: Value, new: Value) -> list[str]:
-    if old.data is new.data and old.type == new.type:
-        return []
-    if old.type != new.type:
-        return [f"@{old.name}: {old.type} -> @{new.name}: {new.type}"]
-    differs = (old.data != new.data) & ~(np.isnan(old.data) & np.isnan(new.data) if old.type.is_float else False)
-    if not differs.any():
-        return []
-    largest = np.nanmax(np.abs(old.data.astype(np.float64) - new.data.astype(np.float64)))
-    return [f"@{new.name}: {int(differs.sum())} of {differs.size} elements differ, by up to {largest:.3g}"]
-
-
-def _values_of_both(a: Graph, b: Graph, inputs: Inputs) -> tuple[Values, Values]:
-    """The inputs are as the first graph takes them: they stay NCHW for an NHWC graph where their shape fits both."""
-    layout: Layout | None = None if a.metadata.get("layout") == "NHWC" else "NCHW"
-    return _values(a, inputs, layout), _values(b, inputs, layout)
-
-
-def _values(graph: Graph, inputs: Inputs, layout: Layout | None) -> Values:
-    values: Values = {}
-    execute(graph, quantize_inputs(graph, inputs, layout=layout), watch=values.__setitem__)
-    return values
-
-
-def _comparable(node: Node, values: Values, graph: Graph) -> Array:
-    """A node's result as floats in NCHW's order."""
-    array = dequantized(values[node.result], node.result.type)
-    if graph.metadata.get("layout") != "NHWC":
-        return array
-    source = node.inputs[0].type
-    if array.ndim == 2 and source.rank == 4:  # a flatten: its features stand in NHWC's order
-        array = array.reshape(len(array), *(int(size) for size in source.shape[1:]))
-        return array.transpose(NCHW).reshape(len(array), -1)
-    return array.transpose(NCHW) if array.ndim == 4 else array
-
-
-def _numbers(a: Array, b: Array) -> Numbers | None:
-    if a.shape != b.shape:
-        return None
-    signal, error = a.astype(np.float64), a.astype(np.float64) - b.astype(np.float64)
-    power = float((error**2).sum())
-    if power == 0:
-        return Numbers(None, 0.0)
-    ratio = float((signal**2).sum()) / power
-    return Numbers(float(10 * np.log10(ratio)) if ratio > 0 else float("-inf"), float(np.abs(error).max()))

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from qgraph import targets
 from qgraph.errors import ExportError, FileError, InputError
+from qgraph.frontends.onnx_float import from_onnx, is_float_model
 from qgraph.ir import Graph, storage
 from qgraph.ir.files import read_bytes, write_atomically
 
 GRAPH_SUFFIX = ".qg"
+ONNX_SUFFIX = ".onnx"
 
 
 def load(path: str | os.PathLike[str], *, target: str | None = None) -> Graph:
-    """The graph in a file: `.qg`, or a `.tflite` or `.onnx` file that qgraph exported.
+    """The graph in a file: `.qg`, a float `.onnx` model, or a quantized `.tflite` or `.onnx` file that qgraph exported.
 
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
@@ -28,6 +30,8 @@ def load(path: str | os.PathLike[str], *, target: str | None = None) -> Graph:
 
 
 def _imported(path: str | os.PathLike[str], suffix: str, data: bytes) -> Graph:
+    if suffix == ONNX_SUFFIX and is_float_model(data):
+        return from_onnx(path)
     known = {GRAPH_SUFFIX}
     for name in targets.names():
         importers = targets.get(name).importers
@@ -57,7 +61,13 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
 
 
 def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
-    """The content of the file that the graph's target exports under that suffix; raises ExportError."""
+    """The content of the file that the graph's target exports under that suffix; raises ExportError.
+
+    A float graph has no target and becomes a float `.onnx` model.
+    """
+    if graph.level == "float" and suffix == ONNX_SUFFIX and not options:
+        data: bytes = graph.to_onnx().SerializeToString(deterministic=True)
+        return data
     if graph.level != "integer":
         raise ExportError(f"a graph of level {graph.level} cannot be exported", help="lower it first: qgraph.lower")
     exporters = targets.get(graph.target).exporters
@@ -75,7 +85,7 @@ def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
 
 
 def export(graph: Graph, path: str | os.PathLike[str], **options: str) -> None:
-    """Write a lowered graph as the file that its suffix names, whole or not at all.
+    """Write a lowered graph (or as `.onnx` a float one) as the file that its suffix names, whole or not at all.
 
     `.onnx` takes `form="qdq"` for Q/DQ pairs; the default is the QOperator form, whose bytes do not depend on the
     level of optimization. Raises ExportError, and FileError when the file cannot be written.

@@ -5,7 +5,7 @@ Batch normalization and dropout arrive whole and stay; every node keeps the modu
 
 from __future__ import annotations
 
-import os
+import operator
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,17 +14,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import InputError, QGraphError, UnsupportedOp
+from qgraph.frontends.stack_trace import traced_origin
 from qgraph.frontends.torch_ops import IGNORED, ROWS
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value, verify_graph
-from qgraph.ir.types import dtype_name
+from qgraph.ir.types import NUMPY_DTYPE, dtype_name
 
 if TYPE_CHECKING:
     import torch
     from torch.export import ExportedProgram
 
     Example = torch.Tensor | np.ndarray
-
-_FRAME = re.compile(r'File "([^"]+)", line (\d+), in')
 
 
 def trace(
@@ -87,7 +86,7 @@ def _exported(model: torch.nn.Module, examples: tuple[torch.Tensor, ...], dynami
             )
     except Exception as error:  # torch.export raises whatever the model's code raises, and a dozen classes of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        user = _user_frame(str(error))
+        user = traced_origin("", str(error))
         where = (f"origin  {user.readable}",) if user else ()
         raise InputError(
             f"torch.export cannot trace {type(model).__name__}: {lines[0]}",
@@ -115,16 +114,22 @@ class Importer:
         self.build = Builder(self.graph)
         self._dynamic = dynamic_batch
         self._values: dict[str, Value] = {}  # by the traced node's name
+        self._lists: dict[str, list[Value]] = {}  # of nodes with several results
         self._constants: dict[tuple[int, tuple[int, ...]], Value] = {}  # tied parameters are one constant
         self._node: Any = None
 
     # ---- for the rows
 
-    def value(self, argument: Any) -> Value:
+    def value(self, argument: Any, dtype: str = "f32") -> Value:
         """The value of an argument: a traced node, or a number, which becomes a constant."""
         if isinstance(argument, (int, float)):
-            return self.graph.add_constant(np.array(argument, np.float32))
+            return self.graph.add_constant(np.array(argument, NUMPY_DTYPE[dtype]))
         return self._values[argument.name]
+
+    def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
+        """The values of two arguments; a number takes the other's dtype."""
+        known = self.value(b if isinstance(a, (int, float)) else a)
+        return self.value(a, known.type.dtype), self.value(b, known.type.dtype)
 
     def optional(self, argument: Any) -> Value | None:
         """As `value`; None stays None."""
@@ -137,6 +142,10 @@ class Importer:
     def result_shape(self) -> tuple[int, ...]:
         """The shape that the trace computed for the node at hand, with -1 for a symbolic size."""
         return tuple(size if isinstance(size, int) else -1 for size in self._node.meta["val"].shape)
+
+    def result_sizes(self, axis: int) -> list[int]:
+        """The sizes along a dimension that the trace computed for the results of the node at hand."""
+        return [int(value.shape[axis]) for value in self._node.meta["val"]]
 
     # ---- the walk
 
@@ -206,17 +215,26 @@ class Importer:
     def _call(self, node: Any) -> None:
         self._node = node
         self.build.origins = (_origin(node, self.graph.name),)
+        if node.target is operator.getitem:
+            self._values[node.name] = self._lists[node.args[0].name][node.args[1]]
+            return
         row = ROWS.get(str(node.target))
         if row is None:
             raise UnsupportedOp("there is no such op in qgraph")
-        self._values[node.name] = row(self, _arguments(node))
+        made = row(self, _arguments(node))
+        if isinstance(made, list):
+            self._lists[node.name] = made
+        else:
+            self._values[node.name] = made
 
     def _stand_in(self, node: Any) -> None:
         """Go on behind an op that failed, so that the others are reported too: a value of the right type."""
         value = node.meta["val"]
-        for item in value if isinstance(value, (tuple, list)) else [value]:
-            shape = tuple(size if isinstance(size, int) else "N" for size in item.shape)
-            self._values[node.name] = Value(TensorType(shape), node.name)
+        stand_ins = [
+            Value(TensorType(tuple(size if isinstance(size, int) else "N" for size in item.shape)), node.name)
+            for item in (value if isinstance(value, (tuple, list)) else [value])
+        ]
+        self._lists[node.name], self._values[node.name] = stand_ins, stand_ins[-1]
 
 
 def _arguments(node: Any) -> dict[str, Any]:
@@ -235,14 +253,7 @@ def _origin(node: Any, model: str) -> Origin:
     stack = list((node.meta.get("nn_module_stack") or {}).values())
     path = str(stack[-1][0]) if stack else ""
     path = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", path.removeprefix("L['self']")).lstrip(".")
-    frame = _user_frame(node.meta.get("stack_trace") or "")
-    return Origin(path, frame.file, frame.line) if frame else Origin(path or model)
-
-
-def _user_frame(trace: str) -> Origin | None:
-    """The innermost line of a stack trace that is not torch's own."""
-    frames = [(file, int(line)) for file, line in _FRAME.findall(trace) if f"{os.sep}torch{os.sep}" not in file]
-    return Origin("", os.path.basename(frames[-1][0]), frames[-1][1]) if frames else None
+    return traced_origin(path, node.meta.get("stack_trace") or "") or Origin(model)
 
 
 def _at(origin: Origin) -> str:

@@ -1,11 +1,15 @@
 """ATen ops and what they become in the `nn` dialect: one row each.
 
 A row's function gets the `Importer`, the traced node and its arguments by the names of the ATen schema; it gives the
-value that the node becomes. Add an op: its definition in `qgraph/ops/nn`, and a row here.
+value that the node becomes, or a list for a node of several results. Add an op: its definition in `qgraph/ops/nn`, and
+a row here.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +20,7 @@ if TYPE_CHECKING:
     from qgraph.frontends.torch_export import Importer
 
 Arguments = Mapping[str, Any]
-Row = Callable[["Importer", Arguments], Value]
+Row = Callable[["Importer", Arguments], "Value | list[Value]"]
 
 ROWS: dict[str, Row] = {}
 IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
@@ -54,6 +58,23 @@ def conv(at: Importer, a: Arguments) -> Value:
     return at.build.nn.conv(x, w, bias, stride=stride, pads=pads, dilation=dilation, groups=a["groups"])
 
 
+@aten("conv_transpose1d.default", "conv_transpose2d.input", "conv_transpose3d.input")
+def conv_transpose(at: Importer, a: Arguments) -> Value:
+    """A transposed convolution."""
+    x = at.value(a["input"])
+    rank = x.type.rank - 2
+    return at.build.nn.conv_transpose(
+        x,
+        at.value(a["weight"]),
+        at.optional(a["bias"]),
+        stride=_each(a["stride"], rank),
+        pads=_each(a["padding"], rank) * 2,
+        dilation=_each(a["dilation"], rank),
+        output_padding=_each(a["output_padding"], rank),
+        groups=a["groups"],
+    )
+
+
 @aten("linear.default")
 def linear(at: Importer, a: Arguments) -> Value:
     """A linear layer."""
@@ -83,21 +104,99 @@ def relu6(at: Importer, a: Arguments) -> Value:
     return at.build.nn.relu6(at.value(a["self"]))
 
 
-@aten("hardtanh.default", "hardtanh_.default", "clamp.default", "clamp_.default", "clamp_min.default")
+@aten(
+    *("hardtanh.default", "hardtanh_.default", "clamp.default", "clamp_.default"),
+    *("clamp_min.default", "clamp_min_.default", "clamp_max.default", "clamp_max_.default"),
+)
 def clamp(at: Importer, a: Arguments) -> Value:
-    """The clamps that are relu or relu6."""
+    """A clamp to fixed bounds; those of relu and relu6 become these."""
     low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
+    x = at.value(a["self"])
     if low == 0 and high in (None, 6):
-        return (at.build.nn.relu if high is None else at.build.nn.relu6)(at.value(a["self"]))
-    raise TypeMismatch(f"a clamp to [{low}, {high}] is not supported, only relu and relu6")
+        return (at.build.nn.relu if high is None else at.build.nn.relu6)(x)
+    return at.build.nn.clamp(x, min=-math.inf if low is None else low, max=math.inf if high is None else high)
+
+
+@aten("leaky_relu.default", "leaky_relu_.default")
+def leaky_relu(at: Importer, a: Arguments) -> Value:
+    """x, or x * negative_slope below 0."""
+    return at.build.nn.leaky_relu(at.value(a["self"]), negative_slope=a["negative_slope"])
+
+
+@aten("hardswish.default", "hardswish_.default")
+def hard_swish(at: Importer, a: Arguments) -> Value:
+    """x * relu6(x + 3) / 6."""
+    return at.build.nn.hard_swish(at.value(a["self"]))
+
+
+@aten("hardsigmoid.default", "hardsigmoid_.default")
+def hard_sigmoid(at: Importer, a: Arguments) -> Value:
+    """relu6(x + 3) / 6."""
+    return at.build.nn.hard_sigmoid(at.value(a["self"]))
+
+
+@aten("sigmoid.default", "sigmoid_.default")
+def sigmoid(at: Importer, a: Arguments) -> Value:
+    """The logistic function."""
+    return at.build.nn.sigmoid(at.value(a["self"]))
+
+
+@aten("silu.default", "silu_.default")
+def silu(at: Importer, a: Arguments) -> Value:
+    """x * sigmoid(x)."""
+    x = at.value(a["self"])
+    return at.build.nn.mul(x, at.build.nn.sigmoid(x))
+
+
+@aten("tanh.default", "tanh_.default")
+def tanh(at: Importer, a: Arguments) -> Value:
+    """The hyperbolic tangent."""
+    return at.build.nn.tanh(at.value(a["self"]))
+
+
+@aten("softmax.int", "_softmax.default")
+def softmax(at: Importer, a: Arguments) -> Value:
+    """Softmax over one dimension."""
+    if a.get("dtype") is not None or a.get("half_to_float"):
+        raise TypeMismatch("softmax that changes the dtype is not supported")
+    x = at.value(a["self"])
+    return at.build.nn.softmax(x, axis=a["dim"] % x.type.rank)
 
 
 @aten("add.Tensor", "add_.Tensor")
 def add(at: Importer, a: Arguments) -> Value:
     """a + b."""
+    return at.build.nn.add(*_summands(at, a))
+
+
+@aten("sub.Tensor", "sub_.Tensor")
+def sub(at: Importer, a: Arguments) -> Value:
+    """a - b."""
+    return at.build.nn.sub(*_summands(at, a))
+
+
+@aten("rsub.Scalar")
+def rsub(at: Importer, a: Arguments) -> Value:
+    """b - a."""
+    return at.build.nn.sub(*reversed(_summands(at, a)))
+
+
+@aten("mul.Tensor", "mul_.Tensor")
+def mul(at: Importer, a: Arguments) -> Value:
+    """a * b."""
+    return at.build.nn.mul(*at.pair(a["self"], a["other"]))
+
+
+@aten("neg.default")
+def neg(at: Importer, a: Arguments) -> Value:
+    """-x, as a product with -1."""
+    return at.build.nn.mul(*at.pair(a["self"], -1))
+
+
+def _summands(at: Importer, a: Arguments) -> tuple[Value, Value]:
     if a["alpha"] != 1:
-        raise TypeMismatch(f"add with alpha={a['alpha']} is not supported")
-    return at.build.nn.add(at.value(a["self"]), at.value(a["other"]))
+        raise TypeMismatch(f"a sum or difference with alpha={a['alpha']} is not supported")
+    return at.pair(a["self"], a["other"])
 
 
 @aten("dropout.default", "dropout_.default", "feature_dropout.default")
@@ -194,6 +293,43 @@ def concat(at: Importer, a: Arguments) -> Value:
     """Values joined along a dimension."""
     xs = [at.value(x) for x in a["tensors"]]
     return at.build.nn.concat(*xs, axis=a.get("dim", 0) % xs[0].type.rank)
+
+
+@aten("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default")
+def split(at: Importer, a: Arguments) -> list[Value]:
+    """Parts along a dimension, one slice each."""
+    x = at.value(a["self"])
+    axis = a["dim"] % x.type.rank
+    ends = list(itertools.accumulate(at.result_sizes(axis)))
+    return [
+        at.build.nn.slice(x, axis=axis, start=start, end=end) for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    ]
+
+
+@aten("slice.Tensor")
+def part(at: Importer, a: Arguments) -> Value:
+    """A range of one dimension."""
+    x = at.value(a["self"])
+    axis = a["dim"] % x.type.rank
+    size = x.type.shape[axis]
+    if a["start"] in (None, 0) and a["step"] == 1 and (a["end"] is None or a["end"] == sys.maxsize):
+        return x
+    if isinstance(size, str) or not all(isinstance(a[name], (int, type(None))) for name in ("start", "end")):
+        raise TypeMismatch(f"a part of the symbolic dimension {axis} is not supported")
+    start, end, step = slice(a["start"], a["end"], a["step"]).indices(size)
+    return at.build.nn.slice(x, axis=axis, start=start, end=end, step=step)
+
+
+@aten("select.int")
+def select(at: Importer, a: Arguments) -> Value:
+    """One index of a dimension, which goes away."""
+    x = at.value(a["self"])
+    axis = a["dim"] % x.type.rank
+    size = x.type.shape[axis]
+    if isinstance(size, str) or not isinstance(a["index"], int):
+        raise TypeMismatch(f"an index of the symbolic dimension {axis} is not supported")
+    index = a["index"] % size
+    return at.build.nn.reshape(at.build.nn.slice(x, axis=axis, start=index, end=index + 1), shape=at.result_shape())
 
 
 @aten("pad.default", "constant_pad_nd.default")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from qgraph.errors import QGraphError
 from qgraph.ir import Array, Graph, Node, Value, op_def
@@ -36,6 +36,12 @@ def execute(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = Non
     return [value.data if value.is_constant else values[value] for value in graph.outputs]
 
 
+def node_evaluator(graph: Graph) -> Callable[[Node, Sequence[Array | None]], tuple[Array, ...]]:
+    """A function that gives the results of one node of the graph for arrays of its operands."""
+    kernels = _kernels(graph)
+    return lambda node, arrays: _evaluate(node, arrays, kernels)
+
+
 def _kernels(graph: Graph) -> Mapping[str, Callable[..., Array]]:
     if not graph.target or graph.level != "integer":
         return {}
@@ -44,7 +50,9 @@ def _kernels(graph: Graph) -> Mapping[str, Callable[..., Array]]:
     return targets.get(graph.target).kernels
 
 
-def _evaluate(node: Node, arrays: list[Array | None], kernels: Mapping[str, Callable[..., Array]]) -> tuple[Array, ...]:
+def _evaluate(
+    node: Node, arrays: Sequence[Array | None], kernels: Mapping[str, Callable[..., Array]]
+) -> tuple[Array, ...]:
     definition = op_def(node.op)
     try:
         if node.op in kernels:

@@ -79,7 +79,7 @@ def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) ->
     _check_shape(value, array)
     if type.is_float:
         return array.astype(np.float64 if array.dtype == np.float64 and type.dtype == "f64" else type.numpy, copy=False)
-    return array if integer_given else _quantized(graph, type, array)
+    return array if integer_given else as_integers(graph, type, array)
 
 
 def _to_nhwc(value: Value, array: Array, layout: Layout | None) -> Array:
@@ -105,7 +105,8 @@ def _check_shape(value: Value, array: Array) -> None:
         raise InputError(f"input %{value.name} has shape {list(array.shape)}, the graph takes {expected}")
 
 
-def _quantized(graph: Graph, type: TensorType, array: Array) -> Array:
+def as_integers(graph: Graph, type: TensorType, array: Array) -> Array:
+    """Floats as the integers of a type, rounded as the graph's target rounds its inputs."""
     from qgraph import targets
 
     if type.quant is None:

@@ -1,8 +1,10 @@
 """The IR: graphs of typed values, op definitions, text, verifier and `.qg` files."""
 
 from qgraph.ir.builder import Builder, Element
+from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Attr, Node, Value
+from qgraph.ir.node_view import NodeView
 from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result
 from qgraph.ir.origin import Origin
 from qgraph.ir.parser import parse
@@ -17,6 +19,7 @@ __all__ = [
     "Element",
     "Graph",
     "Node",
+    "NodeView",
     "OpDef",
     "Operand",
     "Origin",
@@ -26,6 +29,7 @@ __all__ = [
     "TensorType",
     "Value",
     "attr",
+    "collector_paused",
     "op",
     "op_def",
     "op_names",

@@ -1,9 +1,10 @@
-"""Make checked nodes: `build.nn.conv(x, w, b, stride=(1, 1))`."""
+"""Make checked nodes: `build.conv(x, w, stride=2)`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
 from qgraph.errors import QGraphError, TypeMismatch
 from qgraph.ir.graph import Graph
@@ -19,9 +20,19 @@ Element = tuple[str, QuantParams | None]
 class Builder:
     """Inserts nodes into `graph`, before the node `before` or at the end; they carry `origins`.
 
-    `build.<dialect>.<op>(*operands, **attrs)` gives the result (a tuple of several). Where the op leaves the element
-    type of its results free, `element=(dtype, quant)` sets it. Raises TypeMismatch, with the origins, for what the op's
-    definition does not admit.
+    `build.<dialect>.<op>(*operands, **attrs)` gives the result, `node` the node; the dialect `nn` need not be named.
+    An integer stands for a tuple of sizes. Where the op leaves the element type of its results free,
+    `element=(dtype, quant)` sets it. Raises TypeMismatch, with the origins, for what the op's definition does not
+    admit.
+
+    >>> import numpy as np
+    >>> from qgraph.ir import Graph, TensorType
+    >>> graph = Graph("g")
+    >>> x = graph.add_input("x", TensorType(("N", 3, 8, 8)))
+    >>> build = Builder(graph)
+    >>> w = build.constant(np.zeros((4, 3, 3, 3), np.float32), "w")
+    >>> print(build.relu(build.conv(x, w, stride=2, pads=1)).type)
+    f32[N,4,4,4]
     """
 
     def __init__(self, graph: Graph, before: Node | None = None, origins: tuple[Origin, ...] = ()) -> None:
@@ -51,7 +62,7 @@ class Builder:
         """Insert a node: attributes completed, types inferred and checked."""
         definition = op_def(op)
         try:
-            complete = definition.complete(attrs)
+            complete = definition.complete(attrs, operands)
             types: Sequence[TensorType] = definition.infer(operands, complete)
         except QGraphError as error:
             where = tuple(f"origin  {origin.readable}" for origin in self.origins)
@@ -64,13 +75,20 @@ class Builder:
 
 
 class _Dialect:
+    """The ops of a dialect; called, the op of that name in the dialect `nn`."""
+
     def __init__(self, builder: Builder, name: str) -> None:
         self._builder = builder
         self._name = name
 
     def __getattr__(self, op: str) -> Callable[..., Value]:
-        def make(*operands: Value | None, element: Element | None = None, name: str = "", **attrs: Attr) -> Value:
-            names = (name,) if name else ()
-            return self._builder.node(f"{self._name}.{op}", operands, attrs, element=element, names=names).result
+        return partial(_make, self._builder, f"{self._name}.{op}")
 
-        return make
+    def __call__(self, *operands: Value | None, element: Element | None = None, name: str = "", **attrs: Attr) -> Value:
+        return _make(self._builder, f"nn.{self._name}", *operands, element=element, name=name, **attrs)
+
+
+def _make(
+    builder: Builder, op: str, *operands: Value | None, element: Element | None = None, name: str = "", **attrs: Attr
+) -> Value:
+    return builder.node(op, operands, attrs, element=element, names=(name,) if name else ()).result

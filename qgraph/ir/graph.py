@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+import importlib
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from itertools import chain, repeat
+from sys import intern
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from qgraph.errors import InputError
+from qgraph.ir.collector import collector_paused
 from qgraph.ir.node import RETURN, Attr, Node, Value
+from qgraph.ir.node_view import NodeView
 from qgraph.ir.origin import Origin
 from qgraph.ir.types import Array, QuantParams, TensorType, dtype_name
 
 if TYPE_CHECKING:
     import networkx
+    import onnx
+
+    from qgraph.ir.builder import Builder
 
 LEVELS = ("float", "fake_quant", "integer")
+_WILD = frozenset("*?[")
+ONNX_EXPORTER = "qgraph.exporters.onnx_float"
+"""The module of `to_onnx(graph)`; a name, not an import: it lies above."""
 
 
 class Graph:
@@ -35,17 +47,14 @@ class Graph:
         self.constants: dict[str, Value] = {}
         self._return = Node(self, RETURN, {}, ())  # its neighbours are the last and the first node: a ring
         self._length = 0
+        self._numbers: dict[str, int] = {}  # the last number added to the name of a constant
 
     # ---- reading
 
     @property
-    def nodes(self) -> Iterator[Node]:
-        """The nodes in order; nodes may be erased and inserted while iterating."""
-        node = self._return._next
-        while node is not self._return:
-            if not node.erased:
-                yield node
-            node = node._next
+    def nodes(self) -> NodeView:
+        """The nodes in order: a sequence whose nodes may be erased, and others inserted, while iterating."""
+        return NodeView(self)
 
     def after(self, node: Node | None) -> Node:
         """The place right behind a node (at the start for None), as the argument `before` of `insert` and `Builder`."""
@@ -64,9 +73,42 @@ class Graph:
         """The target whose dialect an integer graph is written in, "" at other levels."""
         return self.metadata.get("target", "")
 
-    def find(self, op: str) -> list[Node]:
-        """All nodes with that op name, in order."""
-        return [node for node in self.nodes if node.op == op]
+    def find(self, op: str = "*", *, origin: str = "") -> list[Node]:
+        """The nodes of that op, in order: a name, names joined by "|", or patterns such as "nn.*".
+
+        `origin` is a pattern of the module path or source node that they came from.
+
+        >>> from qgraph.ir import parse
+        >>> graph = parse('''graph @g level=float (%x: f32[N,4]) {
+        ...   %1: f32[N,4] = nn.relu(%x) loc(stem.act)
+        ...   %2: f32[N,4] = nn.relu6(%1) loc(head.act)
+        ...   return %2
+        ... }''')
+        >>> graph.find("nn.relu|nn.relu6", origin="stem.*")
+        [%1: f32[N,4] = nn.relu(%x)]
+        """
+        exact, wild = set(op.split("|")), [pattern for pattern in op.split("|") if _WILD & set(pattern)]
+        return [
+            node
+            for node in self.nodes
+            if (node.op in exact or any(fnmatchcase(node.op, pattern) for pattern in wild))
+            and (not origin or any(fnmatchcase(o.path, origin) for o in node.origins))
+        ]
+
+    def value_names(self) -> dict[Value, str]:
+        """Every value's name as the text has it: "%x", "@w", "%1" for a result without a name."""
+        from qgraph.ir.printer import ValueNames
+
+        name = ValueNames(self)
+        results = (value for node in self.nodes for value in node.results)
+        return {value: name(value) for value in [*self.inputs, *self.constants.values(), *results]}
+
+    def value(self, name: str) -> Value:
+        """The value that the text calls so: "%1", "%x", "@w"; raises InputError where there is none."""
+        found = {text: value for value, text in self.value_names().items()}
+        if name not in found:
+            raise InputError(f"graph @{self.name} has no value {name!r}", help="write it as the text does: %1, @w")
+        return found[name]
 
     # ---- building
 
@@ -79,10 +121,10 @@ class Graph:
 
     def add_constant(self, data: Array, name: str = "const", quant: QuantParams | None = None) -> Value:
         """Add a constant; where its name is taken a number is added to it. The array is kept, not copied."""
-        base, number = name, 1
+        base = name
         while name in self.constants:
-            name = f"{base}.{number}"
-            number += 1
+            self._numbers[base] = self._numbers.get(base, 0) + 1
+            name = f"{base}.{self._numbers[base]}"
         array = np.asarray(data)
         value = Value(TensorType(array.shape, dtype_name(array.dtype), quant), name, data=array)
         self.constants[name] = value
@@ -101,13 +143,24 @@ class Graph:
     ) -> Node:
         """Insert a node as given, unchecked, before another one (at the end by default); `Builder` infers and
         checks."""
-        node = Node(self, op, attrs, origins)
-        node.results = tuple(
-            Value(type, names[i] if i < len(names) else "", node) for i, type in enumerate(result_types)
-        )
+        node = Node(self, intern(op), attrs, origins)
+        named = zip(result_types, chain(names, repeat("")))  # noqa: B905  the names that are missing are ""
+        node.results = tuple([Value(type, name, node) for type, name in named])
         self._link(node, before or self._return)
         self.set_operands(node, operands)
         return node
+
+    def insert_before(self, node: Node) -> Builder:
+        """A builder whose nodes stand before `node` and carry its origins."""
+        from qgraph.ir.builder import Builder
+
+        return Builder(self, node, node.origins)
+
+    def insert_after(self, node: Node) -> Builder:
+        """A builder whose nodes stand right behind `node`, in the order in which they are built, with its origins."""
+        from qgraph.ir.builder import Builder
+
+        return Builder(self, node._next, node.origins)
 
     def set_outputs(self, values: Iterable[Value]) -> None:
         """Let the graph return these values."""
@@ -117,13 +170,13 @@ class Graph:
 
     def set_operands(self, node: Node, operands: Sequence[Value | None]) -> None:
         """Replace all operands of a node; absent ones at the end are left out."""
-        operands = list(operands)
-        while operands and operands[-1] is None:
-            operands.pop()
+        present = len(operands)
+        while present and operands[present - 1] is None:
+            present -= 1
         for old in node.operands:
             if old is not None:
                 _remove_use(old, node)
-        node.operands = tuple(operands)
+        node.operands = tuple(operands[:present])
         for new in node.operands:
             if new is not None:
                 new._users[node] = new._users.get(node, 0) + 1
@@ -132,10 +185,30 @@ class Graph:
         """Let every node (but those in `keep`) and every graph output that reads `old` read `new`."""
         if old is new:
             return
-        kept = set(map(id, keep))
-        for user in list(old._users):
-            if id(user) not in kept:
-                self.set_operands(user, [new if value is old else value for value in user.operands])
+        kept = set(keep)
+        for user in [user for user in old._users if user not in kept]:
+            user.operands = tuple([new if value is old else value for value in user.operands])
+            new._users[user] = new._users.get(user, 0) + old._users.pop(user)
+
+    def replace(self, node: Node, values: Value | Sequence[Value]) -> None:
+        """Let every use of a node's results read `values` instead, and erase the node.
+
+        The nodes that make the values take the names of the results and the node's origins where they have none.
+        Raises InputError where a value is computed from the node by the node that makes it: then
+        `replace_uses(old, new, keep=[maker])` is meant.
+        """
+        values = [values] if isinstance(values, Value) else list(values)
+        if len(values) != len(node.results):
+            raise InputError(f"{node.op} has {len(node.results)} results, not {len(values)}", where=node.where)
+        for old, new in zip(node.results, values, strict=True):
+            if new.producer in old._users:
+                raise InputError(f"{node.op} cannot be replaced by what is computed from it", where=node.where)
+        for old, new in zip(node.results, values, strict=True):
+            self.replace_uses(old, new)
+            if new.producer is not None:
+                new.name = new.name or old.name
+                new.producer.origins = new.producer.origins or node.origins
+        self.erase(node)
 
     def erase(self, node: Node) -> None:
         """Remove a node whose results are not used; raises InputError when one is."""
@@ -161,27 +234,22 @@ class Graph:
 
     # ---- the whole graph
 
+    @collector_paused()
     def clone(self) -> Graph:
         """An independent graph with the same constants (shared arrays)."""
         copy = Graph(self.name, self.level, self.metadata)
-        mapping: dict[int, Value] = {}
+        copies: dict[Value | None, Value | None] = {None: None}
         for value in self.inputs:
-            mapping[id(value)] = copy.add_input(value.name, value.type)
+            copies[value] = copy.add_input(value.name, value.type)
         for name, value in self.constants.items():
-            mapping[id(value)] = copy.constants[name] = Value(value.type, name, data=value.data)
+            copies[value] = copy.constants[name] = Value(value.type, name, data=value.data)
         for node in self.nodes:
-            operands = [None if value is None else mapping[id(value)] for value in node.operands]
-            new = copy.insert(
-                node.op,
-                operands,
-                node.attrs,
-                [value.type for value in node.results],
-                origins=node.origins,
-                names=[value.name for value in node.results],
-            )
-            for old_value, new_value in zip(node.results, new.results, strict=True):
-                mapping[id(old_value)] = new_value
-        copy.set_outputs(mapping[id(value)] for value in self.outputs)
+            new = Node(copy, node.op, node.attrs, node.origins)
+            new.results = tuple([Value(value.type, value.name, new) for value in node.results])
+            copies.update(zip(node.results, new.results, strict=True))
+            copy._link(new, copy._return)
+            copy.set_operands(new, [copies[value] for value in node.operands])
+        copy.set_operands(copy._return, [copies[value] for value in self.outputs])
         return copy
 
     def become(self, other: Graph) -> None:
@@ -189,7 +257,7 @@ class Graph:
         for node in other.nodes:
             node.graph = self
         other._return.graph = self
-        for name in ("name", "level", "metadata", "inputs", "constants", "_return", "_length"):
+        for name in ("name", "level", "metadata", "inputs", "constants", "_return", "_length", "_numbers"):
             setattr(self, name, getattr(other, name))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graph:
@@ -219,6 +287,15 @@ class Graph:
 
     def __repr__(self) -> str:
         return f"<Graph @{self.name} level={self.level} nodes={len(self)} inputs={self.inputs} outputs={self.outputs}>"
+
+    def _repr_html_(self) -> str:
+        from qgraph.ir.notebook import graph_html
+
+        return graph_html(self)
+
+    def to_onnx(self) -> onnx.ModelProto:
+        """A float graph as an ONNX model; raises ExportError naming a node that has no counterpart there."""
+        return cast("onnx.ModelProto", importlib.import_module(ONNX_EXPORTER).to_onnx(self))
 
     def to_networkx(self) -> networkx.MultiDiGraph[object]:
         """Nodes, inputs and constants as vertices (attribute `item`), one edge for each operand (attributes `value`,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError
@@ -105,6 +105,29 @@ class Node:
         if value is None:
             raise InputError(f"{self.op} has no operand {index}", where=self.where)
         return value
+
+    def replace_with(self, values: Value | Sequence[Value]) -> None:
+        """Let every use of the results read `values` instead, and erase the node; names and origins go over.
+
+        >>> from qgraph.ir import parse
+        >>> graph = parse('''graph @g level=float (%x: f32[N,4]) {
+        ...   %1: f32[N,4] = nn.relu(%x) loc(act net.py:3)
+        ...   return %1
+        ... }''')
+        >>> for node in graph.find("nn.relu"):
+        ...     node.replace_with(graph.insert_before(node).nn.relu6(node.operand(0)))
+        >>> print(graph)
+        graph @g level=float (%x: f32[N,4]) {
+          %1: f32[N,4] = nn.relu6(%x) loc(act net.py:3)
+          return %1
+        }
+        <BLANKLINE>
+        """
+        self.graph.replace(self, values)
+
+    def erase(self) -> None:
+        """Remove the node from its graph; raises InputError where a result is used."""
+        self.graph.erase(self)
 
     @property
     def dialect(self) -> str:

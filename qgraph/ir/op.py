@@ -21,12 +21,12 @@ from __future__ import annotations
 import importlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeVar
 
-import numpy as np
-
 from qgraph.errors import InputError, TypeMismatch
+from qgraph.ir.coercion import WRONG, Coercer, coercer
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.pattern import TypePattern
 from qgraph.ir.types import Array, TensorType
@@ -34,7 +34,7 @@ from qgraph.ir.types import Array, TensorType
 Operand = Value
 """A value that an op reads; a variadic operand is a `list[Operand]`."""
 Result = Value
-"""A value that an op makes."""
+"""A value that an op makes; a variadic result is a `list[Result]`."""
 
 PROVIDERS = ("qgraph.ops", "qgraph.targets")
 """Packages whose `load_dialect(name)` imports the definitions of a dialect; names, not imports: they lie above."""
@@ -53,21 +53,32 @@ class OperandSpec:
 @dataclass(frozen=True)
 class ResultSpec:
     """One result; where `free`, dtype and quantization parameters are the node's own, and only the shape is
-    inferred."""
+    inferred. A variadic one, the last, stands for as many results as the op infers types."""
 
     pattern: TypePattern
     free: bool = False
+    variadic: bool = False
     name: str = ""
 
 
 @dataclass(frozen=True)
 class AttrSpec:
-    """One attribute: its Python type, its default (`REQUIRED` where there is none), and the words that it admits."""
+    """One attribute: its Python type, its default (`REQUIRED` where there is none), and the words that it admits.
+
+    With `like`, such as "*K,*K", the attribute is a tuple of one integer for each size that these letters stand for in
+    the type of an operand, and a single integer stands for all of them.
+    """
 
     default: object
     choices: tuple[str, ...] = ()
+    like: str = ""
     name: str = ""
     type: object = field(default=None, compare=False)
+
+    @cached_property
+    def coerce(self) -> Coercer:
+        """Gives a value as the attribute's type."""
+        return coercer(self.type)
 
 
 REQUIRED = object()
@@ -78,14 +89,14 @@ def operand(pattern: str, *, optional: bool = False, variadic: bool = False) -> 
     return OperandSpec(TypePattern.parse(pattern), optional, variadic)
 
 
-def result(pattern: str, *, free: bool = False) -> Any:
+def result(pattern: str, *, free: bool = False, variadic: bool = False) -> Any:
     """Declare a result by the pattern of its type; `free`: its element type is the node's own choice."""
-    return ResultSpec(TypePattern.parse(pattern), free)
+    return ResultSpec(TypePattern.parse(pattern), free, variadic)
 
 
-def attr(default: object = REQUIRED, *, choices: Sequence[str] = ()) -> Any:
-    """Declare an attribute; its type is the class annotation."""
-    return AttrSpec(default, tuple(choices))
+def attr(default: object = REQUIRED, *, choices: Sequence[str] = (), like: str = "") -> Any:
+    """Declare an attribute; its type is the class annotation. `like="*S"`: an integer stands for each size in S."""
+    return AttrSpec(default, tuple(choices), like)
 
 
 @dataclass(frozen=True)
@@ -103,36 +114,74 @@ class OpDef:
         """The op's documentation."""
         return typing.cast(str, self.cls.__doc__)
 
-    def complete(self, attrs: Mapping[str, Attr]) -> dict[str, Attr]:
-        """The attributes with defaults filled in, in the order of the definition; raises TypeMismatch for wrong
-        ones."""
-        unknown = [name for name in attrs if name not in self.attrs]
-        if unknown:
-            raise TypeMismatch(
-                f"{self.name} has no attribute {', '.join(unknown)}", help=f"it has {', '.join(self.attrs) or 'none'}"
-            )
-        return {name: self._checked(spec, attrs.get(name, spec.default)) for name, spec in self.attrs.items()}
+    def complete(self, attrs: Mapping[str, Attr], operands: Sequence[Value | None] = ()) -> dict[str, Attr]:
+        """The attributes with defaults filled in, in the order of the definition; raises TypeMismatch for wrong ones.
 
-    def _checked(self, spec: AttrSpec, value: object) -> Attr:
-        if value is REQUIRED:
-            raise TypeMismatch(f"{self.name} needs the attribute {spec.name}")
-        coerced = _coerce(value, spec.type)
-        if coerced is _WRONG:
+        The ranks of the `operands` say how long a tuple an integer stands for.
+        """
+        if not attrs.keys() <= self.attrs.keys():
+            unknown = ", ".join(name for name in attrs if name not in self.attrs)
+            raise TypeMismatch(
+                f"{self.name} has no attribute {unknown}", help=f"it has {', '.join(self.attrs) or 'none'}"
+            )
+        return {name: self._checked(spec, attrs.get(name, spec.default), operands) for name, spec in self.attrs.items()}
+
+    def _checked(self, spec: AttrSpec, value: object, operands: Sequence[Value | None]) -> Attr:
+        coerced: Attr = spec.coerce(value)
+        if coerced is WRONG:
+            coerced = spec.coerce(self._repeated(spec, value, operands))
+        if coerced is WRONG:
             raise TypeMismatch(f"{self.name}: attribute {spec.name}={value!r} is not of type {_type_name(spec.type)}")
         if spec.choices and coerced not in spec.choices:
             raise TypeMismatch(f"{self.name}: {spec.name}={value!r} is not one of {', '.join(spec.choices)}")
-        return typing.cast(Attr, coerced)
+        return coerced
+
+    def _repeated(self, spec: AttrSpec, value: object, operands: Sequence[Value | None]) -> object:
+        """A tuple of as many integers as the letters of `like` stand for; any other value as it is."""
+        if value is REQUIRED:
+            raise TypeMismatch(f"{self.name} needs the attribute {spec.name}")
+        if not (spec.like and operands and isinstance(value, int)) or isinstance(value, bool):
+            return value
+        return (value,) * self._length(spec.like, operands)
+
+    def _length(self, like: str, operands: Sequence[Value | None]) -> int:
+        """How many sizes the letters of `like` stand for."""
+        length = 0
+        for letter in like.split(","):
+            index = next(i for i, spec in enumerate(self.operands) if letter in (spec.pattern.dims or ()))
+            value = operands[index] if index < len(operands) else None
+            if value is None:
+                raise TypeMismatch(f"{self.name} needs the operand {self.operands[index].name}")
+            length += value.type.rank - len(self.operands[index].pattern.dims or ()) + 1
+        return length
 
     def bind(self, operands: Sequence[Value | None], attrs: Mapping[str, Attr], results: Sequence[Value] = ()) -> Any:
         """An instance of the op's class whose fields are these operands, attributes and results."""
         view = self.cls.__new__(self.cls)
+        fields = view.__dict__
+        fields.update(attrs)
         for spec, value in zip(self.operands, self.grouped(operands), strict=True):
-            setattr(view, spec.name, value)
-        for result_spec, value in zip(self.results, results):  # noqa: B905  none yet while types are inferred
-            setattr(view, result_spec.name, value)
-        for name, value in attrs.items():
-            setattr(view, name, value)
+            fields[spec.name] = value
+        fixed = self.results[:-1] if self._many else self.results
+        for result_spec, value in zip(fixed, results):  # noqa: B905  none yet while types are inferred
+            fields[result_spec.name] = value
+        if self._many:
+            fields[self.results[-1].name] = list(results[len(fixed) :])
         return view
+
+    @property
+    def _many(self) -> bool:
+        return bool(self.results) and self.results[-1].variadic
+
+    def result_specs(self, count: int) -> tuple[ResultSpec, ...]:
+        """The declaration of each of `count` results; raises TypeMismatch where the op has not so many."""
+        fixed = len(self.results)
+        if self._many and count >= fixed:
+            return (*self.results, *[self.results[-1]] * (count - fixed))
+        if count != fixed:
+            more = "at least " * self._many
+            raise TypeMismatch(f"{self.name} has {more}{fixed} result{'s' * (fixed != 1)}, not {count}")
+        return self.results
 
     def grouped(self, operands: Sequence[Any]) -> list[Any]:
         """One entry for each declared operand: None for an absent one, a list for a variadic one."""
@@ -147,22 +196,18 @@ class OpDef:
         """Check the operands' types against the definition and give the types of the results."""
         letters: dict[str, object] = {}
         for spec, group in zip(self.operands, self.grouped(operands), strict=True):
-            values = group if spec.variadic else [group]
-            for value in values:
-                self._check_operand(spec, value, letters)
-            if spec.variadic and not values:
+            if spec.variadic and not group:
                 raise TypeMismatch(f"{self.name} needs at least one operand {spec.name}")
+            for value in group if spec.variadic else (group,):
+                if value is not None:
+                    spec.pattern.match(value.type, letters, f"{self.name}: {spec.name}")
+                elif not spec.optional:
+                    raise TypeMismatch(f"{self.name} needs the operand {spec.name}")
         inferred = self.bind(operands, attrs).infer()
         types: tuple[TensorType, ...] = inferred if isinstance(inferred, tuple) else (inferred,)
-        for result_spec, type in zip(self.results, types, strict=True):
+        for result_spec, type in zip(self.result_specs(len(types)), types, strict=True):
             result_spec.pattern.match(type, letters, f"{self.name}: {result_spec.name}", element=not result_spec.free)
         return types
-
-    def _check_operand(self, spec: OperandSpec, value: Value | None, letters: dict[str, object]) -> None:
-        if value is not None:
-            spec.pattern.match(value.type, letters, f"{self.name}: {spec.name}")
-        elif not spec.optional:
-            raise TypeMismatch(f"{self.name} needs the operand {spec.name}")
 
     def view(self, node: Node) -> Any:
         """The op's instance for a node of a graph."""
@@ -187,10 +232,10 @@ def op(name: str) -> Callable[[T], T]:
         _REGISTRY[name] = OpDef(
             name,
             cls,
-            tuple(_named(spec, key) for key, spec in fields.items() if isinstance(spec, OperandSpec)),
-            tuple(_named(spec, key) for key, spec in fields.items() if isinstance(spec, ResultSpec)),
+            tuple(replace(spec, name=key) for key, spec in fields.items() if isinstance(spec, OperandSpec)),
+            tuple(replace(spec, name=key) for key, spec in fields.items() if isinstance(spec, ResultSpec)),
             {
-                key: AttrSpec(spec.default, spec.choices, key, hints[key])
+                key: replace(spec, name=key, type=hints[key])
                 for key, spec in fields.items()
                 if isinstance(spec, AttrSpec)
             },
@@ -198,15 +243,6 @@ def op(name: str) -> Callable[[T], T]:
         return cls
 
     return register
-
-
-S = TypeVar("S", OperandSpec, ResultSpec)
-
-
-def _named(spec: S, name: str) -> S:
-    from dataclasses import replace
-
-    return replace(spec, name=name)
 
 
 def op_def(name: str) -> OpDef:
@@ -225,39 +261,6 @@ def op_names(dialect: str) -> list[str]:
     for provider in PROVIDERS:
         importlib.import_module(provider).load_dialect(dialect)
     return sorted(name for name in _REGISTRY if name.startswith(f"{dialect}."))
-
-
-_WRONG = object()
-
-
-def _coerce(value: object, type: object) -> object:
-    """The value as the attribute's type (lists become tuples, NumPy scalars Python's), or `_WRONG`."""
-    arguments = typing.get_args(type)
-    if arguments and typing.get_origin(type) is tuple:
-        return _coerce_tuple(value, arguments)
-    if arguments:  # a union, such as int | None
-        return next((c for option in arguments if (c := _coerce(value, option)) is not _WRONG), _WRONG)
-    if isinstance(value, np.generic):
-        value = value.item()
-    if type in (None, type_of_none):
-        return None if value is None else _WRONG
-    if type is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type is int and isinstance(value, bool):
-        return _WRONG
-    return value if isinstance(value, typing.cast(Any, type)) else _WRONG
-
-
-type_of_none = type(None)
-
-
-def _coerce_tuple(value: object, arguments: tuple[object, ...]) -> object:
-    if not isinstance(value, (list, tuple)):
-        return _WRONG
-    if arguments[-1] is Ellipsis:
-        arguments = (arguments[0],) * len(value)
-    items = tuple(_coerce(item, kind) for item, kind in zip(value, arguments))  # noqa: B905  lengths compared next
-    return _WRONG if len(value) != len(arguments) or _WRONG in items else items
 
 
 def _type_name(type: object) -> str:

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from qgraph.errors import ParseError, QGraphError
+from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Attr, Scalar, Value
 from qgraph.ir.op import op_def
-from qgraph.ir.origin import parse_origins
+from qgraph.ir.origin import Origin, parse_origins
 from qgraph.ir.types import NUMPY_DTYPE, Array, Dim, QuantParams, TensorType
 
 Constants = Graph | Mapping[str, Array]
@@ -24,7 +25,7 @@ _NAME = rf"(?:{_QUOTED}|[\w$/.:\-]+)"
 _TYPE = r"\w+(?:<[^>]*>)?\[[^\]]*\]"
 _HEADER = re.compile(rf"graph\s+@({_NAME})\s+((?:\w+=(?:{_QUOTED}|[\w\-]+)\s*)*)\((.*)\)\s*\{{")
 _WORD = re.compile(rf"(\w+)=({_QUOTED}|[\w\-]+)")
-_TYPED = re.compile(rf"\s*([%@])({_NAME}):\s*({_TYPE})\s*")
+_TYPED = re.compile(rf"\s*([%@]{_NAME}):\s*({_TYPE})\s*")
 _NODE = re.compile(
     rf"(.*?)\s=\s([\w.]+)\(((?:[^()\"]|{_QUOTED})*)\)\s*(?:\{{((?:[^{{}}\"]|{_QUOTED})*)\}})?\s*(?:loc\((.*)\))?"
 )
@@ -40,7 +41,11 @@ def parse(text: str, constants: Constants | None = None) -> Graph:
     `constants` gives the data of the constants that the text names without data: a graph, or arrays by name.
     Raises ParseError with the line's number and text.
     """
-    parser = _Parser(constants)
+    with collector_paused():
+        return _parsed(text, _Parser(constants))
+
+
+def _parsed(text: str, parser: _Parser) -> Graph:
     number = 0
     for number, line in enumerate(text.splitlines(), 1):
         stripped = line.strip()
@@ -64,9 +69,11 @@ class _Parser:
         self._data = (
             {n: v.data for n, v in constants.constants.items()} if isinstance(constants, Graph) else constants or {}
         )
-        self._values: dict[str, Value] = {}
+        self._values: dict[str, Value | None] = {"none": None}
         self._quants: dict[str, QuantParams] = {}
-        self._types: dict[str, TensorType] = {}
+        self._types: dict[str, TensorType] = {}  # what nodes have in common is read once and shared
+        self._attrs: dict[tuple[object, ...], dict[str, Attr]] = {}
+        self._origins: dict[str, tuple[Origin, ...]] = {}
 
     def statement(self, line: str) -> None:
         if self.closed:
@@ -92,8 +99,8 @@ class _Parser:
             )
         words = {key: _unquote(value) for key, value in _WORD.findall(match[2])}
         graph = Graph(_unquote(match[1]), words.pop("level", "float"), words)
-        for sigil, name, type in _typed_list(match[3]):
-            self._define(sigil + name, graph.add_input(name, self._type(type)))
+        for name, type in _typed_list(match[3]):
+            self._define(_key(name), graph.add_input(_unquote(name[1:]), self._type(type)))
         return graph
 
     def _alias(self, line: str) -> None:
@@ -113,16 +120,17 @@ class _Parser:
             position = match.end()
             while position < len(text) and text[position] == " ":
                 position += 1
-            self._constant(_unquote(match[1]), self._type(match[2]), match[3])
+            self._define(_key(f"@{match[1]}"), self._constant(_unquote(match[1]), self._type(match[2]), match[3]))
 
-    def _constant(self, name: str, type: TensorType, literal: str | None) -> None:
+    def _constant(self, name: str, type: TensorType, literal: str | None) -> Value:
         if any(isinstance(dim, str) for dim in type.shape):
             raise ParseError(f"a constant has no symbolic dimension: @{name} is {type}")
         data = self._lookup(name) if literal is None else _literal(literal, type)
         if data.shape != type.shape or data.dtype != type.numpy:
             raise ParseError(f"@{name} is declared {type}, but its data are {data.dtype}{list(data.shape)}")
-        value = self._graph.add_constant(data, name, type.quant)
-        self._define(f"@{name}", value)
+        if name in self._graph.constants:
+            raise ParseError(f"@{name} is defined twice")
+        return self._graph.add_constant(data, name, type.quant)
 
     def _lookup(self, name: str) -> Array:
         if name not in self._data:
@@ -138,20 +146,29 @@ class _Parser:
                 "this is not a node", help="it reads: %1: f32[N,4] = nn.relu(%x) {attr=1} loc(path file.py:1)"
             )
         results = _typed_list(match[1])
-        attrs = op_def(match[2]).complete(_attrs(match[4] or ""))
+        operands = self._operands(match[3])
         node = self._graph.insert(
             match[2],
-            self._operands(match[3]),
-            attrs,
-            [self._type(type) for _, _, type in results],
-            origins=parse_origins(match[5]) if match[5] else (),
-            names=[
-                "" if name.isdigit() and quoted == name else _unquote(quoted)
-                for quoted, name in _result_names(match[1])
-            ],
+            operands,
+            self._completed(match[2], match[4] or "", operands),
+            [self._type(type) for _, type in results],
+            origins=self._located(match[5]) if match[5] else (),
+            names=["" if name[1:].isdigit() else _unquote(name[1:]) for name, _ in results],
         )
-        for (sigil, name, _), value in zip(results, node.results, strict=True):
-            self._define(sigil + name, value)
+        for (name, _), value in zip(results, node.results, strict=True):
+            self._define(_key(name), value)
+
+    def _completed(self, op: str, text: str, operands: list[Value | None]) -> dict[str, Attr]:
+        """All attributes of a node; they depend on its operands by their ranks."""
+        key = (op, text, *(None if value is None else len(value.type.shape) for value in operands))
+        if key not in self._attrs:
+            self._attrs[key] = op_def(op).complete(_attrs(text), operands)
+        return self._attrs[key]
+
+    def _located(self, text: str) -> tuple[Origin, ...]:
+        if text not in self._origins:
+            self._origins[text] = parse_origins(text)
+        return self._origins[text]
 
     @property
     def _graph(self) -> Graph:
@@ -164,6 +181,10 @@ class _Parser:
         self._values[name] = value
 
     def _operands(self, text: str) -> list[Value | None]:
+        values = self._values
+        names = [name.strip() for name in text.split(",")]
+        if '"' not in text and all(name in values for name in names):
+            return [values[name] for name in names]
         operands: list[Value | None] = []
         position = 0
         while position < len(text.rstrip()):
@@ -171,13 +192,11 @@ class _Parser:
             if match is None:
                 raise ParseError(f"these are not operands: {text.strip()}")
             position = match.end()
-            operands.append(None if match[1] == "none" else self._value(match[1][0] + _unquote(match[1][1:])))
+            key = _key(match[1])
+            if key not in values:
+                raise ParseError(f"{match[1]} is not defined before its use")
+            operands.append(values[key])
         return operands
-
-    def _value(self, name: str) -> Value:
-        if name not in self._values:
-            raise ParseError(f"{name} is not defined before its use")
-        return self._values[name]
 
     def _type(self, text: str) -> TensorType:
         if text not in self._types:
@@ -198,21 +217,21 @@ class _Parser:
         return TensorType(tuple(_dim(size) for size in match[5].split(",") if size.strip()), match[1], quant)
 
 
-def _typed_list(text: str) -> list[tuple[str, str, str]]:
-    """(sigil, name, type) of each `%name: type` in a comma-separated list."""
+def _typed_list(text: str) -> list[tuple[str, str]]:
+    """(name with its sigil, type), as written, of each `%name: type` in a comma-separated list."""
     found, position = [], 0
     while position < len(text.rstrip()):
         match = _TYPED.match(text, position)
         if match is None:
             raise ParseError(f"this is not a typed value: {text[position:].strip()}", help="it reads: %name: f32[N,3]")
-        found.append((match[1], _unquote(match[2]), match[3]))
+        found.append((match[1], match[2]))
         position = match.end() + (text[match.end() : match.end() + 1] == ",")
     return found
 
 
-def _result_names(text: str) -> list[tuple[str, str]]:
-    """(as written, unquoted) of each result's name: quoted digits are a name, bare ones a number."""
-    return [(name, _unquote(name)) for _, name, _ in _TYPED.findall(text)]
+def _key(name: str) -> str:
+    """What a written name stands for: quotes do not count, but of digits (`%1` is a number, `%"1"` a name)."""
+    return name if name[1] != '"' or name[2:-1].isdigit() else name[0] + _unquote(name[1:])
 
 
 def _quant(pairs: str, axis: str | None) -> QuantParams:

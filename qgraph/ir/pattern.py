@@ -8,7 +8,9 @@ of one node; `*S` stands for any number of sizes; `...` admits any shape; a prim
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir.types import NUMPY_DTYPE, Dim, TensorType
@@ -37,46 +39,54 @@ class TypePattern:
         )
         return TypePattern(text, elements, dims)
 
+    @cached_property
+    def _letters(self) -> tuple[tuple[str, ...], str | None, tuple[str, ...]]:
+        """The letters before the `*S`, the `*S` (None where there is none), and those behind it."""
+        dims = self.dims or ()
+        spread = next((i for i, dim in enumerate(dims) if dim.startswith("*")), None)
+        return (dims, None, ()) if spread is None else (dims[:spread], dims[spread], dims[spread + 1 :])
+
+    def admits(self, type: TensorType) -> bool:
+        """Whether the element of the type is one of the pattern's."""
+        return _admits(self.elements, type.dtype, type.quant is not None)
+
     def match(self, type: TensorType, letters: dict[str, object], what: str, *, element: bool = True) -> None:
         """Compare a type; binds new letters, and raises TypeMismatch that begins with `what`."""
-        if element and not any(_element_matches(pattern, type) for pattern in self.elements):
+        if element and not _admits(self.elements, type.dtype, type.quant is not None):
             raise TypeMismatch(f"{what} is {type}, expected {self.text}")
         if self.dims is None:
             return
-        for letter, size in self._assign(type, what):
-            if letter.endswith("'"):
+        for letter, size in self._assigned(type, what):
+            if letter[-1] == "'":
                 continue
-            if letter.isdigit():
-                letters.setdefault(letter, int(letter))
-            bound = letters.setdefault(letter, size)
+            bound = int(letter) if letter[0].isdigit() else letters.setdefault(letter, size)
             if bound != size:
                 raise TypeMismatch(f"{what} is {type}: {letter} is {size} there, {bound} elsewhere")
 
-    def _assign(self, type: TensorType, what: str) -> list[tuple[str, Dim | tuple[Dim, ...]]]:
-        dims = self.dims or ()
-        spread = next((i for i, dim in enumerate(dims) if dim.startswith("*")), None)
+    def _assigned(self, type: TensorType, what: str) -> Iterable[tuple[str, Dim | tuple[Dim, ...]]]:
+        before, spread, behind = self._letters
+        shape = type.shape
+        fixed = len(before) + len(behind)
+        if len(shape) < fixed or (spread is None and len(shape) > fixed):
+            rank = fixed if spread is None else f"{fixed} or more"
+            raise TypeMismatch(f"{what} is {type}, expected {self.text} (rank {rank})")
         if spread is None:
-            if len(dims) != type.rank:
-                raise TypeMismatch(f"{what} is {type}, expected {self.text} (rank {len(dims)})")
-            return list(zip(dims, type.shape, strict=True))
-        after = len(dims) - spread - 1
-        if type.rank < len(dims) - 1:
-            raise TypeMismatch(f"{what} is {type}, expected {self.text} (rank {len(dims) - 1} or more)")
-        end = type.rank - after
-        return [
-            *zip(dims[:spread], type.shape[:spread], strict=True),
-            (dims[spread], type.shape[spread:end]),
-            *zip(dims[spread + 1 :], type.shape[end:], strict=True),
-        ]
+            return zip(before, shape, strict=True)
+        end = len(shape) - len(behind)
+        middle = (spread, shape[len(before) : end])
+        return [*zip(before, shape[: len(before)], strict=True), middle, *zip(behind, shape[end:], strict=True)]
 
 
-def _element_matches(pattern: str, type: TensorType) -> bool:
-    if pattern == "any":
+@cache
+def _admits(elements: tuple[str, ...], dtype: str, quantized: bool) -> bool:
+    return any(_element_matches(element, dtype, quantized) for element in elements)
+
+
+def _element_matches(element: str, dtype: str, quantized: bool) -> bool:
+    if element == "any":
         return True
-    if pattern == "f":
-        return type.is_float
-    if pattern == "q":
-        return type.quant is not None
-    if pattern.endswith("q"):
-        return type.dtype == pattern[:-1] and type.quant is not None
-    return type.dtype == pattern
+    if element == "f":
+        return dtype.startswith("f")
+    if element == "q":
+        return quantized
+    return dtype == element.removesuffix("q") and (quantized or not element.endswith("q"))

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -39,10 +39,22 @@ def print_graph(graph: Graph, inline: int = INLINE) -> str:
 
 def print_node(node: Node) -> str:
     """One node on a line, as in the graph's text but without `loc`."""
-    return _node_text(node, _Names(node.graph), _Aliases())
+    return _node_text(node, ValueNames(node.graph), _Aliases())
 
 
-class _Names:
+def print_nodes(graph: Graph) -> dict[Node, str]:
+    """The line of every node, in one walk; a long list of quantization parameters prints as in the graph's text."""
+    text = node_printer(graph)
+    return {node: text(node) for node in graph.nodes}
+
+
+def node_printer(graph: Graph) -> Callable[[Node], str]:
+    """`print_node` for many nodes of a graph: values are numbered once, so it holds until the graph changes."""
+    names, aliases = ValueNames(graph), _Aliases()
+    return lambda node: _node_text(node, names, aliases)
+
+
+class ValueNames:
     """Text names of values: their own, or a running number for unnamed results."""
 
     def __init__(self, graph: Graph) -> None:
@@ -81,7 +93,7 @@ class _Aliases:
 
 
 def _lines(graph: Graph, inline: int) -> Iterator[str]:
-    names, aliases = _Names(graph), _Aliases()
+    names, aliases = ValueNames(graph), _Aliases()
     words = "".join(f"{key}={format_word(value)} " for key, value in graph.metadata.items())
     inputs = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in graph.inputs)
     body = [
@@ -98,7 +110,7 @@ def _lines(graph: Graph, inline: int) -> Iterator[str]:
     yield "}"
 
 
-def _node_text(node: Node, names: _Names, aliases: _Aliases) -> str:
+def _node_text(node: Node, names: ValueNames, aliases: _Aliases) -> str:
     results = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in node.results)
     operands = ", ".join(map(names, node.operands))
     if node.op == RETURN:

@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from qgraph.errors import FileError, QGraphError
+from qgraph.ir.collector import collector_paused
 from qgraph.ir.files import read_bytes, write_atomically
 from qgraph.ir.graph import Graph
 from qgraph.ir.parser import parse
@@ -16,6 +17,7 @@ FORMAT = "1"
 """Version of the layout, in the header under `qgraph`."""
 
 
+@collector_paused()
 def to_bytes(graph: Graph) -> bytes:
     """The graph as the content of a `.qg` file."""
     from safetensors.numpy import save
@@ -24,6 +26,7 @@ def to_bytes(graph: Graph) -> bytes:
     return save(tensors, {"qgraph": FORMAT, "graph": print_graph(graph, inline=-1)})
 
 
+@collector_paused()
 def from_bytes(data: bytes, source: str = "the data") -> Graph:
     """The graph in the content of a `.qg` file; raises FileError naming `source`."""
     import safetensors

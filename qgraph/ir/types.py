@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,7 @@ from qgraph.errors import InputError
 
 Array = NDArray[Any]
 Dim = int | str
-"""A size: an integer, or the name of a symbolic dimension such as "N" (a multiple of one prints as "N*49")."""
+"""A size: an integer, or the name of a symbolic dimension such as "N" or a product such as "N*T*49"."""
 Shape = tuple[Dim, ...]
 
 NUMPY_DTYPE: dict[str, np.dtype] = {
@@ -109,7 +110,7 @@ class TensorType:
 
     def with_shape(self, shape: Sequence[Dim]) -> TensorType:
         """The same element type with another shape."""
-        return replace(self, shape=tuple(shape))
+        return TensorType(tuple(shape), self.dtype, self.quant)
 
     @property
     def q(self) -> QuantParams:
@@ -136,14 +137,22 @@ def format_element(dtype: str, quant: QuantParams | None) -> str:
 
 
 def dim_product(dims: Sequence[Dim]) -> Dim:
-    """Product of sizes: an integer, or one symbolic dimension with an integer factor ("N*49")."""
-    factor, symbols = 1, []
-    for dim in dims:
-        name, _, multiple = dim.partition("*") if isinstance(dim, str) else ("", "", str(dim))
-        factor *= int(multiple or 1)
-        symbols += [name] if name else []
-    if len(symbols) > 1:
-        raise InputError(f"a product of symbolic dimensions ({' * '.join(symbols)}) is not supported")
-    if not symbols:
+    """Product of sizes: an integer, or symbols in alphabetical order and an integer factor.
+
+    >>> dim_product(["T", 2, "N*2"])
+    'N*T*4'
+    """
+    parts = [dim_factors(dim) for dim in dims]
+    factor = math.prod(number for number, _ in parts)
+    symbols = sorted(symbol for _, names in parts for symbol in names)
+    if not symbols or not factor:
         return factor
-    return symbols[0] if factor == 1 else f"{symbols[0]}*{factor}"
+    return "*".join(symbols if factor == 1 else [*symbols, str(factor)])
+
+
+def dim_factors(dim: Dim) -> tuple[int, tuple[str, ...]]:
+    """The integer factor of a size, and its symbols: (4, ("N", "T")) of "N*T*4", (7, ()) of 7."""
+    if isinstance(dim, int):
+        return dim, ()
+    words = dim.split("*")
+    return math.prod(int(word) for word in words if word.isdigit()), tuple(w for w in words if not w.isdigit())

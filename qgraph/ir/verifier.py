@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from qgraph.errors import QGraphError, VerificationError
+from qgraph.errors import QGraphError, TypeMismatch, VerificationError
+from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Node, Value
 from qgraph.ir.op import op_def
-from qgraph.ir.types import TensorType
+from qgraph.ir.printer import node_printer
 
 FORBIDDEN = {
     "float": "the quant dialect or a target's",
     "fake_quant": "a target's dialect",
     "integer": "the quant dialect",
 }
+FLOAT_DIALECTS = ("nn", "nhwc")
 
 
 def verify_graph(graph: Graph, made_by: Mapping[Node, object] | None = None) -> None:
@@ -23,7 +25,8 @@ def verify_graph(graph: Graph, made_by: Mapping[Node, object] | None = None) -> 
 
     `made_by` maps nodes to what made them, such as a rewrite rule, for the message.
     """
-    violations = list(_violations(graph, made_by or {}))
+    with collector_paused():
+        violations = list(_violations(graph, made_by or {}))
     if violations:
         raise VerificationError(
             f"graph @{graph.name} (level {graph.level}) breaks {len(violations)} rule{'s' * (len(violations) > 1)}",
@@ -37,8 +40,9 @@ def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
     for name, value in graph.constants.items():
         if value.name != name or tuple(value.type.shape) != value.data.shape or value.type.numpy != value.data.dtype:
             yield f"constant @{name} is {value.type}, its data {value.data.dtype}{list(value.data.shape)}"
+    text = node_printer(graph)
     for node in graph.nodes:
-        yield from (f"{problem}\n    {node}{_origin(node, made_by)}" for problem in _node_violations(node, known))
+        yield from (f"{problem}\n    {text(node)}{_origin(node, made_by)}" for problem in _node_violations(node, known))
         for value in node.results:
             if value.name and value.name in names:
                 yield f"the name %{value.name} is used twice"
@@ -64,33 +68,25 @@ def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:
         yield f"a graph of level {node.graph.level} holds no op of {FORBIDDEN[node.graph.level]}"
     try:
         definition = op_def(node.op)
-        attrs = definition.complete(node.attrs)
-        inferred = definition.infer(node.operands, attrs)
-        check = getattr(definition.view(node), "check", None)
-        if check is not None:
-            check()
+        inferred = definition.infer(node.operands, definition.complete(node.attrs))
+        specs = definition.result_specs(len(node.results))
+        if len(inferred) != len(specs):
+            raise TypeMismatch(f"{node.op} makes {len(inferred)} results here, not {len(specs)}")
+        if hasattr(definition.cls, "check"):
+            definition.view(node).check()
     except QGraphError as error:
         yield error.what
         return
-    for spec, value, type in zip(definition.results, node.results, inferred, strict=True):
+    for spec, value, type in zip(specs, node.results, inferred, strict=True):
         expected = replace(type, dtype=value.type.dtype, quant=value.type.quant) if spec.free else type
         if value.type != expected:
             yield f"result {spec.name} is declared {value.type}, inferred {expected}"
-        yield from _pattern_violation(spec.pattern, value.type, node.op)
-
-
-def _pattern_violation(pattern: object, type: TensorType, op: str) -> Iterator[str]:
-    from qgraph.ir.pattern import TypePattern
-
-    assert isinstance(pattern, TypePattern)
-    try:
-        TypePattern(pattern.text, pattern.elements, None).match(type, {}, f"{op}: result")
-    except QGraphError as error:
-        yield error.what
+        if not spec.pattern.admits(value.type):
+            yield f"{node.op}: result is {value.type}, expected {spec.pattern.text}"
 
 
 def _dialect_allowed(node: Node) -> bool:
     quantizing = node.dialect == "quant"
     if node.graph.level == "integer":
         return not quantizing
-    return node.dialect == "nn" or (quantizing and node.graph.level == "fake_quant")
+    return node.dialect in FLOAT_DIALECTS or (quantizing and node.graph.level == "fake_quant")

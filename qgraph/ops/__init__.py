@@ -7,5 +7,5 @@ import importlib
 
 def load_dialect(name: str) -> None:
     """Import the definitions of the dialect `name`, if they are here."""
-    if name in ("nn", "quant"):
+    if name in ("nn", "nhwc", "quant"):
         importlib.import_module(f"qgraph.ops.{name}")

@@ -11,7 +11,7 @@ import numpy as np
 from qgraph.arith.rounding import round_half_away, round_half_even
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE
-from qgraph.ops.nn.activation import BOUNDS, activate
+from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
 
@@ -124,7 +124,8 @@ class ConvBatchNorm:
     pads: tuple[int, ...] = attr()
     dilation: tuple[int, ...] = attr()
     groups: int = attr(1)
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
     eps: float = attr(1e-5)
     momentum: float = attr(0.1)
     type: str = attr("i8")
@@ -132,6 +133,7 @@ class ConvBatchNorm:
     observer: str = attr("min_max", choices=OBSERVERS)
 
     def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
         batch, channels, *spatial = self.x.type.shape
         out, per_group, *kernel = self.w.type.shape
         check_groups(channels, out, per_group, self.groups)
@@ -151,7 +153,8 @@ class ConvBatchNorm:
         zero_point: Array,
     ) -> Array:
         weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
-        return activate(convolve(x, weight, bias, self.stride, self.pads, self.dilation, self.groups), self.activation)
+        y = convolve(x, weight, bias, self.stride, self.pads, self.dilation, self.groups)
+        return activate(y, self.activation, self.clamp)
 
 
 @op("quant.linear_batch_norm")
@@ -168,7 +171,8 @@ class LinearBatchNorm:
     scale: Operand = operand("f[P]")
     zero_point: Operand = operand("i32[P]")
     result: Result = result("f[N, O]")
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
     eps: float = attr(1e-5)
     momentum: float = attr(0.1)
     type: str = attr("i8")
@@ -176,6 +180,7 @@ class LinearBatchNorm:
     observer: str = attr("min_max", choices=OBSERVERS)
 
     def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
         return self.x.type.with_shape((self.x.type.shape[0], self.w.type.shape[0]))
 
     def evaluate(
@@ -191,4 +196,4 @@ class LinearBatchNorm:
         zero_point: Array,
     ) -> Array:
         weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
-        return activate(np.matmul(x, weight.T) + bias, self.activation)
+        return activate(np.matmul(x, weight.T) + bias, self.activation, self.clamp)

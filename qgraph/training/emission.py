@@ -2,7 +2,7 @@
 
 Constants stand in the module tree under their own names, so the `state_dict` has exactly the names of the traced model.
 Modules that have state or behave differently in training stand under `ops`. Add an op: its definition in `qgraph/ops`,
-and a row here.
+and a row here, or an entry of `PLAIN`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from qgraph.errors import InputError, UnsupportedOp
-from qgraph.ir import Graph, Node, Value
+from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.training import windows
 from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
@@ -28,15 +28,19 @@ ROWS: dict[str, Row] = {}
 
 TRAINED = {
     "nn.conv": (1, 2),
+    "nn.conv_transpose": (1, 2),
     "nn.linear": (1, 2),
     "nn.batch_norm": (1, 2),
     "nn.add": (0, 1),
+    "nn.sub": (0, 1),
+    "nn.mul": (0, 1),
     "quant.conv_batch_norm": (1, 2, 3, 4),
     "quant.linear_batch_norm": (1, 2, 3, 4),
     "quant.fake_quant": (0,),
 }
 """Operands that are trained where they are float constants with dimensions: these become Parameters, others buffers."""
 
+ACTIVATION = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}
 WINDOW = ("stride", "pads", "dilation", "groups")
 
 
@@ -109,7 +113,9 @@ class Emitter:
         activation = node.attrs.get("activation", "none")
         if activation == "none":
             return result
-        return self.call({"relu": F.relu, "relu6": F.relu6}[str(activation)], [result], {"inplace": True})
+        if activation == "clamp":
+            return self.call(torch.clamp_, [result, *node.attrs["clamp"]])
+        return self.call(ACTIVATION[activation], [result], {"inplace": True})
 
     # ---- the module tree
 
@@ -245,61 +251,51 @@ def _dropout(at: Emitter, node: Node) -> fx.Node:
     return at.call_module(node, lambda: nn.Dropout(_floats(node, "p")[0]), at.operands(node))
 
 
-@emits("nn.relu")
-def _relu(at: Emitter, node: Node) -> fx.Node:
-    return at.call(F.relu, at.operands(node))
-
-
-@emits("nn.relu6")
-def _relu6(at: Emitter, node: Node) -> fx.Node:
-    return at.call(F.relu6, at.operands(node))
-
-
-@emits("nn.add")
-def _add(at: Emitter, node: Node) -> fx.Node:
-    return at.activated(node, at.call(operator.add, at.operands(node)))
-
-
-@emits("nn.max_pool")
-def _max_pool(at: Emitter, node: Node) -> fx.Node:
-    return at.call(
-        windows.max_pool, at.operands(node), _attrs(node, "kernel", "stride", "pads", "dilation", "ceil_mode")
-    )
-
-
-@emits("nn.avg_pool")
-def _avg_pool(at: Emitter, node: Node) -> fx.Node:
-    names = ("kernel", "stride", "pads", "ceil_mode", "count_include_pad")
-    return at.call(windows.avg_pool, at.operands(node), _attrs(node, *names))
-
-
-@emits("nn.mean")
-def _mean(at: Emitter, node: Node) -> fx.Node:
-    return at.call(torch.mean, at.operands(node), {"dim": node.attrs["axes"], "keepdim": node.attrs["keepdims"]})
-
-
-@emits("nn.reshape")
-def _reshape(at: Emitter, node: Node) -> fx.Node:
-    return at.call(torch.reshape, [*at.operands(node), node.attrs["shape"]])
-
-
-@emits("nn.transpose")
-def _transpose(at: Emitter, node: Node) -> fx.Node:
-    return at.call(torch.permute, [*at.operands(node), node.attrs["perm"]])
-
-
 @emits("nn.concat")
 def _concat(at: Emitter, node: Node) -> fx.Node:
     return at.call(torch.cat, [list(at.operands(node)), node.attrs["axis"]])
 
 
-@emits("nn.pad")
-def _pad(at: Emitter, node: Node) -> fx.Node:
-    return at.call(windows.pad, at.operands(node), _attrs(node, "pads", "value"))
+@emits("nn.slice")
+def _slice(at: Emitter, node: Node) -> fx.Node:
+    a = node.attrs
+    index = (*(slice(None),) * a["axis"], slice(a["start"], a["end"], a["step"]))
+    return at.call(operator.getitem, [*at.operands(node), index])
 
 
-def _attrs(node: Node, *names: str) -> dict[str, Any]:
-    return {name: node.attrs[name] for name in names}
+PLAIN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "nn.conv_transpose": (windows.convolve_transposed, (*WINDOW, "output_padding")),
+    "nn.add": (operator.add, ()),
+    "nn.sub": (operator.sub, ()),
+    "nn.mul": (operator.mul, ()),
+    "nn.relu": (F.relu, ()),
+    "nn.relu6": (F.relu6, ()),
+    "nn.clamp": (torch.clamp, ("min", "max")),
+    "nn.leaky_relu": (F.leaky_relu, ("negative_slope",)),
+    "nn.hard_swish": (F.hardswish, ()),
+    "nn.hard_sigmoid": (F.hardsigmoid, ()),
+    "nn.sigmoid": (torch.sigmoid, ()),
+    "nn.tanh": (torch.tanh, ()),
+    "nn.softmax": (torch.softmax, ("axis",)),
+    "nn.max_pool": (windows.max_pool, ("kernel", "stride", "pads", "dilation", "ceil_mode")),
+    "nn.avg_pool": (windows.avg_pool, ("kernel", "stride", "pads", "ceil_mode", "count_include_pad")),
+    "nn.mean": (torch.mean, ("axes", "keepdims")),
+    "nn.reshape": (torch.reshape, ("shape",)),
+    "nn.transpose": (torch.permute, ("perm",)),
+    "nn.pad": (windows.pad, ("pads", "value")),
+}
+"""Ops that are one call of a function with all operands, then these attributes."""
+
+
+def _plain(function: Callable[..., Any], names: tuple[str, ...]) -> Row:
+    def row(at: Emitter, node: Node) -> fx.Node:
+        operands = at.operands(node, len(op_def(node.op).operands))
+        return at.activated(node, at.call(function, [*operands, *(node.attrs[name] for name in names)]))
+
+    return row
+
+
+ROWS.update({name: _plain(*call) for name, call in PLAIN.items()})
 
 
 def check_mode(graph: Graph, mode: str) -> None:

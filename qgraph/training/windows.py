@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 CONV = (F.conv1d, F.conv2d, F.conv3d)
+CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 AVG_POOL = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 
@@ -40,6 +41,27 @@ def convolve(
     if not _is_symmetric(pads):
         x, pads = pad(x, pads), (0,) * 2 * rank
     return CONV[rank - 1](x, w, bias, stride, pads[:rank], dilation, groups)
+
+
+def convolve_transposed(
+    x: Tensor,
+    w: Tensor,
+    bias: Tensor | None,
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+    output_padding: tuple[int, ...],
+) -> Tensor:
+    """Transposed convolution of x [N, C, *S] with w [C, O/groups, *K]."""
+    rank = len(stride)
+    function = CONV_TRANSPOSE[rank - 1]
+    if _is_symmetric(pads):
+        return function(x, w, bias, stride, pads[:rank], output_padding, groups, dilation)
+    full: Tensor = function(x, w, None, stride, 0, 0, groups, dilation)
+    ends = (more - end for more, end in zip(output_padding, pads[rank:], strict=True))
+    y = pad(full, (*(-begin for begin in pads[:rank]), *ends))  # torch crops by a negative width
+    return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
 
 
 def max_pool(

@@ -19,8 +19,8 @@ class OutputReport:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """The first value, in the graph's order, on which interpreter and runtime differ."""
+class NodeReport:
+    """The result of one node: elements compared and that differ, and by how much at most."""
 
     node: str
     origins: tuple[str, ...]
@@ -38,7 +38,7 @@ class Verification:
     processor: str
     samples: int
     outputs: tuple[OutputReport, ...]
-    first_difference: Difference | None = None
+    nodes: tuple[NodeReport, ...] = ()  # with `intermediate`, or where an output differs
     notes: tuple[str, ...] = ()
 
     @property
@@ -52,13 +52,20 @@ class Verification:
         return sum(output.mismatches for output in self.outputs)
 
     @property
+    def first_difference(self) -> NodeReport | None:
+        """The first node, in the graph's order, on whose result interpreter and runtime differ."""
+        return next((node for node in self.nodes if node.mismatches), None)
+
+    @property
     def bit_exact(self) -> bool:
-        """Whether no output element differs."""
-        return self.mismatches == 0
+        """Whether no element differs, of the outputs or of the nodes' results."""
+        return self.mismatches == 0 and self.first_difference is None
 
     def to_json(self) -> str:
         """The report as JSON."""
-        return json.dumps({"bit_exact": self.bit_exact, **dataclasses.asdict(self)}, indent=2)
+        first = self.first_difference
+        words = {"bit_exact": self.bit_exact, "first_difference": first and dataclasses.asdict(first)}
+        return json.dumps({**words, **dataclasses.asdict(self)}, indent=2)
 
     def __str__(self) -> str:
         verdict = "bit-exact" if self.bit_exact else "NOT bit-exact"
@@ -70,8 +77,11 @@ class Verification:
         for output in self.outputs:
             worst = f", by up to {output.largest:g}" if output.mismatches else ""
             lines.append(f"  output     {output.name}: {output.mismatches} of {output.compared} differ{worst}")
-        if self.first_difference is not None:
-            first = self.first_difference
+        if self.nodes:
+            compared, differing = (sum(getattr(node, key) for node in self.nodes) for key in ("compared", "mismatches"))
+            lines.append(f"  nodes      {len(self.nodes)} results: {differing} of {compared} elements differ")
+        first = self.first_difference
+        if first is not None:
             lines.append(f"  first      {first.node}")
             lines += [f"             from {origin}" for origin in first.origins]
             lines.append(f"             {first.mismatches} of {first.compared} differ, by up to {first.largest:g}")

@@ -12,12 +12,11 @@ from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
 from qgraph.interpreter import execute, quantize_inputs
 from qgraph.interpreter.inputs import Inputs, Layout, by_name
-from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
 from qgraph.runtimes import RunResult, Worker
-from qgraph.targets.target import Target
-from qgraph.verification.report import Difference, OutputReport, Verification
+from qgraph.verification.report import NodeReport, OutputReport, Verification
 from qgraph.verification.samples import sample_inputs
 
 SAMPLES = 64
@@ -32,15 +31,17 @@ def verify(
     seed: int = 0,
     on: str | None = None,
     layout: Layout | None = None,
+    intermediate: bool = False,
     options: Mapping[str, object] | None = None,
 ) -> Verification:
     """Compare the interpreter with the real runtime on given inputs, or on `samples` random and a few extreme ones.
 
     `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the
     same family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi
-    python3"). `layout`: that of float inputs whose shape fits both NCHW and NHWC. `options` go to the runtime's
-    program (`level="basic"` for ONNX Runtime). Raises InputError for a graph that was not lowered or where there is
-    nothing to compare on, RuntimeFailure where the runtime is missing or ends.
+    python3"). `layout`: that of float inputs whose shape fits both NCHW and NHWC. `intermediate`: compare the result of
+    every node too, from a file that returns them all. `options` go to the runtime's program (`level="basic"` for ONNX
+    Runtime). Raises InputError for a graph that was not lowered or where there is nothing to compare on, RuntimeFailure
+    where the runtime is missing or ends.
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
@@ -52,19 +53,19 @@ def verify(
         )
     program_options = {**target.runtime_options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
-        result = worker.run(model, runs, options=program_options)
+        result = worker.run(model, _by_position(graph, runs), options=program_options)
         expected = [execute(graph, run) for run in runs]
         outputs = _compare_outputs(graph, expected, result)
-        first = None
-        if any(output.mismatches for output in outputs):
-            first = _first_difference(graph, target, runs, worker, program_options, model)
+        nodes: tuple[NodeReport, ...] = ()
+        if intermediate or any(output.mismatches for output in outputs):
+            nodes = _compare_nodes(graph, runs, worker, program_options)
     return Verification(
         runtime=graph.target,
         version=f"{result.runtime.name} {result.runtime.version}",
         processor=_processor(result),
         samples=sum(len(next(iter(run.values()))) for run in runs),
         outputs=outputs,
-        first_difference=first,
+        nodes=nodes,
         notes=tuple(target.notes(graph, result.processor)),
     )
 
@@ -113,6 +114,11 @@ def _split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Arr
     return [{name: array[i * fixed : (i + 1) * fixed] for name, array in arrays.items()} for i in range(count)]
 
 
+def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]]:
+    """The inputs in the graph's order, which is the file's: not every runtime knows their names."""
+    return [[run[value.name] for value in graph.inputs] for run in runs]
+
+
 def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunResult) -> tuple[OutputReport, ...]:
     reports = []
     for index, value in enumerate(graph.outputs):
@@ -143,31 +149,24 @@ def _bits(array: Array) -> Array:
     return array.view(f"u{array.dtype.itemsize}") if array.dtype.kind == "f" else array
 
 
-def _first_difference(
-    graph: Graph,
-    target: Target,
-    runs: list[dict[str, Array]],
-    worker: Worker,
-    options: Mapping[str, object],
-    model: bytes,
-) -> Difference | None:
-    """The first node whose result differs, from a file in which every node's result has a name and is asked for."""
-    named = [(node, name) for node, name in zip(graph.nodes, _tensor_names(graph), strict=True)]
-    seen: dict[Value, list[Array]] = {}
-    for run in runs:
-        execute(graph, run, watch=lambda value, array: seen.setdefault(value, []).append(array))
-    result = worker.run(model, runs, options=options, tensors=[name for _, name in named])
-    for index, (node, _) in enumerate(named):
-        pairs = [(ours, run.tensors[index].data) for ours, run in zip(seen[node.result], result.runs, strict=True)]
-        compared, mismatches, largest = _difference(pairs)
-        if mismatches:
-            return Difference(_text(node), tuple(o.readable for o in node.origins), compared, mismatches, largest)
-    return None
+def _compare_nodes(
+    graph: Graph, runs: list[dict[str, Array]], worker: Worker, options: Mapping[str, object]
+) -> tuple[NodeReport, ...]:
+    """The results of all nodes, from a file that returns them all: no runtime needs to keep what it computes."""
+    graph = graph.clone()
+    graph.set_outputs(value for node in graph.nodes for value in node.results)
+    expected = [execute(graph, run) for run in runs]
+    result = worker.run(_exported(graph), _by_position(graph, runs), options=options)
+    outputs = iter(_compare_outputs(graph, expected, result))
+    return tuple(
+        NodeReport(_text(node), tuple(origin.readable for origin in node.origins), *_counts(next(outputs)))
+        for node in graph.nodes
+        for _ in node.results
+    )
 
 
-def _tensor_names(graph: Graph) -> list[str]:
-    """The names that exporters give to the results: their own, or the node's number."""
-    return [node.result.name or f"{number}" for number, node in enumerate(graph.nodes, 1)]
+def _counts(report: OutputReport) -> tuple[int, int, float]:
+    return report.compared, report.mismatches, report.largest
 
 
 def _text(node: Node) -> str:

@@ -8,6 +8,7 @@ seconds), so that a busy or slow machine touches both sides alike. No test reads
     training    a quantization-aware training step against the float step
     compiling   from a traced demo model to its lowered graph
     help        `qgraph --help`, process start included
+    graphs      reading, writing, checking and changing graphs of up to 100,000 nodes, beside torch.fx and onnx-ir
 
 `--only NAME` picks one (again for more), `--json` prints numbers for programs, `--repeats N` measures N turns.
 """

@@ -21,6 +21,7 @@ BENCHMARKS = {
     "training": ("training", "step_cost"),
     "compiling": ("compiling", "trace_to_lowered"),
     "help": ("compiling", "help_text"),
+    "graphs": ("graphs", "scale"),
 }
 
 

@@ -24,6 +24,7 @@ class Size:
     batch: int = 32
     training_batch: int = 64
     channels: Channels = (16, 32, 64)
+    nodes: tuple[int, ...] = (1_000, 10_000, 100_000)
 
 
 @dataclass(frozen=True)

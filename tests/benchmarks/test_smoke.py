@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.__main__ import BENCHMARKS, benchmark
 from tests.benchmarks.measure import Size
 
-TINY = Size(repeats=1, batch=1, training_batch=2, channels=(2, 2, 2))
+TINY = Size(repeats=1, batch=1, training_batch=2, channels=(2, 2, 2), nodes=(70,))
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)

@@ -33,6 +33,9 @@ CASES: dict[str, tuple[object, tuple[int, ...]]] = {
     "conv2d valid": (nn.Conv2d(4, 5, 3, padding="valid"), IMAGE),
     "conv1d": (nn.Conv1d(4, 5, 3, 2, 1), (2, 4, 11)),
     "conv3d": (nn.Conv3d(2, 3, 2, 1, 1), (2, 2, 4, 5, 3)),
+    "conv_transpose2d": (nn.ConvTranspose2d(4, 6, (3, 2), (2, 1), (1, 0), (1, 0), groups=2, dilation=(2, 1)), IMAGE),
+    "conv_transpose1d": (nn.ConvTranspose1d(4, 5, 3, 2, 1, bias=False), (2, 4, 11)),
+    "conv_transpose3d": (nn.ConvTranspose3d(2, 3, 2, 2), (2, 2, 4, 5, 3)),
     "linear": (nn.Linear(7, 3), IMAGE),
     "linear 2-d": (nn.Linear(7, 3, bias=False), (5, 7)),
     "batch_norm 2-d": (nn.BatchNorm2d(4), IMAGE),
@@ -43,6 +46,28 @@ CASES: dict[str, tuple[object, tuple[int, ...]]] = {
     "relu6": (nn.ReLU6(), IMAGE),
     "clamp": (lambda x: x.clamp(0, 6), IMAGE),
     "clamp_min": (lambda x: torch.clamp_min(x, 0), IMAGE),
+    "hardtanh": (nn.Hardtanh(-1, 2), IMAGE),
+    "clamp from below": (lambda x: x.clamp(min=-0.5), IMAGE),
+    "clamp from above": (lambda x: torch.clamp_max(x, 0.25), IMAGE),
+    "leaky_relu": (nn.LeakyReLU(0.2), IMAGE),
+    "hardswish": (nn.Hardswish(), IMAGE),
+    "hardswish in place": (nn.Sequential(nn.Conv2d(4, 4, 1), nn.Hardswish(inplace=True)), IMAGE),
+    "hardsigmoid": (nn.Hardsigmoid(), IMAGE),
+    "sigmoid": (nn.Sigmoid(), IMAGE),
+    "silu": (nn.SiLU(), IMAGE),
+    "tanh": (nn.Tanh(), IMAGE),
+    "softmax": (nn.Softmax(-3), IMAGE),
+    "sub": (lambda x: x - torch.relu(x), IMAGE),
+    "sub number": (lambda x: x - 1.5, IMAGE),
+    "sub from number": (lambda x: 1 - x, IMAGE),
+    "mul": (lambda x: x * torch.sigmoid(x), IMAGE),
+    "mul number": (lambda x: 3 * x * 1.5, IMAGE),
+    "neg": (lambda x: -x, IMAGE),
+    "split": (lambda x: torch.cat(torch.split(x, 3, 1)[::-1], 1), IMAGE),
+    "split sizes": (lambda x: torch.relu(torch.split(x, [2, 5], -1)[1]), IMAGE),
+    "chunk": (lambda x: x.chunk(2, 1)[0] + x.chunk(2, 1)[1], IMAGE),
+    "slice": (lambda x: x[:, 1:3, ::2, -4:-1], IMAGE),
+    "select": (lambda x: x[:, -1] + x.select(1, 0), IMAGE),
     "add": (lambda x: x + torch.relu(x), IMAGE),
     "add number": (lambda x: x + 1.5, IMAGE),
     "dropout": (nn.Dropout(0.9), IMAGE),
@@ -142,3 +167,19 @@ def test_a_buffer_that_forward_changes_is_refused() -> None:
 def test_a_static_batch_stays_static() -> None:
     graph = qgraph.trace(nn.ReLU(), torch.zeros(3, 2), dynamic_batch=False)
     assert graph.inputs[0].type.shape == (3, 2)
+
+
+REFUSED: dict[str, tuple[object, str]] = {
+    "a weighted sum": (lambda x: torch.add(x, x, alpha=2), "a sum or difference with alpha=2 is not supported"),
+    "softmax in another dtype": (lambda x: torch.softmax(x, 1, dtype=torch.float64), "changes the dtype"),
+    "a part of the batch": (lambda x: x[1:], "a part of the symbolic dimension 0 is not supported"),
+    "an image of the batch": (lambda x: x[0], "an index of the symbolic dimension 0 is not supported"),
+    "a part that fails, of several": (lambda x: torch.relu(torch.split(torch.erf(x), 2, 1)[1]), "no such op in qgraph"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_row_does_not_take_is_refused(name: str) -> None:
+    function, message = REFUSED[name]
+    with pytest.raises(UnsupportedOp, match=message):
+        qgraph.trace(Apply(function), torch.zeros(IMAGE))

@@ -72,6 +72,16 @@ def test_large_constants_are_named_in_the_text_and_taken_from_a_graph_or_arrays(
         parse(str(graph))
 
 
+def test_names_of_digits_differ_from_numbers() -> None:
+    graph = Graph()
+    x = graph.add_input("1", TensorType(("N",)))
+    w = graph.add_constant(np.ones(1, np.float32), "1")
+    build = Builder(graph)
+    graph.set_outputs([build.add(build.add(x, w), w, name="2")])
+    assert str(parse(str(graph))) == str(graph)
+    assert '%"2"' in str(graph)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -225,6 +225,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         *_by_type("i16:3 i8:2"),
         (4, _both(_types("f32", "i8"), _set("asymmetric_quantize_inputs"))),
     ),
+    "EMBEDDING_LOOKUP": ((4, _input("i4", index=1)), (4, _per_axis_weight)),
     "L2_NORMALIZATION": ((2, _output("i8")),),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (
         (5, lambda use: (use.dtype(0), use.dtype(2)) == ("i16", "i8")),

@@ -1,5 +1,5 @@
 """The `nn` dialect: float ops on NCHW values with torch's semantics."""
 
-from qgraph.ops.nn import elementwise, linear, normalization, pooling, shape
+from qgraph.ops.nn import conv_transpose, elementwise, linear, nonlinearity, normalization, pooling, shape
 
-__all__ = ["elementwise", "linear", "normalization", "pooling", "shape"]
+__all__ = ["conv_transpose", "elementwise", "linear", "nonlinearity", "normalization", "pooling", "shape"]

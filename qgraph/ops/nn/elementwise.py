@@ -1,4 +1,4 @@
-"""Element by element: relu, relu6, add, dropout."""
+"""Element by element over two operands, and dropout: add, sub, mul."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape
-from qgraph.ops.nn.activation import BOUNDS, activate
+from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
+from qgraph.ops.nn.permuting import Elementwise
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape:
@@ -22,52 +23,69 @@ def broadcast_shape(a: Shape, b: Shape) -> Shape:
     return tuple(shape)
 
 
-@op("nn.relu")
-class Relu:
-    """max(x, 0)."""
-
-    x: Operand = operand("f[...]")
-    result: Result = result("f[...]")
-
-    def infer(self) -> TensorType:
-        return self.x.type
-
-    def evaluate(self, x: Array) -> Array:
-        return activate(x, "relu")
-
-
-@op("nn.relu6")
-class Relu6:
-    """min(max(x, 0), 6)."""
-
-    x: Operand = operand("f[...]")
-    result: Result = result("f[...]")
-
-    def infer(self) -> TensorType:
-        return self.x.type
-
-    def evaluate(self, x: Array) -> Array:
-        return activate(x, "relu6")
+def broadcast_type(a: TensorType, b: TensorType) -> TensorType:
+    """The type of `a + b`; raises TypeMismatch for operands of two dtypes, or shapes that do not broadcast."""
+    if a.dtype != b.dtype:
+        raise TypeMismatch(f"operands of {a.dtype} and {b.dtype}: both must be of one dtype")
+    return a.with_shape(broadcast_shape(a.shape, b.shape))
 
 
 @op("nn.add")
-class Add:
+class Add(Elementwise):
     """activation(a + b), with broadcasting."""
 
     a: Operand = operand("f[...]")
     b: Operand = operand("f[...]")
     result: Result = result("f[...]")
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
 
     def infer(self) -> TensorType:
-        return self.a.type.with_shape(broadcast_shape(self.a.type.shape, self.b.type.shape))
+        check_activation(self.activation, self.clamp)
+        return broadcast_type(self.a.type, self.b.type)
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        return activate(a + b, self.activation)
+        return activate(a + b, self.activation, self.clamp)
+
+
+@op("nn.sub")
+class Sub(Elementwise):
+    """activation(a - b), with broadcasting."""
+
+    a: Operand = operand("f[...]")
+    b: Operand = operand("f[...]")
+    result: Result = result("f[...]")
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
+
+    def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
+        return broadcast_type(self.a.type, self.b.type)
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return activate(a - b, self.activation, self.clamp)
+
+
+@op("nn.mul")
+class Mul(Elementwise):
+    """activation(a * b), with broadcasting."""
+
+    a: Operand = operand("f[...]")
+    b: Operand = operand("f[...]")
+    result: Result = result("f[...]")
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
+
+    def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
+        return broadcast_type(self.a.type, self.b.type)
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return activate(a * b, self.activation, self.clamp)
 
 
 @op("nn.dropout")
-class Dropout:
+class Dropout(Elementwise):
     """x: dropout with probability `p` acts in training only (`qgraph.to_torch`)."""
 
     x: Operand = operand("f[...]")

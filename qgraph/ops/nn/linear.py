@@ -8,7 +8,7 @@ from qgraph.arith.windows import padded, pooled_shape, windows
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Dim, Shape
-from qgraph.ops.nn.activation import BOUNDS, activate
+from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 
 
 def window_shape(
@@ -21,8 +21,19 @@ def window_shape(
 ) -> tuple[int, ...]:
     """Output sizes of a sliding window; raises TypeMismatch for wrong lengths, symbolic sizes and windows that do not
     fit."""
+    sizes, taps = known_sizes(spatial, kernel, stride, pads, dilation)
+    shape = pooled_shape(sizes, taps, stride, pads, dilation, ceil_mode=ceil_mode)
+    if min(shape) < 1:
+        raise TypeMismatch(f"the window {list(kernel)} does not fit into {list(spatial)} with pads {pads}")
+    return tuple(shape)
+
+
+def known_sizes(
+    spatial: Shape, kernel: Shape, stride: tuple[int, ...], pads: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Spatial sizes and those of the kernel as integers; raises TypeMismatch where an attribute does not fit them."""
     rank = len(spatial)
-    if not (len(kernel) == len(stride) == len(dilation) == rank and len(pads) == 2 * rank):
+    if rank < 1 or not (len(kernel) == len(stride) == len(dilation) == rank and len(pads) == 2 * rank):
         raise TypeMismatch(f"stride {stride}, pads {pads} or dilation {dilation} do not fit {rank} spatial dimensions")
     sizes = [size for size in (*spatial, *kernel) if isinstance(size, int)]
     if len(sizes) != 2 * rank:
@@ -31,10 +42,7 @@ def window_shape(
         raise TypeMismatch(
             f"sizes {sizes}, stride {stride} and dilation {dilation} must be positive, pads {pads} not negative"
         )
-    shape = pooled_shape(tuple(sizes[:rank]), tuple(sizes[rank:]), stride, pads, dilation, ceil_mode=ceil_mode)
-    if min(shape) < 1:
-        raise TypeMismatch(f"the window {list(kernel)} does not fit into {list(spatial)} with pads {pads}")
-    return tuple(shape)
+    return tuple(sizes[:rank]), tuple(sizes[rank:])
 
 
 @op("nn.conv")
@@ -48,13 +56,15 @@ class Conv:
     w: Operand = operand("f[O, I, *K]")
     bias: Operand | None = operand("f[O]", optional=True)
     result: Result = result("f[N, O, *S']")
-    stride: tuple[int, ...] = attr()
-    pads: tuple[int, ...] = attr()
-    dilation: tuple[int, ...] = attr()
+    stride: tuple[int, ...] = attr(1, like="*S")
+    pads: tuple[int, ...] = attr(0, like="*S,*S")
+    dilation: tuple[int, ...] = attr(1, like="*S")
     groups: int = attr(1)
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
 
     def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
         batch, channels, *spatial = self.x.type.shape
         out, per_group, *kernel = self.w.type.shape
         check_groups(channels, out, per_group, self.groups)
@@ -62,7 +72,8 @@ class Conv:
         return self.x.type.with_shape((batch, out, *shape))
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
-        return activate(convolve(x, w, bias, self.stride, self.pads, self.dilation, self.groups), self.activation)
+        y = convolve(x, w, bias, self.stride, self.pads, self.dilation, self.groups)
+        return activate(y, self.activation, self.clamp)
 
 
 def check_groups(channels: Dim, out: Dim, per_group: Dim, groups: int) -> None:
@@ -107,11 +118,13 @@ class Linear:
     w: Operand = operand("f[O, I]")
     bias: Operand | None = operand("f[O]", optional=True)
     result: Result = result("f[*B, O]")
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
 
     def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
         return self.x.type.with_shape((*self.x.type.shape[:-1], self.w.type.shape[0]))
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         y = np.matmul(x, w.T)
-        return activate(y if bias is None else y + bias, self.activation)
+        return activate(y if bias is None else y + bias, self.activation, self.clamp)

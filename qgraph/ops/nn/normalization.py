@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ops.nn.activation import BOUNDS, activate
+from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 
 
 def batch_norm_gain(gamma: Array, var: Array, eps: float) -> Array:
@@ -32,12 +32,15 @@ class BatchNorm:
     result: Result = result("f[N, C, *S]")
     eps: float = attr(1e-5)
     momentum: float = attr(0.1)
-    activation: str = attr("none", choices=tuple(BOUNDS))
+    activation: str = attr("none", choices=ACTIVATIONS)
+    clamp: Bounds = attr(None)
 
     def infer(self) -> TensorType:
+        check_activation(self.activation, self.clamp)
         return self.x.type
 
     def evaluate(self, x: Array, gamma: Array, beta: Array, mean: Array, var: Array) -> Array:
         shape = (-1, *(1,) * (x.ndim - 2))
         gain = batch_norm_gain(gamma, var, self.eps)
-        return activate((x - mean.reshape(shape)) * gain.reshape(shape) + beta.reshape(shape), self.activation)
+        y = (x - mean.reshape(shape)) * gain.reshape(shape) + beta.reshape(shape)
+        return activate(y, self.activation, self.clamp)

@@ -6,8 +6,9 @@ import numpy as np
 
 from qgraph.arith.windows import padded, window_pads, windows
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.linear import window_shape
+from qgraph.ops.nn.permuting import Perm
 
 
 def _first(view: Array, out: tuple[int, ...]) -> Array:
@@ -22,10 +23,10 @@ class MaxPool:
 
     x: Operand = operand("f[N, C, *S]")
     result: Result = result("f[N, C, *S']")
-    kernel: tuple[int, ...] = attr()
-    stride: tuple[int, ...] = attr()
-    pads: tuple[int, ...] = attr()
-    dilation: tuple[int, ...] = attr()
+    kernel: tuple[int, ...] = attr(like="*S")
+    stride: tuple[int, ...] = attr(like="*S")
+    pads: tuple[int, ...] = attr(0, like="*S,*S")
+    dilation: tuple[int, ...] = attr(1, like="*S")
     ceil_mode: bool = attr(False)
 
     def infer(self) -> TensorType:
@@ -51,9 +52,9 @@ class AvgPool:
 
     x: Operand = operand("f[N, C, *S]")
     result: Result = result("f[N, C, *S']")
-    kernel: tuple[int, ...] = attr()
-    stride: tuple[int, ...] = attr()
-    pads: tuple[int, ...] = attr()
+    kernel: tuple[int, ...] = attr(like="*S")
+    stride: tuple[int, ...] = attr(like="*S")
+    pads: tuple[int, ...] = attr(0, like="*S,*S")
     ceil_mode: bool = attr(False)
     count_include_pad: bool = attr(True)
 
@@ -96,3 +97,11 @@ class Mean:
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.mean(axis=self.axes, keepdims=self.keepdims))
+
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        order = perm(self.x.type.rank)
+        kept = [axis for axis in range(len(order)) if self.keepdims or axis not in self.axes]
+        moved = [axis for axis in order if axis in kept]
+        if moved != [kept[i] for i in perm(len(kept))]:
+            return None
+        return {"axes": tuple(sorted(order.index(axis) for axis in self.axes))}

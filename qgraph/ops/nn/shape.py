@@ -1,25 +1,24 @@
-"""Ops that move elements: reshape, transpose, concat, pad."""
+"""Ops that move elements: reshape, transpose, concat, pad, slice."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Dim, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import Shape, dim_product
+from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import Shape, dim_factors, dim_product
+from qgraph.ops.nn.permuting import Perm, to_last
 
 
 def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
     """The shape that `target` (at most one -1) gives a value of `shape`; raises TypeMismatch where sizes do not fit."""
     if target.count(-1) > 1 or any(size < -1 for size in target):
         raise TypeMismatch(f"the target shape {list(target)} is not one: at most one size may be -1")
-    total = dim_product(shape)
+    count, symbols = dim_factors(dim_product(shape))
     known = int(dim_product([size for size in target if size != -1]))
-    name, _, factor = total.partition("*") if isinstance(total, str) else ("", "", str(total))
-    count = int(factor or 1)
-    if (-1 not in target and (name or count != known)) or known == 0 or count % known:
+    if (-1 not in target and (symbols or count != known)) or known == 0 or count % known:
         raise TypeMismatch(f"a value of shape {list(shape)} cannot be reshaped to {list(target)}")
-    rest: Dim = dim_product([name, count // known]) if name else count // known
+    rest = dim_product([*symbols, count // known])
     return tuple(rest if size == -1 else size for size in target)
 
 
@@ -37,6 +36,12 @@ class Reshape:
 
     def evaluate(self, x: Array) -> Array:
         return x.reshape(self.shape)
+
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        before, after, channels = self.x.type.shape, self.result.type.shape, 1 if perm is to_last else -1
+        if min(len(before), len(after)) < 3 or (before[0], before[channels]) != (after[0], after[channels]):
+            return None
+        return {"shape": tuple(self.shape[i] for i in perm(len(after)))}
 
 
 @op("nn.transpose")
@@ -88,6 +93,9 @@ class Concat:
     def evaluate(self, xs: list[Array]) -> Array:
         return np.concatenate(xs, axis=self.axis)
 
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        return {"axis": perm(self.xs[0].type.rank).index(self.axis)}
+
 
 def padded_shape(shape: Shape, pads: tuple[int, ...]) -> Shape:
     """Sizes after padding with `pads` (before each dimension, then after each); raises TypeMismatch."""
@@ -115,3 +123,39 @@ class Pad:
     def evaluate(self, x: Array) -> Array:
         rank = x.ndim
         return np.pad(x, [(self.pads[i], self.pads[rank + i]) for i in range(rank)], constant_values=self.value)
+
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        order = perm(self.x.type.rank)
+        return {"pads": tuple(self.pads[i] for i in (*order, *(len(order) + i for i in order)))}
+
+
+@op("nn.slice")
+class Slice:
+    """The elements `start`, `start + step`, ... before `end` of the dimension `axis`, which keeps its place."""
+
+    x: Operand = operand("any[...]")
+    result: Result = result("any[...]")
+    axis: int = attr()
+    start: int = attr()
+    end: int = attr()
+    step: int = attr(1)
+
+    def infer(self) -> TensorType:
+        shape = list(self.x.type.shape)
+        if not 0 <= self.axis < len(shape):
+            raise TypeMismatch(f"nn.slice: axis {self.axis} is not a dimension of {self.x.type}")
+        size = shape[self.axis]
+        if isinstance(size, str):
+            raise TypeMismatch(f"nn.slice: the size {size} along axis {self.axis} must be known")
+        if not 0 <= self.start < self.end <= size or self.step < 1:
+            raise TypeMismatch(
+                f"nn.slice: {self.start} to {self.end} by {self.step} is no part of the {size} along axis {self.axis}"
+            )
+        shape[self.axis] = len(range(self.start, self.end, self.step))
+        return self.x.type.with_shape(shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return x[(slice(None),) * self.axis + (slice(self.start, self.end, self.step),)]
+
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        return {"axis": perm(self.x.type.rank).index(self.axis)}

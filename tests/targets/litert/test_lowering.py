@@ -123,7 +123,7 @@ def test_padded_max_pool_pads_with_the_lowest_integer(litert: Worker) -> None:
     graph = prepared(model, x)
     lowered = check(litert, graph, x)
     assert ops(lowered) == ["pad", "max_pool_2d"]
-    assert next(lowered.nodes).attrs["value"] == -128
+    assert lowered.nodes[0].attrs["value"] == -128
     assert_follows(lowered, graph, x)
 
 

@@ -1,0 +1,199 @@
+"""Move channels to the last dimension (NHWC), or back, with the fewest transposes that are possible.
+
+    convert-layout{to=NHWC}
+
+    %1 = nn.conv(%x, @w)                   %1 = nn.transpose(%x) {perm=[0,2,3,1]}
+    %2 = nn.add(%1, %1)                    %2 = nhwc.conv(%1, @w)
+    %3 = nn.relu(%2)               ->      %3 = nn.add(%2, %2)
+    %4 = nn.reshape(%3)                    %4 = nn.relu(%3)
+                                           %5 = nn.transpose(%4) {perm=[0,3,1,2]}
+                                           %6 = nn.reshape(%5)
+
+Convolutions, poolings and batch normalizations move; ops that know what to do with permuted dimensions (elementwise
+ones, concat, pad, mean ...: those whose definition has `permuted`) go either way; all others stay. Which of the free
+ones move is a minimum cut (an edge where one node reads another in the other layout costs one transpose, all its
+readers together), so that no choice leaves fewer transposes. Transposes that the graph had are undone where they are
+not needed (one of three dimensions, which moves and moves back alike, is taken as its operand comes). `io=convert`
+moves the inputs and outputs of the graph too. Constants stay, but for operands of elementwise ops that have to be
+permuted. Exact in real arithmetic: a mean, or a matrix product, may add in another order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import networkx
+import numpy as np
+
+from qgraph.errors import InputError
+from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
+from qgraph.ops.nhwc import SPATIAL
+from qgraph.ops.nn.permuting import Perm, to_first, to_last
+from qgraph.passes.registry import graph_pass
+
+STAYS, MOVED = 0, 1
+"""Labels: a value with its dimensions in the order that it has in the graph, or in the other layout's."""
+Ends = tuple[int, int]
+"""The labels that a node reads and makes."""
+OTHER = {"NHWC": ("nn", "nhwc", to_last, to_first), "NCHW": ("nhwc", "nn", to_first, to_last)}
+
+
+@graph_pass(exact="real", needs={"level": "float"}, gives={"layout": ""})
+def convert_layout(graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Literal["keep", "convert"] = "keep") -> None:
+    if to not in OTHER or io not in ("keep", "convert"):
+        raise InputError(f"to={to} io={io} is not a choice", help="to is NHWC or NCHW, io keep or convert")
+    source, target, move, back = OTHER[to]
+    conversion = _Conversion(graph, source, target, move, back, MOVED if io == "convert" else STAYS)
+    graph.become(conversion.run())
+    if io == "convert" and to == "NHWC":
+        graph.metadata["layout"] = to
+    elif io == "convert":
+        graph.metadata.pop("layout", None)
+
+
+@dataclass
+class _Conversion:
+    graph: Graph
+    source: str  # the dialect of spatial ops that move
+    target: str  # and the one that they move to
+    move: Perm
+    back: Perm
+    io: int
+
+    def run(self) -> Graph:
+        ends: dict[Node, Ends | None] = {}
+        for node in self.graph.nodes:
+            ends[node] = self._ends(node, ends)
+        self.labels = _fewest_transposes(self.graph, ends, self.io)
+        self.new = Graph(self.graph.name, self.graph.level, self.graph.metadata)
+        self.forms: dict[Value, dict[int, Value]] = {}
+        for value in self.graph.inputs:
+            moved = self.io == MOVED and value.type.rank > 2
+            shape = [value.type.shape[i] for i in self.move(value.type.rank)] if moved else value.type.shape
+            self.forms[value] = {int(moved): self.new.add_input(value.name, value.type.with_shape(shape))}
+        for name, value in self.graph.constants.items():
+            self.forms[value] = {STAYS: self.new.add_constant(value.data, name, value.type.quant)}
+        for node in self.graph.nodes:
+            self._convert(node)
+        build = Builder(self.new)
+        self.new.set_outputs(
+            self._form(value, self.io if value.type.rank > 2 else STAYS, build) for value in self.graph.outputs
+        )
+        self.new.drop_unused_constants()
+        return self.new
+
+    def _ends(self, node: Node, earlier: dict[Node, Ends | None]) -> Ends | None:
+        """The labels that a node reads and makes; None where both are one label and free."""
+        rank = node.inputs[0].type.rank if node.inputs else 0
+        if self._is_spatial(node):
+            return MOVED, MOVED
+        if node.op == "nn.transpose" and rank > 2 and node.attrs["perm"] in (self.back(rank), self.move(rank)):
+            moves = node.attrs["perm"] == self.move(rank) and (rank > 3 or self._comes_moved(node.operand(0), earlier))
+            return (MOVED, STAYS) if moves else (STAYS, MOVED)
+        return None if self._permuted_attrs(node) is not None else (STAYS, STAYS)
+
+    def _comes_moved(self, value: Value, ends: dict[Node, Ends | None]) -> bool:
+        """Whether the nearest node before a value whose layout is known makes it moved."""
+        while value.producer is not None:
+            known = ends[value.producer]
+            if known is not None:
+                return known[1] == MOVED
+            value = next(operand for operand in value.producer.inputs if not operand.is_constant)
+        return self.io == MOVED
+
+    def _is_spatial(self, node: Node) -> bool:
+        return node.dialect == self.source and node.op.partition(".")[2] in SPATIAL
+
+    def _permuted_attrs(self, node: Node) -> dict[str, Attr] | None:
+        """The attributes of a node in the other layout; None where its op does not go there."""
+        permuted = getattr(op_def(node.op).view(node), "permuted", None)
+        ranks = {value.type.rank for value in node.inputs if not value.is_constant}
+        if permuted is None or len(ranks) != 1 or min(ranks) < 3:
+            return None
+        if any(value.type.rank > min(ranks) for value in node.inputs):
+            return None
+        changed: dict[str, Attr] | None = permuted(self.move)
+        return changed
+
+    def _convert(self, node: Node) -> None:
+        build = Builder(self.new, origins=node.origins)
+        reads, makes = self.labels[node]
+        if reads != makes:  # a transpose: its result is its operand in the other layout
+            self.forms[node.result] = {makes: self._form(node.operand(0), reads, build)}
+            return
+        names = [value.name for value in node.results]
+        if reads == STAYS:
+            operands = [None if value is None else self._form(value, STAYS, build) for value in node.operands]
+            types = [value.type for value in node.results]
+            made = self.new.insert(node.op, operands, node.attrs, types, origins=node.origins, names=names)
+        elif self._is_spatial(node):
+            op = f"{self.target}.{node.op.partition('.')[2]}"
+            operands = [self._form(node.operand(0), MOVED, build), *map(self._constant, node.operands[1:])]
+            made = build.node(op, operands, node.attrs, names=names)
+        else:
+            rank = max(value.type.rank for value in node.inputs)
+            operands = [self._operand(value, rank, build) for value in node.inputs]
+            made = build.node(node.op, operands, {**node.attrs, **(self._permuted_attrs(node) or {})}, names=names)
+        for old, new in zip(node.results, made.results, strict=True):
+            self.forms[old] = {makes if old.type.rank > 2 else STAYS: new}
+
+    def _constant(self, value: Value | None) -> Value | None:
+        return None if value is None else self.forms[value][STAYS]
+
+    def _form(self, value: Value, label: int, build: Builder) -> Value:
+        """The value in a layout; a transpose is made where it is not there yet."""
+        forms = self.forms[value]
+        if label not in forms:
+            perm = (self.move if label == MOVED else self.back)(value.type.rank)
+            forms[label] = build.nn.transpose(forms[1 - label], perm=perm)
+        return forms[label]
+
+    def _operand(self, value: Value, rank: int, build: Builder) -> Value:
+        """An operand of an op that broadcasts, moved; a constant is permuted itself."""
+        if not value.is_constant:
+            return self._form(value, MOVED, build)
+        forms = self.forms[value]
+        if value.data.size == 1:
+            return forms[STAYS]
+        if MOVED not in forms:
+            full = value.data.reshape((1,) * (rank - value.data.ndim) + value.data.shape)
+            permuted = np.ascontiguousarray(full.transpose(self.move(rank)))
+            forms[MOVED] = self.new.add_constant(permuted, f"{value.name}.{self.target}", value.type.quant)
+        return forms[MOVED]
+
+
+def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], io: int) -> dict[Node, Ends]:
+    """Labels of all nodes: those that are given, and for the free ones those of a minimum cut.
+
+    Vertices: MOVED (the source), STAYS (the sink), each free node, and two for each value that is read: one cuts, at
+    the price of one transpose, when the value is made moved and read as it stays, the other in the opposite case.
+    Edges without a capacity cannot be cut.
+    """
+    network: networkx.DiGraph[object] = networkx.DiGraph()
+    network.add_nodes_from((MOVED, STAYS))
+
+    def vertex(node: Node, end: int) -> object:
+        known = ends.get(node, (io, io))  # the graph's return reads what the inputs are
+        return node if known is None else known[end]
+
+    def add_value(value: Value, maker: object) -> None:
+        if value.type.rank < 3:
+            return
+        readers = {vertex(user, 0) for user in value.users} | ({io} if value.is_output else set())
+        if readers <= {maker}:
+            return
+        down, up = (value, MOVED), (value, STAYS)
+        network.add_edge(maker, down, capacity=1)
+        network.add_edge(up, maker, capacity=1)
+        network.add_edges_from((down, reader) for reader in readers)
+        network.add_edges_from((reader, up) for reader in readers)
+
+    for value in graph.inputs:
+        add_value(value, io)
+    for node in graph.nodes:
+        for value in node.results:
+            add_value(value, vertex(node, 1))
+    moved = networkx.minimum_cut(network, MOVED, STAYS)[1][0]
+    label = {node: MOVED if node in moved else STAYS for node in graph.nodes}
+    return {node: known or (label[node], label[node]) for node, known in ends.items()}

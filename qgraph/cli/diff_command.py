@@ -1,0 +1,119 @@
+"""`qgraph diff`: what differs between graphs, or between the stages of a pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from qgraph.differ import GraphDiff
+    from qgraph.differ.text_form import Line
+    from qgraph.ir import Graph
+
+
+def diff(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="A B | STAGE... | DIR",
+            help="Two graphs (.qg, .tflite, .onnx), more of them, or the folder of `qgraph opt --snapshots`.",
+        ),
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option("--inputs", help="An .npz file of the first graph's inputs: compare values too.")
+    ] = None,
+    context: Annotated[int, typer.Option("-U", "--context", min=0, help="Unchanged groups around a change.")] = 2,
+    stat: Annotated[bool, typer.Option("--stat", help="Print a table of counts only.")] = False,
+    only: Annotated[str, typer.Option("--only", help="Kinds to show: fused,changed.")] = "",
+    html: Annotated[Path | None, typer.Option("--html", help="Write an HTML page of all graphs side by side.")] = None,
+    fail_on: Annotated[
+        str | None, typer.Option("--fail-on", help="Exit with 1 only for these: params,removed,numbers:sqnr<30.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Show what differs between graphs, node by node.
+
+    More than two graphs are stages of a pipeline: each is compared with the next. Exit status 0: nothing differs, 1:
+    something does (something of --fail-on, where it is given), 2: an error.
+    """
+    import qgraph
+    from qgraph.cli.arrays import read_npz
+    from qgraph.differ.rules import parse_rules
+
+    rules = parse_rules("any" if fail_on is None else fail_on)
+    kinds = _kinds(only)
+    if inputs is None and any(rule.needs_numbers for rule in rules):
+        raise typer.BadParameter("a rule about numbers needs --inputs", param_hint="--fail-on")
+    stages = [(_title(path), qgraph.load(path)) for path in _paths(files or [])]
+    data = read_npz(inputs, [value.name for value in stages[0][1].inputs]) if inputs else None
+    diffs = [qgraph.diff(a, b, inputs=data) for (_, a), (_, b) in pairwise(stages)]
+    if html is not None:
+        from qgraph.differ.html_form import write_stages
+
+        write_stages(html, stages, diffs)
+    if as_json:
+        typer.echo(_json(stages, diffs))
+    else:
+        _print(stages, diffs, context, kinds, stat)
+    raise typer.Exit(int(any(rule.broken_by(found) for rule in rules for found in diffs)))
+
+
+def _paths(files: list[Path]) -> list[Path]:
+    """The graphs to compare: those given, or those of one folder in the order of their names."""
+    if len(files) == 1 and files[0].is_dir():
+        found = sorted(files[0].glob("*.qg"))
+        if len(found) < 2:
+            raise typer.BadParameter(f"{files[0]} holds {len(found)} .qg files: two or more are stages")
+        return found
+    if len(files) < 2:
+        raise typer.BadParameter("Missing argument: give two graphs, or a folder of stages")
+    return files
+
+
+def _title(path: Path) -> str:
+    return path.stem if path.suffix == ".qg" else path.name
+
+
+def _kinds(text: str) -> list[str]:
+    from qgraph.differ.change import KINDS
+
+    kinds = [word for word in text.split(",") if word]
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise typer.BadParameter(f"no kind {', '.join(unknown)}: use {', '.join(KINDS)}", param_hint="--only")
+    return kinds
+
+
+def _json(stages: list[tuple[str, Graph]], diffs: list[GraphDiff]) -> str:
+    if len(diffs) == 1:
+        return diffs[0].to_json()
+    entries = [
+        {"before": stages[index][0], "after": stages[index + 1][0], "diff": json.loads(found.to_json())}
+        for index, found in enumerate(diffs)
+    ]
+    return json.dumps(entries, indent=2)
+
+
+def _print(stages: list[tuple[str, Graph]], diffs: list[GraphDiff], context: int, kinds: list[str], stat: bool) -> None:
+    from qgraph.differ.text_form import stat_lines, text_lines
+
+    for index, found in enumerate(diffs):
+        if len(diffs) > 1:
+            _echo([("bold", f"{'' if not index else chr(10)}=== {stages[index][0]} -> {stages[index + 1][0]}")])
+        _echo(stat_lines(found) if stat else text_lines(found, context=context, only=kinds))
+
+
+def _echo(lines: Iterable[Line]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    if console.color_system is None or console.no_color:
+        typer.echo("\n".join(line for _, line in lines))
+        return
+    for style, line in lines:
+        console.print(line, style=style)

@@ -1,0 +1,224 @@
+"""`from_onnx`: a float ONNX model as a graph of the dialect `nn`.
+
+Constants and the arithmetic of shapes are computed while reading; what is left has a row in `onnx_ops.ROWS`, or is
+refused by name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qgraph.errors import FileError, InputError, QGraphError, UnsupportedOp, VerificationError
+from qgraph.exporters.onnx_float import ORIGINS
+from qgraph.frontends.onnx_node import OnnxNode
+from qgraph.frontends.onnx_ops import ROWS
+from qgraph.frontends.stack_trace import traced_origin
+from qgraph.ir import Array, Builder, Dim, Graph, Origin, TensorType, Value, collector_paused, verify_graph
+from qgraph.ir.origin import parse_origins
+from qgraph.ir.types import dtype_name
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+SYMBOL = 2**40
+"""The symbolic sizes are the numbers -SYMBOL, -SYMBOL - 1, ... while the arithmetic of shapes is computed."""
+MOVING = frozenset({"Cast", "Concat", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Unsqueeze"})
+"""Ops that move the numbers of a shape and do not compute with them: a symbolic one stays what it is."""
+RANDOM = frozenset(
+    {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
+)
+"""Ops whose results are no constants."""
+QUANTIZED = re.compile(r"quant|qlinear|qgemm|integer$", re.IGNORECASE)
+"""What the names of ops of quantized models have in them."""
+
+DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)
+"""What reading a damaged model can raise."""
+
+
+@collector_paused()
+def from_onnx(model: onnx.ModelProto | str | os.PathLike[str] | gs.Graph) -> Graph:
+    """The float graph of a model: a ModelProto, the path of a file, or an onnx-graphsurgeon graph.
+
+    Sizes that the model leaves open are symbolic. Raises UnsupportedOp, naming the node, for an op or attribute that
+    has no counterpart in `nn`, and FileError for what is no valid model.
+    """
+    try:
+        return _read(_proto(model))
+    except VerificationError as error:
+        raise FileError(f"this is no valid ONNX model: {error.what}", where=error.where) from None
+    except DAMAGE as error:
+        raise FileError(f"this is no valid ONNX model: {type(error).__name__}: {error}") from None
+
+
+def _read(proto: onnx.ModelProto) -> Graph:
+    reader = Reader(proto)
+    for node in proto.graph.node:
+        reader.read(OnnxNode(node, reader))
+    reader.graph.set_outputs([reader.value(output.name) for output in proto.graph.output])
+    reader.graph.drop_unused_constants()
+    verify_graph(reader.graph)
+    return reader.graph
+
+
+def is_float_model(data: bytes) -> bool:
+    """Whether a file holds a float model: an ONNX model without quantized ops, and not one of qgraph's own."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    try:
+        proto = onnx.load_model_from_string(data)
+    except DecodeError:
+        return False
+    own = any(entry.key == "qgraph" for entry in proto.metadata_props)
+    return not own and not any(QUANTIZED.search(node.op_type) for node in proto.graph.node)
+
+
+def _proto(model: Any) -> onnx.ModelProto:
+    """The model, checked by onnx.checker."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if type(model).__module__.startswith("onnx_graphsurgeon"):
+        import onnx_graphsurgeon as gs
+
+        model = gs.export_onnx(model)
+    if not isinstance(model, (onnx.ModelProto, str, os.PathLike)):
+        raise InputError(f"a {type(model).__name__} is no ONNX model", help="give a ModelProto or the path of a file")
+    try:
+        proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        onnx.checker.check_model(proto)
+    except (OSError, DecodeError, onnx.checker.ValidationError) as error:
+        raise FileError(f"this is no valid ONNX model: {error}", help="it may be truncated") from None
+    return proto
+
+
+class Reader:
+    """A graph as the nodes of a model are read into it."""
+
+    def __init__(self, proto: onnx.ModelProto) -> None:
+        import onnx
+
+        self.opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
+        self.graph = Graph(proto.graph.name or "main")
+        self.values: dict[str, Value] = {}
+        self.arrays: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+        self.symbols: list[Dim] = []  # the symbolic size that stands for -SYMBOL - i
+        self.reads: dict[str, int] = {}  # how many nodes, and the model, read a tensor
+        for name in [*(n for node in proto.graph.node for n in node.input), *(o.name for o in proto.graph.output)]:
+            self.reads[name] = self.reads.get(name, 0) + 1
+        for info in proto.graph.input:
+            if info.name not in self.arrays:
+                self.values[info.name] = self.graph.add_input(info.name, _input_type(info))
+
+    def value(self, name: str) -> Value:
+        """The value of a tensor; a constant is added to the graph where it is first asked for."""
+        if name not in self.values:
+            data = self.arrays[name]
+            if data.dtype.kind == "i" and (data <= -SYMBOL).any():
+                raise UnsupportedOp(f"ONNX tensor {name!r} is a symbolic size: it serves in shapes only")
+            self.values[name] = self.graph.add_constant(data, name)
+        return self.values[name]
+
+    def read(self, node: OnnxNode) -> None:
+        """Compute a node of constants, or build what its row says."""
+        if node.op == "Shape" and not node.domain and node.inputs[0] in self.values:
+            self.arrays[node.outputs[0]] = self._shape(node)
+        elif self._is_constant(node):
+            self._compute(node)
+        elif node.domain not in ("", "ai.onnx") or node.op not in ROWS:
+            raise node.unsupported("there is no counterpart in the dialect nn")
+        else:
+            self._build(node)
+
+    def _is_constant(self, node: OnnxNode) -> bool:
+        """Whether a node computes the same in every run."""
+        if node.domain or node.op in RANDOM:
+            return False
+        return all(name in self.arrays or not name for name in node.inputs)
+
+    def _build(self, node: OnnxNode) -> None:
+        build = Builder(self.graph, origins=_origins(node))
+        try:
+            made = ROWS[node.op](node, build)
+        except UnsupportedOp:
+            raise
+        except QGraphError as error:
+            raise node.unsupported(error.what) from None
+        if node.attrs:
+            raise node.unsupported(f"the attribute {', '.join(node.attrs)} is not supported")
+        if any(node.outputs[1:]) and any(self.reads.get(name) for name in node.outputs[1:]):
+            raise node.unsupported("only its first output is supported")
+        name = node.outputs[0]
+        if made.producer is not None and not made.name and not name[0].isdigit():
+            made.name = name  # a number is no name
+        self.values[name] = made
+
+    def _shape(self, node: OnnxNode) -> Array:
+        shape = node.operand(0).type.shape
+        dims = shape[slice(node.attr("start", 0), node.attr("end", len(shape)))]
+        return np.array([dim if isinstance(dim, int) else self._number(dim) for dim in dims], np.int64)
+
+    def _number(self, dim: Dim) -> int:
+        if dim not in self.symbols:
+            self.symbols.append(dim)
+        return -SYMBOL - self.symbols.index(dim)
+
+    def dims(self, sizes: Sequence[int]) -> list[Dim]:
+        """Computed sizes, with the symbolic ones by their names."""
+        return [size if size > -SYMBOL else self._symbol(size) for size in sizes]
+
+    def _symbol(self, size: int) -> Dim:
+        index = -SYMBOL - size
+        return self.symbols[index] if index < len(self.symbols) else size
+
+    def _compute(self, node: OnnxNode) -> None:
+        """The results of a node of constants, by ONNX's reference implementation."""
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        known = {name: self.arrays[name] for name in node.inputs if name}
+        if node.op not in MOVING and any(a.dtype.kind == "i" and (a <= -SYMBOL).any() for a in known.values()):
+            raise node.unsupported("it computes with a symbolic size")
+        infos = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None) for name in known]
+        results = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.outputs if n]
+        body = onnx.helper.make_graph([node.proto], "constant", infos, results)
+        model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
+        try:
+            made = ReferenceEvaluator(model).run(None, known)
+        except Exception as error:  # the evaluator raises many classes
+            raise node.unsupported(f"it cannot be computed: {error}") from error
+        self.arrays.update(zip([name for name in node.outputs if name], map(np.asarray, made), strict=True))
+
+
+def _input_type(info: onnx.ValueInfoProto) -> TensorType:
+    import onnx
+
+    tensor = info.type.tensor_type
+    if not info.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        raise UnsupportedOp(f"ONNX input {info.name!r} is no tensor of a known rank")
+    dtype = dtype_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    return TensorType(tuple(_dim(dim, info.name, axis) for axis, dim in enumerate(tensor.shape.dim)), dtype)
+
+
+def _dim(dim: Any, name: str, axis: int) -> Dim:
+    """A size; an unnamed open one is called "N" at the front, by input and axis elsewhere."""
+    if dim.HasField("dim_value") and dim.dim_value >= 0:
+        return int(dim.dim_value)
+    word = re.sub(r"[^\w*]", "_", dim.dim_param) or ("N" if axis == 0 else f"{name}_{axis}")
+    return word if not word[0].isdigit() else f"_{word}"
+
+
+def _origins(node: OnnxNode) -> tuple[Origin, ...]:
+    """What qgraph wrote, or what torch's exporter did (scopes from the model down to the op), or the node's name."""
+    words = {entry.key: entry.value for entry in node.proto.metadata_props}
+    if ORIGINS in words:
+        return parse_origins(words[ORIGINS])
+    scopes = re.findall(r"'([^']*)'", words.get("pkg.torch.onnx.name_scopes", ""))
+    path = scopes[-2] if len(scopes) > 1 else ""
+    return (traced_origin(path, words.get("pkg.torch.onnx.stack_trace", "")) or Origin(node.name),)

@@ -1,0 +1,118 @@
+"""Channels last: the same function, no fewer transposes possible, and back again."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import qgraph
+from qgraph import passes
+from qgraph.ir import Builder, Graph, Node, TensorType, Value, verify_graph
+from tests.models import Globals, Mixed, seeded
+
+WEIGHT = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
+MOVES, STAYS, FREE = ("conv",), ("linear",), ("relu", "add", "concat", "reshape")
+FEATURES = np.random.default_rng(1).normal(size=(5, 5)).astype(np.float32)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """Convolutions, linear layers over the width (they stay NCHW) and ops that go either way, in any order."""
+    graph = Graph()
+    values = [graph.add_input("x", TensorType(("N", 3, 4, 5)))]
+    build, w = Builder(graph), graph.add_constant(WEIGHT, "w")
+    for kind in draw(st.lists(st.sampled_from(MOVES + STAYS + FREE), min_size=1, max_size=7)):
+        a, b = draw(st.sampled_from(values)), draw(st.sampled_from(values))
+        values.append(_made(build, kind, a, b, w))
+    unread = [value for value in values if not value.use_count]
+    graph.set_outputs(unread or values[-1:])
+    graph.drop_unused_constants()
+    return graph
+
+
+def _made(build: Builder, kind: str, a: Value, b: Value, w: Value) -> Value:
+    if kind == "conv":
+        return build.nn.conv(a, w, stride=(1, 1), pads=(0, 0, 0, 0), dilation=(1, 1))
+    if kind == "linear":
+        return build.nn.linear(a, build.constant(FEATURES, "features"))
+    if kind == "reshape":
+        return build.nn.reshape(a, shape=(-1, 3, 4, 5))
+    if kind == "concat":
+        return build.nn.slice(build.nn.concat(a, b, axis=1), axis=1, start=1, end=4)
+    return build.nn.add(a, b) if kind == "add" else build.nn.relu(a)
+
+
+def transposes(graph: Graph, moved: dict[Node, bool], io: bool) -> int:
+    """How many transposes a choice of layouts takes: one for each value that is read as it is not made."""
+    count = 0
+    for value in [*graph.inputs, *(node.result for node in graph.nodes)]:
+        made = io if value.producer is None else moved[value.producer]
+        readers = {moved[user] for user in value.users} | ({io} if value.is_output else set())
+        count += bool(readers - {made})
+    return count
+
+
+def fewest(graph: Graph, io: bool) -> int:
+    """By trying every choice."""
+    free = [node for node in graph.nodes if node.op not in ("nn.conv", "nn.linear")]
+    fixed = {node: node.op == "nn.conv" for node in graph.nodes if node not in free}
+    choices = product((False, True), repeat=len(free))
+    return min(transposes(graph, fixed | dict(zip(free, choice, strict=True)), io) for choice in choices)
+
+
+@given(graphs(), st.booleans())
+def test_no_choice_leaves_fewer_transposes(graph: Graph, io: bool) -> None:
+    moved = passes.convert_layout(graph, to="NHWC", io="convert" if io else "keep")
+    verify_graph(moved)
+    assert len(moved.find("nn.transpose")) == fewest(graph, io)
+    assert passes.convert_layout(moved, to="NCHW", io="convert" if io else "keep") == graph
+
+
+@pytest.mark.parametrize(
+    ("model", "shape", "kept", "converted"), [(Mixed, (3, 16, 16), 2, 1), (Globals, (4, 7, 9), 1, 0)]
+)
+def test_real_models(model: type[torch.nn.Module], shape: tuple[int, ...], kept: int, converted: int) -> None:
+    graph = qgraph.trace(seeded(model()), torch.zeros(2, *shape))
+    x = np.random.default_rng(1).normal(size=(3, *shape)).astype(np.float32)
+    expected = np.asarray(qgraph.run(graph, x))
+    bound = 1e-5 * np.abs(expected).max()  # the order in which a mean and a matrix product add
+    keep = passes.convert_layout(graph)
+    assert len(keep.find("nn.transpose")) == kept
+    assert np.abs(np.asarray(qgraph.run(keep, x)) - expected).max() <= bound
+    convert = passes.convert_layout(graph, io="convert")
+    assert len(convert.find("nn.transpose")) == converted
+    assert np.abs(np.asarray(qgraph.run(convert, x.transpose(0, 2, 3, 1))) - expected).max() <= bound
+    assert np.abs(np.asarray(qgraph.run(convert, x, layout="NCHW")) - expected).max() <= bound
+    assert not keep.find("nn.conv|nn.max_pool|nn.avg_pool|nn.batch_norm")
+    arrays = {id(value.data) for value in graph.constants.values()}
+    assert {id(value.data) for value in keep.constants.values()} <= arrays
+
+
+def test_passes_over_nchw_ops_refuse_the_other_layout() -> None:
+    graph = passes.convert_layout(qgraph.trace(seeded(Globals()), torch.zeros(2, 4, 7, 9)))
+    with pytest.raises(qgraph.QGraphError, match="needs layout=NCHW, and the graph has layout=NHWC"):
+        qgraph.prepare(graph, target="litert")
+
+
+def test_a_constant_operand_is_permuted_and_every_op_goes_along() -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.scale = torch.nn.Conv2d(3, 4, 3), torch.nn.Parameter(torch.randn(4, 1, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y = self.conv(x) * self.scale
+            y = torch.softmax(torch.nn.functional.pad(y, (1, 0, 2, 1)), 1)
+            return torch.cat([y, torch.nn.functional.hardswish(y)], 1).mean((2, 3), keepdim=True)
+
+    graph = qgraph.trace(Net(), torch.zeros(2, 3, 6, 7))
+    moved = passes.convert_layout(graph, io="convert")
+    assert not moved.find("nn.transpose")
+    x = np.random.default_rng(2).normal(size=(2, 3, 6, 7)).astype(np.float32)
+    y = np.asarray(qgraph.run(moved, x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(y, np.asarray(qgraph.run(graph, x)), rtol=1e-5, atol=1e-6)

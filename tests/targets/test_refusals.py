@@ -1,0 +1,64 @@
+"""What no target lowers is an error that names the op, and never a wrong graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph import passes, targets
+from qgraph.errors import LoweringError
+from qgraph.ir import Builder, Graph, TensorType, Value
+
+SHAPE = (2, 4, 4)
+WEIGHT = np.full((2, 2, 1, 1), 0.5, np.float32)
+
+OPS: dict[str, Callable[[Builder, Value], Value]] = {
+    "nn.conv_transpose": lambda b, x: b.nn.conv_transpose(
+        x, b.constant(WEIGHT), None, stride=(1, 1), pads=(0,) * 4, dilation=(1, 1), output_padding=(0, 0)
+    ),
+    "nn.sub": lambda b, x: b.nn.sub(x, x),
+    "nn.mul": lambda b, x: b.nn.mul(x, b.constant(np.full((2, 1, 1), 0.5, np.float32))),
+    "nn.clamp": lambda b, x: b.nn.clamp(x, min=-1.0, max=1.0),
+    "nn.leaky_relu": lambda b, x: b.nn.leaky_relu(x),
+    "nn.hard_swish": lambda b, x: b.nn.hard_swish(x),
+    "nn.hard_sigmoid": lambda b, x: b.nn.hard_sigmoid(x),
+    "nn.sigmoid": lambda b, x: b.nn.sigmoid(x),
+    "nn.tanh": lambda b, x: b.nn.tanh(x),
+    "nn.softmax": lambda b, x: b.nn.softmax(x, axis=1),
+    "nn.slice": lambda b, x: b.nn.slice(x, axis=1, start=0, end=1),
+}
+"""Ops that some target does not lower."""
+
+
+def images() -> np.ndarray:
+    return np.random.default_rng(0).normal(0, 2, (4, *SHAPE)).astype(np.float32)
+
+
+def graph_of(make: Callable[[Builder, Value], Value]) -> Graph:
+    graph = Graph("one")
+    graph.set_outputs([make(Builder(graph), graph.add_input("x", TensorType(("N", *SHAPE))))])
+    return graph
+
+
+@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("op", OPS)
+def test_an_op_that_the_target_does_not_have_is_named(target: str, op: str) -> None:
+    if op in targets.get(target).lowerings:
+        pytest.skip(f"{target} lowers {op}")
+    with pytest.raises(LoweringError, match=f"{target} cannot lower {op}"):
+        qgraph.quantize(graph_of(OPS[op]), target=target, calibration=[images()])
+
+
+@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("activation", ["clamp", "hard_swish"])
+def test_an_activation_that_the_target_does_not_have_is_named(target: str, activation: str) -> None:
+    def make(build: Builder, x: Value) -> Value:
+        y = build.nn.add(x, x)
+        return build.nn.clamp(y, min=-1.0, max=1.0) if activation == "clamp" else build.nn.hard_swish(y)
+
+    fused = passes.fuse_conv_relu(graph_of(make), activations=(activation,))
+    with pytest.raises(LoweringError, match=f"{target} cannot lower nn.add with the activation {activation}"):
+        qgraph.quantize(fused, target=target, calibration=[images()])

@@ -16,6 +16,7 @@ from qgraph.passes.infer_types import infer_types
 from qgraph.passes.insert_fake_quant import insert_fake_quant
 from qgraph.passes.lower import lower
 from qgraph.passes.partition import partition
+from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
 from qgraph.passes.registry import get, graph_pass, names
 from qgraph.passes.simplify import simplify
 
@@ -39,5 +40,6 @@ __all__ = [
     "lower",
     "names",
     "partition",
+    "raise_to_fake_quant",
     "simplify",
 ]

@@ -30,7 +30,7 @@ def scale_and_shift(match: Match, build: Builder) -> Replacement:
     return build.nn.add(build.nn.mul(x, scale), shift, **activation_attrs(bn.attrs))
 
 
-@graph_pass(exact="real")
+@graph_pass(exact="real", needs={"layout": "NCHW"})
 def batchnorm_to_scale_shift(graph: Graph) -> None:
     rewrite(graph, [scale_and_shift])
     graph.drop_unused_constants()

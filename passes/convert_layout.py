@@ -39,7 +39,7 @@ Ends = tuple[int, int]
 OTHER = {"NHWC": ("nn", "nhwc", to_last, to_first), "NCHW": ("nhwc", "nn", to_first, to_last)}
 
 
-@graph_pass(exact="real", needs={"level": "float"}, gives={"layout": ""})
+@graph_pass(exact="real", needs={"level": "float|fake_quant"}, gives={"layout": ""})
 def convert_layout(graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Literal["keep", "convert"] = "keep") -> None:
     if to not in OTHER or io not in ("keep", "convert"):
         raise InputError(f"to={to} io={io} is not a choice", help="to is NHWC or NCHW, io keep or convert")
@@ -73,7 +73,7 @@ class _Conversion:
             shape = [value.type.shape[i] for i in self.move(value.type.rank)] if moved else value.type.shape
             self.forms[value] = {int(moved): self.new.add_input(value.name, value.type.with_shape(shape))}
         for name, value in self.graph.constants.items():
-            self.forms[value] = {STAYS: self.new.add_constant(value.data, name, value.type.quant)}
+            self.forms[value] = {STAYS: self.new.add_constant(value.data, name, value.type.quant, value.type.dtype)}
         for node in self.graph.nodes:
             self._convert(node)
         build = Builder(self.new)
@@ -159,7 +159,8 @@ class _Conversion:
         if MOVED not in forms:
             full = value.data.reshape((1,) * (rank - value.data.ndim) + value.data.shape)
             permuted = np.ascontiguousarray(full.transpose(self.move(rank)))
-            forms[MOVED] = self.new.add_constant(permuted, f"{value.name}.{self.target}", value.type.quant)
+            name, type = f"{value.name}.{self.target}", value.type
+            forms[MOVED] = self.new.add_constant(permuted, name, type.quant, type.dtype)
         return forms[MOVED]
 
 

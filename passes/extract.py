@@ -83,7 +83,7 @@ def lasting_names(graph: Graph) -> dict[Value, str]:
 def _of_module(graph: Graph, module: str) -> list[Node]:
     nodes = [node for node in graph.nodes if any(fnmatch.fnmatchcase(origin.path, module) for origin in node.origins)]
     if not nodes:
-        paths = sorted({origin.path for node in graph.nodes for origin in node.origins})
+        paths = sorted({origin.path for node in graph.nodes for origin in node.origins if origin.path})
         raise InputError(f"no node comes from {module!r}", help=f"origins: {', '.join(paths) or 'none'}")
     return nodes
 
@@ -107,7 +107,7 @@ def _copied(graph: Graph, nodes: Sequence[Node], inputs: Sequence[Value], output
     for node in nodes:
         for value in node.inputs:
             if value.is_constant and value not in copies:
-                copies[value] = part.add_constant(value.data, value.name, value.type.quant)
+                copies[value] = part.add_constant(value.data, value.name, value.type.quant, value.type.dtype)
         operands = [None if value is None else copies[value] for value in node.operands]
         types = [value.type for value in node.results]
         crossing = [names[value] if value in outputs else value.name for value in node.results]

@@ -163,7 +163,7 @@ LEFT = {"conv": [become_layer], "scale-shift": [scale_and_shift], "keep": []}
 """Rules for a batch normalization that no layer takes in."""
 
 
-@graph_pass(exact="real")
+@graph_pass(exact="real", needs={"layout": "NCHW"})
 def fold_batchnorm(graph: Graph, alone: Literal["conv", "scale-shift", "keep"] = "conv") -> None:
     if alone not in LEFT:
         raise InputError(f"alone={alone!r} is not a choice", help=f"choose from {', '.join(LEFT)}")

@@ -135,7 +135,7 @@ RULES = [
 ]
 
 
-@graph_pass(exact="real")
+@graph_pass(exact="real", needs={"layout": "NCHW"})
 def fold_mul_add(graph: Graph) -> None:
     rewrite(graph, RULES)
     graph.drop_unused_constants()

@@ -56,7 +56,7 @@ def fuse(allowed: Sequence[str]) -> Rule:
     return fuse
 
 
-@graph_pass(exact="bits")
+@graph_pass(exact="bits", needs={"layout": "NCHW"})
 def fuse_conv_relu(graph: Graph, activations: tuple[str, ...] = ("relu", "relu6")) -> None:
     check_words(activations)
     rewrite(graph, [fuse(activations)])

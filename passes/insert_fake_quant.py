@@ -134,9 +134,12 @@ class _Inserter:
             if node is not None and self._result_rule(node) == "same":
                 continue
             leader = _leader(groups, value)
-            spec = self._activation_spec(leader.producer or node)
+            spec, scale = self._activation_spec(leader.producer or node), np.nan
+            fixed = self.rules.ops.get(leader.producer.op) if leader.producer else None
+            if fixed is not None and fixed.result == "fixed":
+                spec, scale = replace(spec, zero_point=fixed.zero_point, observer="fixed"), fixed.scale
             if leader not in constants:
-                constants[leader] = self._constants(_stem(leader), np.full(1, np.nan, np.float32), spec)
+                constants[leader] = self._constants(_stem(leader), np.full(1, scale, np.float32), spec)
             if node is None:
                 spec_rounding = self.rules.input_rounding
                 users = value.users
@@ -183,7 +186,7 @@ class _Inserter:
         """Union-find over values that share parameters: value -> its parent."""
         parents: dict[Value, Value] = {}
         for node in self.graph.nodes:
-            if node.op.startswith("quant.fake_quant") or self._result_rule(node) == "own":
+            if node.op.startswith("quant.fake_quant") or self._result_rule(node) in ("own", "fixed"):
                 continue
             first = _leader(parents, node.operand(0))
             for value in [*node.inputs[1:], node.result]:

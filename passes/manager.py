@@ -41,8 +41,7 @@ class PassManager:
     `pipeline`: text, or a sequence of names, passes, or (name, options). The graph is verified before and after each
     pass unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `explain` keeps in `records` why
     rules declined; `before` and `after` are called with each pass's name and the graph. A pipeline whose order cannot
-    work is
-    a PassError before anything runs. Where a pass fails, the graph that it was given is written to the file
+    work is a PassError before anything runs. Where a pass fails, the graph that it was given is written to the file
     `reproducer`, when there is one, and the error gives the words after `command` that run the pass on it.
     """
 
@@ -130,7 +129,8 @@ class PassManager:
         assert self.reproducer is not None
         storage.save(graph, self.reproducer)
         step, options = self._steps[index]
-        again = f"to run it again: {self.command} {self.reproducer} --passes {shlex.quote(_text(step, options))}"
+        words = shlex.join([str(self.reproducer), "--passes", _text(step, options)])
+        again = f"to run it again: {self.command} {words}"
         return f"{help}\n          {again}" if help else again
 
 

@@ -200,7 +200,7 @@ def _convert(owner: str, option: str, value: object, hint: Any) -> object:
     try:
         return _parsed(value, hint)
     except ValueError:
-        raise InputError(f"pass {owner}: {option}={value} is not of type {_name(hint)}") from None
+        raise InputError(f"pass {owner}: {option}={value} is not {_name(hint)}") from None
 
 
 def _parsed(text: str, hint: Any) -> object:
@@ -223,4 +223,7 @@ def _fail() -> object:
 
 
 def _name(hint: Any) -> str:
-    return str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))
+    """What an option must be, in words."""
+    if typing.get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, typing.get_args(hint)))}"
+    return f"of type {hint if typing.get_args(hint) else getattr(hint, '__name__', hint)}"

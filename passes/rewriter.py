@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qgraph.errors import PassError, TypeMismatch
-from qgraph.ir import Builder, Graph, Node, Value
+from qgraph.ir import Builder, Graph, Node, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ir.pattern import TypePattern
 from qgraph.passes.log import current_log
@@ -254,10 +254,11 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
 
     After a rewrite only the nodes around it are looked at again, so that the time is linear in the size of the graph.
     New nodes carry the origins of all nodes that the pattern matched; what is not used any more is erased. Raises
-    PassError for rules that never come to an end.
+    PassError for rules that never come to an end, InputError for a pattern of an op that there is not.
     """
     by_op: dict[str, list[Rule]] = {}
     for each in rules:
+        _check_ops(each.pattern)
         for op in each.pattern.ops:
             by_op.setdefault(op, []).append(each)
     work = deque(node for node in graph.nodes if node.op in by_op)
@@ -278,6 +279,15 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
     return total
 
 
+def _check_ops(shape: Pattern) -> None:
+    """Raise InputError for an op that there is not: its pattern would never match."""
+    for op in shape.ops:
+        op_def(op)
+    for part in shape.operands:
+        if isinstance(part, Pattern):
+            _check_ops(part)
+
+
 def _apply(graph: Graph, rule: Rule, node: Node) -> list[Node] | None:
     """Apply a rule at a node; gives the nodes that should be looked at again, None where the rule did not apply."""
     match = match_pattern(rule.pattern, node)
@@ -290,13 +300,14 @@ def _apply(graph: Graph, rule: Rule, node: Node) -> list[Node] | None:
     build = Builder(graph, before=node, origins=union(n.origins for n in match.matched))
     log.running = rule, node
     made = rule.rewrite(match, build)
-    log.running = None
     if isinstance(made, Declined):
+        log.running = None
         _erase_unused(graph, build.made)
         log.decline(rule.name, node, made.reason)
         return None
-    values = (made,) if isinstance(made, Value) else tuple(made)
+    values = tuple(made) if isinstance(made, (list, tuple)) else (made,)
     _replace(graph, node, values)
+    log.running = None
     log.makers.update(dict.fromkeys(build.made, rule))
     around = [value.producer for old in match.matched for value in old.inputs if value.producer is not None]
     _erase_unused(graph, match.matched)
@@ -310,9 +321,10 @@ def _erase_unused(graph: Graph, nodes: Sequence[Node]) -> None:
 
 
 def _replace(graph: Graph, node: Node, values: tuple[Value, ...]) -> None:
-    if len(values) != len(node.results) or any(value in node.results for value in values):
+    known = all(isinstance(value, Value) and value not in node.results for value in values)
+    if len(values) != len(node.results) or not known:
         raise PassError(
-            f"the replacement of {node.op} is {list(values)}",
+            f"the replacement of {node.op} is {', '.join(map(repr, values)) or 'empty'}",
             where=node.where,
             help=f"return {len(node.results)} other value(s), or Declined(reason)",
         )

@@ -5,6 +5,7 @@ A folder's name with "-" for "_" is the target's name. Nothing else lists them.
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from typing import TYPE_CHECKING
@@ -17,12 +18,17 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """Names of all targets, sorted."""
-    return sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.ispkg)
+    return list(_names())
+
+
+@functools.cache
+def _names() -> tuple[str, ...]:
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.ispkg))
 
 
 def get(name: str) -> Target:
     """The target of that name; raises InputError for an unknown one."""
-    if name not in names():
+    if name not in _names():
         raise InputError(f"there is no target {name!r}", help=f"use one of {', '.join(names())}")
     target: Target = importlib.import_module(f"qgraph.targets.{name.replace('-', '_')}").TARGET
     return target

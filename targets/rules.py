@@ -21,12 +21,13 @@ class QuantSpec:
     symmetric: bool = False
     zero_point: int = 0
     axis: int | None = None
-    observer: Literal["min_max", "moving_average", "pair_safe"] = "moving_average"
+    observer: Literal["min_max", "moving_average", "pair_safe", "fixed"] = "moving_average"
 
 
-ResultRule = Literal["own", "shared", "same"]
+ResultRule = Literal["own", "shared", "same", "fixed"]
 """How an op's result gets its parameters: its own; those of its operands, and it must be rounded to them ("shared": a
-mean); or those of its operands, on whose grid it already lies ("same": max-pool, reshape, concat)."""
+mean); those of its operands, on whose grid it already lies ("same": max-pool, reshape, concat); or those that the
+target's op always has ("fixed": softmax)."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ class OpRule:
 
     result: ResultRule = "own"
     weight: QuantSpec | None = None
+    scale: float = 0.0  # where the result is "fixed"
+    zero_point: int = 0
 
 
 @dataclass(frozen=True)

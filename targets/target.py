@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from qgraph.errors import InputError, UnsupportedOp
-from qgraph.ir import Graph, Node
+from qgraph.ir import Graph, Node, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.rules import QuantRules
@@ -29,11 +30,14 @@ class Option:
     help: str
 
 
-def kernels_in(package: str, folder: Iterable[str]) -> dict[str, Kernel]:
-    """All kernels of a target: the tables `KERNELS` of the modules in its folder (`__name__`, `__path__`)."""
+def kernels_in(package: str, folder: Iterable[str], table: str = "KERNELS") -> dict[str, Kernel]:
+    """All kernels of a target: the tables `KERNELS` of the modules in its folder (`__name__`, `__path__`).
+
+    `table="EXPLAIN"`: functions that say in words what is computed for an op instance, where that depends on it.
+    """
     found: dict[str, Kernel] = {}
     for module in pkgutil.iter_modules(folder):
-        found.update(getattr(importlib.import_module(f"{package}.{module.name}"), "KERNELS", {}))
+        found.update(getattr(importlib.import_module(f"{package}.{module.name}"), table, {}))
     return found
 
 
@@ -76,10 +80,26 @@ class Target:
     runtime: str
     runtime_options: Mapping[str, str] = field(default_factory=dict)
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
+    evidence: str = ""  # the package whose evidence.json says what was compared with the runtimes, op by op
+    explain: Mapping[str, Kernel] = field(default_factory=dict)  # op -> what is computed for an instance, in words
+    arithmetic: Mapping[str, str] = field(default_factory=dict)  # op -> what its own `evaluate` computes, in words
+    advice: Mapping[str, str] = field(default_factory=dict)  # op -> what to change where targets have to agree on it
     options: Mapping[str, Option] = field(default_factory=dict)
+    raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
     processors: str = ""
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
+
+    def arithmetic_of(self, node: Node) -> str:
+        """What the target computes for a node, in words: of its own kernel, or of the family's."""
+        if node.op in self.explain:
+            return str(self.explain[node.op](op_def(node.op).view(node)))
+        kernel = self.kernels.get(node.op)
+        if kernel is None:
+            return self.arithmetic.get(node.op, "the family's common arithmetic")
+        if not kernel.__doc__:
+            return "a kernel of its own"
+        return " ".join(inspect.cleandoc(kernel.__doc__).partition(" Source:")[0].split())
 
     def quant_rules(self, **options: str) -> QuantRules:
         """The rules for these options; raises InputError for an option or value that the target does not have."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -118,13 +119,13 @@ def test_opt_runs_passes_of_ones_own_and_shows_what_they_do(folder: Path) -> Non
 
 
 def test_a_failing_pass_of_ones_own_leaves_a_reproducer(folder: Path) -> None:
-    (folder / "wrong.py").write_text(MY_PASS.replace("return build.nn.relu6(match.x)", "return match.nonsense.x"))
-    run = ("opt", "g.qg", "--load", "wrong.py", "--passes", "fold-batchnorm,clamp-relu")
+    (folder / "my wrong.py").write_text(MY_PASS.replace("return build.nn.relu6(match.x)", "return match.nonsense.x"))
+    run = ("opt", "g.qg", "--load", "my wrong.py", "--passes", "fold-batchnorm,clamp-relu")
     text = qgraph(*run, status=2, cwd=folder)
     assert "pass clamp-relu failed: AttributeError" in text
     assert "rule    clamp (" in text
-    command = text.partition("to run it again: ")[2].split()
-    assert command[:5] == ["qgraph", "opt", "--load", "wrong.py", "qgraph-reproducer.qg"]
+    command = shlex.split(text.partition("to run it again: ")[2])
+    assert command[:5] == ["qgraph", "opt", "--load", "my wrong.py", "qgraph-reproducer.qg"]
     assert "pass clamp-relu failed: AttributeError" in qgraph(*command[1:], status=2, cwd=folder)
 
 
@@ -148,6 +149,26 @@ def test_diff_exits_with_0_for_the_same_and_1_for_different(folder: Path) -> Non
     assert json.loads(with_numbers)["changes"][-1]["numbers"]["sqnr_db"] > 10
 
 
+def test_report_counts_products_and_bytes(folder: Path) -> None:
+    words = json.loads(qgraph("report", folder / "litert.tflite", "--json"))
+    assert words["macs"] == json.loads(qgraph("report", folder / "g.qg", "--json"))["macs"]
+    assert "litert.conv_2d" in qgraph("report", folder / "litert.qg", "--nodes")
+
+
+def test_raise_gives_a_model_that_is_lowered_again(folder: Path) -> None:
+    qgraph("raise", folder / "litert.tflite", "-o", folder / "raised.qg")
+    qgraph("lower", folder / "raised.qg", "--target", "litert", "-o", folder / "again.qg")
+    assert "bit-exact" in qgraph("verify", folder / "again.qg", "--samples", "4", "--intermediate")
+
+
+def test_targets_of_a_family_are_compared(folder: Path) -> None:
+    text = qgraph("diff", folder / "litert.tflite", "--targets", "litert,litert-xnnpack", status=1)
+    assert "litert: its runtime's answer, bit for bit" in text
+    assert "litert: a fixed-point multiplier, rounded twice; litert-xnnpack: " in text
+    found = json.loads(qgraph("diff", folder / "litert.tflite", "--targets", "litert,litert", "--json"))
+    assert found[0]["identical"]
+
+
 def test_listings(folder: Path) -> None:
     assert "onnxruntime" in qgraph("targets")
     assert "litert.conv_2d" in qgraph("targets", "litert")
@@ -155,6 +176,7 @@ def test_listings(folder: Path) -> None:
     assert "w.folded = w * gain" in qgraph("passes", "fold-batchnorm")
     assert "litert" in json.loads(qgraph("targets", "--json"))
     assert json.loads(qgraph("passes", "lower", "--json"))["options"]
+    assert "  from: tuple[str, ...] = ()" in qgraph("passes", "extract")
 
 
 def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:

@@ -12,6 +12,10 @@
 | `windows` | sliding windows, padding, output sizes |
 | `exactness` | which dtype holds an accumulator exactly |
 | `channel_rows` | per-channel parameters applied to long contiguous rows |
+| `gemmlowp` | fixed-point exp, logistic, tanh; the multiplications and shifts they are made of |
+| `inverse_square_root` | 1 / sqrt(v) of an integer as multiplier and shift |
+| `c_library` | expf, logf, expm1f, tanhf, erfcf as the C library computes them |
+| `fused` | the fused multiply-add of float32 |
 | `weight_scale` | scales of symmetric weights from the weights |
 | `pair_safe` | weight scales that no pair of products can saturate |
 """

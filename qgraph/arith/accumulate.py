@@ -134,6 +134,47 @@ def depthwise_convolve(
     return convolve(x, weight, stride=stride, pads=pads, dilation=dilation, x_zero_point=x_zero_point, bias=bias)
 
 
+def transpose_convolve(
+    x: Integers,
+    weight: Integers,
+    *,
+    stride: Sequence[int],
+    pads: Sequence[int],
+    sizes: Sequence[int],
+    x_zero_point: int = 0,
+    weight_zero_point: int = 0,
+    bias: Integers | None = None,
+) -> NDArray[np.int64]:
+    """acc [N, *sizes, O] to which each element of x [N, *S, C] adds its products with weight [O, *kernel, C].
+
+    The window of x[i] begins at i * stride - pads; what lies outside of `sizes` is dropped. bias [O].
+    Exact in int64: at most prod(kernel) sums of magnitude below 2**48 meet.
+    """
+    outputs, *kernel, channels = weight.shape
+    taps = weight.reshape(-1, channels)
+    products = matmul(x, taps, x_zero_point=x_zero_point, weight_zero_point=weight_zero_point)
+    windows_of = products.reshape(*x.shape[:-1], outputs, *kernel)
+    acc = np.zeros((x.shape[0], *sizes, outputs), np.int64)
+    if bias is not None:
+        acc += bias
+    everything = (slice(None),)
+    for place in np.ndindex(*kernel):
+        spans = [_landing(*axis) for axis in zip(x.shape[1:-1], stride, np.subtract(place, pads), sizes, strict=True)]
+        taken = windows_of[(*everything, *(source for source, _ in spans), *everything, *place)]
+        acc[(*everything, *(target for _, target in spans))] += taken.astype(np.int64)
+    return acc
+
+
+def _landing(count: int, stride: int, offset: int, size: int) -> tuple[slice, slice]:
+    """Which of `count` elements land inside of `size` when element i goes to i * stride + offset, and where."""
+    first = max(0, -(offset // stride))
+    last = min(count, (size - 1 - offset) // stride + 1)
+    if last <= first:
+        return slice(0, 0), slice(0, 0)
+    start = first * stride + offset
+    return slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride)
+
+
 def _multiply_rows(x: Integers, weight: PreparedWeight, exact: ExactAccumulation, acc: Accumulator) -> None:
     """acc [R, O] = x [R, K] @ weight + offset, in blocks of rows."""
     values = weight.values[0].astype(exact.product, copy=False)

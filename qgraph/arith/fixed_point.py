@@ -107,6 +107,61 @@ def multiply_single_rounding(value: ArrayLike, multiplier: ArrayLike, shift: Arr
     return np.asarray((product + rounding) >> (31 - shift)).astype(np.int32)
 
 
+def multiply_shifted_single_rounding(value: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> NDArray[np.int32]:
+    """As `multiply_single_rounding`, in the steps of ruy's ARM kernels: shift left in int32, multiply, shift right.
+
+    With a factor of 1/2 or more, so `shift` >= 0, the value is shifted left by one more, which may wrap; the product's
+    high half, rounded down, is then shifted right by 1, rounded half up. Ranges as in `multiply_double_rounding`.
+    Exact: the product is at most 2**62.  Source: ruy kernel_arm64.cc (shl, sqdmulh, srshl).
+    """
+    shift = np.asarray(shift, np.int64)
+    left, right = np.where(shift >= 0, shift + 1, 0), np.where(shift >= 0, 1, -shift)
+    high: NDArray[np.int64] = np.asarray((_shifted_left(value, left) * np.asarray(multiplier, np.int64)) >> 31)
+    return np.asarray((high + ((np.int64(1) << right) >> 1)) >> right).astype(np.int32)
+
+
+def multiply_half_up(value: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> NDArray[np.int32]:
+    """value * multiplier * 2**(shift - 31), rounded twice, ties toward plus infinity both times.
+
+    Shapes and ranges as in `multiply_double_rounding`.
+    Exact: the first step gives at most 2**31 in magnitude, the rounding term is at most 2**30.
+    Source: ruy's MultiplyByQuantizedMultiplier and the NEON loops of TFLite's optimized kernels, also as emulated on
+    x86: SaturatingRoundingDoublingHighMul, then a rounding right shift (vrshl).
+    """
+    shift = np.asarray(shift, np.int64)
+    left, right = np.maximum(shift, 0), np.maximum(-shift, 0)
+    high = saturating_rounding_doubling_high_mul(_shifted_left(value, left), multiplier).astype(np.int64)
+    return np.asarray((high + ((np.int64(1) << right) >> 1)) >> right).astype(np.int32)
+
+
+def multiply_wide(value: ArrayLike, multiplier: ArrayLike, shift: ArrayLike) -> NDArray[np.int32]:
+    """value * m * 2**(shift - 15), rounded once, ties toward plus infinity; m is the multiplier rounded to 16 bits.
+
+    Shapes: value [..., C]; multiplier, shift scalars or [C]. Ranges: |value| < 2**47, 0 <= multiplier < 2**31,
+    -31 <= shift <= 14. The result wraps at int32.
+    Exact: |value * m| < 2**62 and the rounding term is at most 2**45.
+    Source: TFLite MultiplyByQuantizedMultiplier for int64_t.
+    """
+    multiplier, shift = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
+    reduced = np.where(multiplier < 0x7FFF0000, (multiplier + (1 << 15)) >> 16, 0x7FFF)
+    product: NDArray[np.int64] = np.asarray(value, np.int64) * reduced
+    return np.asarray((product + (np.int64(1) << (14 - shift))) >> (15 - shift)).astype(np.int32)
+
+
+def multiply_rndnu(value: ArrayLike, scale: ArrayLike) -> NDArray[np.int64]:
+    """value * scale, rounded once, ties toward plus infinity: XNNPACK's `rndnu` requantization on ARM.
+
+    Shapes: value [..., C]; scale scalar or [C].  Ranges: value int32, scale float32, 0 < scale < 2**30. XNNPACK's left
+    shift, for a scale of at least 1, saturates at int32; here the product stays whole, and the caller clamps it.
+    Exact: the multiplier is the scale's own mantissa, |value * multiplier| <= 2**62.
+    Source: XNNPACK src/qs8-requantization/rndnu-neon-mull.c, whose two steps, the second rounded, are one.
+    """
+    multiplier, shift = quantize_multiplier(np.asarray(scale, np.float32))
+    shift = shift.astype(np.int64)
+    product: NDArray[np.int64] = np.asarray(value, np.int64) * multiplier
+    return np.asarray((product + (np.int64(1) << (30 - shift))) >> (31 - shift))
+
+
 def _shifted_left(value: ArrayLike, left: NDArray[np.int64]) -> NDArray[np.int64]:
     """Value << left, wrapped to int32 and held in int64."""
     value = np.asarray(value)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+import weakref
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Concatenate, ParamSpec, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,11 +42,37 @@ class PreparedWeight:
         return self.sums.size
 
 
+P = ParamSpec("P")
+Prepare = Callable[Concatenate[NDArray[np.integer], P], PreparedWeight]
+
+
+def kept_with_weight(prepare: Prepare[P]) -> Prepare[P]:
+    """Decorator: prepare each array once for the same further arguments, and forget it with the array.
+
+    Constants of a graph are never written to, so an array that is the same object has the same values.
+    """
+    kept: dict[int, tuple[weakref.ref[NDArray[np.integer]], dict[bytes, PreparedWeight]]] = {}
+
+    @functools.wraps(prepare)
+    def prepared(weight: NDArray[np.integer], *args: P.args, **options: P.kwargs) -> PreparedWeight:
+        key = repr([np.asarray(each).tolist() for each in (*args, *options.values())]).encode()
+        name = id(weight)
+        if name not in kept:
+            kept[name] = weakref.ref(weight, lambda _: kept.pop(name, None)), {}
+        found = kept[name][1]
+        if key not in found:
+            found[key] = prepare(weight, *args, **options)
+        return found[key]
+
+    return cast("Prepare[P]", prepared)  # the name of the first parameter is lost
+
+
 def prepare_matrix(weight: NDArray[np.integer], weight_zero_point: ArrayLike = 0) -> PreparedWeight:
     """Weight [O, K] of a product.  weight_zero_point: scalar or [O]."""
     return prepare_convolution(weight, 1, weight_zero_point)
 
 
+@kept_with_weight
 def prepare_convolution(
     weight: NDArray[np.integer], groups: int = 1, weight_zero_point: ArrayLike = 0
 ) -> PreparedWeight:
@@ -54,6 +83,7 @@ def prepare_convolution(
     return _prepared(values, weight.shape[1:-1])
 
 
+@kept_with_weight
 def prepare_depthwise(weight: NDArray[np.integer], weight_zero_point: ArrayLike = 0) -> PreparedWeight:
     """Weight [*kernel, C, M] of a depthwise convolution, output channel c * M + m.
 

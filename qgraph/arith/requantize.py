@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from qgraph.arith.channel_rows import ChannelRows, cut
 from qgraph.arith.exactness import FLOAT32_EXACT, FLOAT64_EXACT, Accumulator, as_int32
 from qgraph.arith.fixed_point import multiply_double_rounding
+from qgraph.arith.rounding import round_half_away
 
 Quantized = TypeVar("Quantized", np.int8, np.uint8, np.int16, np.uint16)
 Factor = TypeVar("Factor", bound=np.generic)
@@ -140,6 +141,15 @@ def requantize_float64_away(
             _convert_and_add_in_int32(value, zero_point)
         _store(value, low, high, zero_point, out[part])
     return out.reshape(acc.shape)
+
+
+def multiply_float64_away(value: NDArray[np.int64], multiplier: ArrayLike) -> NDArray[np.int32]:
+    """round(float64(value) * multiplier), ties away from zero; INT32_MIN where that leaves int32.
+
+    Shapes: value [..., C]; multiplier scalar or [C].
+    """
+    product = round_half_away(np.asarray(value.astype(np.float64) * np.asarray(multiplier, np.float64)))
+    return np.where(np.abs(product) < 2.0**31, product, INT32_MIN).astype(np.int32)
 
 
 def _requantize_in_integers(

@@ -10,6 +10,7 @@ import typer
 
 from qgraph.cli.diff_command import diff
 from qgraph.cli.opt_command import opt
+from qgraph.cli.report_command import report
 from qgraph.cli.show_command import show
 
 app = typer.Typer(
@@ -56,6 +57,7 @@ def print_graph(file: GraphFile) -> None:
 
 
 app.command()(opt)
+app.command()(report)
 app.command()(show)
 
 
@@ -95,16 +97,37 @@ def lower(
     typer.echo(f"{output}: {len(graph)} nodes of {target}")
 
 
+@app.command(name="raise")
+def raise_graph(
+    file: Annotated[Path, typer.Argument(help="A lowered graph or a quantized .tflite file.")], output: Output
+) -> None:
+    """Raise a quantized model to the fake-quant level, to train it further (then: `qgraph lower`)."""
+    import qgraph
+
+    graph = qgraph.PassManager("raise-to-fake-quant").run(qgraph.load(file))
+    qgraph.save(graph, output)
+    typer.echo(f"{output}: {len(graph)} nodes")
+
+
 @app.command()
 def export(
     file: GraphFile,
     output: Output,
     form: Annotated[str | None, typer.Option(help="For .onnx: qoperator (default) or qdq.")] = None,
+    metadata: Annotated[
+        list[str] | None,
+        typer.Option(help="Words that go along, NAME=VALUE or NAME=@FILE: labels=@labels.txt. Repeat it."),
+    ] = None,
 ) -> None:
-    """Export a lowered graph as the target's file (.tflite, .onnx)."""
+    """Export a lowered graph as the target's file (.tflite, .onnx; .cc for TFLite Micro)."""
     import qgraph
+    from qgraph.cli.sources import key_values
+    from qgraph.ir.files import read_bytes
 
-    qgraph.export(qgraph.load(file), output, **({"form": form} if form else {}))
+    graph = qgraph.load(file)
+    for name, value in key_values(metadata or []).items():
+        graph.metadata[name] = read_bytes(value[1:]).decode() if value.startswith("@") else value
+    qgraph.export(graph, output, **({"form": form} if form else {}))
     typer.echo(f"{output}: {output.stat().st_size:,} bytes")
 
 

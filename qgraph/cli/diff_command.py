@@ -13,6 +13,7 @@ import typer
 if TYPE_CHECKING:
     from qgraph.differ import GraphDiff
     from qgraph.differ.text_form import Line
+    from qgraph.interpreter.inputs import Inputs
     from qgraph.ir import Graph
 
 
@@ -34,13 +35,19 @@ def diff(
     fail_on: Annotated[
         str | None, typer.Option("--fail-on", help="Exit with 1 only for these: params,removed,numbers:sqnr<30.")
     ] = None,
+    targets: Annotated[
+        str, typer.Option("--targets", help="One file under several targets of its family: litert,tflm.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Show what differs between graphs, node by node.
 
-    More than two graphs are stages of a pipeline: each is compared with the next. Exit status 0: nothing differs, 1:
-    something does (something of --fail-on, where it is given), 2: an error.
+    More than two graphs are stages of a pipeline: each is compared with the next. With --targets one graph runs with
+    the kernels of several targets: which node makes them differ, and why. Exit status 0: nothing differs, 1: something
+    does (something of --fail-on, where it is given), 2: an error.
     """
+    if targets:
+        _diff_targets(files or [], targets.split(","), inputs, as_json)
     import qgraph
     from qgraph.cli.arrays import read_npz
     from qgraph.differ.rules import parse_rules
@@ -61,6 +68,42 @@ def diff(
     else:
         _print(stages, diffs, context, kinds, stat)
     raise typer.Exit(int(any(rule.broken_by(found) for rule in rules for found in diffs)))
+
+
+def _diff_targets(files: list[Path], names: list[str], inputs: Path | None, as_json: bool) -> None:
+    """One file under several targets; first each side is verified to be its real runtime's answer."""
+    import qgraph
+    from qgraph.cli.arrays import read_npz
+    from qgraph.differ.families import diff_targets, to_json
+    from qgraph.verification.samples import sample_inputs
+
+    if len(files) != 1:
+        raise typer.BadParameter("give one file: --targets runs it under each target", param_hint="--targets")
+    graph = qgraph.load(files[0])
+    data = read_npz(inputs, [value.name for value in graph.inputs]) if inputs else sample_inputs(graph, 64, 0)
+    for name in names:
+        report = _verified(files[0], name, data)
+        if not as_json:
+            typer.echo(report)
+    found = diff_targets(graph, names, data)
+    if as_json:
+        typer.echo(to_json(found))
+    else:
+        _echo(line for each in found for line in each.lines())
+    raise typer.Exit(int(not all(each.identical for each in found)))
+
+
+def _verified(file: Path, name: str, data: Inputs) -> str:
+    """One line: whether the interpreter gives what the target's runtime gives for the file."""
+    import qgraph
+    from qgraph.errors import RuntimeFailure
+
+    try:
+        report = qgraph.verify(file, runtime=name, inputs=data)
+    except RuntimeFailure as error:
+        return f"{name}: not verified: {error.what}"
+    exact = "its runtime's answer, bit for bit" if report.bit_exact else "NOT its runtime's answer"
+    return f"{name}: {exact} ({report.version}, {report.mismatches} of {report.compared} output elements differ)"
 
 
 def _paths(files: list[Path]) -> list[Path]:

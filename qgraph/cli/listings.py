@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from dataclasses import dataclass
+from importlib.resources import files
 
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
 from qgraph.passes import registry
+from qgraph.targets.target import Target
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,43 @@ def target_details(name: str) -> Listing:
     lines.append(f"lowers      {', '.join(target.lowerings)}")
     width = max(map(len, ops))
     lines += ["", *(f"{op:{width}}  {doc}" for op, doc in ops.items())]
+    table = op_table(target)
+    if table:
+        lines += ["", *_table_lines(table)]
+        data["evidence"] = table
     return Listing("\n".join(lines), data)
+
+
+def op_table(target: Target) -> dict[str, dict[str, dict[str, object]]]:
+    """What was compared with the runtimes of the target's family: op with its storage types -> target -> what."""
+    if not target.evidence:
+        return {}
+    path = files(target.evidence).joinpath("evidence.json")
+    found: dict[str, dict[str, dict[str, object]]] = json.loads(path.read_text()) if path.is_file() else {}
+    return found
+
+
+def _table_lines(table: dict[str, dict[str, dict[str, object]]]) -> list[str]:
+    """One line an op: on each target the elements that were compared, all equal, or that it is not offered.
+
+    Ops on floats: how far a result was from the runtime's at most, in units in the last place of the largest one.
+    """
+    names = sorted({name for row in table.values() for name in row})
+    width = max(map(len, table))
+    lines = [f"{'compared with the runtimes, all equal':{width}}  " + "  ".join(f"{name:>22}" for name in names)]
+    for op, row in table.items():
+        cells = [_cell(row.get(name, {})) for name in names]
+        lines.append(f"{op:{width}}  " + "  ".join(f"{cell:>22}" for cell in cells))
+    return lines
+
+
+def _cell(entry: dict[str, object]) -> str:
+    worst = next((value for what, value in entry.items() if what.startswith("worst")), 0)
+    if worst:
+        return f"float, within {worst} ulp"
+    if "elements" in entry:
+        return f"{entry['elements']:,} ({entry['cases']} cases)"
+    return "not offered" if entry else "-"
 
 
 EXACT = {"bits": "exact bit for bit", "real": "exact in real arithmetic", "no": "changes the function", None: ""}
@@ -65,7 +105,7 @@ def pass_list() -> Listing:
 def pass_details(name: str) -> Listing:
     """One pass: documentation, options, exactness, what it needs and gives."""
     found = registry.get(name)
-    options = {option: str(parameter) for option, parameter in found.options.items()}
+    options = {name: _option_text(name, parameter) for name, parameter in found.options.items()}
     lines = [f"{found.name}", "", found.doc, *(["", "options"] if options else [])]
     lines += [f"  {text}" for text in options.values()]
     if found.exact:
@@ -74,3 +114,10 @@ def pass_details(name: str) -> Listing:
         lines += [f"{verb} {fact}={word}" for fact, word in facts.items() if word]
     data = {"name": found.name, "doc": found.doc, "options": options, "exact": found.exact}
     return Listing("\n".join(lines), {**data, "needs": dict(found.needs), "gives": dict(found.gives)})
+
+
+def _option_text(name: str, parameter: inspect.Parameter) -> str:
+    """An option as a pipeline names it, its type and its default."""
+    hint = parameter.annotation
+    words = f"{name.removesuffix('_')}: {hint if isinstance(hint, str) else inspect.formatannotation(hint)}"
+    return words if parameter.default is parameter.empty else f"{words} = {parameter.default!r}"

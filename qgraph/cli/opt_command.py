@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,8 @@ def opt(
     for source in load or []:
         import_file(source)
     manager = qgraph.PassManager(passes, verify=verify_each, explain=explain, reproducer=reproducer)
-    manager.command = " ".join(["qgraph opt", *(f"--load {source}" for source in load or [])])
+    loads = [word for source in load or [] for word in ("--load", str(source))]
+    manager.command = shlex.join(["qgraph", "opt", *loads])
     after = [*(print_after or []), *(["all"] if print_after_all else [])]
     unknown = {*(print_before or []), *after} - {"all", *manager.names}
     if unknown:

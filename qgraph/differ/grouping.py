@@ -103,11 +103,18 @@ class _Grouping:
         for neighbour in neighbours:
             number = self.of[which].get(neighbour)
             pair = None if number is None else self.cores.get(number)
-            if number is not None and pair is not None and absorbs(self.found, self.sides[which], vertex, pair):
+            if number is None or pair is None or self._behind_activation(which, vertex, neighbour, pair):
+                continue
+            if absorbs(self.found, self.sides[which], vertex, pair):
                 made = self.groups[number]
                 (made.before, made.after)[which].append(vertex)
                 self.of[which][vertex] = number
                 return
+
+    def _behind_activation(self, which: int, vertex: int, neighbour: int, pair: tuple[int, int]) -> bool:
+        """Whether an activation stands between a batch normalization and the node of the pair: it folds elsewhere."""
+        kinds = self.sides[which].kinds
+        return kinds[vertex] == "affine" and kinds[neighbour] == "activation" and neighbour != pair[which]
 
     def _join_twins(self) -> None:
         """Let leftovers join the group of a node of their graph that computes the same: the two became one."""
@@ -203,7 +210,8 @@ def absorbs(found: Pairing, side: Structure, vertex: int, pair: tuple[int, int])
     if kind == "quantize":
         fake = node.results[0].type.is_float
         return fake and (x.op != y.op or found.a.graph.level != found.b.graph.level)
-    if side.const_rooted[vertex] or (kind == "affine" and found.a.kinds[pair[0]] in _WITH_WEIGHTS):
+    weighted = found.a.kinds[pair[0]] in _WITH_WEIGHTS or found.b.kinds[pair[1]] in _WITH_WEIGHTS
+    if side.const_rooted[vertex] or (kind == "affine" and weighted):
         return x.op != y.op or _constants_differ(x, y)
     if kind == "reshape":
         return x.op != y.op and x.results[0].type.rank != y.results[0].type.rank

@@ -23,6 +23,7 @@ WORDS = (
     ("relu", "activation"),
     ("clip", "activation"),
     ("clamp", "activation"),
+    ("hardswish", "activation"),
     ("maxpool", "max_pool"),
     ("averagepool", "mean"),
     ("avgpool", "mean"),

@@ -15,7 +15,8 @@ LSB_LIMIT = 8
 @dataclass(frozen=True)
 class Comparison:
     """`sqnr_db`: 10 log10(sum a^2 / sum (a - b)^2), None where nothing differs, -inf for no signal; the largest
-    absolute difference; cosine of the angle between both, None where one is 0; `power`: sum of squared differences."""
+    absolute difference; cosine of the angle between both, None where one is 0 or not finite; `power`: sum of squared
+    differences."""
 
     sqnr_db: float | None
     max_error: float
@@ -28,14 +29,14 @@ EQUAL = Comparison(None, 0.0, 1.0, 0.0)
 
 
 def compare_arrays(a: Array, b: Array) -> Comparison:
-    """How two arrays of the same shape compare, in float64; NaN in both is no difference."""
+    """How two arrays of the same shape compare, in float64; NaN in both is no difference, in one an infinite one."""
     x, y = a.astype(np.float64).reshape(-1), b.astype(np.float64).reshape(-1)
     same = (x == y) | (np.isnan(x) & np.isnan(y))
-    with np.errstate(invalid="ignore"):
-        error = np.where(same, 0.0, x - y)
-    power = float(error @ error)
-    signal, other = float(x @ x), float(y @ y)
-    cosine = float(x @ y) / np.sqrt(signal * other) if signal * other > 0 else None
+    with np.errstate(invalid="ignore", over="ignore"):
+        error = np.nan_to_num(np.where(same, 0.0, x - y), nan=np.inf, posinf=np.inf, neginf=-np.inf)
+        power, signal, other = float(error @ error), float(x @ x), float(y @ y)
+        norm = float(np.sqrt(signal * other))
+        cosine = float(x @ y) / norm if 0 < norm < np.inf else None
     if power == 0:
         return Comparison(None, 0.0, cosine, 0.0)
     ratio = signal / power

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from qgraph.differ.change import Change, Numbers
 from qgraph.differ.kinds import kind_of_op
 from qgraph.differ.layouts import Layout, candidates, preferred
@@ -21,8 +23,9 @@ Arrays = dict[Value, Array]
 
 def compare_values(a: Graph, b: Graph, inputs: Inputs, changes: list[Change]) -> list[Change]:
     """The changes with their numbers: both graphs run on `inputs`, which are as the first graph takes them."""
-    comparison = _Values(a, b, inputs)
-    return [replace(change, numbers=comparison.numbers(change)) for change in changes]
+    with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN are values to compare like others
+        comparison = _Values(a, b, inputs)
+        return [replace(change, numbers=comparison.numbers(change)) for change in changes]
 
 
 class _Values:

@@ -16,7 +16,11 @@ ONNX_SUFFIX = ".onnx"
 
 
 def load(path: str | os.PathLike[str], *, target: str | None = None) -> Graph:
-    """The graph in a file: `.qg`, a float `.onnx` model, or a quantized `.tflite` or `.onnx` file that qgraph exported.
+    """The graph in a file: `.qg`, a `.tflite` or a float `.onnx` model of any tool, a quantized `.onnx` of qgraph's
+    own.
+
+    A quantized `.tflite` gives level "integer", a float one level "float", its inputs and outputs in the file's order
+    of dimensions (NHWC).
 
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
@@ -48,7 +52,12 @@ def _imported(path: str | os.PathLike[str], suffix: str, data: bytes) -> Graph:
 
 def _variant(graph: Graph, target: str) -> str:
     wanted = targets.get(target)
-    if graph.level != "integer" or targets.get(graph.target).dialect != wanted.dialect:
+    if graph.level != "integer":
+        raise InputError(
+            f"the graph is of level {graph.level}: {target} runs integers, and only they are compared bit for bit",
+            help="quantize it: qgraph quantize, qgraph lower",
+        )
+    if targets.get(graph.target).dialect != wanted.dialect:
         raise InputError(f"the graph is not one of target {target}", help="lower it to that target")
     return target
 

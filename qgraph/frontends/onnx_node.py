@@ -72,13 +72,13 @@ class OnnxNode:
         return tuple(int(item) for item in data.reshape(-1))
 
     def number(self, name: str, index: int, default: float) -> float:
-        """A number: an attribute, as in old opsets, or a constant input."""
+        """A number: an attribute, as in old opsets, or a constant input; as the shortest decimal of its precision."""
         if name in self.attrs or not self.has(index):
             return float(self.attr(name, default))
         data = self.known(index)
         if data is None or data.size != 1:
             raise self.unsupported(f"its input {name} is not one constant number")
-        return float(data.reshape(()))
+        return float(str(data.reshape(-1)[0]))
 
     def unsupported(self, why: str) -> UnsupportedOp:
         """The error that names this node."""

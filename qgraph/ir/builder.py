@@ -46,9 +46,11 @@ class Builder:
             raise AttributeError(dialect)
         return _Dialect(self, dialect)
 
-    def constant(self, data: Array, name: str = "const", quant: QuantParams | None = None) -> Value:
-        """A new constant of the graph."""
-        return self.graph.add_constant(data, name, quant)
+    def constant(
+        self, data: Array, name: str = "const", quant: QuantParams | None = None, dtype: str | None = None
+    ) -> Value:
+        """A new constant of the graph; `dtype`: its storage type where it is not the array's own ("i4")."""
+        return self.graph.add_constant(data, name, quant, dtype)
 
     def node(
         self,

@@ -119,14 +119,19 @@ class Graph:
         self.inputs.append(Value(type, name))
         return self.inputs[-1]
 
-    def add_constant(self, data: Array, name: str = "const", quant: QuantParams | None = None) -> Value:
-        """Add a constant; where its name is taken a number is added to it. The array is kept, not copied."""
+    def add_constant(
+        self, data: Array, name: str = "const", quant: QuantParams | None = None, dtype: str | None = None
+    ) -> Value:
+        """Add a constant; where its name is taken a number is added to it. The array is kept, not copied.
+
+        `dtype`: the storage type where it is not the array's own ("i4").
+        """
         base = name
         while name in self.constants:
             self._numbers[base] = self._numbers.get(base, 0) + 1
             name = f"{base}.{self._numbers[base]}"
         array = np.asarray(data)
-        value = Value(TensorType(array.shape, dtype_name(array.dtype), quant), name, data=array)
+        value = Value(TensorType(array.shape, dtype or dtype_name(array.dtype), quant), name, data=array)
         self.constants[name] = value
         return value
 

@@ -17,7 +17,7 @@ DRAWN = 300
 
 def graph_html(graph: Graph) -> str:
     """A caption, and a drawing of the graph, or where it is large a table of its ops."""
-    inputs, outputs = (", ".join(map(repr, values)) for values in (graph.inputs, graph.outputs))
+    inputs, outputs = ", ".join(map(repr, graph.inputs)), ", ".join(str(value.type) for value in graph.outputs)
     about = f"@{graph.name}, {graph.level}, {len(graph)} nodes: {inputs} -> {outputs}"
     body = _counts(graph) if len(graph) > DRAWN else cast(str, importlib.import_module(VIEWER).svg(graph))
     return f"<figure><figcaption><code>{escape(about)}</code></figcaption>{body}</figure>"

@@ -132,7 +132,7 @@ class OpDef:
             coerced = spec.coerce(self._repeated(spec, value, operands))
         if coerced is WRONG:
             raise TypeMismatch(f"{self.name}: attribute {spec.name}={value!r} is not of type {_type_name(spec.type)}")
-        if spec.choices and coerced not in spec.choices:
+        if spec.choices and coerced is not None and coerced not in spec.choices:
             raise TypeMismatch(f"{self.name}: {spec.name}={value!r} is not one of {', '.join(spec.choices)}")
         return coerced
 
@@ -215,8 +215,14 @@ class OpDef:
 
     def evaluate(self, node: Node, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
         """The node's results for these operand arrays, by the definition's `evaluate`."""
-        made = self.view(node).evaluate(*self.grouped(arrays))
+        made = self.view(node).evaluate(*self.grouped([_row_major(array) for array in arrays]))
         return made if isinstance(made, tuple) else (made,)
+
+
+def _row_major(array: Array | None) -> Array | None:
+    """The array, where it holds floats in row-major order: a sum rounds as its operands lie in memory, which is no part
+    of a value."""
+    return array if array is None or array.dtype.kind != "f" else array.ravel().reshape(array.shape)
 
 
 _REGISTRY: dict[str, OpDef] = {}

@@ -130,7 +130,7 @@ class _Parser:
             raise ParseError(f"@{name} is declared {type}, but its data are {data.dtype}{list(data.shape)}")
         if name in self._graph.constants:
             raise ParseError(f"@{name} is defined twice")
-        return self._graph.add_constant(data, name, type.quant)
+        return self._graph.add_constant(data, name, type.quant, type.dtype)
 
     def _lookup(self, name: str) -> Array:
         if name not in self._data:

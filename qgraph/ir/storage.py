@@ -22,7 +22,7 @@ def to_bytes(graph: Graph) -> bytes:
     """The graph as the content of a `.qg` file."""
     from safetensors.numpy import save
 
-    tensors = {name: np.ascontiguousarray(value.data) for name, value in graph.constants.items()}
+    tensors = {name: np.asarray(value.data, order="C") for name, value in graph.constants.items()}
     return save(tensors, {"qgraph": FORMAT, "graph": print_graph(graph, inline=-1)})
 
 

@@ -22,6 +22,7 @@ NUMPY_DTYPE: dict[str, np.dtype] = {
     "f32": np.dtype(np.float32),
     "f64": np.dtype(np.float64),
     "f16": np.dtype(np.float16),
+    "i4": np.dtype(np.int8),
     "i8": np.dtype(np.int8),
     "u8": np.dtype(np.uint8),
     "i16": np.dtype(np.int16),
@@ -30,7 +31,8 @@ NUMPY_DTYPE: dict[str, np.dtype] = {
     "i64": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
-_DTYPE_NAME = {dtype: name for name, dtype in NUMPY_DTYPE.items()}
+"""How values of each storage type are held; those of "i4", -8 to 7, one a byte (a file packs them)."""
+_DTYPE_NAME = {dtype: name for name, dtype in NUMPY_DTYPE.items() if name != "i4"}
 
 
 def dtype_name(dtype: np.dtype) -> str:
@@ -42,6 +44,8 @@ def dtype_name(dtype: np.dtype) -> str:
 
 def integer_range(dtype: str) -> tuple[int, int]:
     """Lowest and highest value of an integer dtype, (-128, 127) for "i8"."""
+    if dtype == "i4":
+        return -8, 7
     info = np.iinfo(NUMPY_DTYPE[dtype])
     return int(info.min), int(info.max)
 

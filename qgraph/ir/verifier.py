@@ -40,6 +40,8 @@ def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
     for name, value in graph.constants.items():
         if value.name != name or tuple(value.type.shape) != value.data.shape or value.type.numpy != value.data.dtype:
             yield f"constant @{name} is {value.type}, its data {value.data.dtype}{list(value.data.shape)}"
+        elif value.type.dtype == "i4" and value.data.size and not -8 <= value.data.min() <= value.data.max() <= 7:
+            yield f"constant @{name} is {value.type}, its data reach from {value.data.min()} to {value.data.max()}"
     text = node_printer(graph)
     for node in graph.nodes:
         yield from (f"{problem}\n    {text(node)}{_origin(node, made_by)}" for problem in _node_violations(node, known))

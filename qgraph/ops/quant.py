@@ -9,11 +9,12 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.arith.rounding import round_half_away, round_half_even
-from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
+from qgraph.ops.nn.permuting import Perm
 
 ROUNDING = {
     "half_even": lambda x, scale: round_half_even(x / scale),
@@ -22,8 +23,9 @@ ROUNDING = {
 }
 """How a target divides and rounds where it quantizes a float: ONNX Runtime; LiteRT's reference kernels; XNNPACK."""
 
-OBSERVERS = ("min_max", "moving_average", "pair_safe")
-"""How a scale follows from what was seen; "pair_safe" is for weights (`qgraph.arith.pair_safe`)."""
+OBSERVERS = ("min_max", "moving_average", "pair_safe", "fixed")
+"""How a scale follows from what was seen; "pair_safe" is for weights (`qgraph.arith.pair_safe`);
+"fixed" parameters are those that the target's op has, and stay."""
 
 
 def per_axis(values: Array, rank: int, axis: int | None) -> Array:
@@ -73,6 +75,9 @@ class FakeQuant:
         q = quantize(x, scale, zero_point, self.range, self.axis, self.rounding)
         zero = per_axis(zero_point, x.ndim, self.axis).astype(x.dtype)
         return np.asarray((q - zero) * per_axis(scale, x.ndim, self.axis))
+
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        return {} if self.axis is None else None
 
 
 def folded_layer(

@@ -79,7 +79,8 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
 @contextmanager
 def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     """Eval mode with observers on; afterwards everything is as before."""
-    quantizers = [part for part in traced.modules() if isinstance(part, ActivationQuantizer) and not part.frozen]
+    found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
+    quantizers = [part for part in found if not part.frozen and part.observer != "fixed"]
     modes = {part: part.training for part in traced.modules()}
     momenta = [quantizer.momentum for quantizer in quantizers]
     traced.eval()

@@ -7,7 +7,9 @@ and a row here, or an entry of `PLAIN`.
 
 from __future__ import annotations
 
+import keyword
 import operator
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,8 +69,8 @@ class Emitter:
 
     def emit_graph(self) -> None:
         """Emit everything, in order."""
-        for value in self.graph.inputs:
-            self._values[value] = self.traced.placeholder(value.name or "x")
+        for value, name in zip(self.graph.inputs, _parameters(self.graph), strict=True):
+            self._values[value] = self.traced.placeholder(name)
         for node in self.graph.nodes:
             if node.op not in ROWS:
                 raise UnsupportedOp(
@@ -306,3 +308,13 @@ def check_mode(graph: Graph, mode: str) -> None:
         raise InputError(
             "an integer graph cannot be trained", help="train the graph that it was lowered from, and lower it again"
         )
+
+
+def _parameters(graph: Graph) -> list[str]:
+    """The names of the inputs as parameters of `forward`; other tools' files have such as "serving_default_x:0"."""
+    names: list[str] = []
+    for value in graph.inputs:
+        name = re.sub(r"\W", "_", value.name) or "x"
+        name = f"x_{name}" if keyword.iskeyword(name) or not name.isidentifier() else name
+        names.append(f"{name}_{len(names)}" if name in names else name)
+    return names

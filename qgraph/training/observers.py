@@ -80,7 +80,7 @@ class ActivationQuantizer(Quantizer):
 
     def forward(self, x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str, first: bool) -> Tensor:
         """`first`: the first call in a batch."""
-        if self.observing or (self.training and not self.frozen):
+        if self.observer != "fixed" and (self.observing or (self.training and not self.frozen)):
             self.observe(x, scale, zero_point, first)
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)

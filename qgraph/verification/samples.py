@@ -7,6 +7,8 @@ import numpy as np
 from qgraph.errors import InputError
 from qgraph.ir import Array, Graph, TensorType
 
+EXTREMES = 5
+"""How many extreme examples follow the random ones."""
 FLOAT_RANGE = 4.0
 """Random floats are normal with this standard deviation where nothing tells the range."""
 
@@ -21,25 +23,26 @@ def sample_inputs(graph: Graph, samples: int, seed: int = 0) -> dict[str, Array]
     if samples < 0:
         raise InputError(f"{samples} random samples are not possible", help="give 0 or more")
     rng = np.random.default_rng(seed)
+    made = {
+        value.name: _samples(_integer_type(graph, i), value.type, samples, rng) for i, value in enumerate(graph.inputs)
+    }
+    batches = [value.type.shape[0] if value.type.shape else 1 for value in graph.inputs]
+    runs = [-(-len(made[v.name]) // b) for v, b in zip(graph.inputs, batches, strict=True) if isinstance(b, int) and b]
     return {
-        value.name: _whole_batches(_samples(_integer_type(graph, i), value.type, samples, rng), value.type)
-        for i, value in enumerate(graph.inputs)
+        value.name: _repeated(made[value.name], max(runs) * batch) if isinstance(batch, int) else made[value.name]
+        for value, batch in zip(graph.inputs, batches, strict=True)
     }
 
 
-def _whole_batches(examples: Array, type: TensorType) -> Array:
-    """The examples, the first of them again at the end where a fixed batch size asks for more."""
-    batch = type.shape[0] if type.shape else 1
-    if not isinstance(batch, int):
-        return examples
-    count = -(-len(examples) // batch) * batch
+def _repeated(examples: Array, count: int) -> Array:
+    """`count` examples: the first of them again at the end where a fixed batch size asks for more."""
     return np.asarray(examples[np.arange(count) % len(examples)])
 
 
 def _integer_type(graph: Graph, index: int) -> TensorType:
     """The input's own type, or that of the quantize op that reads a float input."""
     value = graph.inputs[index]
-    if value.type.quant is None:
+    if value.type.is_float:
         for user in value.users:
             if user.results[0].type.quant is not None:
                 return user.results[0].type
@@ -48,6 +51,8 @@ def _integer_type(graph: Graph, index: int) -> TensorType:
 
 def _samples(integer: TensorType, type: TensorType, samples: int, rng: np.random.Generator) -> Array:
     shape = tuple(size if isinstance(size, int) else 1 for size in type.shape[1:])
+    if integer.quant is None and not integer.is_float:
+        return np.zeros((samples + EXTREMES, *shape), integer.numpy)  # indices or sizes: 0 is the one that always is
     if integer.quant is None:
         random = rng.normal(0, FLOAT_RANGE, (samples, *shape)).astype(np.float32)
         extremes = np.stack([np.zeros(shape), np.full(shape, 1e3), np.full(shape, -1e3)]).astype(np.float32)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def verify(
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
-    given = sample_inputs(graph, samples, seed) if inputs is None else inputs
+    given, layout = (sample_inputs(graph, samples, seed), "NHWC") if inputs is None else (inputs, layout)
     runs = [quantize_inputs(graph, batch, layout=layout) for batch in _split_batches(graph, by_name(graph, given))]
     if not any(array.size for run in runs for array in run.values()):
         raise InputError(
@@ -53,8 +53,8 @@ def verify(
         )
     program_options = {**target.runtime_options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
+        expected = [execute(graph, run) for run in runs]  # first: it says what the runtime does not offer
         result = worker.run(model, _by_position(graph, runs), options=program_options)
-        expected = [execute(graph, run) for run in runs]
         outputs = _compare_outputs(graph, expected, result)
         nodes: tuple[NodeReport, ...] = ()
         if intermediate or any(output.mismatches for output in outputs):
@@ -101,17 +101,28 @@ def _exported(graph: Graph) -> bytes:
 
 def _split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Array]]:
     """One run with everything where the batch is symbolic, else one for each batch of the fixed size."""
-    fixed = graph.inputs[0].type.shape[0] if graph.inputs[0].type.shape else 1
-    if not isinstance(fixed, int):
+    fixed = {value.name: value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
+    if not isinstance(fixed[graph.inputs[0].name], int):
         return [arrays]
-    sizes = {len(array) if array.ndim else 0 for array in arrays.values()}
-    if len(sizes) > 1 or next(iter(sizes)) % fixed:
+    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    batches = [int(dim) for dim in fixed.values() if not isinstance(dim, str)]
+    counts = {size // batch for size, batch in zip(sizes.values(), batches, strict=False)}
+    if len(counts) > 1 or any(size % batch for size, batch in zip(sizes.values(), batches, strict=False)):
         raise InputError(
-            f"{' and '.join(map(str, sorted(sizes)))} examples are no whole batches of {fixed}",
+            f"{_listed(sizes.values())} examples are no whole batches of {_listed(batches)}",
             help="give a multiple of the batch size, or trace with dynamic_batch=True",
         )
-    count = next(iter(sizes)) // fixed
-    return [{name: array[i * fixed : (i + 1) * fixed] for name, array in arrays.items()} for i in range(count)]
+    return [
+        {
+            name: array[run * batch : (run + 1) * batch]
+            for (name, array), batch in zip(arrays.items(), batches, strict=True)
+        }
+        for run in range(counts.pop())
+    ]
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(set(numbers))))
 
 
 def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]]:

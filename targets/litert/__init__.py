@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from qgraph.targets.litert import dialect
+from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC
+from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from qgraph.targets.litert.float_import import float_notes
 from qgraph.targets.litert.lowering import LOWERINGS, requantize
+from qgraph.targets.litert.raising import raise_graph
 from qgraph.targets.litert.rules import quant_rules
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target
@@ -26,13 +30,18 @@ TARGET = Target(
     quantize_op="litert.quantize",
     dequantize_op="litert.dequantize",
     requantize=requantize,
-    exporters={".tflite": to_tflite},
+    exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": from_tflite},
+    raising=raise_graph,
     runtime="litert",
+    evidence=__name__,
+    arithmetic=ARITHMETIC,
+    advice=ADVICE,
     runtime_options={"kernels": "reference"},
     options={
         "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight")
     },
+    notes=float_notes,
     processors="any: the same integers on x86 (with and without AVX512) and 64-bit ARM",
 )
 

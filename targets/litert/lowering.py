@@ -10,6 +10,7 @@ import numpy as np
 from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Element, Node, QuantParams, Value
 from qgraph.targets.litert.padding import padding_for
+from qgraph.targets.litert.rules import RESULTS
 from qgraph.targets.lowering import NHWC, Lowering, QuantizedWeight, fail
 
 ACTIVATION = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
@@ -18,6 +19,7 @@ AXIS = (0, 3, 1, 2)
 LOWEST, HIGHEST = -128, 127
 LARGEST_WINDOW = 2**16
 """Elements up to which the sum of an average is exact in int32 on every kernel."""
+LARGEST_MUL_FACTOR = 2.0**8
 Attrs = dict[str, Any]
 
 
@@ -120,7 +122,9 @@ def linear(lowering: Lowering, node: Node) -> None:
     bias = lowering.bias(node, weight, x) or _zero_bias(lowering, node, weight, x)
     check_layer(node, lowering, x, weight, bias)
     activation = ACTIVATION[str(node.attrs["activation"])]
-    made = lowering.build.litert.fully_connected(x, w, bias, element=lowering.element(node), activation=activation)
+    keep = True if x.type.rank > 2 else None
+    build = lowering.build.litert.fully_connected
+    made = build(x, w, bias, element=lowering.element(node), activation=activation, keep_num_dims=keep)
     lowering.become(node, made)
 
 
@@ -210,19 +214,31 @@ def _average(lowering: Lowering, node: Node, x: Value, kernel: Any, stride: Any,
 
 
 def mean(lowering: Lowering, node: Node) -> None:
-    """A mean over both spatial axes to AVERAGE_POOL_2D, on which all kernel families agree (they do not on MEAN)."""
+    """A mean over both spatial axes to AVERAGE_POOL_2D, on which all kernel families agree; others to MEAN."""
     x = lowering.operand(node)
     axes: Any = node.attrs["axes"]
     if x.type.rank != 4 or sorted(axes) != [2, 3]:
-        raise fail(
-            node,
-            f"a mean over axes {node.attrs['axes']} of {node.operand(0).type} is not supported, only (2, 3) of NCHW",
-        )
+        _other_mean(lowering, node, x, axes)
+        return
     size = _spatial(x)
     _average(lowering, node, x, size, size, "VALID")
     if not node.attrs["keepdims"]:
         pooled = lowering.result(node)
         lowering.become(node, lowering.build.litert.reshape(pooled, shape=(-1, int(x.type.shape[3]))))
+
+
+def _other_mean(lowering: Lowering, node: Node, x: Value, axes: tuple[int, ...]) -> None:
+    """MEAN; where the dimensions that stay would be in NHWC's order, x is transposed to NCHW before."""
+    _require_plain(lowering, node, x)
+    keep = bool(node.attrs["keepdims"])
+    if x.type.rank == 4:
+        kept = [AXIS[axis] for axis in range(4) if axis not in axes]
+        if keep or kept == sorted(kept):
+            axes = tuple(sorted(AXIS[axis] for axis in axes))
+        else:
+            x = lowering.build.litert.transpose(x, perm=AXIS, element=(x.type.dtype, x.type.quant))
+    made = lowering.build.litert.mean(x, axes=axes, keep_dims=keep, element=lowering.element(node))
+    lowering.become(node, made)
 
 
 def reshape(lowering: Lowering, node: Node) -> None:
@@ -297,7 +313,97 @@ def pad(lowering: Lowering, node: Node) -> None:
     lowering.become(node, lowering.build.litert.pad(x, pads=pads, value=code))
 
 
+BINARY = {"nn.sub": "sub", "nn.mul": "mul"}
+UNARY = {"nn.hard_swish": "hard_swish", "nn.leaky_relu": "leaky_relu"}
+FIXED = {"nn.sigmoid": "logistic", "nn.tanh": "tanh", "nn.softmax": "softmax"}
+CLAMPS = {(-1.0, 1.0): "relu_n1_to_1", (0.0, 1.0): "relu_0_to_1"}
+
+
+def binary(lowering: Lowering, node: Node) -> None:
+    """nn.sub and nn.mul to SUB and MUL."""
+    a, b = lowering.operand(node, 0), lowering.operand(node, 1)
+    _require_plain(lowering, node, a, b)
+    if a.type.rank != b.type.rank:
+        raise fail(node, f"operands of ranks {a.type.rank} and {b.type.rank} are not supported")
+    element = lowering.element(node)
+    quant = element[1]
+    assert quant is not None
+    if node.op == "nn.sub":
+        check_add(node, a.type.q, b.type.q, quant)
+    elif a.type.q.scales[0] * b.type.q.scales[0] / quant.scales[0] >= LARGEST_MUL_FACTOR:
+        raise fail(node, "the product of the operands' scales is 256 times that of the result, or more")
+    activation = ACTIVATION[str(node.attrs["activation"])]
+    op = getattr(lowering.build.litert, BINARY[node.op])
+    lowering.become(node, op(a, b, element=element, activation=activation))
+
+
+def unary(lowering: Lowering, node: Node) -> None:
+    """nn.hard_swish, nn.leaky_relu, and nn.clamp to [-1, 1] or [0, 1]."""
+    x, element = lowering.operand(node), lowering.element(node)
+    _require_plain(lowering, node, x)
+    if node.op == "nn.clamp":
+        bounds = (float(node.attrs["min"]), float(node.attrs["max"]))
+        if bounds not in CLAMPS:
+            raise fail(node, f"LiteRT has no op that clamps to {bounds}", "clamp to (-1, 1), (0, 1), or use relu6")
+        lowering.become(node, getattr(lowering.build.litert, CLAMPS[bounds])(x, element=element))
+        return
+    attrs = {"alpha": float(np.float32(node.attrs["negative_slope"]))} if node.op == "nn.leaky_relu" else {}
+    quant = element[1]
+    assert quant is not None
+    if node.op == "nn.hard_swish" and x.type.q.scales[0] / (128 * quant.scales[0]) >= 1:
+        raise fail(node, "LiteRT's HARD_SWISH refuses an operand whose scale is 128 times the result's, or more")
+    lowering.become(node, getattr(lowering.build.litert, UNARY[node.op])(x, element=element, **attrs))
+
+
+def fixed(lowering: Lowering, node: Node) -> None:
+    """nn.sigmoid, nn.tanh and nn.softmax over the last axis: their results have parameters of their own."""
+    x = lowering.operand(node)
+    _require_plain(lowering, node, x)
+    if node.op == "nn.softmax":
+        rank = x.type.rank
+        last = 1 if rank == 4 else rank - 1  # of NCHW the channels, last in NHWC
+        if node.attrs["axis"] != last:
+            raise fail(node, f"LiteRT's SOFTMAX works on the last axis, not on {node.attrs['axis']}", "transpose first")
+    rule = RESULTS[node.op]
+    element: Element = ("i8", QuantParams.of(rule.scale, rule.zero_point))
+    made = getattr(lowering.build.litert, FIXED[node.op])(x, element=element)
+    wanted = lowering.element(node)
+    lowering.become(node, made if wanted[1] == element[1] else requantize(lowering, made, wanted))
+
+
+def slice_(lowering: Lowering, node: Node) -> None:
+    """nn.slice to STRIDED_SLICE."""
+    x = lowering.operand(node)
+    _require_plain(lowering, node, x)
+    a: Attrs = dict(node.attrs)
+    rank = x.type.rank
+    axis = AXIS[a["axis"]] if rank == 4 else a["axis"]
+    begin, end, strides = [0] * rank, [0] * rank, [1] * rank
+    begin[axis], end[axis], strides[axis] = a["start"], a["end"], a["step"]
+    others = sum(1 << i for i in range(rank) if i != axis)
+    made = lowering.build.litert.strided_slice(
+        x,
+        begin=tuple(begin),
+        end=tuple(end),
+        strides=tuple(strides),
+        begin_mask=others,
+        end_mask=others,
+        element=(x.type.dtype, x.type.quant),
+    )
+    lowering.become(node, made)
+
+
+def _require_plain(lowering: Lowering, node: Node, *values: Value) -> None:
+    """Refuse features whose order follows a flatten of NHWC."""
+    if any(lowering.order(value) is not None for value in values):
+        raise fail(node, f"{node.op} of flattened features is not supported", "put it before the flatten")
+
+
 LOWERINGS = {
+    **dict.fromkeys(BINARY, binary),
+    **dict.fromkeys((*UNARY, "nn.clamp"), unary),
+    **dict.fromkeys(FIXED, fixed),
+    "nn.slice": slice_,
     "nn.conv": conv,
     "nn.linear": linear,
     "nn.add": add,

@@ -12,6 +12,11 @@ RESULTS = {
     "nn.add": OpRule(),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
+    **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp", "nn.leaky_relu", "nn.hard_swish"), OpRule()),
+    "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128),  # LiteRT refuses other parameters of these
+    "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128),
+    "nn.tanh": OpRule("fixed", scale=1 / 128),
+    "nn.slice": OpRule("same"),
     "nn.max_pool": OpRule("same"),
     "nn.reshape": OpRule("same"),
     "nn.transpose": OpRule("same"),

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.rules import quant_rules
-from qgraph.targets.litert_xnnpack.kernels import KERNELS
+from qgraph.targets.litert_xnnpack.processors import notes_of
 from qgraph.targets.rules import QuantRules
+from qgraph.targets.target import kernels_in
 
 
 def rules(weights: str = "per-channel") -> QuantRules:
@@ -21,8 +22,10 @@ TARGET = replace(
     summary="LiteRT (TensorFlow Lite) as its interpreter runs by default, with XNNPACK: .tflite, int8",
     rules=rules,
     runtime_options={"kernels": "default"},
-    kernels=KERNELS,
-    processors="x86 (with and without AVX512), and 64-bit ARM: the ops here are the same there",
+    kernels=kernels_in(__name__, __path__),
+    explain=kernels_in(__name__, __path__, "EXPLAIN"),
+    processors="x86, with and without AVX512",
+    notes=notes_of("litert-xnnpack"),
 )
 
 __all__ = ["TARGET"]

@@ -49,6 +49,52 @@ def single_rounding(value: int, multiplier: int, shift: int) -> int:
     return wrap((value * multiplier + (1 << (30 - shift))) >> (31 - shift))
 
 
+def half_up_rounding(value: int, multiplier: int, shift: int) -> int:
+    right = max(-shift, 0)
+    return (high_mul(wrap(wrap(value) << max(shift, 0)), multiplier) + ((1 << right) >> 1)) >> right
+
+
+def shifted_single_rounding(value: int, multiplier: int, shift: int) -> int:
+    left, right = (shift + 1, 1) if shift >= 0 else (0, -shift)
+    return wrap((((wrap(value << left) * multiplier) >> 31) + (1 << (right - 1))) >> right)
+
+
+def wide_product(value: int, multiplier: int, shift: int) -> int:
+    reduced = (multiplier + (1 << 15)) >> 16 if multiplier < 0x7FFF0000 else 0x7FFF
+    return wrap((value * reduced + (1 << (14 - shift))) >> (15 - shift))
+
+
+def rndnu(value: int, scale: np.float32) -> int:
+    """Without the saturation of the left shift."""
+    bits = int(scale.view(np.uint32))
+    multiplier, shift = (bits << 7) & 0x3FFFFF80 | 0x40000000, 126 - (bits >> 23)
+    after = max(shift, 1)
+    product = ((value << (after - shift)) * multiplier) >> 31
+    return (product + (1 << (after - 1))) >> after
+
+
+def transpose_convolve(
+    x: NDArray[np.integer],
+    weight: NDArray[np.integer],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    sizes: tuple[int, ...],
+    x_zero_point: int,
+    weight_zero_point: int,
+    bias: NDArray[np.integer],
+) -> NDArray[np.int64]:
+    """int64 [N, *sizes, O] of x [N, *S, C], weight [O, *kernel, C], one element of x at a time."""
+    acc = np.zeros((x.shape[0], *sizes, weight.shape[0]), np.int64) + bias
+    kernel = weight.astype(np.int64) - weight_zero_point
+    for place in np.ndindex(*x.shape[1:-1]):
+        for tap in np.ndindex(*weight.shape[1:-1]):
+            target = tuple(p * s - pad + t for p, s, pad, t in zip(place, stride, pads, tap, strict=True))
+            if all(0 <= t < size for t, size in zip(target, sizes, strict=True)):
+                centred = x[(slice(None), *place)].astype(np.int64) - x_zero_point
+                acc[(slice(None), *target)] += centred @ kernel[(slice(None), *tap)].T
+    return acc
+
+
 def clamp(value: int, low: int, high: int) -> int:
     return max(low, min(value, high))
 

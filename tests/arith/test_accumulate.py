@@ -50,6 +50,27 @@ def test_convolve_equals_int64(data: st.DataObject, seed: int) -> None:
     assert np.array_equal(acc, expected)
 
 
+@settings(max_examples=150)
+@given(st.data(), st.integers(0, 2**32 - 1))
+def test_transpose_convolve_equals_int64(data: st.DataObject, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rank = data.draw(st.integers(1, 2), "rank")
+    size, kernel, stride, sizes, pads = (
+        tuple(int(v) for v in rng.integers(low, high + 1, rank))
+        for low, high in ((1, 4), (1, 4), (1, 3), (1, 12), (0, 2))
+    )
+    inputs, outputs = (int(v) for v in rng.integers(1, 4, 2))
+    x = full_range(rng, data.draw(st.sampled_from(ACTIVATIONS)), (2, *size, inputs))
+    weight = full_range(rng, data.draw(st.sampled_from(WEIGHTS)), (outputs, *kernel, inputs))
+    zero_points = [int(full_range(rng, array.dtype.type, (1,))[0]) for array in (x, weight)]
+    bias = some_bias(rng, outputs)
+    acc = accumulate.transpose_convolve(
+        x, weight, stride=stride, pads=pads, sizes=sizes, x_zero_point=zero_points[0],
+        weight_zero_point=zero_points[1], bias=bias,
+    )  # fmt: skip
+    assert np.array_equal(acc, plain.transpose_convolve(x, weight, stride, pads, sizes, *zero_points, bias))
+
+
 @pytest.mark.parametrize("block", [1, 40, 300])
 def test_convolve_is_the_same_in_blocks_of_any_size(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(accumulate, "COLUMNS", block)

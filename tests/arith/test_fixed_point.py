@@ -70,6 +70,30 @@ def test_single_rounding(value: int, multiplier: int, shift: int) -> None:
     assert result == plain.single_rounding(value, multiplier, shift)
 
 
+@given(INT32, ANY_MULTIPLIER, st.integers(-31, 29))
+def test_other_roundings(value: int, multiplier: int, shift: int) -> None:
+    for multiply, plainly in (
+        (fixed_point.multiply_half_up, plain.half_up_rounding),
+        (fixed_point.multiply_shifted_single_rounding, plain.shifted_single_rounding),
+    ):
+        assert int(multiply(np.int32(value), multiplier, shift)) == plainly(value, multiplier, shift)
+
+
+@given(st.integers(-(2**47), 2**47) | INT32, MULTIPLIER, st.integers(-31, 14))
+def test_wide_product(value: int, multiplier: int, shift: int) -> None:
+    assert int(fixed_point.multiply_wide(value, multiplier, shift)) == plain.wide_product(value, multiplier, shift)
+
+
+@given(INT32, st.floats(2.0**-32, 2.0**20, width=32))
+def test_rndnu(value: int, scale: float) -> None:
+    assert int(fixed_point.multiply_rndnu(value, np.float32(scale))) == plain.rndnu(value, np.float32(scale))
+
+
+@given(INT32, st.floats(2.0**-126, 2.0**-33, width=32))
+def test_rndnu_of_a_tiny_scale_is_zero(value: int, scale: float) -> None:
+    assert int(fixed_point.multiply_rndnu(value, np.float32(scale))) == plain.rndnu(value, np.float32(scale)) == 0
+
+
 @given(MULTIPLIER, st.integers(-31, 0), st.integers(-300, 300), st.integers(-3, 3))
 def test_double_rounding_beside_every_output_step(multiplier: int, shift: int, step: int, distance: int) -> None:
     """The values whose products lie next to (step + 1/2) * 2**(31 - shift), where the two roundings meet."""

@@ -152,6 +152,15 @@ def test_float64_away_rounds_ties_away_and_overflows_as_int32(
             assert int(got) == plain.clamp(plain.wrap(rounded + zero_point), low, high)
 
 
+@given(st.lists(st.integers(-(2**48), 2**48), max_size=30), st.floats(2.0**-40, 2.0**8))
+def test_wide_float64_away_overflows_as_int32(values: list[int], multiplier: float) -> None:
+    result = requantize.multiply_float64_away(np.array(values, np.int64), multiplier)
+    for value, got in zip(values, result.tolist(), strict=True):
+        product = float(value) * multiplier
+        rounded = int(abs(product) + 0.5) * (1 if product >= 0 else -1) if abs(product) < 2**52 else int(product)
+        assert got == (rounded if abs(rounded) < 2**31 else -(2**31))
+
+
 def test_float64_away_of_the_largest_float_below_one_half_is_zero() -> None:
     below_half = float(np.nextafter(0.5, 0.0))
     result = requantize.requantize_float64_away(np.array([1, -1], np.int32), below_half, 0, -128, 127, np.int8)

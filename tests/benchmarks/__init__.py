@@ -5,6 +5,7 @@ seconds), so that a busy or slow machine touches both sides alike. No test reads
 
     onnx        integer interpreter against ONNX's ReferenceEvaluator, and how exact each of them is
     litert      integer interpreter against LiteRT's reference kernels
+    import      reading a .tflite file of 20 MB
     training    a quantization-aware training step against the float step
     compiling   from a traced demo model to its lowered graph
     help        `qgraph --help`, process start included

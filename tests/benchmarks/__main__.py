@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 BENCHMARKS = {
     "onnx": ("interpreter", "against_onnx"),
     "litert": ("interpreter", "against_litert"),
+    "models": ("published_models", "against_kernels"),
+    "import": ("importing", "large_file"),
     "training": ("training", "step_cost"),
     "compiling": ("compiling", "trace_to_lowered"),
     "help": ("compiling", "help_text"),

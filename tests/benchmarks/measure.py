@@ -13,7 +13,7 @@ from tests.benchmarks.models import Channels
 Clock = Callable[[], float]
 """Does the work once and returns its seconds."""
 
-GOALS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
+GOALS = {">=": operator.ge, ">": operator.gt, "<=": operator.le, "<": operator.lt}
 
 
 @dataclass(frozen=True)

@@ -95,3 +95,35 @@ def test_one_target_against_the_other(levels: Levels) -> None:
     assert counts["added"] == 2, "quantize first, dequantize last"
     assert not counts["removed"]
     assert isinstance(diff, GraphDiff)
+
+
+FOLDING = """graph @g level=float (%x: f32[N,1,2,2]) {
+  const @w: f32[1,1,1,1] = 2.0, @v: f32[1,1,1,1] = 0.5, @two: f32[] = 2.0
+  const @gamma: f32[1] = 3.0, @beta: f32[1] = 1.0, @mean: f32[1] = 0.5, @var: f32[1] = 4.0
+  %1: f32[N,1,2,2] = nn.conv(%x, @w) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]}
+  %2: f32[N,1,2,2] = nn.batch_norm(%1, @gamma, @beta, @mean, @var)
+  %3: f32[N,1,2,2] = nn.relu6(%2)
+  %4: f32[N,1,2,2] = nn.batch_norm(%3, @gamma, @beta, @mean, @var)
+  %5: f32[N,1,2,2] = nn.conv(%4, @v) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]}
+  %6: f32[N,1,2,2] = nn.hard_swish(%5)
+  %7: f32[N,1,2,2] = nn.max_pool(%6) {kernel=[1,1], stride=[1,1]}
+  %8: f32[N,1,2,2] = nn.batch_norm(%7, @gamma, @beta, @mean, @var)
+  %9: f32[N,1,2,2] = nn.mul(%8, @two)
+  %10: f32[N,1,2,2] = nn.relu(%9)
+  return %10
+}"""
+
+
+@pytest.mark.parametrize("bare", [False, True])
+def test_what_was_folded_forward_backward_and_alone_belongs_to_the_layer_that_it_went_into(bare: bool) -> None:
+    graph = qgraph.parse(FOLDING)
+    folded = qgraph.PassManager("fold-batchnorm,fold-mul-add,fuse-conv-relu{activations=relu,relu6,hard_swish}").run(
+        graph
+    )
+    diff = qgraph.diff(graph, strip(folded) if bare else folded)
+    assert [(change.kind, [node.op[3:] for node in change.before]) for change in diff.groups] == [
+        ("fused", ["conv", "batch_norm", "relu6"]),
+        ("fused", ["batch_norm", "conv", "hard_swish"]),
+        ("same", ["max_pool"]),
+        ("fused", ["batch_norm", "mul", "relu"]),
+    ]

@@ -26,6 +26,28 @@ def test_measures_of_a_known_difference() -> None:
     assert compare_arrays(np.zeros(2), np.ones(2)).sqnr_db == -np.inf
 
 
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_on_one_side_alone_differs_infinitely(wrong: float) -> None:
+    found = compare_arrays(np.array([1.0, 2.0]), np.array([1.0, wrong]))
+    assert (found.sqnr_db, found.max_error, found.cosine) == (-np.inf, np.inf, None)
+    assert compare_arrays(np.array([1.0, wrong]), np.array([1.0, wrong])).max_error == 0.0
+
+
+def test_graphs_that_overflow_are_compared() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N,2]) {
+  %1: f32[N,2] = nn.mul(%x, %x)
+  %2: f32[N,2] = nn.sub(%1, %1)
+  return %2
+}""")
+    copy = graph.clone()
+    copy.nodes[1].replace_with(copy.insert_before(copy.nodes[1]).relu(copy.nodes[0].result))
+    diff = qgraph.diff(graph, copy, inputs=np.full((1, 2), 1e30, np.float32))  # inf - inf is NaN
+    numbers = diff.changes[-1].numbers
+    assert numbers is not None
+    assert numbers.max_error == np.inf
+    assert qgraph.diff(graph, graph.clone(), inputs=np.full((1, 2), 1e30, np.float32)).identical
+
+
 def test_the_histogram_counts_steps() -> None:
     a = np.zeros(6)
     b = np.array([0.0, 0.1, -0.1, 0.2, 5.0, -5.0])

@@ -90,7 +90,7 @@ CASES: dict[str, tuple[tuple[int | str, ...], Build]] = {
         IMAGE,
         lambda b, x: b.conv_transpose(x, const(b, 4, 3, 3, 3), const(b, 6), stride=2, groups=2, output_padding=1),
     ),
-    "nn.dropout": (IMAGE, lambda b, x: b.dropout(x, p=0.25)),
+    "nn.dropout": (IMAGE, lambda b, x: b.dropout(x, p=0.2)),
     "nn.hard_sigmoid": (IMAGE, lambda b, x: b.hard_sigmoid(x)),
     "nn.hard_swish": (IMAGE, lambda b, x: b.hard_swish(x)),
     "nn.leaky_relu": (IMAGE, lambda b, x: b.leaky_relu(x, negative_slope=0.2)),

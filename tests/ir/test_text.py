@@ -55,6 +55,16 @@ def long_chain(length: int) -> Graph:
     return graph
 
 
+def test_a_file_keeps_a_constant_without_dimensions() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N]) {
+  const @c: f32[] = 2.0
+  %1: f32[N] = nn.mul(%x, @c)
+  return %1
+}""")
+    assert from_bytes(to_bytes(graph)) == graph
+    assert pickle.loads(pickle.dumps(graph)) == graph
+
+
 def test_deepcopy_and_pickle_of_a_large_graph_do_not_recurse() -> None:
     graph = long_chain(5000)
     assert copy.deepcopy(graph) == graph

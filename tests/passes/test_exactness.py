@@ -37,9 +37,8 @@ FOCUS = {
 }
 """What a pass's graphs have more of."""
 
-ELSEWHERE = {"extract", "lower", "partition"}
-"""What changes inputs and outputs is tried elsewhere: in test_partition.py, and against the runtimes in
-tests/targets."""
+ELSEWHERE = {"extract", "lower", "partition", "raise-to-fake-quant"}
+"""What changes inputs and outputs is tried in test_partition.py, what needs a target in tests/targets."""
 
 CASES = [(name, options) for name in passes.names() if name not in ELSEWHERE for options in OPTIONS.get(name, [{}])]
 IDS = ["-".join([name, *map(str, options.values())])[:60] for name, options in CASES]

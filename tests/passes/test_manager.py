@@ -19,6 +19,11 @@ GRAPH = """graph @g level=float (%x: f32[N,4]) {
   %2: f32[N,4] = nn.relu(%1)
   return %2
 }"""
+CONV = """graph @g level=float (%x: f32[N,1,4,4]) {
+  const @w: f32[2,1,1,1] = 0.5
+  %1: f32[N,2,4,4] = nn.conv(%x, @w) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]}
+  return %1
+}"""
 
 
 @pytest.fixture(autouse=True)
@@ -38,6 +43,8 @@ def test_a_wrong_order_is_an_error_with_the_reason_before_anything_runs() -> Non
         "  help    calibrate between the two: qgraph.calibrate(graph, batches), or `qgraph quantize`"
     )
     assert not ran
+    with pytest.raises(PassError, match="pass fold-batchnorm needs layout=NCHW, and the graph has layout=NHWC here"):
+        qgraph.PassManager("convert-layout,fold-batchnorm").run(parse(CONV))
     with pytest.raises(PassError, match="pass lower needs level=fake_quant, and the graph has level=float here"):
         passes.lower(parse(GRAPH), target="litert")
 
@@ -105,6 +112,7 @@ def test_options_are_converted_to_their_types() -> None:
     for text, message in (
         ("typed{n=x}", "n=x is not of type int"),
         ("typed{on=yes}", "on=yes is not of type bool"),
+        ("convert-layout{to=CHWN}", "to=CHWN is not one of NHWC, NCHW"),
         ("typed{m=1}", "no option 'm'"),
         ("typed{n}", "cannot read the pipeline at"),
     ):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
-from qgraph.errors import PassError
+from qgraph.errors import InputError, PassError
 from qgraph.ir import Builder, Graph, parse, verify_graph
 from qgraph.passes.log import Log, logging_to
 from qgraph.passes.rewriter import Declined, Match, Replacement, every, match_pattern, maybe, pattern, rewrite, rule
@@ -124,6 +126,28 @@ def test_a_rule_must_return_another_value() -> None:
 
     with pytest.raises(PassError, match=r"the replacement of nn\.relu is"):
         rewrite(graph(), [same])
+
+
+@pytest.mark.parametrize(("made", "words"), [(None, "None"), (3, "3"), ([], "empty")])
+def test_a_rule_that_returns_no_value_is_named(made: Any, words: str) -> None:
+    @rule(pattern("nn.relu", "x"))
+    def forgetful(match: Match, build: Builder) -> Replacement:
+        return made  # type: ignore[no-any-return]  # as a rule without a return statement does
+
+    log = Log()
+    with logging_to(log), pytest.raises(PassError, match=rf"the replacement of nn\.relu is {words}"):
+        rewrite(graph(), [forgetful])
+    assert log.running is not None
+    assert log.running[0] is forgetful
+
+
+def test_a_pattern_of_an_op_that_there_is_not_is_an_error() -> None:
+    @rule(pattern("nn.relu", pattern("nn.relu7", "x")))
+    def misspelt(match: Match, build: Builder) -> Replacement:
+        return build.nn.relu(match.x)
+
+    with pytest.raises(InputError, match=r"there is no op 'nn\.relu7'"):
+        rewrite(graph(), [misspelt])
 
 
 def test_only_what_is_near_a_rewrite_is_looked_at_again() -> None:

@@ -43,11 +43,11 @@ def graph_of(make: Callable[[Builder, Value], Value]) -> Graph:
     return graph
 
 
-@pytest.mark.parametrize("target", targets.names())
-@pytest.mark.parametrize("op", OPS)
+NOT_LOWERED = [(target, op) for target in targets.names() for op in OPS if op not in targets.get(target).lowerings]
+
+
+@pytest.mark.parametrize(("target", "op"), NOT_LOWERED)
 def test_an_op_that_the_target_does_not_have_is_named(target: str, op: str) -> None:
-    if op in targets.get(target).lowerings:
-        pytest.skip(f"{target} lowers {op}")
     with pytest.raises(LoweringError, match=f"{target} cannot lower {op}"):
         qgraph.quantize(graph_of(OPS[op]), target=target, calibration=[images()])
 

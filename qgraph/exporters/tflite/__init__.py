@@ -6,11 +6,13 @@ one reader that checks every offset and one writer: generated bindings check not
 
 from qgraph.exporters.tflite.model import Model, Operator, Option, Quantization, Signature, SubGraph, Tensor
 from qgraph.exporters.tflite.reader import read
-from qgraph.exporters.tflite.storage import pack, unpack
+from qgraph.exporters.tflite.schema import zero_options
+from qgraph.exporters.tflite.storage import PACKED_BITS, pack, unpack
 from qgraph.exporters.tflite.versions import lowest_version
 from qgraph.exporters.tflite.writer import write
 
 __all__ = [
+    "PACKED_BITS",
     "Model",
     "Operator",
     "Option",
@@ -23,4 +25,5 @@ __all__ = [
     "read",
     "unpack",
     "write",
+    "zero_options",
 ]

@@ -272,3 +272,17 @@ def _options_of_operators() -> dict[str, tuple[str, str]]:
 
 
 OPTIONS_OF: dict[str, tuple[str, str]] = _options_of_operators()
+
+
+def zero_options(operator: str) -> dict[str, int | float | bool | str | list[int] | list[float]]:
+    """The options of an operator whose file has no table of them: zeros, as the runtime takes it."""
+    _, member = OPTIONS_OF.get(operator, ("", ""))
+    return {name: _zero(field) for name, field in TABLES[member].items()} if member else {}
+
+
+def _zero(field: Field) -> int | float | bool | str | list[int] | list[float]:
+    if field.kind == "enum":
+        return ENUMS[field.type][0]
+    if field.kind == "scalar":
+        return False if field.type == "bool" else 0.0 if field.type.startswith("f") else 0
+    return [] if field.kind in ("vector", "tables") else ""

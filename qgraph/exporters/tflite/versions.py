@@ -242,6 +242,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "RELU": _by_type("i16:3 i8:2 u8:2"),
     "SOFTMAX": _by_type("f16:4 i16:3 i8:2"),
     "LEAKY_RELU": _by_type("i16:2"),
+    "ABS": _by_type("i32:5 i16:3 i8:2 u8:2"),
     "GELU": _by_type("f16:3 i8:2 u8:2"),
     "PACK": _by_type("f8e4m3fn:5 f8e5m2:5 i8:2 i16:3 u32:4"),
     "UNPACK": _by_type("f8e4m3fn:6 f8e5m2:6 i8:2 u8:2 bool:3 i16:4 f16:5 bf16:5"),

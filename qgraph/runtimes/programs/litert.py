@@ -49,6 +49,7 @@ class LiteRTSession:
             self.interpreter.set_tensor(detail["index"], array)
 
     def invoke(self) -> None:
+        self.interpreter.reset_all_variables()  # each run starts from the state in the file
         self.interpreter.invoke()
 
     def outputs(self) -> Values:

@@ -30,6 +30,7 @@ class TFLMSession:
         self.output_count = len(collect(interpreter.get_output_details))
 
     def feed(self, feed: Feed) -> None:
+        self.interpreter.reset()  # each run starts from the state in the file
         for index, spec in enumerate(self.inputs):
             self.interpreter.set_input(feed[spec.name], index)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qgraph.ir import QuantParams, Value
-from qgraph.runtimes import Worker
+from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases
 
 SIX_AND_A_HALF_STEPS = [np.float32(12 / (2 * k + 1)) for k in range(100)]
@@ -52,7 +52,7 @@ MAKE = {
 
 
 @pytest.mark.parametrize("op", MAKE)
-def test_relu6_clamps_where_the_family_does(litert: Worker, op: str) -> None:
+def test_relu6_clamps_where_the_family_does(litert: Families, op: str) -> None:
     cases = Cases(np.random.default_rng(41))
     for index, scale in enumerate(SIX_AND_A_HALF_STEPS):
         for offset, near in enumerate((scale, np.nextafter(scale, np.float32(0)), np.nextafter(scale, np.float32(99)))):

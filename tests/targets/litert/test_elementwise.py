@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qgraph.ir import QuantParams
-from qgraph.runtimes import Worker
+from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, activation, groups, integers, params, scale, zero_point
 
 CASES = 200
@@ -111,16 +111,16 @@ def dequantize(cases: Cases) -> None:
 
 
 @pytest.mark.parametrize("case", [add, add_constant, requantize, own_relu, quantize, dequantize])
-def test_random_cases(litert: Worker, case) -> None:
+def test_random_cases(litert: Families, case) -> None:
     for cases in groups(CASES, case, 11):
         cases.check(litert)
 
 
-def test_add_of_all_pairs(litert: Worker) -> None:
+def test_add_of_all_pairs(litert: Families) -> None:
     for cases in groups(48, all_pairs, 12, size=12):
         cases.check(litert)
 
 
-def test_quantize_of_pixels(litert: Worker) -> None:
+def test_quantize_of_pixels(litert: Families) -> None:
     for cases in groups(4, pixels, 13):
         cases.check(litert)

@@ -12,8 +12,8 @@ from qgraph.errors import ExportError, FileError
 from qgraph.exporters import tflite
 from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, Origin, QuantParams, TensorType
-from qgraph.runtimes import Worker
 from qgraph.targets.litert.file_format import METADATA, from_tflite, to_tflite
+from tests.targets.litert.families import Families
 
 Q = QuantParams.of(0.5, 3)
 
@@ -67,7 +67,7 @@ def test_results_keep_their_names_in_the_file() -> None:
     assert from_tflite(to_tflite(graph)) == graph
 
 
-def test_litert_runs_it(litert: Worker) -> None:
+def test_litert_runs_it(litert: Families) -> None:
     graph = awkward()
     feed = {"x": np.arange(96, dtype=np.int8).reshape(3, 4, 4, 2)}
     outputs = litert.run(to_tflite(graph), [feed], options={"kernels": "reference"}).runs[0].outputs
@@ -99,7 +99,6 @@ def rewritten(**changes: object) -> bytes:
         {"constants": None},
         {"constants": [10**6]},
         {"constants": [0]},
-        {"constants": []},
         {"constants": "abc"},
         {"metadata": 7},
         {"shapes": {"x": ["N", 4, 4, 3]}},
@@ -116,10 +115,9 @@ def test_a_damaged_entry_is_one_clear_error(changes: dict[str, object]) -> None:
         from_tflite(rewritten(**changes))
 
 
-def test_a_file_of_another_tool_is_refused() -> None:
-    model = tflite.read(to_tflite(awkward()))
-    with pytest.raises(FileError, match=r"was not exported by qgraph"):
-        from_tflite(tflite.write(replace(model, metadata={})))
+def test_constants_that_the_entry_leaves_out_are_those_that_are_used() -> None:
+    back = from_tflite(rewritten(constants=[]))
+    assert back.constants.keys() == awkward().constants.keys() - {"unused"}
 
 
 def test_an_entry_that_is_no_json_is_refused() -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from qgraph.runtimes import Worker
+from qgraph.errors import TypeMismatch
+from qgraph.ir import QuantParams, Value
+from qgraph.ir.types import NUMPY_DTYPE, integer_range
+from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, groups, integers, params
 
 CASES = 200
@@ -44,7 +48,121 @@ def pad(cases: Cases) -> None:
     cases.output(cases.build.litert.pad(x, pads=tuple(int(n) for n in rng.integers(0, 4, 2 * rank)), value=value))
 
 
-@pytest.mark.parametrize("case", [reshape, transpose, concatenation, pad])
-def test_random_cases(litert: Worker, case) -> None:
+def any_integers(cases: Cases, shape: tuple[int, ...]) -> tuple[np.ndarray, QuantParams]:
+    """Integers of the group's storage type, and parameters."""
+    rng, dtype = cases.rng, cases.storage
+    low, high = integer_range(dtype)
+    zero = 0 if dtype == "i16" else int(rng.integers(low, high + 1))
+    return rng.integers(low, high + 1, shape).astype(NUMPY_DTYPE[dtype]), QuantParams.of(0.5, zero)
+
+
+def any_input(cases: Cases, low: int = 1, high: int = 5) -> Value:
+    """An input of random type, rank and sizes."""
+    rank = int(cases.rng.integers(low, high))
+    x, quant = any_integers(cases, tuple(int(n) for n in cases.rng.integers(1, 6, rank)))
+    return cases.input(x, quant)
+
+
+def kept(x: Value) -> dict[str, object]:
+    return {"element": (x.type.dtype, x.type.quant)}
+
+
+def slice_(cases: Cases) -> None:
+    x = any_input(cases)
+    begin = [int(cases.rng.integers(n)) for n in x.type.shape]
+    size = [int(cases.rng.choice([-1, *range(1, n - b + 1)])) for n, b in zip(x.type.shape, begin, strict=True)]
+    cases.output(cases.build.litert.slice(x, begin=tuple(begin), size=tuple(size), **kept(x)))
+
+
+def strided_slice(cases: Cases) -> None:
+    rng = cases.rng
+    x = any_input(cases)
+    begin, end, strides = [], [], []
+    for n in x.type.shape:
+        step = int(rng.choice([1, 1, 2, 3, -1, -2]))
+        a, b = sorted(int(i) for i in rng.choice(np.arange(n + 1), 2, replace=False))
+        first, last = (a, b) if step > 0 else (b - 1, a - 1 if a else -n - 1)
+        shift = -n if rng.integers(4) == 0 and step > 0 and b < n else 0
+        begin, end, strides = [*begin, first + shift], [*end, last + shift], [*strides, step]
+    masks = {
+        name: int(rng.integers(1 << x.type.rank)) if rng.integers(3) == 0 else 0 for name in ("begin_mask", "end_mask")
+    }
+    masks["shrink_axis_mask"] = int(rng.integers(1 << x.type.rank)) if rng.integers(3) == 0 else 0
+    for axis in range(x.type.rank):
+        if masks["shrink_axis_mask"] >> axis & 1:
+            begin[axis], end[axis], strides[axis] = (
+                begin[axis] % x.type.shape[axis],
+                begin[axis] % x.type.shape[axis] + 1,
+                1,
+            )
+            masks["begin_mask"] &= ~(1 << axis)
+    if masks["shrink_axis_mask"] == (1 << x.type.rank) - 1:
+        masks["shrink_axis_mask"] &= ~1
+    try:
+        made = cases.build.litert.strided_slice(
+            x, begin=tuple(begin), end=tuple(end), strides=tuple(strides), **masks, **kept(x)
+        )
+    except TypeMismatch:  # a mask left nothing
+        return strided_slice(cases)
+    return cases.output(made)
+
+
+def squeeze(cases: Cases) -> None:
+    rng = cases.rng
+    shape = tuple(int(n) for n in rng.choice([1, 1, 2, 3], int(rng.integers(2, 5))))
+    array, quant = any_integers(cases, shape)
+    x = cases.input(array, quant)
+    ones = [axis for axis, n in enumerate(shape) if n == 1]
+    axes = tuple(int(a) for a in rng.choice(ones, rng.integers(len(ones) + 1), replace=False)) if ones else ()
+    if not axes and len(ones) == len(shape):
+        axes = (0,)
+    cases.output(
+        cases.build.litert.squeeze(x, axes=tuple(a - len(shape) if rng.integers(2) else a for a in axes), **kept(x))
+    )
+
+
+def expand_dims(cases: Cases) -> None:
+    x = any_input(cases, 1, 4)
+    axis = int(cases.rng.integers(-x.type.rank - 1, x.type.rank + 1))
+    cases.output(cases.build.litert.expand_dims(x, axis=axis, **kept(x)))
+
+
+def pack(cases: Cases) -> None:
+    rng = cases.rng
+    shape = tuple(int(n) for n in rng.integers(1, 5, int(rng.integers(1, 4))))
+    quant = params(rng)
+    xs = [cases.input(integers(rng, shape), quant) for _ in range(int(rng.integers(1, 4)))]
+    axis = int(rng.integers(-len(shape) - 1, len(shape) + 1))
+    cases.output(cases.build.litert.pack(*xs, axis=axis, element=("i8", quant)))
+
+
+def gather(cases: Cases) -> None:
+    rng = cases.rng
+    shape = tuple(int(n) for n in rng.integers(1, 5, int(rng.integers(1, 4))))
+    quant = params(rng)
+    x = cases.input(integers(rng, shape), quant)
+    axis = int(rng.integers(len(shape)))
+    batch = int(rng.integers(axis + 1)) if rng.integers(2) else 0
+    places = (*shape[:batch], *(int(n) for n in rng.integers(1, 4, int(rng.integers(1, 3)))))
+    indices = cases.build.constant(rng.integers(0, shape[axis], places).astype(np.int32), "indices")
+    cases.output(cases.build.litert.gather(x, indices, axis=axis, batch_dims=batch, element=("i8", quant)))
+
+
+def embedding_lookup(cases: Cases) -> None:
+    rng = cases.rng
+    quant = params(rng)
+    table = cases.build.constant(integers(rng, (int(rng.integers(1, 9)), int(rng.integers(1, 6)))), "table", quant)
+    ids = cases.input(rng.integers(0, table.type.shape[0], int(rng.integers(1, 6))).astype(np.int32), None)
+    cases.output(cases.build.litert.embedding_lookup(ids, table, element=("i8", quant)))
+
+
+CASE_MAKERS = [
+    *(reshape, transpose, concatenation, pad, slice_, strided_slice),
+    *(squeeze, expand_dims, pack, gather, embedding_lookup),
+]
+
+
+@pytest.mark.parametrize("case", CASE_MAKERS)
+def test_random_cases(litert: Families, case) -> None:
     for cases in groups(CASES, case, 31):
         cases.check(litert)

@@ -1,0 +1,47 @@
+"""`qgraph report`: what a graph costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def report(
+    file: Annotated[Path, typer.Argument(help="A graph: .qg, .tflite or .onnx.")],
+    nodes: Annotated[bool, typer.Option("--nodes", help="A line for every node.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Report sizes, multiply-accumulates and memory of a graph, for one example."""
+    import qgraph
+    from qgraph.interpreter.cost import cost
+    from qgraph.ir.printer import node_printer
+
+    graph = qgraph.load(file)
+    found, text = cost(graph), node_printer(graph)
+    by_op: dict[str, list[int]] = {}
+    for each in found.nodes:
+        row = by_op.setdefault(each.node.op, [0, 0, 0])
+        row[:] = row[0] + 1, row[1] + each.macs, row[2] + each.weight_bytes
+    words = {
+        "level": graph.level,
+        "metadata": graph.metadata,
+        "nodes": len(graph),
+        "macs": found.macs,
+        "weight_bytes": found.weight_bytes,
+        "peak_activation_bytes": found.peak_bytes,
+        "ops": {op: dict(zip(("nodes", "macs", "weight_bytes"), row, strict=True)) for op, row in by_op.items()},
+    }
+    if as_json:
+        typer.echo(json.dumps(words, indent=2))
+        return
+    typer.echo(f"{file}: level {graph.level}, {len(graph)} nodes")
+    typer.echo(f"  multiply-accumulates    {found.macs:>14,}")
+    typer.echo(f"  weights, bytes          {found.weight_bytes:>14,}")
+    typer.echo(f"  activations, peak bytes {found.peak_bytes:>14,}")
+    for op, (count, macs, size) in sorted(by_op.items(), key=lambda item: -item[1][1]):
+        typer.echo(f"  {op:32} {count:5} nodes {macs:>14,} MACs {size:>12,} bytes")
+    for each in found.nodes if nodes else ():
+        typer.echo(f"{each.macs:>12,} MACs {each.weight_bytes:>10,} bytes  {text(each.node)[:160]}")

@@ -1,0 +1,132 @@
+"""Functions of one operand: LOGISTIC, TANH, GELU, EXP, LOG, ELU, SQRT, RSQRT."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.arith.c_library import expf, logf, tanhf
+from qgraph.errors import InputError, UnsupportedOp
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.activation import Elementwise
+from qgraph.targets.litert.dialect.elements import require_parameters
+from qgraph.targets.litert.kernels import functions, functions_16
+from qgraph.targets.litert.kernels.common import zero_point
+from qgraph.targets.litert.rows import row
+
+LOGISTIC_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0)}
+TANH_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128), "i16": (2.0**-15, 0)}
+"""Scale and zero point of the result, by storage."""
+
+
+@op("litert.logistic")
+class Logistic(Elementwise):
+    """LOGISTIC: 1 / (1 + exp(-x)); the parameters of the result are fixed."""
+
+    x: Operand = operand("i8q|u8q|i16q[...]")
+    result: Result = result("i8q|u8q|i16q[...]", free=True)
+
+    def check(self) -> None:
+        super().check()
+        require_parameters(self.result.type, LOGISTIC_RESULT, "litert.logistic")
+
+    def evaluate(self, x: Array) -> Array:
+        if self.x.type.dtype == "i16":
+            return functions_16.logistic_or_tanh(x, self.x.type, self.result.type, False)
+        return functions.by_float(x, self.x.type, self.result.type, functions.logistic)
+
+
+@op("litert.tanh")
+class Tanh(Elementwise):
+    """TANH; the parameters of the result are fixed."""
+
+    x: Operand = operand("i8q|u8q|i16q[...]")
+    result: Result = result("i8q|u8q|i16q[...]", free=True)
+
+    def check(self) -> None:
+        super().check()
+        require_parameters(self.result.type, TANH_RESULT, "litert.tanh")
+
+    def evaluate(self, x: Array) -> Array:
+        if self.x.type.dtype == "i16":
+            return functions_16.logistic_or_tanh(x, self.x.type, self.result.type, True)
+        return functions.by_float(x, self.x.type, self.result.type, tanhf)
+
+
+@op("litert.gelu")
+class Gelu(Elementwise):
+    """GELU by erf, or `approximate` by tanh."""
+
+    x: Operand = operand("i8q|u8q[...]")
+    result: Result = result("i8q|u8q[...]", free=True)
+    approximate: bool = attr(False)
+
+    def evaluate(self, x: Array) -> Array:
+        function = functions.gelu_by_tanh if self.approximate else functions.gelu
+        return functions.by_float(x, self.x.type, self.result.type, function)
+
+
+@op("litert.exp")
+class Exp(Elementwise):
+    """EXP."""
+
+    x: Operand = operand("i8q[...]")
+    result: Result = result("i8q[...]", free=True)
+
+    def evaluate(self, x: Array) -> Array:
+        return functions.by_float(x, self.x.type, self.result.type, expf)
+
+
+@op("litert.log")
+class Log(Elementwise):
+    """LOG; the lowest code where it is not defined."""
+
+    x: Operand = operand("i8q[...]")
+    result: Result = result("i8q[...]", free=True)
+
+    def evaluate(self, x: Array) -> Array:
+        return functions.by_float(x, self.x.type, self.result.type, logf)
+
+
+@op("litert.elu")
+class Elu(Elementwise):
+    """ELU: x, below zero exp(x) - 1. The reference kernels do not have it."""
+
+    x: Operand = operand("i8q[...]")
+    result: Result = result("i8q[...]", free=True)
+
+    def evaluate(self, x: Array) -> Array:
+        raise UnsupportedOp("LiteRT's reference kernels have no int8 ELU")
+
+
+@op("litert.sqrt")
+class Sqrt(Elementwise):
+    """SQRT, truncated."""
+
+    x: Operand = operand("i8q[...]")
+    result: Result = result("i8q[...]", free=True)
+
+    def evaluate(self, x: Array) -> Array:
+        _require_at_least_zero(x, self.x.type, "SQRT")
+        return functions.square_root(x, self.x.type, self.result.type)
+
+
+@op("litert.rsqrt")
+class Rsqrt(Elementwise):
+    """RSQRT: 1 / sqrt(x)."""
+
+    x: Operand = operand("i8q[...]")
+    result: Result = result("i8q[...]", free=True)
+
+    def evaluate(self, x: Array) -> Array:
+        _require_at_least_zero(x, self.x.type, "RSQRT")
+        return functions.reciprocal_square_root(x, self.x.type, self.result.type)
+
+
+def _require_at_least_zero(x: Array, type: TensorType, what: str) -> None:
+    if np.any(x < zero_point(type)):
+        raise InputError(f"{what} of a value below zero: the runtimes refuse it")
+
+
+for _name in ("logistic", "tanh", "exp", "log", "elu", "sqrt", "rsqrt"):
+    row(f"litert.{_name}", _name.upper())
+row("litert.gelu", "GELU", options={"approximate": "approximate"})

@@ -1,0 +1,68 @@
+"""MAX_POOL_2D and AVERAGE_POOL_2D."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.arith.pooling import max_pool, window_sum
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.windows import ACTIVATIONS, PADDINGS, POOLED, pads_of, same_parameters, window_type
+from qgraph.targets.litert.kernels.common import activation_range
+from qgraph.targets.litert.kernels.pooling import average
+from qgraph.targets.litert.rows import row
+
+
+@op("litert.max_pool_2d")
+class MaxPool2d:
+    """MAX_POOL_2D: the largest integer of each window; padding never wins."""
+
+    x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
+    result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
+    kernel: tuple[int, int] = attr()
+    stride: tuple[int, int] = attr()
+    padding: str = attr(choices=PADDINGS)
+    activation: str = attr("NONE", choices=ACTIVATIONS)
+
+    def infer(self) -> TensorType:
+        sizes = window_type(self.x.type, self.kernel, self.stride, (1, 1), self.padding)
+        return self.x.type.with_shape((self.x.type.shape[0], *sizes, self.x.type.shape[3]))
+
+    def check(self) -> None:
+        same_parameters(self.x.type, self.result.type, "litert.max_pool_2d")
+
+    def pooled(self, x: Array) -> Array:
+        """The maxima, before the activation."""
+        return max_pool(x, self.kernel, self.stride, pads_of(x, self.kernel, self.stride, (1, 1), self.padding))
+
+    def evaluate(self, x: Array) -> Array:
+        return np.clip(self.pooled(x), *activation_range(self.activation, self.result.type))
+
+
+row("litert.max_pool_2d", "MAX_POOL_2D", options=POOLED)
+
+
+@op("litert.average_pool_2d")
+class AveragePool2d:
+    """AVERAGE_POOL_2D: the mean of the integers of each window that lie inside x, half away from zero."""
+
+    x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
+    result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
+    kernel: tuple[int, int] = attr()
+    stride: tuple[int, int] = attr()
+    padding: str = attr(choices=PADDINGS)
+    activation: str = attr("NONE", choices=ACTIVATIONS)
+
+    def infer(self) -> TensorType:
+        sizes = window_type(self.x.type, self.kernel, self.stride, (1, 1), self.padding)
+        return self.x.type.with_shape((self.x.type.shape[0], *sizes, self.x.type.shape[3]))
+
+    def check(self) -> None:
+        same_parameters(self.x.type, self.result.type, "litert.average_pool_2d")
+
+    def evaluate(self, x: Array) -> Array:
+        pads = pads_of(x, self.kernel, self.stride, (1, 1), self.padding)
+        total, count = window_sum(x, self.kernel, self.stride, pads)
+        return average(total, count, self.activation, self.result.type)
+
+
+row("litert.average_pool_2d", "AVERAGE_POOL_2D", options=POOLED)

@@ -1,0 +1,82 @@
+"""QUANTIZE and DEQUANTIZE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Array, Operand, Result, TensorType, op, operand, result
+from qgraph.ir.types import integer_range
+from qgraph.ops.quant import per_axis, quantize
+from qgraph.targets.litert.dialect.elements import one_scale
+from qgraph.targets.litert.kernels.quantize import requantize
+from qgraph.targets.litert.rows import row
+
+OFFERED = {
+    "f32": ("i8", "u8", "i16"),
+    "i8": ("i8", "u8", "i16"),
+    "u8": ("i8", "u8", "i16"),
+    "i16": ("i8", "i16", "i32"),
+    "i32": ("i8", "i16"),
+}
+"""From what storage to what LiteRT quantizes."""
+
+
+@op("litert.quantize")
+class Quantize:
+    """QUANTIZE: float32 to integers (half away from zero), or integers to integers with other parameters."""
+
+    x: Operand = operand("f32|i8q|u8q|i16q|i32q[...]")
+    result: Result = result("i8q|u8q|i16q|i32q[...]", free=True)
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def check(self) -> None:
+        if self.x.type.quant is not None:
+            one_scale("Quantize", self.x.type, self.result.type)
+
+    def evaluate(self, x: Array) -> Array:
+        self.require_pair("LiteRT", OFFERED)
+        return self.quantized(x)
+
+    def quantized(self, x: Array, rounding: str = "half_away") -> Array:
+        """The result, from whatever storage to whatever; `rounding` of floats."""
+        type, result = self.x.type, self.result.type
+        if type.quant is not None:
+            return requantize(x, type, result)
+        q = quantize(x, result.q.scales, result.q.zero_points, integer_range(result.dtype), result.q.axis, rounding)
+        return q.astype(result.numpy)
+
+    def require_pair(self, runtime: str, offered: Mapping[str, tuple[str, ...]]) -> None:
+        """Raise UnsupportedOp where the runtime does not quantize from and to these types."""
+        source, made = self.x.type.dtype, self.result.type.dtype
+        if made not in offered.get(source, ()):
+            known = ", ".join(offered.get(source, ())) or "nothing"
+            raise UnsupportedOp(f"{runtime} quantizes {source} to {known}, not to {made}")
+
+
+row("litert.quantize", "QUANTIZE")
+
+
+@op("litert.dequantize")
+class Dequantize:
+    """DEQUANTIZE: (x - zero_point) * scale in float32; float16 becomes float32."""
+
+    x: Operand = operand("i8q|u8q|i16q|f16[...]")
+    result: Result = result("f32[...]")
+
+    def infer(self) -> TensorType:
+        return TensorType(self.x.type.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        if self.x.type.quant is None:
+            return x.astype(np.float32)
+        q = self.x.type.q
+        centred = x.astype(np.int32) - per_axis(q.zero_points, x.ndim, q.axis).astype(np.int32)
+        return np.asarray(centred.astype(np.float32) * per_axis(q.scales, x.ndim, q.axis))
+
+
+row("litert.dequantize", "DEQUANTIZE")

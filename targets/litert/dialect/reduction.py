@@ -1,0 +1,153 @@
+"""Reductions: MEAN, SUM, REDUCE_MAX, REDUCE_MIN, ARG_MAX, ARG_MIN."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from qgraph.errors import TypeMismatch
+from qgraph.exporters import tflite
+from qgraph.ir import Array, Dim, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.windows import same_parameters
+from qgraph.targets.litert.kernels import reduction
+from qgraph.targets.litert.rows import row
+
+
+class Reduction:
+    """What reductions over `axes` share."""
+
+    x: Operand
+    axes: tuple[int, ...]
+    keep_dims: bool
+
+    def infer(self) -> TensorType:
+        shape = self.x.type.shape
+        if any(not -len(shape) <= axis < len(shape) for axis in self.axes):
+            raise TypeMismatch(f"axes {self.axes} are not dimensions of {self.x.type}")
+        if any(isinstance(shape[axis], str) for axis in self.axes):
+            raise TypeMismatch(f"the sizes along {self.axes} of {self.x.type} must be known")
+        dropped = set(self.places())
+        kept: list[Dim] = [1 if axis in dropped else size for axis, size in enumerate(shape)]
+        return self.x.type.with_shape(
+            kept if self.keep_dims else [size for axis, size in enumerate(kept) if axis not in dropped]
+        )
+
+    def places(self) -> tuple[int, ...]:
+        """The axes, each once, counted from the front."""
+        return tuple(sorted({axis % self.x.type.rank for axis in self.axes}))
+
+
+@op("litert.mean")
+class Mean(Reduction):
+    """MEAN over `axes`."""
+
+    x: Operand = operand("i8q|u8q|i16q[...]")
+    result: Result = result("i8q|u8q|i16q[...]", free=True)
+    axes: tuple[int, ...] = attr()
+    keep_dims: bool = attr(False)
+
+    def evaluate(self, x: Array) -> Array:
+        return reduction.mean(x, self.places(), self.keep_dims, self.x.type, self.result.type)
+
+
+@op("litert.sum")
+class Sum(Reduction):
+    """SUM over `axes`. The reference kernels take int8 for uint8."""
+
+    x: Operand = operand("i8q|u8q[...]")
+    result: Result = result("i8q|u8q[...]", free=True)
+    axes: tuple[int, ...] = attr()
+    keep_dims: bool = attr(False)
+
+    def evaluate(self, x: Array) -> Array:
+        return reduction.sum_of_bytes(x, self.places(), self.keep_dims, self.x.type, self.result.type)
+
+
+@op("litert.reduce_max")
+class ReduceMax(Reduction):
+    """REDUCE_MAX over `axes`: the largest integer."""
+
+    x: Operand = operand("i8q|u8q|i16q[...]")
+    result: Result = result("i8q|u8q|i16q[...]", free=True)
+    axes: tuple[int, ...] = attr()
+    keep_dims: bool = attr(False)
+
+    def check(self) -> None:
+        same_parameters(self.x.type, self.result.type, "litert.reduce_max")
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.max(axis=self.places(), keepdims=self.keep_dims))
+
+
+@op("litert.reduce_min")
+class ReduceMin(Reduction):
+    """REDUCE_MIN over `axes`: the smallest integer."""
+
+    x: Operand = operand("i8q|u8q|i16q[...]")
+    result: Result = result("i8q|u8q|i16q[...]", free=True)
+    axes: tuple[int, ...] = attr()
+    keep_dims: bool = attr(False)
+
+    def check(self) -> None:
+        same_parameters(self.x.type, self.result.type, "litert.reduce_min")
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.min(axis=self.places(), keepdims=self.keep_dims))
+
+
+for _op, _operator in (("mean", "MEAN"), ("sum", "SUM"), ("reduce_max", "REDUCE_MAX"), ("reduce_min", "REDUCE_MIN")):
+    row(f"litert.{_op}", _operator, constants={"axes": 1}, options={"keep_dims": "keep_dims"})
+
+
+class Place:
+    """What ARG_MAX and ARG_MIN share: the index along `axis`, which goes away."""
+
+    x: Operand
+    axis: int
+    index: str
+
+    def infer(self) -> TensorType:
+        shape = self.x.type.shape
+        if not -len(shape) <= self.axis < len(shape):
+            raise TypeMismatch(f"axis {self.axis} is not a dimension of {self.x.type}")
+        place = self.axis % len(shape)
+        return TensorType((*shape[:place], *shape[place + 1 :]), self.index)
+
+
+@op("litert.arg_max")
+class ArgMax(Place):
+    """ARG_MAX: the first index of the largest integer along `axis`."""
+
+    x: Operand = operand("i8|u8|f32[...]")
+    result: Result = result("i32|i64[...]")
+    axis: int = attr()
+    index: str = attr("i32", choices=("i32", "i64"))
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.argmax(self.axis), TensorType((), self.index).numpy)
+
+
+@op("litert.arg_min")
+class ArgMin(Place):
+    """ARG_MIN: the first index of the smallest integer along `axis`."""
+
+    x: Operand = operand("i8|u8|f32[...]")
+    result: Result = result("i32|i64[...]")
+    axis: int = attr()
+    index: str = attr("i32", choices=("i32", "i64"))
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.argmin(self.axis), TensorType((), self.index).numpy)
+
+
+def _write_index(node: Node) -> dict[str, Any]:
+    return {"output_type": node.attrs["index"]}
+
+
+def _read_index(operator: tflite.Operator) -> dict[str, Any]:
+    return {"index": operator.options["output_type"]}
+
+
+for _op, _operator in (("arg_max", "ARG_MAX"), ("arg_min", "ARG_MIN")):
+    row(f"litert.{_op}", _operator, constants={"axis": 1}, write=_write_index, read=_read_index)

@@ -1,0 +1,188 @@
+"""Writing a `litert` graph as a .tflite file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from qgraph.errors import ExportError
+from qgraph.exporters import tflite
+from qgraph.ir import Array, Graph, Node, TensorType, Value
+from qgraph.ir.types import dim_factors
+from qgraph.targets.litert.rows import BY_OP, Row
+from qgraph.version import __version__
+
+METADATA = "qgraph"
+"""Name of the metadata entry: JSON with what the format has no place for.
+
+`name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
+where they differ ("" for numbered results), `shapes` with symbolic sizes, `axes` of per-channel parameters, `origins`.
+"""
+VERSION = 1
+
+
+@dataclass
+class _Writer:
+    """The tensors and operators so far, and what the file's metadata must say beside them."""
+
+    tensors: list[tflite.Tensor] = field(default_factory=list)
+    index: dict[Value, int] = field(default_factory=dict)
+    operators: list[tflite.Operator] = field(default_factory=list)
+    taken: set[str] = field(default_factory=set)
+    promised: set[str] = field(default_factory=set)  # names of results to come: `verify` asks the runtime for them
+    words: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"names": {}, "shapes": {}, "axes": {}, "origins": {}}
+    )
+
+    def value(self, value: Value, name: str) -> int:
+        """Append the tensor of an input, a constant or a result, which may have a promised name; returns its index."""
+        if not value.is_constant:
+            self.promised.discard(name)
+        self.index[value] = self.add(name, value.type, value.data if value.is_constant else None)
+        written = self.tensors[-1].name
+        if written != value.name:
+            self.words["names"][written] = value.name
+        return self.index[value]
+
+    def add(self, name: str, type: TensorType, data: Array | None, is_variable: bool = False) -> int:
+        """Append a tensor, under another name where its own is taken: LiteRT's interfaces find tensors by name."""
+        name = self._unused(name)
+        shape = tuple(dim_factors(size)[0] for size in type.shape)  # symbols are 1
+        signature = None
+        if any(isinstance(size, str) for size in type.shape):
+            signature = tuple(-1 if isinstance(size, str) else size for size in type.shape)
+            self.words["shapes"][name] = type.shape
+        quant = None
+        if type.quant is not None:
+            quant = tflite.Quantization(type.quant.scales, type.quant.zero_points, type.quant.axis or 0)
+            if type.quant.axis is not None:
+                self.words["axes"][name] = type.quant.axis
+        stored = None if data is None else np.ascontiguousarray(data).reshape(shape)
+        if stored is not None and type.dtype in tflite.PACKED_BITS:
+            stored = tflite.pack(stored, type.dtype)
+        self.tensors.append(
+            tflite.Tensor(name, type.dtype, shape, stored, quant, shape_signature=signature, is_variable=is_variable)
+        )
+        return len(self.tensors) - 1
+
+    def _unused(self, name: str) -> str:
+        number, unused = 1, name
+        while unused in self.taken or unused in self.promised:
+            unused, number = f"{name}:{number}", number + 1
+        self.taken.add(unused)
+        return unused
+
+    def integers(self, name: str, values: Any) -> int:
+        """Append an int32 constant."""
+        data = np.asarray(values, np.int32)
+        return self.add(name, TensorType(data.shape, "i32"), data)
+
+
+def to_tflite(graph: Graph) -> bytes:
+    """The graph as a .tflite file: names, quantization parameters, a signature, and origins in the metadata.
+
+    The same graph gives the same bytes. Raises ExportError for a graph that is not of the `litert` dialect.
+    """
+    writer = _Writer()
+    inputs = [writer.value(value, value.name) for value in graph.inputs]
+    names = _result_names(graph)
+    writer.promised.update(name for several in names for name in several)
+    constants = [writer.value(value, value.name) for value in graph.constants.values()]
+    for node, several in zip(graph.nodes, names, strict=True):
+        _write_node(writer, node, several)
+    outputs = [writer.index[value] for value in graph.outputs]
+    subgraph = tflite.SubGraph(writer.tensors, writer.operators, inputs, outputs, graph.name)
+    signature = tflite.Signature(_by_name(writer, inputs), _by_name(writer, outputs))
+    words = {
+        "version": VERSION,
+        "qgraph": __version__,
+        "name": graph.name,
+        "metadata": graph.metadata,
+        "constants": constants,
+        **writer.words,
+    }
+    return tflite.write(tflite.Model([subgraph], "qgraph", {METADATA: json.dumps(words).encode()}, [signature]))
+
+
+def _result_names(graph: Graph) -> list[list[str]]:
+    """The names of each node's results: their own, else the node's number."""
+    return [
+        [
+            value.name or (f"{number}" if len(node.results) == 1 else f"{number}.{place}")
+            for place, value in enumerate(node.results)
+        ]
+        for number, node in enumerate(graph.nodes, 1)
+    ]
+
+
+def _by_name(writer: _Writer, indices: list[int]) -> dict[str, int]:
+    return {writer.tensors[index].name: index for index in indices}
+
+
+def _write_node(writer: _Writer, node: Node, names: list[str]) -> None:
+    row = BY_OP.get(node.op)
+    if row is None:
+        raise ExportError(f"a .tflite file cannot hold {node.op}", where=node.where, help="lower to litert first")
+    operands = _operands(writer, node, row, names[0])
+    intermediates = [
+        writer.add(f"{names[0]}.intermediate{place}", type, None)
+        for place, type in enumerate(row.intermediates(node) if row.intermediates else ())
+    ]
+    results = tuple(writer.value(value, name) for value, name in zip(node.results, names, strict=True))
+    operator = row.operator if row.choose is None else row.choose(node)
+    writer.operators.append(
+        tflite.Operator(operator, operands, results, _options(row, node), intermediates=tuple(intermediates))
+    )
+    if node.origins:
+        origins = [[origin.path, origin.file, origin.line] for origin in node.origins]
+        writer.words["origins"][writer.tensors[results[0]].name] = origins
+
+
+def _operands(writer: _Writer, node: Node, row: Row, name: str) -> tuple[int, ...]:
+    """The tensors that an operator reads: operands, attributes that stand in constants, states; -1 for none."""
+    operands = [-1 if value is None else writer.index[value] for value in node.operands]
+    if row.places:
+        return _placed(writer, node, row, name, operands)
+    for attr, place in sorted(row.constants.items(), key=lambda item: item[1]):
+        if node.attrs[attr] is not None:
+            operands += [-1] * (place - len(operands))
+            operands.insert(place, _constant_operand(writer, node, name, attr))
+    return tuple(operands)
+
+
+def _placed(writer: _Writer, node: Node, row: Row, name: str, operands: list[int]) -> tuple[int, ...]:
+    """The tensors of an operator whose row says where the operands stand."""
+    placed = {place: index for place, index in zip(row.places, operands, strict=False) if index >= 0}
+    for attr, place in row.constants.items():
+        if place not in placed:
+            placed[place] = _constant_operand(writer, node, name, attr)
+    for place, type in (row.states(node) if row.states else {}).items():
+        placed[place] = writer.add(f"{name}.state{place}", type, None, is_variable=True)
+    return tuple(placed.get(place, -1) for place in range(row.length or max(placed) + 1))
+
+
+def _constant_operand(writer: _Writer, node: Node, name: str, attr: str) -> int:
+    """The constant that holds an attribute: int32, pads as pairs."""
+    values: Any = node.attrs[attr]
+    if attr == "pads":
+        rank = len(values) // 2
+        values = [[values[i], values[rank + i]] for i in range(rank)]
+    if attr == "value":  # of the type that is padded
+        x = node.operand(0).type
+        return writer.add(f"{name}.{attr}", TensorType((), x.dtype, x.quant), np.array(values, x.numpy))
+    return writer.integers(f"{name}.{attr}", values)
+
+
+def _options(row: Row, node: Node) -> dict[str, Any]:
+    """The options of an operator: those that are attributes, those that are always so, those that follow."""
+    options = dict(row.fixed)
+    for attr, fields in row.options.items():
+        value: Any = node.attrs[attr]
+        if isinstance(fields, tuple):
+            options |= dict(zip(fields, value, strict=True))
+        else:
+            options[fields] = list(value) if isinstance(value, tuple) else value
+    return {**options, **(row.write(node) if row.write else {})}

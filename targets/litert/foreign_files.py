@@ -1,0 +1,203 @@
+"""Reading .tflite files that other tools have made.
+
+Names are those of the tensors, a node's origin is the first tensor that it makes, an open batch is called "N". Shapes
+of results are inferred; where the file states another one it is damaged. Files are not trusted: whatever they say, the
+result is a graph that verifies or a `FileError` that names operator and tensor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qgraph.errors import FileError, QGraphError
+from qgraph.exporters import tflite
+from qgraph.ir import Dim, Graph, verify_graph
+from qgraph.ir.op import op_def
+from qgraph.ir.types import dim_factors, integer_range
+from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
+from qgraph.targets.litert.float_import import float_graph
+from qgraph.targets.litert.known_tensors import learn
+
+FLOATS = ("f32", "f16", "f64")
+
+
+def read_foreign(model: tflite.Model) -> Graph:
+    """The graph of a file; of level "float" where nothing in it is quantized and `nn` has all of its operators."""
+    if len(model.subgraphs) != 1:
+        raise FileError(
+            f"the file has {len(model.subgraphs)} subgraphs", help="qgraph reads files without control flow"
+        )
+    subgraph, notes = _checked(model.subgraphs[0])
+    try:
+        graph = _read(subgraph, _words(subgraph, symbolic=True))
+    except QGraphError:  # an operator that needs the batch: as the runtime, with the sizes that the file states
+        graph = _read(subgraph, _words(subgraph, symbolic=False))
+    if notes:
+        more = f" (and {len(notes) - 1} more tensors)" if len(notes) > 1 else ""
+        graph.metadata["repaired"] = f"{notes[0]}{more}"
+    with _blamed("its operators on floats"):
+        return float_graph(graph) or graph
+
+
+def _words(subgraph: tflite.SubGraph, *, symbolic: bool) -> dict[str, Any]:
+    """What `Reader` wants to know beside the tensors. State has a size of its own, so then the batch is not open."""
+    words: dict[str, Any] = {"names": {}, "shapes": {}, "axes": {}, "origins": {}}
+    symbolic = symbolic and not any(tensor.is_variable for tensor in subgraph.tensors)
+    for tensor in subgraph.tensors:
+        if symbolic and tensor.shape_signature is not None:
+            words["shapes"][tensor.name] = _symbolic(tensor.shape_signature)
+        if tensor.quantization is not None and tensor.quantization.scale.size > 1:
+            words["axes"][tensor.name] = tensor.quantization.axis
+        words["origins"][tensor.name] = [[tensor.name]]
+    return words
+
+
+def _symbolic(signature: tuple[int, ...]) -> list[Dim]:
+    """A shape whose open sizes have names: "N" in the first place, "D1" and so on elsewhere."""
+    return [("N" if axis == 0 else f"D{axis}") if size < 0 else size for axis, size in enumerate(signature)]
+
+
+def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
+    metadata = {"target": "litert", "layout": "NHWC"}
+    reader = Reader(subgraph, words, Graph(subgraph.name or "main", "integer", metadata))
+    for index in subgraph.inputs:
+        reader.add_input(index)
+    sizes = _sizes(reader)
+    for number, operator in enumerate(subgraph.operators):
+        with _blamed(f"operator {number}, {operator.name}, which makes {_made(subgraph, operator)}"):
+            _read_operator(reader, operator, sizes)
+    reader.graph.set_outputs(reader.value(index) for index in subgraph.outputs)
+    with _blamed("its operators"):
+        verify_graph(reader.graph)
+    return reader.graph
+
+
+def _made(subgraph: tflite.SubGraph, operator: tflite.Operator) -> str:
+    return ", ".join(repr(subgraph.tensors[index].name) for index in operator.outputs) or "nothing"
+
+
+@contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Turn errors into a FileError that says where. Type inference takes attributes for sane; those of a file may not
+    be, and what arithmetic or indexing makes of them is the file's fault too."""
+    try:
+        yield
+    except QGraphError as error:
+        raise FileError(error.what, where=(f"part    {what}", *error.where), help=error.help) from None
+    except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise FileError(f"options or operands that do not fit ({reason})", where=(f"part    {what}",)) from None
+
+
+def _read_operator(reader: Reader, operator: tflite.Operator, sizes: Mapping[str, int]) -> None:
+    if operator.options_omitted:
+        operator = replace(operator, options=tflite.zero_options(operator.name))
+    if not operator.outputs:
+        raise FileError("it has no result")
+    if learn(reader, operator):
+        return
+    op, operands, attrs = node_parts(reader, operator)
+    definition = op_def(op)
+    made = [reader.type(index) for index in operator.outputs]
+    specs = definition.result_specs(len(made))
+    inferred = definition.infer(operands, attrs)
+    if len(inferred) != len(made):
+        raise FileError(f"{op} makes {len(inferred)} results, the file names {len(made)}")
+    types = []
+    for index, spec, stated, type in zip(operator.outputs, specs, made, inferred, strict=True):
+        tensor = reader.subgraph.tensors[index]
+        check_size(tensor.name, type.shape)
+        if not _is_stated(tensor, tuple(_size(dim, sizes) for dim in type.shape)):
+            raise FileError(f"tensor {tensor.name!r} is stated as {list(tensor.shape)}, but {op} makes {type}")
+        types.append(replace(stated, shape=type.shape) if spec.free else type)
+        if types[-1].dtype != stated.dtype:
+            raise FileError(f"tensor {tensor.name!r} is stated as {stated}, but {op} makes {type}")
+    add_node(reader, operator, op, operands, attrs, types)
+
+
+def _is_stated(tensor: tflite.Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a shape is the one that the file states; where the signature has -1 it states a placeholder only."""
+    if not tensor.shape or shape == tensor.shape:
+        return True
+    signature = tensor.shape_signature or ()
+    return len(shape) == len(signature) and all(open in (-1, size) for open, size in zip(signature, shape, strict=True))
+
+
+def _sizes(reader: Reader) -> dict[str, int]:
+    """What the symbolic sizes of the inputs are in the shapes that the file states."""
+    sizes: dict[str, int] = {}
+    for index in reader.subgraph.inputs:
+        stated = reader.subgraph.tensors[index].shape
+        pairs = zip(reader.type(index).shape, stated, strict=False)
+        sizes |= {dim: size for dim, size in pairs if isinstance(dim, str)}
+    return sizes
+
+
+def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
+    factor, symbols = dim_factors(dim)
+    for symbol in symbols:
+        factor *= sizes.get(symbol, 1)
+    return factor
+
+
+def _checked(subgraph: tflite.SubGraph) -> tuple[tflite.SubGraph, list[str]]:
+    """The subgraph with names that are unique and parameters that mean something, and what had to be repaired."""
+    taken: set[str] = set()
+    tensors, notes = [], []
+    for index, tensor in enumerate(subgraph.tensors):
+        name, number = tensor.name or f"tensor{index}", 1
+        while name in taken:
+            name, number = f"{tensor.name or 'tensor'}:{number}", number + 1
+        taken.add(name)
+        signature = tensor.shape_signature
+        if signature is not None and not _fits(signature, tensor.shape):
+            signature = None  # a hint only: runtimes go by the shape
+        quant, note = _checked_quantization(tensor)
+        tensors.append(replace(tensor, name=name, quantization=quant, shape_signature=signature))
+        notes += [f"tensor {name!r}: {note}"] * bool(note)
+    return replace(subgraph, tensors=tensors), notes
+
+
+def _fits(signature: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(signature) == len(shape) and all(
+        stated in (size, -1) for stated, size in zip(signature, shape, strict=True)
+    )
+
+
+def _checked_quantization(tensor: tflite.Tensor) -> tuple[tflite.Quantization | None, str]:
+    """A tensor's parameters, None where it has none; and what had to be repaired."""
+    quant = tensor.quantization
+    if quant is None or tensor.dtype in FLOATS or tensor.dtype == "bool":
+        return None, ""
+    if quant.details:
+        raise FileError(f"tensor {tensor.name!r} has {quant.details}", help="qgraph reads scales and zero points")
+    if quant.scale.size == 0:
+        return None, ""
+    if not (np.isfinite(quant.scale).all() and (quant.scale > 0).all()):
+        raise FileError(f"tensor {tensor.name!r} has a scale that is not positive and finite: {quant.scale[:4]}")
+    _check_zero_points(tensor, quant)
+    rank = len(tensor.shape)
+    if 0 <= quant.axis < max(rank, 1):
+        return quant, ""
+    if quant.scale.size == 1:
+        return replace(quant, axis=0), f"quantized_dimension {quant.axis} of rank {rank} ignored, there is one scale"
+    fitting = [axis for axis, size in enumerate(tensor.shape) if size == quant.scale.size]
+    if len(fitting) == 1:
+        (axis,) = fitting
+        return replace(quant, axis=axis), f"quantized_dimension {quant.axis} of rank {rank} taken for {axis}"
+    raise FileError(
+        f"tensor {tensor.name!r}: quantized_dimension {quant.axis} is none of a shape {list(tensor.shape)}",
+        help=f"its {quant.scale.size} scales need the one dimension of that size; LiteRT refuses the file too",
+    )
+
+
+def _check_zero_points(tensor: tflite.Tensor, quant: tflite.Quantization) -> None:
+    if tensor.dtype in ("i8", "u8", "i16"):
+        low, high = integer_range(tensor.dtype)
+        if quant.zero_point.min() < low or quant.zero_point.max() > high:
+            raise FileError(f"tensor {tensor.name!r} of type {tensor.dtype} has zero points outside {low} to {high}")

@@ -1,0 +1,106 @@
+"""Layers by XNNPACK, which requantizes in float32 with ties to even, or by the optimized kernel where it refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from qgraph.arith.exactness import Accumulator
+from qgraph.arith.fixed_point import multiply_half_up
+from qgraph.arith.requantize import requantize_fp32
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Array, TensorType
+from qgraph.targets.litert.dialect.layers import Layer
+from qgraph.targets.litert.dialect.linear import BatchMatmul
+from qgraph.targets.litert.dialect.transposed import TransposeConv
+from qgraph.targets.litert.kernels.common import scale, zero_point
+from qgraph.targets.litert.kernels.layers import refuse_uncovered
+from qgraph.targets.litert_xnnpack import optimized_layers
+from qgraph.targets.litert_xnnpack.common import activation_range
+from qgraph.targets.litert_xnnpack.delegation import refusal
+from qgraph.targets.litert_xnnpack.optimized_layers import Rounding
+from qgraph.targets.target import Kernel
+
+FACTOR_LIMIT = 256.0
+"""x_scale * w_scale / result_scale has to be below it: XNNPACK cannot create the operator, and the file is refused."""
+
+Requantization = Callable[[Accumulator, TensorType, TensorType, TensorType, str], Array]
+"""(accumulators, types of x, weight and result, activation) -> result."""
+Optimized = Callable[[Any, Accumulator, Rounding], Array]
+
+
+class Roundings(NamedTuple):
+    """What differs between processors."""
+
+    delegated: Requantization  # by XNNPACK
+    product: Rounding  # of the optimized kernels that multiply matrices
+    loops: Rounding  # of the others
+
+
+def fp32(acc: Accumulator, x: TensorType, w: TensorType, result: TensorType, activation: str) -> Array:
+    """`rint(float32(acc) * scale)`, scale = (x_scale * w_scale) / result_scale in float32.
+
+    Where the product is below -2**31 the AVX512 kernels give the highest code and others the lowest: `check_layer` in
+    the lowering refuses such layers. Source: src/qs8-requantization/fp32-scalar-fmagic.c.
+    """
+    multiplier = (scale(x) * w.q.scales) / scale(result)
+    low, high = activation_range(activation, result)
+    return requantize_fp32(acc, multiplier, zero_point(result), low, high, result.numpy.type)
+
+
+def check_delegated(op: Layer) -> None:
+    """Raise UnsupportedOp for a layer with which XNNPACK cannot be created."""
+    if isinstance(op, TransposeConv):
+        refuse_uncovered(op)
+    bias, w = op.bias, op.w.type
+    if bias is not None and bias.type.q.scales.size != w.q.scales.size:
+        raise UnsupportedOp(f"XNNPACK takes a bias with as many scales as the weight, not {bias.type} with {w}")
+    factor = (scale(op.x.type) * w.q.scales.max()) / scale(op.result.type)
+    if factor >= FACTOR_LIMIT:
+        raise UnsupportedOp(f"x_scale * w_scale / result_scale is {factor}, XNNPACK takes factors below 256")
+
+
+def batch_matmul(op: BatchMatmul, x: Array, y: Array) -> Array:
+    """BATCH_MATMUL; where it is refused, the reference kernel runs."""
+    if refusal(op):
+        return op.evaluate(x, y)
+    return fp32(op.accumulate(x, y), op.x.type, op.y.type, op.result.type, "NONE")
+
+
+def layer_kernels(roundings: Roundings) -> dict[str, Kernel]:
+    """The kernels of layers on a processor."""
+    delegated, product, loops = roundings
+    return {
+        "litert.conv_2d": _kernel(optimized_layers.convolution, delegated, product),
+        "litert.depthwise_conv_2d": _kernel(optimized_layers.depthwise_convolution, delegated, loops),
+        "litert.transpose_conv": _kernel(optimized_layers.transposed_convolution, delegated, loops),
+        "litert.fully_connected": _kernel(optimized_layers.fully_connected, delegated, product),
+    }
+
+
+def _kernel(optimized: Optimized, delegated: Requantization, rounding: Rounding) -> Kernel:
+    def kernel(op: Any, *operands: Array | None) -> Array:
+        acc = op.accumulate(*operands)
+        if refusal(op):
+            return optimized(op, acc, rounding)
+        check_delegated(op)
+        return delegated(acc, op.x.type, op.w.type, op.result.type, op.activation)
+
+    return kernel
+
+
+KERNELS: dict[str, Kernel] = {
+    **layer_kernels(Roundings(fp32, multiply_half_up, multiply_half_up)),
+    "litert.batch_matmul": batch_matmul,
+}
+
+
+def words(op: Any) -> str:
+    """What is computed for a layer, for people."""
+    reason = refusal(op)
+    if reason is None:
+        return "delegated to XNNPACK: the accumulator times a scale formed in float32, ties to even"
+    return f"not delegated, because {reason}: the optimized kernel, a fixed-point multiplier"
+
+
+EXPLAIN: dict[str, Kernel] = dict.fromkeys(KERNELS, words)

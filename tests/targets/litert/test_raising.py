@@ -1,0 +1,78 @@
+"""A deployed model becomes one that can be trained, and the integers come back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qgraph
+from qgraph import passes
+from qgraph.errors import LoweringError
+from qgraph.ir import Graph, verify_graph
+from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from tests.targets.litert.whole_model import images, small_cnn
+
+EXACT = ("mlperf_tiny/kws_ref_model", "mlperf_tiny/ad01_int8", "tflm/hello_world_int8", "tinyengine/mcunet_vww")
+
+
+@pytest.fixture(scope="module")
+def lowered() -> Graph:
+    return from_tflite(to_tflite(qgraph.lower(small_cnn(), "litert")))
+
+
+def test_raised_and_lowered_again_the_integers_are_the_same(lowered: Graph) -> None:
+    raised = passes.raise_to_fake_quant(lowered)
+    verify_graph(raised)
+    assert raised.level == "fake_quant"
+    assert not raised.find("nhwc.*")
+    again = qgraph.lower(raised, "litert")
+    x = qgraph.quantize_inputs(lowered, images(20, 7))
+    assert np.array_equal(qgraph.run(lowered, x), qgraph.run(again, x))
+    assert {origin for node in lowered.nodes for origin in node.origins} == {
+        origin for node in raised.nodes for origin in node.origins
+    }
+
+
+def test_a_raised_model_trains(lowered: Graph) -> None:
+    module = qgraph.to_torch(passes.raise_to_fake_quant(lowered)).train()
+    optimizer = torch.optim.SGD(module.parameters(), 0.01)
+    x = torch.from_numpy(images(16, 8))
+    losses = []
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss = module(x).square().mean()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < losses[0]
+    trained = qgraph.lower(qgraph.from_torch(module), "litert")
+    assert qgraph.verify(trained, inputs=images(8, 9)).bit_exact
+
+
+def test_every_published_model_comes_back(assets: Path) -> None:
+    for name in EXACT:
+        graph = qgraph.load(assets / "models" / f"{name}.tflite")
+        raised = passes.raise_to_fake_quant(graph)
+        again = qgraph.lower(raised, "litert", io="integer" if graph.inputs[0].type.quant else "float")
+        shape = [1 if isinstance(size, str) else size for size in graph.inputs[0].type.shape]
+        x = np.random.default_rng(0).integers(-128, 128, shape).astype(np.int8)
+        feed = x if graph.inputs[0].type.quant else x.astype(np.float32) / 50
+        y = feed if again.inputs[0].type.shape[1:] == graph.inputs[0].type.shape[1:] else feed.transpose(0, 3, 1, 2)
+        assert np.array_equal(qgraph.run(graph, feed), qgraph.run(again, y)), name
+
+
+def test_an_op_without_a_counterpart_is_named() -> None:
+    from qgraph.ir import Builder, QuantParams, TensorType
+
+    graph = Graph("g", "integer", {"target": "litert"})
+    q = QuantParams.of(0.1, 0)
+    x = graph.add_input("x", TensorType((1, 4, 4, 2), "i8", q))
+    graph.set_outputs([Builder(graph).litert.resize_bilinear(x, size=(8, 8), element=("i8", q))])
+    with pytest.raises(LoweringError, match=r"no counterpart in nn for litert\.resize_bilinear"):
+        passes.raise_to_fake_quant(graph)
+    graph.metadata["target"] = "onnxruntime"
+    with pytest.raises(LoweringError, match="graphs of onnxruntime cannot be raised yet"):
+        passes.raise_to_fake_quant(graph)

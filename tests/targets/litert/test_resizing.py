@@ -1,0 +1,34 @@
+"""RESIZE_BILINEAR and RESIZE_NEAREST_NEIGHBOR against every family, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.targets.litert.families import Families
+from tests.targets.litert.op_cases import Cases, groups, integers, params
+
+CASES = 200
+FLAGS = [(False, False), (True, False), (False, True)]
+
+
+def resize(cases: Cases, name: str) -> None:
+    rng, quant = cases.rng, params(cases.rng)
+    x = cases.input(integers(rng, tuple(int(n) for n in rng.integers(1, [3, 12, 12, 5]))), quant)
+    size = tuple(int(n) for n in rng.integers(1, 24, 2))
+    align, half = FLAGS[rng.integers(3)]
+    op = getattr(cases.build.litert, name)
+    cases.output(op(x, size=size, align_corners=align, half_pixel_centers=half, element=("i8", quant)))
+
+
+def bilinear(cases: Cases) -> None:
+    resize(cases, "resize_bilinear")
+
+
+def nearest(cases: Cases) -> None:
+    resize(cases, "resize_nearest_neighbor")
+
+
+@pytest.mark.parametrize("case", [bilinear, nearest])
+def test_random_cases(litert: Families, case) -> None:
+    for cases in groups(CASES, case, 71):
+        cases.check(litert)

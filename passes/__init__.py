@@ -18,6 +18,7 @@ from qgraph.passes.lower import lower
 from qgraph.passes.partition import partition
 from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
 from qgraph.passes.registry import get, graph_pass, names
+from qgraph.passes.set_batch import set_batch
 from qgraph.passes.simplify import simplify
 
 __all__ = [
@@ -41,5 +42,6 @@ __all__ = [
     "names",
     "partition",
     "raise_to_fake_quant",
+    "set_batch",
     "simplify",
 ]

@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from qgraph.errors import InputError, TypeMismatch
-from qgraph.ir import Dim, Graph, TensorType, op_def
+from qgraph.ir import Dim, Graph, Node, op_def
 from qgraph.ir.types import dim_product
 from qgraph.passes.registry import graph_pass
 
@@ -34,17 +34,18 @@ def infer_types(graph: Graph, /, **sizes: str) -> None:
     for value in graph.inputs:
         value.type = value.type.with_shape([_bind(dim, bound) for dim in value.type.shape])
     for node in graph.nodes:
-        definition = op_def(node.op)
-        try:
-            types = definition.infer(node.operands, definition.complete(node.attrs))
-        except TypeMismatch as error:
-            raise TypeMismatch(error.what, where=node.where, help="the sizes do not fit this node") from None
-        for spec, value, type in zip(definition.results, node.results, types, strict=True):
-            value.type = _with_element(type, value.type) if spec.free else type
+        infer_results(node)
 
 
-def _with_element(type: TensorType, declared: TensorType) -> TensorType:
-    return replace(type, dtype=declared.dtype, quant=declared.quant)
+def infer_results(node: Node) -> None:
+    """Infer the types of a node's results again; raises TypeMismatch where its operands do not fit it any more."""
+    definition = op_def(node.op)
+    try:
+        types = definition.infer(node.operands, definition.complete(node.attrs))
+    except TypeMismatch as error:
+        raise TypeMismatch(error.what, where=node.where, help="the sizes do not fit this node") from None
+    for spec, value, type in zip(definition.result_specs(len(types)), node.results, types, strict=True):
+        value.type = replace(type, dtype=value.type.dtype, quant=value.type.quant) if spec.free else type
 
 
 def _symbols(dim: Dim) -> list[str]:

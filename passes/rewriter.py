@@ -27,7 +27,7 @@ from qgraph.errors import PassError, TypeMismatch
 from qgraph.ir import Builder, Graph, Node, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ir.pattern import TypePattern
-from qgraph.passes.log import current_log
+from qgraph.passes.log import Log, current_log
 
 
 @dataclass(frozen=True)
@@ -148,10 +148,21 @@ def rule(shape: Pattern) -> Callable[[Rewrite], Rule]:
 def match_pattern(shape: Pattern, node: Node) -> Match | Declined | None:
     """The match of a pattern whose root is this node; None where the ops do not fit, `Declined` where a condition
     fails."""
+    if not _may_match(shape, node):
+        return None
     match = Match(node)
     if _matches(shape, node, match):
         return match
     return Declined(match.reason) if match.reason else None
+
+
+def _may_match(shape: Pattern, node: Node) -> bool:
+    """False where the first operand is of another op than the pattern wants: the common case, told cheaply."""
+    first = shape.operands[0] if shape.operands else None
+    if not isinstance(first, Pattern) or first.optional or first.variadic or shape.commutative or not node.operands:
+        return True
+    value = node.operands[0]
+    return value is not None and value.producer is not None and value.producer.op in first.ops
 
 
 def _matches(shape: Pattern, node: Node, match: Match) -> bool:
@@ -264,12 +275,13 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
     work = deque(node for node in graph.nodes if node.op in by_op)
     left = LIMIT * (len(graph) + 1)
     total = 0
+    log = current_log()
     while work:
         node = work.popleft()
         if node.erased or node.op not in by_op:
             continue
         for each in by_op[node.op]:
-            touched = _apply(graph, each, node)
+            touched = _apply(graph, each, node, log)
             if touched is not None:
                 work.extend(touched)
                 total += 1
@@ -288,12 +300,11 @@ def _check_ops(shape: Pattern) -> None:
             _check_ops(part)
 
 
-def _apply(graph: Graph, rule: Rule, node: Node) -> list[Node] | None:
+def _apply(graph: Graph, rule: Rule, node: Node, log: Log) -> list[Node] | None:
     """Apply a rule at a node; gives the nodes that should be looked at again, None where the rule did not apply."""
     match = match_pattern(rule.pattern, node)
     if match is None:
         return None
-    log = current_log()
     if isinstance(match, Declined):
         log.decline(rule.name, node, match.reason)
         return None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.interpreter import execute, quantize_inputs
 from qgraph.interpreter.execute import node_evaluator
-from qgraph.interpreter.inputs import Inputs, Layout
+from qgraph.interpreter.inputs import Inputs, Layout, by_name, split_batches
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.ir.printer import node_printer
 
@@ -61,7 +62,7 @@ class Disagreement:
         for index, found in enumerate(self.nodes):
             origin = shorten(", ".join(found.origins) or "(no origin)", WIDTH)
             lines.append(("cyan", f"@@ {origin}{'  <- the first to differ' if not index else ''}"))
-            lines.append(("default", f"  {shorten(found.node, WIDTH)}"))
+            lines.append(("default", f"  {shorten(_without_name(found.node), WIDTH)}"))
             inherited = "" if found.own == found.differing else f", {found.own} of them its own with equal operands"
             counts = f"{found.differing} of {found.compared} elements differ, by up to {found.largest:g}{inherited}"
             lines.append(("yellow", f"  {counts}"))
@@ -87,6 +88,12 @@ def shorten(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
+def _without_name(node: str) -> str:
+    """The text of a node from the type of its result on: converters write names that are longer than a line."""
+    results, _, operation = node.partition(" = ")
+    return f"{results.rpartition(' ')[2]} = {operation}"
+
+
 def diff_targets(
     graph: Graph, names: Sequence[str], inputs: Inputs, *, layout: Layout | None = None
 ) -> list[Disagreement]:
@@ -100,9 +107,12 @@ def diff_targets(
         if targets.get(name).dialect != targets.get(graph.target).dialect:
             raise InputError(f"the graph is one of {graph.target}, it does not run on {name}")
     variants = [_under(graph, name) for name in names]
-    feed = quantize_inputs(variants[0], inputs, layout=layout)
-    values = [_values(variant, feed) for variant in variants]
-    return [_compare(variants[0], variants[index], values[0], values[index], feed) for index in range(1, len(variants))]
+    batches = split_batches(graph, by_name(graph, inputs))
+    feeds = [quantize_inputs(variants[0], batch, layout=layout) for batch in batches]
+    values = [[_values(variant, feed) for feed in feeds] for variant in variants]
+    return [
+        _compare(variants[0], variants[index], values[0], values[index], feeds) for index in range(1, len(variants))
+    ]
 
 
 def to_json(found: Sequence[Disagreement]) -> str:
@@ -123,38 +133,46 @@ def _values(graph: Graph, feed: dict[str, Array]) -> list[Array]:
     return found
 
 
-def _compare(a: Graph, b: Graph, first: list[Array], second: list[Array], feed: dict[str, Array]) -> Disagreement:
-    known: Values = {value: feed[value.name] for value in a.inputs}
+def _compare(
+    a: Graph, b: Graph, first: list[list[Array]], second: list[list[Array]], feeds: list[dict[str, Array]]
+) -> Disagreement:
+    """`first` and `second` hold, for each batch of `feeds`, the results of all nodes in order."""
+    known: list[Values] = [{value: feed[value.name] for value in a.inputs} for feed in feeds]
     evaluate, text = node_evaluator(b), node_printer(a)
     nodes, causes, place = [], [], 0
     for node, other in zip(a.nodes, b.nodes, strict=True):
-        ours = first[place : place + len(node.results)]
-        theirs = second[place : place + len(node.results)]
-        place += len(node.results)
-        differing, largest = _difference(ours, theirs)
-        operands = [None if v is None else v.data if v.is_constant else known[v] for v in node.operands]
-        known.update(zip(node.results, ours, strict=True))
+        part = slice(place, place + len(node.results))
+        place = part.stop
+        ours = [array for results in first for array in results[part]]
+        differing, largest = _difference(ours, [array for results in second for array in results[part]])
+        operands = [_operands(node, values) for values in known]
+        for values, results in zip(known, first, strict=True):
+            values.update(zip(node.results, results[part], strict=True))
         if not differing:
             continue
-        own, _ = _difference(ours, evaluate(other, operands))
+        own, _ = _difference(ours, chain.from_iterable(evaluate(other, batch) for batch in operands))
         if own:
             causes.append(node.op)
         compared = sum(array.size for array in ours)
         origins = tuple(origin.readable for origin in node.origins)
         cause = _cause(node, a.target, b.target) if own else ""
         nodes.append(NodeDisagreement(text(node), origins, compared, differing, own, largest, cause))
-    outputs = [_output(graph, found, feed) for graph, found in ((a, first), (b, second))]
+    outputs = [_output(graph, found, feeds) for graph, found in ((a, first), (b, second))]
     return Disagreement(
         a.target,
         b.target,
         tuple(nodes),
-        len(next(iter(feed.values()))),
+        sum(len(next(iter(feed.values()))) for feed in feeds),
         _flips(*outputs),
         _advice(causes, a.target, b.target),
     )
 
 
-def _difference(ours: Sequence[Array], theirs: Sequence[Array]) -> tuple[int, float]:
+def _operands(node: Node, known: Values) -> list[Array | None]:
+    return [None if v is None else v.data if v.is_constant else known[v] for v in node.operands]
+
+
+def _difference(ours: Iterable[Array], theirs: Iterable[Array]) -> tuple[int, float]:
     """Elements that differ in a bit, and the largest difference."""
     count, largest = 0, 0.0
     for x, y in zip(ours, theirs, strict=True):
@@ -167,10 +185,15 @@ def _difference(ours: Sequence[Array], theirs: Sequence[Array]) -> tuple[int, fl
     return count, largest
 
 
-def _output(graph: Graph, results: list[Array], feed: dict[str, Array]) -> Array:
-    by_value = dict(zip((value for node in graph.nodes for value in node.results), results, strict=True))
+def _output(graph: Graph, found: list[list[Array]], feeds: list[dict[str, Array]]) -> Array:
+    """The first output of all batches."""
     value = graph.outputs[0]
-    return value.data if value.is_constant else by_value[value] if value in by_value else feed[value.name]
+    made = [value for node in graph.nodes for value in node.results]
+    if value.is_constant:
+        return value.data
+    if value not in made:
+        return np.concatenate([feed[value.name] for feed in feeds])
+    return np.concatenate([np.atleast_1d(results[made.index(value)]) for results in found])
 
 
 def _flips(a: Array, b: Array) -> int | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -58,6 +58,32 @@ def prepare_inputs(graph: Graph, inputs: Mapping[str, Array], layout: Layout | N
                 if known != size:
                     raise InputError(f"dimension {dim} is {known} in input %{owner}, {size} in %{value.name}")
     return prepared
+
+
+def split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Array]]:
+    """One run with everything where the batch is symbolic, else one for each batch of the fixed size."""
+    fixed = {value.name: value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
+    if not isinstance(fixed[graph.inputs[0].name], int):
+        return [arrays]
+    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
+    batches = [int(dim) for dim in fixed.values() if not isinstance(dim, str)]
+    counts = {size // batch for size, batch in zip(sizes.values(), batches, strict=False)}
+    if len(counts) > 1 or any(size % batch for size, batch in zip(sizes.values(), batches, strict=False)):
+        raise InputError(
+            f"{_listed(sizes.values())} examples are no whole batches of {_listed(batches)}",
+            help="give a multiple of the batch size, or trace with dynamic_batch=True",
+        )
+    return [
+        {
+            name: array[run * batch : (run + 1) * batch]
+            for (name, array), batch in zip(arrays.items(), batches, strict=True)
+        }
+        for run in range(counts.pop())
+    ]
+
+
+def _listed(numbers: Iterable[int]) -> str:
+    return " and ".join(map(str, sorted(set(numbers))))
 
 
 def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
 from qgraph.interpreter import execute, quantize_inputs
-from qgraph.interpreter.inputs import Inputs, Layout, by_name
+from qgraph.interpreter.inputs import Inputs, Layout, by_name, split_batches
 from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
@@ -46,7 +46,7 @@ def verify(
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
     given, layout = (sample_inputs(graph, samples, seed), "NHWC") if inputs is None else (inputs, layout)
-    runs = [quantize_inputs(graph, batch, layout=layout) for batch in _split_batches(graph, by_name(graph, given))]
+    runs = [quantize_inputs(graph, batch, layout=layout) for batch in split_batches(graph, by_name(graph, given))]
     if not any(array.size for run in runs for array in run.values()):
         raise InputError(
             "there is no sample to compare on", help="give at least one example (a whole batch, where it is fixed)"
@@ -97,32 +97,6 @@ def _require_lowered(graph: Graph) -> None:
 
 def _exported(graph: Graph) -> bytes:
     return to_file_bytes(graph, next(iter(targets.get(graph.target).exporters)))
-
-
-def _split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Array]]:
-    """One run with everything where the batch is symbolic, else one for each batch of the fixed size."""
-    fixed = {value.name: value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
-    if not isinstance(fixed[graph.inputs[0].name], int):
-        return [arrays]
-    sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    batches = [int(dim) for dim in fixed.values() if not isinstance(dim, str)]
-    counts = {size // batch for size, batch in zip(sizes.values(), batches, strict=False)}
-    if len(counts) > 1 or any(size % batch for size, batch in zip(sizes.values(), batches, strict=False)):
-        raise InputError(
-            f"{_listed(sizes.values())} examples are no whole batches of {_listed(batches)}",
-            help="give a multiple of the batch size, or trace with dynamic_batch=True",
-        )
-    return [
-        {
-            name: array[run * batch : (run + 1) * batch]
-            for (name, array), batch in zip(arrays.items(), batches, strict=True)
-        }
-        for run in range(counts.pop())
-    ]
-
-
-def _listed(numbers: Iterable[int]) -> str:
-    return " and ".join(map(str, sorted(set(numbers))))
 
 
 def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]]:

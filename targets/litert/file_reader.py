@@ -218,6 +218,8 @@ def _attributes(reader: Reader, row: Row, operator: tflite.Operator) -> dict[str
         index = operator.inputs[place] if place < len(operator.inputs) else -1
         if index >= 0 and (place not in row.places or reader.is_known(index)):
             attrs[attr] = _from_constant(attr, reader.integers(index))
+            if row.computed:
+                attrs[row.computed] = index in reader.known
     return {**attrs, **(row.read(operator) if row.read else {})}
 
 

@@ -48,9 +48,8 @@ def float_graph(graph: Graph) -> Graph | None:
         return None
     new.set_outputs(values[value] for value in graph.outputs)
     new.drop_unused_constants()
-    hybrid = sum(_is_hybrid(node) for node in graph.nodes)
-    if hybrid:
-        new.metadata["hybrid"] = f"{hybrid} layers have integer weights: runtimes quantize their activations too"
+    if "hybrid" in graph.metadata:
+        new.metadata["hybrid"] = graph.metadata["hybrid"]
     from qgraph.passes.convert_layout import convert_layout
 
     converted: Graph = convert_layout(new, to="NCHW")
@@ -87,9 +86,8 @@ def float_notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """What `verify` says of a graph of integers with ops on floats in it."""
     exact = EXACT if graph.target in ("litert", "tflm") else ()
     ops = sorted({node.op for node in graph.nodes if node.op.startswith(FLOAT_OP) and node.op not in exact})
-    if not ops:
-        return ()
-    return (f"floats of {', '.join(ops)}: their last digits may differ from the runtime's",)
+    notes = [f"floats of {', '.join(ops)}: their last digits may differ from the runtime's"] if ops else []
+    return (*notes, *([graph.metadata["hybrid"]] if "hybrid" in graph.metadata else []))
 
 
 def _float_constant(value: Value, name: str) -> tuple[Array, str]:
@@ -104,9 +102,12 @@ def _float_constant(value: Value, name: str) -> tuple[Array, str]:
     return (centred.astype(np.float32) * quant.scales.reshape(shape)).astype(np.float32), name
 
 
-def _is_hybrid(node: Node) -> bool:
-    """Whether an op on floats has an integer weight."""
-    return node.op.startswith(FLOAT_OP) and any(value.type.quant is not None for value in node.inputs)
+def mark_hybrid(graph: Graph) -> None:
+    """Let the metadata word `hybrid` say how many ops on floats have an integer weight."""
+    ops_on_floats = [node for node in graph.nodes if node.op.startswith(FLOAT_OP)]
+    count = sum(any(value.type.quant is not None for value in node.inputs) for node in ops_on_floats)
+    if count:
+        graph.metadata["hybrid"] = f"{count} layers have integer weights: runtimes quantize their activations too"
 
 
 def _convert(graph: Graph, node: Node, values: dict[Value, Value]) -> None:

@@ -20,7 +20,7 @@ from qgraph.ir import Dim, Graph, verify_graph
 from qgraph.ir.op import op_def
 from qgraph.ir.types import dim_factors, integer_range
 from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
-from qgraph.targets.litert.float_import import float_graph
+from qgraph.targets.litert.float_import import float_graph, mark_hybrid
 from qgraph.targets.litert.known_tensors import learn
 
 FLOATS = ("f32", "f16", "f64")
@@ -40,6 +40,7 @@ def read_foreign(model: tflite.Model) -> Graph:
     if notes:
         more = f" (and {len(notes) - 1} more tensors)" if len(notes) > 1 else ""
         graph.metadata["repaired"] = f"{notes[0]}{more}"
+    mark_hybrid(graph)
     with _blamed("its operators on floats"):
         return float_graph(graph) or graph
 

@@ -45,6 +45,7 @@ class Row:
     states: Callable[[Node], Mapping[int, TensorType]] | None = None  # variable tensors, by place
     intermediates: Callable[[Node], Sequence[TensorType]] | None = None
     read_types: Callable[[tflite.Operator, TypeOf], dict[str, Any]] | None = None
+    computed: str = ""  # the attribute that says that a constant is computed in the file, and does not stand there
 
 
 BY_OP: dict[str, Row] = {}

@@ -76,6 +76,7 @@ REFUSALS: dict[type, tuple[Refusal, ...]] = {
     ),
     TransposeConv: (
         *LAYER,
+        Refusal("its output shape is computed in the file", lambda op: op.shape_is_computed),
         Refusal(
             "with SAME padding its kernel is smaller than its stride",
             lambda op: (

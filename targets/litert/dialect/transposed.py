@@ -27,7 +27,8 @@ class TransposeConv:
 
     `output_shape` is that of the result; the window of x[i] starts at i * stride - pad, where the pad is that of a
     convolution of the result with this padding. What lies outside is dropped; what no window reaches is the bias.
-    Files may give the shape as an input of the graph, which is the operand `shape`: it must be `output_shape`.
+    Files may give the shape as an input of the graph, which is the operand `shape`: it must be `output_shape`; or
+    compute it from other shapes (`shape_is_computed`): a file that is written states it.
     """
 
     w: Operand = operand("i8q|u8q[O, Kh, Kw, C]")
@@ -40,6 +41,7 @@ class TransposeConv:
     padding: str = attr(choices=PADDINGS)
     activation: str = attr("NONE", choices=ACTIVATIONS)
     quantized_bias_type: str | None = attr(None, choices=BIAS_TYPES)
+    shape_is_computed: bool = attr(False)
 
     def infer(self) -> TensorType:
         batch, *spatial, channels = self.output_shape
@@ -92,6 +94,7 @@ row(
     "TRANSPOSE_CONV",
     places=(1, 2, 3, 0),
     constants={"output_shape": 0},
+    computed="shape_is_computed",
     read_types=_stated_shape,
     options=STRIDED,
     write=written_bias_type,

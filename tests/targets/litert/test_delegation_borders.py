@@ -9,7 +9,8 @@ import pytest
 
 from qgraph.errors import UnsupportedOp
 from qgraph.interpreter import execute
-from qgraph.ir import QuantParams
+from qgraph.ir import QuantParams, op_def
+from qgraph.targets.litert_xnnpack.delegation import refusal
 from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases
 from tests.targets.litert.storage import every_code, zero_point
@@ -88,3 +89,16 @@ def test_leaky_relu(litert: Families, storage: str) -> None:
         element = (storage, params(cases, np.float32(1), storage))
         cases.output(cases.build.litert.leaky_relu(x, alpha=alpha, element=element))
     cases.check(litert, ["litert-xnnpack"])
+
+
+def test_a_transposed_convolution_of_a_computed_shape_is_not_delegated() -> None:
+    """Keras writes SHAPE, STRIDED_SLICE and PACK before it where the batch is open."""
+    cases = Cases(np.random.default_rng(0))
+    quant = QuantParams.of(0.1, 0)
+    w = cases.build.constant(np.ones((2, 2, 2, 3), np.int8), "w", quant)
+    x = cases.input(np.ones((1, 3, 3, 3), np.int8), quant)
+    attrs = {"output_shape": (1, 6, 6, 2), "stride": (2, 2), "padding": "SAME", "element": ("i8", quant)}
+    for computed in (False, True):
+        made = cases.build.litert.transpose_conv(w, x, shape_is_computed=computed, **attrs)
+        reason = refusal(op_def("litert.transpose_conv").view(made.producer))
+        assert reason == ("its output shape is computed in the file" if computed else None)

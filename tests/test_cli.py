@@ -167,6 +167,16 @@ def test_targets_of_a_family_are_compared(folder: Path) -> None:
     assert "litert: a fixed-point multiplier, rounded twice; litert-xnnpack: " in text
     found = json.loads(qgraph("diff", folder / "litert.tflite", "--targets", "litert,litert", "--json"))
     assert found[0]["identical"]
+    for names, message in (
+        ("litert,nowhere", "there is no target 'nowhere'"),
+        ("litert", "cannot disagree with itself"),
+    ):
+        wrong = qgraph("diff", folder / "litert.tflite", "--targets", names, status=2)
+        assert message in wrong
+        assert "bit for bit" not in wrong
+    assert "a graph of level float is no target's" in qgraph(
+        "diff", folder / "g.qg", "--targets", "litert,tflm", status=2
+    )
 
 
 def test_listings(folder: Path) -> None:

@@ -74,13 +74,14 @@ def _diff_targets(files: list[Path], names: list[str], inputs: Path | None, as_j
     """One file under several targets; first each side is verified to be its real runtime's answer."""
     import qgraph
     from qgraph.cli.arrays import read_npz
-    from qgraph.differ.families import diff_targets, to_json
+    from qgraph.differ.families import check_names, diff_targets, to_json
     from qgraph.errors import UnsupportedOp
     from qgraph.verification.samples import sample_inputs
 
     if len(files) != 1:
         raise typer.BadParameter("give one file: --targets runs it under each target", param_hint="--targets")
     graph = qgraph.load(files[0])
+    check_names(graph, names)
     data = read_npz(inputs, [value.name for value in graph.inputs]) if inputs else sample_inputs(graph, 64, 0)
     offered = []
     for name in names:

@@ -99,13 +99,9 @@ def diff_targets(
 ) -> list[Disagreement]:
     """The graph under the first target's kernels against each of the others', on the same inputs.
 
-    Raises InputError for a target of another family, and UnsupportedOp for an op that a runtime does not offer.
+    Raises InputError as `check_names` does, and UnsupportedOp for an op that a runtime does not offer.
     """
-    if len(names) < 2:
-        raise InputError("one target cannot disagree with itself", help="name two or more: litert,tflm")
-    for name in names:
-        if targets.get(name).dialect != targets.get(graph.target).dialect:
-            raise InputError(f"the graph is one of {graph.target}, it does not run on {name}")
+    check_names(graph, names)
     variants = [_under(graph, name) for name in names]
     batches = split_batches(graph, by_name(graph, inputs))
     feeds = [quantize_inputs(variants[0], batch, layout=layout) for batch in batches]
@@ -113,6 +109,17 @@ def diff_targets(
     return [
         _compare(variants[0], variants[index], values[0], values[index], feeds) for index in range(1, len(variants))
     ]
+
+
+def check_names(graph: Graph, names: Sequence[str]) -> None:
+    """Raise InputError for a graph that is not lowered, fewer than two targets, or one of another family."""
+    if graph.level != "integer":
+        raise InputError(f"a graph of level {graph.level} is no target's", help="lower it, or give a quantized file")
+    if len(names) < 2:
+        raise InputError("one target cannot disagree with itself", help="name two or more: litert,tflm")
+    for name in names:
+        if targets.get(name).dialect != targets.get(graph.target).dialect:
+            raise InputError(f"the graph is one of {graph.target}, it does not run on {name}")
 
 
 def to_json(found: Sequence[Disagreement]) -> str:

@@ -12,9 +12,8 @@ from qgraph.targets.litert.kernels.pooling import average
 from qgraph.targets.litert.rows import row
 
 
-@op("litert.max_pool_2d")
-class MaxPool2d:
-    """MAX_POOL_2D: the largest integer of each window; padding never wins."""
+class Pool:
+    """What pools share: windows over height and width, and parameters that the result has from its operand."""
 
     x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
     result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
@@ -28,7 +27,12 @@ class MaxPool2d:
         return self.x.type.with_shape((self.x.type.shape[0], *sizes, self.x.type.shape[3]))
 
     def check(self) -> None:
-        same_parameters(self.x.type, self.result.type, "litert.max_pool_2d")
+        same_parameters(self.x.type, self.result.type, type(self).__name__)
+
+
+@op("litert.max_pool_2d")
+class MaxPool2d(Pool):
+    """MAX_POOL_2D: the largest integer of each window; padding never wins."""
 
     def pooled(self, x: Array) -> Array:
         """The maxima, before the activation."""
@@ -42,22 +46,8 @@ row("litert.max_pool_2d", "MAX_POOL_2D", options=POOLED)
 
 
 @op("litert.average_pool_2d")
-class AveragePool2d:
+class AveragePool2d(Pool):
     """AVERAGE_POOL_2D: the mean of the integers of each window that lie inside x, half away from zero."""
-
-    x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
-    result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
-    kernel: tuple[int, int] = attr()
-    stride: tuple[int, int] = attr()
-    padding: str = attr(choices=PADDINGS)
-    activation: str = attr("NONE", choices=ACTIVATIONS)
-
-    def infer(self) -> TensorType:
-        sizes = window_type(self.x.type, self.kernel, self.stride, (1, 1), self.padding)
-        return self.x.type.with_shape((self.x.type.shape[0], *sizes, self.x.type.shape[3]))
-
-    def check(self) -> None:
-        same_parameters(self.x.type, self.result.type, "litert.average_pool_2d")
 
     def evaluate(self, x: Array) -> Array:
         pads = pads_of(x, self.kernel, self.stride, (1, 1), self.padding)

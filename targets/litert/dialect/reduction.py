@@ -64,9 +64,8 @@ class Sum(Reduction):
         return reduction.sum_of_bytes(x, self.places(), self.keep_dims, self.x.type, self.result.type)
 
 
-@op("litert.reduce_max")
-class ReduceMax(Reduction):
-    """REDUCE_MAX over `axes`: the largest integer."""
+class Extremum(Reduction):
+    """What REDUCE_MAX and REDUCE_MIN share: raw integers, whose parameters stay."""
 
     x: Operand = operand("i8q|u8q|i16q[...]")
     result: Result = result("i8q|u8q|i16q[...]", free=True)
@@ -74,23 +73,20 @@ class ReduceMax(Reduction):
     keep_dims: bool = attr(False)
 
     def check(self) -> None:
-        same_parameters(self.x.type, self.result.type, "litert.reduce_max")
+        same_parameters(self.x.type, self.result.type, type(self).__name__)
+
+
+@op("litert.reduce_max")
+class ReduceMax(Extremum):
+    """REDUCE_MAX over `axes`: the largest integer."""
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.max(axis=self.places(), keepdims=self.keep_dims))
 
 
 @op("litert.reduce_min")
-class ReduceMin(Reduction):
+class ReduceMin(Extremum):
     """REDUCE_MIN over `axes`: the smallest integer."""
-
-    x: Operand = operand("i8q|u8q|i16q[...]")
-    result: Result = result("i8q|u8q|i16q[...]", free=True)
-    axes: tuple[int, ...] = attr()
-    keep_dims: bool = attr(False)
-
-    def check(self) -> None:
-        same_parameters(self.x.type, self.result.type, "litert.reduce_min")
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.min(axis=self.places(), keepdims=self.keep_dims))
@@ -103,9 +99,10 @@ for _op, _operator in (("mean", "MEAN"), ("sum", "SUM"), ("reduce_max", "REDUCE_
 class Place:
     """What ARG_MAX and ARG_MIN share: the index along `axis`, which goes away."""
 
-    x: Operand
-    axis: int
-    index: str
+    x: Operand = operand("i8|u8|f32[...]")
+    result: Result = result("i32|i64[...]")
+    axis: int = attr()
+    index: str = attr("i32", choices=("i32", "i64"))
 
     def infer(self) -> TensorType:
         shape = self.x.type.shape
@@ -119,11 +116,6 @@ class Place:
 class ArgMax(Place):
     """ARG_MAX: the first index of the largest integer along `axis`."""
 
-    x: Operand = operand("i8|u8|f32[...]")
-    result: Result = result("i32|i64[...]")
-    axis: int = attr()
-    index: str = attr("i32", choices=("i32", "i64"))
-
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.argmax(self.axis), TensorType((), self.index).numpy)
 
@@ -131,11 +123,6 @@ class ArgMax(Place):
 @op("litert.arg_min")
 class ArgMin(Place):
     """ARG_MIN: the first index of the smallest integer along `axis`."""
-
-    x: Operand = operand("i8|u8|f32[...]")
-    result: Result = result("i32|i64[...]")
-    axis: int = attr()
-    index: str = attr("i32", choices=("i32", "i64"))
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.argmin(self.axis), TensorType((), self.index).numpy)

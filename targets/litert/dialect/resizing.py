@@ -15,9 +15,8 @@ def resized(x: TensorType, size: tuple[int, int]) -> TensorType:
     return x.with_shape((x.shape[0], *size, x.shape[3]))
 
 
-@op("litert.resize_bilinear")
-class ResizeBilinear:
-    """RESIZE_BILINEAR to `size` (height, width)."""
+class Resize:
+    """What resizes share: the size (height, width), and how positions are counted."""
 
     x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
     result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
@@ -27,23 +26,19 @@ class ResizeBilinear:
 
     def infer(self) -> TensorType:
         return resized(self.x.type, self.size)
+
+
+@op("litert.resize_bilinear")
+class ResizeBilinear(Resize):
+    """RESIZE_BILINEAR to `size` (height, width)."""
 
     def evaluate(self, x: Array) -> Array:
         return resizing.bilinear(x, self.size, self.align_corners, self.half_pixel_centers)
 
 
 @op("litert.resize_nearest_neighbor")
-class ResizeNearestNeighbor:
+class ResizeNearestNeighbor(Resize):
     """RESIZE_NEAREST_NEIGHBOR to `size` (height, width)."""
-
-    x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
-    result: Result = result("i8q|u8q|i16q[N, H', W', C]", free=True)
-    size: tuple[int, int] = attr()
-    align_corners: bool = attr(False)
-    half_pixel_centers: bool = attr(False)
-
-    def infer(self) -> TensorType:
-        return resized(self.x.type, self.size)
 
     def evaluate(self, x: Array) -> Array:
         rows, columns = (

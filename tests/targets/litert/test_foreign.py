@@ -17,6 +17,7 @@ from qgraph.exporters import tflite
 from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, QuantParams, TensorType
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from qgraph.targets.litert.foreign_files import _is_stated
 from tests.targets.litert.families import Families
 
 HERE = Path(__file__).parent / "models"
@@ -263,3 +264,11 @@ def test_inputs_of_plain_integers_are_zeros(litert: Families) -> None:
     ids = graph.add_input("ids", TensorType((2,), "i32"))
     graph.set_outputs([Builder(graph).litert.gather(table, ids, element=("i8", Q))])
     assert qgraph.verify(graph, "litert", samples=3).bit_exact
+
+
+def test_a_signature_of_minus_one_is_a_placeholder_in_the_stated_shape() -> None:
+    tensor = tflite.Tensor("x", "i8", (1, 4, 3), shape_signature=(-1, -1, 3))
+    assert _is_stated(tensor, (1, 4, 3))
+    assert _is_stated(tensor, (5, 7, 3))
+    assert not _is_stated(tensor, (5, 7, 2))
+    assert not _is_stated(tflite.Tensor("x", "i8", (1, 4, 3)), (1, 4, 2))

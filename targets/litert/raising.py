@@ -28,7 +28,10 @@ ACTIVATIONS: dict[str, dict[str, Attr]] = {
     "RELU6": {"activation": "relu6"},
     "RELU_N1_TO_1": {"activation": "clamp", "clamp": (-1.0, 1.0)},
 }
-MOVING = {"reshape", "transpose", "concatenation", "pad", "max_pool_2d", "squeeze", "expand_dims", "slice"}
+MOVING = {
+    *("reshape", "transpose", "concatenation", "pad", "max_pool_2d"),
+    *("squeeze", "expand_dims", "slice", "strided_slice"),
+}
 """Ops whose results are integers of their operands: they take no fake-quant of their own, and share parameters."""
 
 
@@ -264,6 +267,25 @@ def _slice(r: Raising, node: Node) -> Value:
     return y
 
 
+def _strided_slice(r: Raising, node: Node) -> Value:
+    a: dict[str, Any] = node.attrs
+    y = r.x(node)
+    for axis, (begin, end, step) in enumerate(zip(a["begin"], a["end"], a["strides"], strict=True)):
+        whole = y.type.shape[axis]
+        if isinstance(whole, str):  # taken whole: the op admits nothing else
+            continue
+        first = None if a["begin_mask"] >> axis & 1 else begin
+        last = None if a["end_mask"] >> axis & 1 else end
+        if a["shrink_axis_mask"] >> axis & 1:
+            first, last = begin % whole, begin % whole + 1
+        if step < 1:
+            raise LoweringError("nn has no slice that runs backwards", where=node.where)
+        start, stop, _ = slice(first, last, step).indices(whole)
+        if (start, stop, step) != (0, whole, 1):
+            y = r.build.nn.slice(y, axis=axis, start=start, end=stop, step=step)
+    return _reshaped(r, y, node)  # what was shrunk goes away
+
+
 RAISED: dict[str, Callable[[Raising, Node], Value]] = {
     "conv_2d": _conv,
     "depthwise_conv_2d": _depthwise,
@@ -277,6 +299,7 @@ RAISED: dict[str, Callable[[Raising, Node], Value]] = {
     "concatenation": _concatenation,
     "pad": _pad,
     "slice": _slice,
+    "strided_slice": _strided_slice,
     "reshape": lambda r, node: _reshaped(r, r.x(node), node),
     "squeeze": lambda r, node: _reshaped(r, r.x(node), node),
     "expand_dims": lambda r, node: _reshaped(r, r.x(node), node),

@@ -11,7 +11,7 @@ import torch
 import qgraph
 from qgraph import passes
 from qgraph.errors import LoweringError
-from qgraph.ir import Graph, verify_graph
+from qgraph.ir import Builder, Graph, QuantParams, TensorType, verify_graph
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.targets.litert.whole_model import images, small_cnn
 
@@ -34,6 +34,41 @@ def test_raised_and_lowered_again_the_integers_are_the_same(lowered: Graph) -> N
     assert {origin for node in lowered.nodes for origin in node.origins} == {
         origin for node in raised.nodes for origin in node.origins
     }
+
+
+class Parts(torch.nn.Module):
+    """Slices with steps, a concat and a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.head = torch.nn.Conv2d(3, 12, 3, padding=1), torch.nn.Linear(12, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.hardswish(self.a(x))
+        y = torch.cat([y * torch.sigmoid(y), y], 1)[:, 6:18, 1:7:2]
+        return torch.softmax(self.head(y.mean((2, 3))), 1)
+
+
+def test_slices_come_back() -> None:
+    x = np.random.default_rng(4).normal(size=(16, 3, 8, 8)).astype(np.float32)
+    graph = qgraph.trace(Parts().eval(), torch.from_numpy(x[:2]))
+    low = qgraph.quantize(graph, "litert", calibration=[x])
+    assert low.find("litert.strided_slice")
+    again = qgraph.lower(passes.raise_to_fake_quant(low), "litert")
+    feed = qgraph.quantize_inputs(low, x)
+    assert np.array_equal(qgraph.run(low, feed), qgraph.run(again, feed))
+
+
+def test_a_shrunk_dimension_and_negative_bounds_come_back() -> None:
+    graph = Graph("g", "integer", {"target": "litert"})
+    q = QuantParams.of(0.5, 3)
+    x = graph.add_input("x", TensorType((2, 5, 6), "i8", q))
+    words = {"begin": (0, -2, 1), "end": (0, -1, -1), "strides": (1, 1, 2), "begin_mask": 1, "end_mask": 1}
+    made = Builder(graph).litert.strided_slice(x, **words, shrink_axis_mask=2, element=("i8", q))
+    graph.set_outputs([made])
+    array = np.arange(60, dtype=np.int8).reshape(2, 5, 6)
+    raised = passes.raise_to_fake_quant(graph)
+    assert np.array_equal(qgraph.run(raised, (array.astype(np.float32) - 3) * 0.5), (array[:, -2, 1:-1:2] - 3.0) * 0.5)
 
 
 def test_a_raised_model_trains(lowered: Graph) -> None:
@@ -65,8 +100,6 @@ def test_every_published_model_comes_back(assets: Path) -> None:
 
 
 def test_an_op_without_a_counterpart_is_named() -> None:
-    from qgraph.ir import Builder, QuantParams, TensorType
-
     graph = Graph("g", "integer", {"target": "litert"})
     q = QuantParams.of(0.1, 0)
     x = graph.add_input("x", TensorType((1, 4, 4, 2), "i8", q))

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from qgraph.errors import InputError
 from qgraph.ir import Attr, Builder, Node, Value
 from qgraph.ops.nn.activation import ACTIVATIONS, BOUNDS, NO_ACTIVATION
+from qgraph.passes.rewriter import OpsThat
 
 Interval = tuple[float, float]
 """Lowest and highest result."""
 
 CLAMPS = "nn.relu|nn.relu6|nn.clamp"
-CARRIERS = "nn.conv|nn.conv_transpose|nn.linear|nn.add|nn.sub|nn.mul|nn.batch_norm"
-"""Ops that can carry an activation."""
+CARRIERS = OpsThat("can carry an activation", lambda op: op.carries_activation)
 
 
 def check_words(activations: Sequence[str]) -> None:

@@ -9,13 +9,13 @@
                                            %5 = nn.transpose(%4) {perm=[0,3,1,2]}
                                            %6 = nn.reshape(%5)
 
-Convolutions, poolings and batch normalizations move; ops that know what to do with permuted dimensions (elementwise
-ones, concat, pad, mean ...: those whose definition has `permuted`) go either way; all others stay. Which of the free
-ones move is a minimum cut (an edge where one node reads another in the other layout costs one transpose, all its
-readers together), so that no choice leaves fewer transposes. Transposes that the graph had are undone where they are
-not needed (one of three dimensions, which moves and moves back alike, is taken as its operand comes). `io=convert`
-moves the inputs and outputs of the graph too. Constants stay, but for operands of elementwise ops that have to be
-permuted. Exact in real arithmetic: a mean, or a matrix product, may add in another order.
+Convolutions, poolings and batch normalizations move (ops with an `other_layout`); ops that know what to do with
+permuted dimensions (elementwise ones; concat, pad, mean ...: those whose definition has `permuted`) go either way; all
+others stay. Which of the free ones move is a minimum cut (an edge where one node reads another in the other layout
+costs one transpose, all its readers together), so that no choice leaves fewer transposes. Transposes that the graph had
+are undone where they are not needed (one of three dimensions, which moves and moves back alike, is taken as its operand
+comes). `io=convert` moves the inputs and outputs of the graph too. Constants stay, but for operands of elementwise ops
+that have to be permuted. Exact in real arithmetic: a mean, or a matrix product, may add in another order.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
-from qgraph.ops.nhwc import SPATIAL
 from qgraph.ops.nn.permuting import Perm, to_first, to_last
 from qgraph.passes.registry import graph_pass
 
@@ -36,7 +35,10 @@ STAYS, MOVED = 0, 1
 """Labels: a value with its dimensions in the order that it has in the graph, or in the other layout's."""
 Ends = tuple[int, int]
 """The labels that a node reads and makes."""
-OTHER = {"NHWC": ("nn", "nhwc", to_last, to_first), "NCHW": ("nhwc", "nn", to_first, to_last)}
+CHANNELS = {"NCHW": 1, "NHWC": -1}
+"""Layout -> the dimension that holds the channels of what a spatial op makes."""
+OTHER = {"NHWC": ("NCHW", "nhwc", to_last, to_first), "NCHW": ("NHWC", "nn", to_first, to_last)}
+"""Layout -> the other one, the word for constants that are permuted, the order that moves, and the one back."""
 
 
 @graph_pass(exact="real", needs={"level": "float|fake_quant"}, gives={"layout": ""})
@@ -55,8 +57,8 @@ def convert_layout(graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Liter
 @dataclass
 class _Conversion:
     graph: Graph
-    source: str  # the dialect of spatial ops that move
-    target: str  # and the one that they move to
+    source: str  # the layout of spatial ops that move
+    target: str  # the word that ends the names of constants that are permuted
     move: Perm
     back: Perm
     io: int
@@ -103,18 +105,19 @@ class _Conversion:
         return self.io == MOVED
 
     def _is_spatial(self, node: Node) -> bool:
-        return node.dialect == self.source and node.op.partition(".")[2] in SPATIAL
+        definition = op_def(node.op)
+        return bool(definition.traits.other_layout) and definition.channel_axis == CHANNELS[self.source]
 
     def _permuted_attrs(self, node: Node) -> dict[str, Attr] | None:
         """The attributes of a node in the other layout; None where its op does not go there."""
-        permuted = getattr(op_def(node.op).view(node), "permuted", None)
+        definition = op_def(node.op)
         ranks = {value.type.rank for value in node.inputs if not value.is_constant}
-        if permuted is None or len(ranks) != 1 or min(ranks) < 3:
+        if len(ranks) != 1 or min(ranks) < 3 or any(value.type.rank > min(ranks) for value in node.inputs):
             return None
-        if any(value.type.rank > min(ranks) for value in node.inputs):
-            return None
-        changed: dict[str, Attr] | None = permuted(self.move)
-        return changed
+        if definition.traits.elementwise:
+            return {}
+        permuted = getattr(definition.view(node), "permuted", None)
+        return None if permuted is None else permuted(self.move)
 
     def _convert(self, node: Node) -> None:
         build = Builder(self.new, origins=node.origins)
@@ -128,7 +131,7 @@ class _Conversion:
             types = [value.type for value in node.results]
             made = self.new.insert(node.op, operands, node.attrs, types, origins=node.origins, names=names)
         elif self._is_spatial(node):
-            op = f"{self.target}.{node.op.partition('.')[2]}"
+            op = op_def(node.op).traits.other_layout
             operands = [self._form(node.operand(0), MOVED, build), *map(self._constant, node.operands[1:])]
             made = build.node(op, operands, node.attrs, names=names)
         else:

@@ -15,16 +15,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 
 import numpy as np
 
-from qgraph.ir import Graph, Node, Value
+from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.passes.log import current_log
 from qgraph.passes.registry import graph_pass
 
-COMMUTATIVE = ("nn.add", "nn.mul")
 NAME = "eliminate_common_subexpressions"
 
 
@@ -47,9 +46,9 @@ def _digest(value: Value) -> bytes:
 
 
 def _key(node: Node) -> Hashable:
-    operands: Iterable[int] = (0 if value is None else id(value) for value in node.operands)
-    if node.op in COMMUTATIVE:
-        operands = sorted(operands)
+    operands = [0 if value is None else id(value) for value in node.operands]
+    if op_def(node.op).traits.commutative:
+        operands[:2] = sorted(operands[:2])
     types = tuple(value.type for value in node.results)
     return node.op, tuple(operands), tuple(node.attrs.items()), types
 
@@ -58,7 +57,7 @@ def merge_nodes(graph: Graph) -> None:
     """Let the first of equal nodes stand for the others, which add their origins to it."""
     first: dict[Hashable, Node] = {}
     for node in graph.nodes:
-        if node.op == "nn.dropout":
+        if op_def(node.op).traits.draws:
             continue
         kept = first.setdefault(_key(node), node)
         if kept is node:

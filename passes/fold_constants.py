@@ -15,8 +15,6 @@ from qgraph.ir import Graph, Node, op_def
 from qgraph.passes.registry import graph_pass
 
 _FOLDED = re.compile(r"\.folded(\.\d+)?$")
-TRAINED = ("nn.dropout", "nn.batch_norm")
-"""Ops that are not computed although their operands are known, beside the dialect `quant`."""
 
 
 def folded_name(name: str) -> str:
@@ -29,8 +27,8 @@ def folded_name(name: str) -> str:
 
 
 def _is_known(node: Node) -> bool:
-    trained = node.op in TRAINED or node.dialect == "quant"
-    return not trained and bool(node.inputs) and all(value.is_constant for value in node.inputs)
+    known = bool(node.inputs) and all(value.is_constant for value in node.inputs)
+    return known and not op_def(node.op).traits.acts_in_training
 
 
 def compute_constants(graph: Graph) -> None:

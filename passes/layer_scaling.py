@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.ir import Array, Builder, Node, TensorType, Value
+from qgraph.ir import Array, Builder, Node, TensorType, Value, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.ops.quant import per_axis
 from qgraph.passes.fold_constants import folded_name
-from qgraph.passes.rewriter import Pattern, pattern
+from qgraph.passes.rewriter import OpsThat, Pattern, pattern
 
-LAYERS = "nn.conv|nn.conv_transpose|nn.linear"
+LAYERS = OpsThat("are linear in their input", lambda op: op.traits.linear)
 
 
 def layer_pattern(x: Pattern | str = "x", *, followed: bool) -> Pattern:
@@ -28,12 +28,19 @@ def layer_pattern(x: Pattern | str = "x", *, followed: bool) -> Pattern:
 
 def channel_axis(layer: Node) -> int:
     """The dimension of the layer's input and result that holds the channels."""
-    return layer.result.type.rank - 1 if layer.op == "nn.linear" else 1
+    return (op_def(layer.op).channel_axis or 0) % layer.result.type.rank
+
+
+def _gives_first(layer: Node) -> bool:
+    """Whether the first dimension of the weight is the channels that the layer gives, not those that it takes."""
+    definition = op_def(layer.op)
+    place = definition.operand_index("weight")
+    return place is not None and definition.operands[place].pattern.axis("O") == 0
 
 
 def scaled_outputs(layer: Node, w: Array, gain: Array) -> Array:
     """The weight with which every result channel is `gain` [O] times what it was."""
-    if layer.op != "nn.conv_transpose":
+    if _gives_first(layer):
         return np.asarray(w * per_axis(gain, w.ndim, 0))
     groups = layer.attrs["groups"]
     grouped = w.reshape(groups, -1, *w.shape[1:])  # [G, C/G, O/G, *K]
@@ -42,7 +49,7 @@ def scaled_outputs(layer: Node, w: Array, gain: Array) -> Array:
 
 def scaled_inputs(layer: Node, w: Array, gain: Array) -> Array:
     """The weight with which the layer gives for x what it gave for x * `gain` [C]."""
-    if layer.op == "nn.conv_transpose":
+    if not _gives_first(layer):
         return np.asarray(w * per_axis(gain, w.ndim, 0))
     return np.asarray(w * _per_input(layer, w, gain)).reshape(w.shape)
 
@@ -56,7 +63,7 @@ def _per_input(layer: Node, w: Array, values: Array) -> Array:
 
 def obstacle_to_shift(layer: Node) -> str:
     """Why a shift of the layer's input is no shift of its result; "" where it is."""
-    if layer.op == "nn.conv_transpose":
+    if not _gives_first(layer):
         return "at the borders of a transposed convolution fewer products are added"
     if any(layer.attrs.get("pads", ())):
         return "the zeros that the convolution pads with are not shifted"

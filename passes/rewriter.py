@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qgraph.errors import PassError, TypeMismatch
-from qgraph.ir import Builder, Graph, Node, Value, op_def
+from qgraph.ir import Builder, Graph, Node, OpDef, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ir.pattern import TypePattern
 from qgraph.passes.log import Log, current_log
@@ -47,10 +47,21 @@ class Word:
 
 
 @dataclass(frozen=True)
+class OpsThat:
+    """The ops of which a trait is true, also those of a dialect that the rules' author never heard of."""
+
+    what: str
+    test: Callable[[OpDef], bool]
+
+    def __contains__(self, op: object) -> bool:
+        return self.test(op_def(str(op)))
+
+
+@dataclass(frozen=True)
 class Pattern:
     """A node of one of `ops` whose operands match; see `pattern`."""
 
-    ops: tuple[str, ...]
+    ops: tuple[str, ...] | OpsThat
     operands: tuple[Pattern | Word, ...]
     bind: str = ""
     attrs: Mapping[str, object] = field(default_factory=dict)
@@ -62,7 +73,7 @@ class Pattern:
 
 
 def pattern(
-    ops: str,
+    ops: str | OpsThat,
     *operands: Pattern | str,
     bind: str = "",
     attrs: Mapping[str, object] | None = None,
@@ -70,7 +81,7 @@ def pattern(
     uses: int | None = None,
     commutative: bool = False,
 ) -> Pattern:
-    """A pattern for the op, or for any of several joined by "|".
+    """A pattern for the op, for any of several joined by "|", or for all of which a trait is true.
 
     `bind`: the name of the node. `attrs`: name -> value, or a function of the value that says whether it will do.
     `type`: the type of the result, such as "f[N, C, H, W]"; its letters unify over the whole pattern. `uses`: how often
@@ -78,7 +89,8 @@ def pattern(
     """
     shape = TypePattern.parse(type) if type else None
     parts = tuple(Word.parse(part) if isinstance(part, str) else part for part in operands)
-    return Pattern(tuple(ops.split("|")), parts, bind, dict(attrs or {}), shape, uses, commutative)
+    words = tuple(ops.split("|")) if isinstance(ops, str) else ops
+    return Pattern(words, parts, bind, dict(attrs or {}), shape, uses, commutative)
 
 
 def maybe(part: Pattern) -> Pattern:
@@ -267,18 +279,16 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
     New nodes carry the origins of all nodes that the pattern matched; what is not used any more is erased. Raises
     PassError for rules that never come to an end, InputError for a pattern of an op that there is not.
     """
-    by_op: dict[str, list[Rule]] = {}
     for each in rules:
         _check_ops(each.pattern)
-        for op in each.pattern.ops:
-            by_op.setdefault(op, []).append(each)
-    work = deque(node for node in graph.nodes if node.op in by_op)
+    by_op = _RulesOf(rules)
+    work = deque(node for node in graph.nodes if by_op[node.op])
     left = LIMIT * (len(graph) + 1)
     total = 0
     log = current_log()
     while work:
         node = work.popleft()
-        if node.erased or node.op not in by_op:
+        if node.erased:
             continue
         for each in by_op[node.op]:
             touched = _apply(graph, each, node, log)
@@ -291,9 +301,20 @@ def rewrite(graph: Graph, rules: Sequence[Rule]) -> int:
     return total
 
 
+class _RulesOf(dict[str, Sequence[Rule]]):
+    """op -> the rules whose root it may be, in order."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        super().__init__()
+        self._rules = rules
+
+    def __missing__(self, op: str) -> Sequence[Rule]:
+        return self.setdefault(op, [each for each in self._rules if op in each.pattern.ops])
+
+
 def _check_ops(shape: Pattern) -> None:
     """Raise InputError for an op that there is not: its pattern would never match."""
-    for op in shape.ops:
+    for op in shape.ops if isinstance(shape.ops, tuple) else ():
         op_def(op)
     for part in shape.operands:
         if isinstance(part, Pattern):

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from qgraph.differ.chains import align_chains
-from qgraph.differ.kinds import COMMUTATIVE
 from qgraph.differ.structure import Structure, Table
 from qgraph.ir import Graph
 
@@ -263,7 +262,7 @@ def _result_names(side: Structure, v: int) -> Iterable[Hashable]:
 def fine_step(found: Pairing, u: int, v: int, labels: Labels) -> Iterable[tuple[int, int]]:
     """Operands in the same position and lone readers, with equal labels."""
     a, b = found.a, found.b
-    if a.kinds[u] in COMMUTATIVE:
+    if a.unordered[u]:
         yield from _lone([(p, 0) for p, _ in a.producers[u]], [(p, 0) for p, _ in b.producers[v]], found, labels)
     elif len(a.producers[u]) == len(b.producers[v]):
         for (p, i), (q, j) in zip(a.producers[u], b.producers[v], strict=True):
@@ -278,7 +277,7 @@ def skeleton_step(found: Pairing, u: int, v: int, labels: Labels) -> Iterable[tu
     if a.transparent[u] or b.transparent[v]:
         return
     operands = [[(side.root[p], slot) for slot, p in enumerate(side.data_producers[w])] for side, w in ((a, u), (b, v))]
-    if a.kinds[u] in COMMUTATIVE:
+    if a.unordered[u]:
         yield from _lone([(p, 0) for p, _ in operands[0]], [(q, 0) for q, _ in operands[1]], found, labels)
     else:
         for (p, _), (q, _) in zip(*operands):  # noqa: B905  one may have more

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from qgraph.differ.kinds import COMMUTATIVE, TRANSPARENT, node_kind
-from qgraph.ir import Array, Graph, Node, Value
+from qgraph.differ.kinds import TRANSPARENT, node_kind
+from qgraph.ir import Array, Graph, Node, Value, traits_of
 
 Edges = list[list[tuple[int, int]]]
 """For each vertex (other vertex, slot): the slot is the operand's position in the reader."""
@@ -51,6 +51,8 @@ class Structure:
         self.first, self.last = len(graph.inputs), self.size - 1  # nodes stand at first ... last - 1
         self.index = {node: v for v, node in enumerate(self.nodes) if node is not None}
         self.kinds: list[str] = ["input"] * self.first + [""] * (self.size - self.first)
+        self.unordered = [False] * self.size
+        """Whether the operands of a vertex have no order."""
         self.producers: Edges = [[] for _ in self.nodes]
         self.readers: Edges = [[] for _ in self.nodes]
         self.constants: list[list[tuple[int, Value]]] = [[] for _ in self.nodes]
@@ -88,6 +90,7 @@ class Structure:
             return
         folded = any(self.const_rooted[p] for p, _ in self.producers[v])
         self.kinds[v] = node_kind(node.op, has_constant=folded or bool(self.constants[v]))
+        self.unordered[v] = traits_of(node.op).commutative
         self.const_rooted[v] = bool(node.operands) and all(self.const_rooted[p] for p, _ in self.producers[v])
         sizes = [size for _, value in self.constants[v] if value.type.rank > 1 for size in value.data.shape if size > 1]
         for producer, _ in self.producers[v]:
@@ -155,11 +158,11 @@ class Structure:
         table = self._table
         feeds = [0] * self.size
         for v in range(self.size):
-            operands = [(feeds[p], 0 if self.kinds[v] in COMMUTATIVE else slot) for p, slot in self.producers[v]]
+            operands = [(feeds[p], 0 if self.unordered[v] else slot) for p, slot in self.producers[v]]
             feeds[v] = table((labels[v], *sorted(operands)))
         reads = [0] * self.size
         for v in reversed(range(self.size)):
-            users = [(reads[r], 0 if self.kinds[r] in COMMUTATIVE else slot) for r, slot in self.readers[v]]
+            users = [(reads[r], 0 if self.unordered[r] else slot) for r, slot in self.readers[v]]
             reads[v] = table((labels[v], *sorted(users)))
         return feeds, reads
 
@@ -174,7 +177,7 @@ class Structure:
             if self.transparent[v]:
                 feeds[v] = operands[0] if operands else -1
             else:
-                key = sorted(operands) if self.kinds[v] in COMMUTATIVE else operands
+                key = sorted(operands) if self.unordered[v] else operands
                 feeds[v] = self._table((labels[v], *key))
         return feeds
 
@@ -188,7 +191,7 @@ class Structure:
                 if self.transparent[r]:
                     users += passing[r]
                 else:
-                    users.append((reads[r], 0 if self.kinds[r] in COMMUTATIVE else slot))
+                    users.append((reads[r], 0 if self.unordered[r] else slot))
             users.sort()
             if self.transparent[v]:
                 passing[v] = users if len(users) <= WIDEST else [(table(tuple(users)), 0)]
@@ -204,7 +207,7 @@ class Structure:
         while stack:
             r, slot = stack.pop()
             if not self.transparent[r]:
-                found.append((r, 0 if self.kinds[r] in COMMUTATIVE else slot))
+                found.append((r, 0 if self.unordered[r] else slot))
             elif seen < WIDEST:
                 seen += 1
                 stack += reversed(self.data_readers[r])

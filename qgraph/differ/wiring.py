@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from qgraph.differ.grouping import Group
-from qgraph.differ.kinds import COMMUTATIVE
 from qgraph.differ.pairing import Pairing
 from qgraph.ir import Value
 
@@ -50,8 +49,8 @@ class Wiring:
             return False
         if not group.is_pair:
             return set(before) != set(after)
-        kind = self.sides[0].kinds[group.before[0]]
-        return kind not in COMMUTATIVE or sorted(before) != sorted(after)
+        unordered = self.sides[0].unordered[group.before[0]]
+        return not unordered or sorted(before) != sorted(after)
 
     def source(self, which: int, value: Value) -> Source:
         """The group that makes a value, looked through what is in one graph only or has moved."""

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qgraph.ir import Dim, Graph, Node, TensorType, Value
-
-CHANNELS_LAST = ("litert", "nhwc")
-"""Dialects whose spatial values have their channels at the end."""
+from qgraph.ir import Graph, Node, TensorType, Value, op_def
+from qgraph.ir.types import element_count
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def cost(graph: Graph) -> Cost:
     nodes = tuple(
         NodeCost(
             node,
-            _macs(node),
+            macs(node),
             sum(byte_size(value.type) for value in node.inputs if value.is_constant),
             sum(byte_size(value.type) for value in node.results),
         )
@@ -55,37 +51,16 @@ def cost(graph: Graph) -> Cost:
     return Cost(nodes, _peak(graph))
 
 
+def macs(node: Node) -> int:
+    """Multiply-accumulates for one example: what the op's definition says by `macs`, else none."""
+    view = op_def(node.op).view(node)
+    return int(view.macs()) if hasattr(view, "macs") else 0
+
+
 def byte_size(type: TensorType) -> int:
     """Bytes of one value; two 4-bit integers in a byte."""
-    count = _count(type.shape)
+    count = element_count(type.shape)
     return -(-count // 2) if type.dtype == "i4" else count * type.numpy.itemsize
-
-
-def _count(shape: Iterable[Dim]) -> int:
-    return math.prod(1 if isinstance(size, str) else size for size in shape)
-
-
-def _macs(node: Node) -> int:
-    """Products of a layer with a weight: result elements times the weight's elements for one of them."""
-    name = node.op.partition(".")[2].lower()
-    out = node.results[0].type.shape
-    if "matmul" in name:
-        return _count(out) * _count(node.inputs[0].type.shape[-1:])
-    if not (any(word in name for word in ("conv", "fully_connected", "gemm")) or name.startswith("linear")):
-        return 0
-    w = next((value for value in node.inputs[1:] if value.type.rank >= 2), None)
-    if w is None:
-        return 0
-    elements = _count(w.type.shape)
-    if "transpose" in name:  # each element of the input meets all of its channel's weights
-        x = next(value for value in node.inputs if value is not w and value.type.rank >= 3)
-        return _count(x.type.shape) * elements // _channels(x.type, node)
-    return _count(out) * elements // _channels(node.results[0].type, node)
-
-
-def _channels(type: TensorType, node: Node) -> int:
-    last = node.dialect in CHANNELS_LAST or type.rank < 3
-    return max(_count(type.shape[-1:] if last else type.shape[1:2]), 1)
 
 
 def _peak(graph: Graph) -> int:

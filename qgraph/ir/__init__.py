@@ -5,7 +5,7 @@ from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.node_view import NodeView
-from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result
+from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result, traits_of
 from qgraph.ir.origin import Origin
 from qgraph.ir.parser import parse
 from qgraph.ir.types import Array, Dim, QuantParams, Shape, TensorType
@@ -36,5 +36,6 @@ __all__ = [
     "operand",
     "parse",
     "result",
+    "traits_of",
     "verify_graph",
 ]

@@ -29,6 +29,7 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir.coercion import WRONG, Coercer, coercer
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.pattern import TypePattern
+from qgraph.ir.traits import LEARNED, ROLES, Traits
 from qgraph.ir.types import Array, TensorType
 
 Operand = Value
@@ -42,11 +43,16 @@ PROVIDERS = ("qgraph.ops", "qgraph.targets")
 
 @dataclass(frozen=True)
 class OperandSpec:
-    """One operand of an op: the pattern of its type; optional ones may be absent, a variadic one is the last."""
+    """One operand of an op: the pattern of its type; optional ones may be absent, a variadic one is the last.
+
+    `role`: what it is, one of `ROLES`; `trained`: whether it is learned where it is a float constant.
+    """
 
     pattern: TypePattern
     optional: bool = False
     variadic: bool = False
+    role: str = "activation"
+    trained: bool = False
     name: str = ""
 
 
@@ -84,9 +90,22 @@ class AttrSpec:
 REQUIRED = object()
 
 
-def operand(pattern: str, *, optional: bool = False, variadic: bool = False) -> Any:
-    """Declare an operand by the pattern of its type, such as "f[N, C, H, W]"."""
-    return OperandSpec(TypePattern.parse(pattern), optional, variadic)
+def operand(
+    pattern: str,
+    *,
+    optional: bool = False,
+    variadic: bool = False,
+    role: str = "activation",
+    trained: bool | None = None,
+) -> Any:
+    """Declare an operand by the pattern of its type, such as "f[N, C, H, W]".
+
+    Weights, biases and parameters are `trained` unless told otherwise. Raises ValueError for a role that is none.
+    """
+    if role not in ROLES:
+        raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
+    learned = role in LEARNED if trained is None else trained
+    return OperandSpec(TypePattern.parse(pattern), optional, variadic, role, learned)
 
 
 def result(pattern: str, *, free: bool = False, variadic: bool = False) -> Any:
@@ -108,6 +127,38 @@ class OpDef:
     operands: tuple[OperandSpec, ...]
     results: tuple[ResultSpec, ...]
     attrs: Mapping[str, AttrSpec]
+    traits: Traits
+
+    @cached_property
+    def _places(self) -> Mapping[str, tuple[int, ...]]:
+        """role -> the operands that have it."""
+        return {role: tuple(i for i, spec in enumerate(self.operands) if spec.role == role) for role in ROLES}
+
+    def operand_indices(self, role: str) -> tuple[int, ...]:
+        """Which of the declared operands have a role: an LSTM has eight weights."""
+        return self._places[role]
+
+    def operand_index(self, role: str) -> int | None:
+        """Which operand is the first that has a role; None where there is none."""
+        return next(iter(self._places[role]), None)
+
+    @cached_property
+    def trained_indices(self) -> tuple[int, ...]:
+        """Which operands are learned."""
+        return tuple(i for i, spec in enumerate(self.operands) if spec.trained)
+
+    @cached_property
+    def carries_activation(self) -> bool:
+        """Whether the op can carry an activation of `nn`: it has the attributes for one."""
+        return {"activation", "clamp"} <= self.attrs.keys()
+
+    @cached_property
+    def channel_axis(self) -> int | None:
+        """The dimension of the first result that holds the channels: 1, or -1 for the last; None where there is no
+        such."""
+        pattern = self.results[0].pattern if self.results else None
+        axes = [pattern.axis(letter) for letter in "OC"] if pattern else []
+        return next((axis for axis in axes if axis is not None), None)
 
     @property
     def doc(self) -> str:
@@ -229,8 +280,13 @@ _REGISTRY: dict[str, OpDef] = {}
 T = TypeVar("T", bound=type)
 
 
-def op(name: str) -> Callable[[T], T]:
-    """Class decorator: register the definition of the op `name` ("dialect.op")."""
+def op(name: str, *, like: str = "", **traits: Any) -> Callable[[T], T]:
+    """Class decorator: register the definition of the op `name` ("dialect.op").
+
+    `traits`: the fields of `Traits` that are true of it; what is not said is as with the op `like`.
+    """
+    base = op_def(like).traits if like else Traits(kind=name.rpartition(".")[2])
+    facts = replace(base, **traits)
 
     def register(cls: T) -> T:
         hints = typing.get_type_hints(cls)
@@ -245,6 +301,7 @@ def op(name: str) -> Callable[[T], T]:
                 for key, spec in fields.items()
                 if isinstance(spec, AttrSpec)
             },
+            facts,
         )
         return cls
 
@@ -260,6 +317,14 @@ def op_def(name: str) -> OpDef:
     if name not in _REGISTRY:
         raise InputError(f"there is no op {name!r}")
     return _REGISTRY[name]
+
+
+def traits_of(name: str) -> Traits:
+    """What is true of an op; of one that is not registered only its kind, its own name, is known."""
+    try:
+        return op_def(name).traits
+    except InputError:
+        return Traits(kind=name.rpartition(".")[2])
 
 
 def op_names(dialect: str) -> list[str]:

@@ -46,6 +46,15 @@ class TypePattern:
         spread = next((i for i, dim in enumerate(dims) if dim.startswith("*")), None)
         return (dims, None, ()) if spread is None else (dims[:spread], dims[spread], dims[spread + 1 :])
 
+    def axis(self, letter: str) -> int | None:
+        """The dimension of a letter, primed or not: from the front, or negative from the back behind a `*S`."""
+        before, _, behind = self._letters
+        for letters, offset in ((before, 0), (behind, -len(behind))):
+            for place, found in enumerate(letters):
+                if found.rstrip("'") == letter:
+                    return place + offset
+        return None
+
     def admits(self, type: TensorType) -> bool:
         """Whether the element of the type is one of the pattern's."""
         return _admits(self.elements, type.dtype, type.quant is not None)

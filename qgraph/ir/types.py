@@ -140,6 +140,11 @@ def format_element(dtype: str, quant: QuantParams | None) -> str:
     return f"{dtype}<{pairs}>" if quant.axis is None else f"{dtype}<{pairs};axis={quant.axis}>"
 
 
+def element_count(shape: Sequence[Dim]) -> int:
+    """How many elements a value of that shape has for one example: a symbolic size counts as 1."""
+    return math.prod(1 if isinstance(size, str) else size for size in shape)
+
+
 def dim_product(dims: Sequence[Dim]) -> Dim:
     """Product of sizes: an integer, or symbols in alphabetical order and an integer factor.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from qgraph.arith.rounding import round_half_away, round_half_even
 from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import NUMPY_DTYPE
+from qgraph.ir.types import NUMPY_DTYPE, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
@@ -48,7 +48,7 @@ def quantize(
     return np.where(np.isnan(q), low, np.clip(q, low, high))
 
 
-@op("quant.fake_quant")
+@op("quant.fake_quant", kind="quantize", acts_in_training=True)
 class FakeQuant:
     """x rounded to the values that integers of dtype `type` within `range` (inclusive) can stand for; a float stays a
     float.
@@ -57,9 +57,9 @@ class FakeQuant:
     A scale of NaN has not been calibrated yet. `observer` names how calibration and training set the parameters.
     """
 
-    x: Operand = operand("f[...]")
-    scale: Operand = operand("f[P]")
-    zero_point: Operand = operand("i32[P]")
+    x: Operand = operand("f[...]", trained=True)
+    scale: Operand = operand("f[P]", role="scale")
+    zero_point: Operand = operand("i32[P]", role="zero_point")
     result: Result = result("f[...]")
     type: str = attr("i8", choices=tuple(name for name in NUMPY_DTYPE if name[0] in "iu"))
     range: tuple[int, int] = attr((-128, 127))
@@ -104,7 +104,7 @@ def folded_bias(bias: Array | None, gain: Array, beta: Array, mean: Array) -> Ar
     return np.asarray((-mean if bias is None else bias - mean) * gain + beta)
 
 
-@op("quant.conv_batch_norm")
+@op("quant.conv_batch_norm", kind="conv", acts_in_training=True)
 class ConvBatchNorm:
     """A convolution followed by a batch normalization that stays alive in training; its fake-quantized weight is the
     folded one.
@@ -116,14 +116,14 @@ class ConvBatchNorm:
     """
 
     x: Operand = operand("f[N, C, *S]")
-    w: Operand = operand("f[O, I, *K]")
-    bias: Operand | None = operand("f[O]", optional=True)
-    gamma: Operand = operand("f[O]")
-    beta: Operand = operand("f[O]")
-    mean: Operand = operand("f[O]")
-    var: Operand = operand("f[O]")
-    scale: Operand = operand("f[P]")
-    zero_point: Operand = operand("i32[P]")
+    w: Operand = operand("f[O, I, *K]", role="weight")
+    bias: Operand | None = operand("f[O]", optional=True, role="bias")
+    gamma: Operand = operand("f[O]", role="parameter")
+    beta: Operand = operand("f[O]", role="parameter")
+    mean: Operand = operand("f[O]", role="statistic")
+    var: Operand = operand("f[O]", role="statistic")
+    scale: Operand = operand("f[P]", role="scale")
+    zero_point: Operand = operand("i32[P]", role="zero_point")
     result: Result = result("f[N, O, *S']")
     stride: tuple[int, ...] = attr()
     pads: tuple[int, ...] = attr()
@@ -145,6 +145,9 @@ class ConvBatchNorm:
         shape = window_shape(tuple(spatial), tuple(kernel), self.stride, self.pads, self.dilation)
         return self.x.type.with_shape((batch, out, *shape))
 
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
+
     def evaluate(
         self,
         x: Array,
@@ -162,19 +165,19 @@ class ConvBatchNorm:
         return activate(y, self.activation, self.clamp)
 
 
-@op("quant.linear_batch_norm")
+@op("quant.linear_batch_norm", kind="linear", acts_in_training=True)
 class LinearBatchNorm:
     """A linear layer followed by a live batch normalization, as `quant.conv_batch_norm`."""
 
     x: Operand = operand("f[N, I]")
-    w: Operand = operand("f[O, I]")
-    bias: Operand | None = operand("f[O]", optional=True)
-    gamma: Operand = operand("f[O]")
-    beta: Operand = operand("f[O]")
-    mean: Operand = operand("f[O]")
-    var: Operand = operand("f[O]")
-    scale: Operand = operand("f[P]")
-    zero_point: Operand = operand("i32[P]")
+    w: Operand = operand("f[O, I]", role="weight")
+    bias: Operand | None = operand("f[O]", optional=True, role="bias")
+    gamma: Operand = operand("f[O]", role="parameter")
+    beta: Operand = operand("f[O]", role="parameter")
+    mean: Operand = operand("f[O]", role="statistic")
+    var: Operand = operand("f[O]", role="statistic")
+    scale: Operand = operand("f[P]", role="scale")
+    zero_point: Operand = operand("i32[P]", role="zero_point")
     result: Result = result("f[N, O]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -187,6 +190,9 @@ class LinearBatchNorm:
     def infer(self) -> TensorType:
         check_activation(self.activation, self.clamp)
         return self.x.type.with_shape((self.x.type.shape[0], self.w.type.shape[0]))
+
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
 
     def evaluate(
         self,

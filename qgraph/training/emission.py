@@ -28,20 +28,6 @@ Row = Callable[["Emitter", Node], fx.Node]
 
 ROWS: dict[str, Row] = {}
 
-TRAINED = {
-    "nn.conv": (1, 2),
-    "nn.conv_transpose": (1, 2),
-    "nn.linear": (1, 2),
-    "nn.batch_norm": (1, 2),
-    "nn.add": (0, 1),
-    "nn.sub": (0, 1),
-    "nn.mul": (0, 1),
-    "quant.conv_batch_norm": (1, 2, 3, 4),
-    "quant.linear_batch_norm": (1, 2, 3, 4),
-    "quant.fake_quant": (0,),
-}
-"""Operands that are trained where they are float constants with dimensions: these become Parameters, others buffers."""
-
 ACTIVATION = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}
 WINDOW = ("stride", "pads", "dilation", "groups")
 
@@ -155,14 +141,14 @@ class Emitter:
 
 
 def is_trained(value: Value) -> bool:
-    """Whether a constant becomes a Parameter."""
+    """Whether a constant becomes a Parameter, not a buffer: a float with dimensions that an op says is trained."""
     return (
         value.type.is_float
         and value.type.rank > 0
         and any(
             node.operands[i] is value
             for node in value.users
-            for i in TRAINED.get(node.op, ())
+            for i in op_def(node.op).trained_indices
             if i < len(node.operands)
         )
     )

@@ -2,13 +2,6 @@
 
 const KINDS = ["same", "changed", "added", "removed", "fused", "split", "moved"];
 
-/** Families of ops by words in their names; the first that fits counts. */
-const FAMILIES = DATA.families.map(({ name, label, words }) => ({ name, label, words: new RegExp(words, "i") }));
-
-function familyOf(node) {
-  return FAMILIES.find(({ words }) => words.test(node.op)).name;
-}
-
 /** Numbers that boxes can be coloured by; `poor` to `good` spans the scale, on a logarithmic one where `log`. */
 const OVERLAYS = {
   sqnr_db: { label: "SQNR (dB)", poor: 10, good: 50 },

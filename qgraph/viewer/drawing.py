@@ -9,10 +9,9 @@ from html import escape
 from itertools import pairwise
 
 from qgraph.ir import Graph, TensorType, Value
-from qgraph.viewer.families import family_of
+from qgraph.viewer.families import INPUT, OUTPUT, family_of
 from qgraph.viewer.layered import Layered, place_in_rows
 from qgraph.viewer.parts import read_part
-from qgraph.viewer.payload import INPUT, OUTPUT
 
 WIDTH, HEIGHT = 190, 44
 """Size of a box."""

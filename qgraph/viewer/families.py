@@ -1,30 +1,44 @@
-"""Families of ops, by which a graph alone is coloured: the table `families.json`."""
+"""Families of ops, by which a graph alone is coloured; a family follows from what is true of the op."""
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-from typing import TypedDict
+from qgraph.errors import InputError
+from qgraph.ir.op import OpDef, op_def
 
-from qgraph.viewer.parts import read_part
+FAMILIES = {
+    "boundary": "inputs, outputs",
+    "quant": "quantize",
+    "weights": "with weights",
+    "norm": "normalization",
+    "pool": "pooling, reduction",
+    "activation": "activation",
+    "shape": "shape",
+    "elementwise": "elementwise",
+}
+"""Family -> its label, in the legend's order. The style sheet has a colour for each."""
 
-
-class Family(TypedDict):
-    """A family: its `name` (the style sheet has its colour), a label, and a pattern found in the names of its ops."""
-
-    name: str
-    label: str
-    words: str
-
-
-@functools.cache
-def families() -> tuple[Family, ...]:
-    """All families; the first whose pattern fits counts, the last fits all."""
-    return tuple(json.loads(read_part("families.json")))
+INPUT, OUTPUT = "input", "output"
+"""The ops of the boxes that stand for a graph's inputs and outputs."""
 
 
-@functools.cache
 def family_of(op: str) -> str:
-    """The name of an op's family: "weights" for "nn.conv"."""
-    return next(family["name"] for family in families() if re.search(family["words"], op, re.IGNORECASE))
+    """An op's family: "weights" for "nn.conv"; "elementwise" for one of which nothing is known."""
+    if op in (INPUT, OUTPUT):
+        return "boundary"
+    try:
+        return _family(op_def(op))
+    except InputError:
+        return "elementwise"
+
+
+def _family(definition: OpDef) -> str:
+    traits = definition.traits
+    if traits.family:
+        return traits.family
+    if traits.kind in ("quantize", "dequantize"):
+        return "quant"
+    if definition.operand_index("weight") is not None:
+        return "weights"
+    if traits.moves_data:
+        return "shape"
+    return "activation" if traits.elementwise and len(definition.operands) == 1 else "elementwise"

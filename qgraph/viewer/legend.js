@@ -27,7 +27,7 @@ class Colouring {
 
   computedFill(part) {
     const nodes = part instanceof Group ? part.nodes : [part];
-    if (this.overlay === "family") return colour(part instanceof Group ? "node" : `family-${familyOf(part)}`);
+    if (this.overlay === "family") return colour(part instanceof Group ? "node" : `family-${part.family}`);
     if (this.overlay === "kind") return part instanceof Group ? colour("node") : this.kindColour(part);
     return this.worstColour(nodes) || colour("node");
   }
@@ -71,7 +71,7 @@ class Colouring {
   }
 
   hasFocus(node) {
-    if (this.overlay === "family") return familyOf(node) === this.focusKind;
+    if (this.overlay === "family") return node.family === this.focusKind;
     return this.page.comparison.of(node).some((link) => link.kind === this.focusKind);
   }
 
@@ -110,8 +110,8 @@ class Colouring {
   /** What the legend lists: [name, label] of the kinds or families that occur. */
   kindsShown() {
     if (this.overlay === "family") {
-      const found = new Set(this.page.views.flatMap((view) => view.pane.nodes.map(familyOf)));
-      return FAMILIES.filter(({ name }) => found.has(name)).map(({ name, label }) => [name, label]);
+      const found = new Set(this.page.views.flatMap((view) => view.pane.nodes.map((node) => node.family)));
+      return Object.entries(DATA.families).filter(([name]) => found.has(name));
     }
     const count = (kind) => this.page.comparison.links.filter((link) => link.kind === kind).length;
     return KINDS.filter((kind) => count(kind)).map((kind) => [kind, `${kind} (${count(kind)})`]);

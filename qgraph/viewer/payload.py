@@ -11,7 +11,7 @@ from qgraph.ir import Graph, Node, QuantParams, TensorType, Value, op_def
 from qgraph.ir.printer import format_attr
 from qgraph.ir.types import format_scale
 from qgraph.viewer.contents import Link, Number, Pane
-from qgraph.viewer.families import Family, families
+from qgraph.viewer.families import FAMILIES, INPUT, OUTPUT, family_of
 from qgraph.viewer.grouping import Group, module_tree
 from qgraph.viewer.histogram import Histogram, histogram_of
 
@@ -20,9 +20,6 @@ CHANNELS = 64
 
 ELEMENTS = 8
 """Constants of up to so many elements are shown in full."""
-
-INPUT, OUTPUT = "input", "output"
-"""The ops of the boxes that stand for the graph's inputs and outputs."""
 
 
 class QuantData(TypedDict):
@@ -52,6 +49,7 @@ class NodeData(TypedDict):
     """A box: a node, or an input or output of the graph. Operands and results are numbers of values."""
 
     op: str
+    family: str
     operands: list[int | None]
     operand_names: list[str]
     results: list[int]
@@ -91,7 +89,7 @@ class LinkData(TypedDict):
 class PageData(TypedDict):
     """Everything that a page shows."""
 
-    families: list[Family]
+    families: dict[str, str]  # family -> label
     title: str
     about: list[str]
     panes: list[PaneData]
@@ -102,7 +100,7 @@ def page_data(panes: Sequence[Pane], links: Sequence[Link], title: str, about: S
     """The data of a page; raises InputError for a link to a pane or node that is not shown."""
     numbers = [{node: number for number, node in enumerate(pane.graph.nodes)} for pane in panes]
     return PageData(
-        families=list(families()),
+        families=FAMILIES,
         title=title,
         about=list(about),
         panes=[_PaneReader(pane).data() for pane in panes],
@@ -136,12 +134,15 @@ class _PaneReader:
 
     def _boundary(self, op: str, operands: list[int | None], results: list[int]) -> NodeData:
         names = ["value"] * len(operands)
-        return NodeData(op=op, operands=operands, operand_names=names, results=results, attrs={}, origins=[])
+        return NodeData(
+            op=op, family=family_of(op), operands=operands, operand_names=names, results=results, attrs={}, origins=[]
+        )
 
     def _node(self, node: Node, number: int) -> NodeData:
         operands = [None if value is None else self._value(value) for value in node.operands]
         return NodeData(
             op=node.op,
+            family=family_of(node.op),
             operands=operands,
             operand_names=_operand_names(node),
             results=[self._value(value, number) for value in node.results],

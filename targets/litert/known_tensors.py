@@ -16,8 +16,8 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph
 from qgraph.ir.op import op_def
 from qgraph.targets.litert.file_reader import Reader, node_parts
+from qgraph.targets.litert.rows import BY_OPERATOR
 
-MOVES = ("CONCATENATION", "EXPAND_DIMS", "GATHER", "PACK", "RESHAPE", "SLICE", "SQUEEZE", "STRIDED_SLICE")
 ARITHMETIC: dict[str, Callable[[Array, Array], Array]] = {
     "ADD": lambda a, b: np.asarray(a + b),
     "MUL": lambda a, b: np.asarray(a * b),
@@ -53,7 +53,8 @@ def _known(reader: Reader, operator: tflite.Operator) -> Array | None:
         return reader.data(inputs[0])
     if not any(index in reader.known for index in inputs):
         return None
-    if operator.name in MOVES:
+    row = BY_OPERATOR.get(operator.name)
+    if row is not None and op_def(row.op).traits.moves_data:
         return _moved(reader, operator)
     return _computed(reader, operator, inputs) if operator.name in ARITHMETIC else None
 

@@ -15,7 +15,7 @@ from qgraph.arith.exactness import Accumulator
 from qgraph.arith.pooling import max_pool
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import integer_range
+from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.linear import check_groups, window_shape
 from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
@@ -48,7 +48,7 @@ def same_dtype(x: TensorType, result: TensorType, what: str) -> None:
         raise TypeMismatch(f"{what}: operand {x} and result {result} must have one dtype, and parameters per tensor")
 
 
-@op("ort.QLinearConv")
+@op("ort.QLinearConv", kind="conv")
 class QLinearConv:
     """Convolution of one to three spatial dimensions.
 
@@ -58,8 +58,8 @@ class QLinearConv:
     """
 
     x: Operand = operand("u8q|i8q[N, C, *S]")
-    w: Operand = operand("u8q|i8q[O, I, *K]")
-    bias: Operand | None = operand("i32q[O]", optional=True)
+    w: Operand = operand("u8q|i8q[O, I, *K]", role="weight")
+    bias: Operand | None = operand("i32q[O]", optional=True, role="bias")
     result: Result = result("u8q|i8q[N, O, *S']", free=True)
     strides: tuple[int, ...] = attr()
     pads: tuple[int, ...] = attr()
@@ -91,19 +91,22 @@ class QLinearConv:
             bias=bias,
         )
 
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
+
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         q = (self.x.type.q, self.w.type.q, self.result.type.q)
         y = kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
         return np.moveaxis(y, -1, 1)
 
 
-@op("ort.QGemm")
+@op("ort.QGemm", kind="linear")
 class QGemm:
     """x @ w transposed + bias (transA=0, transB=1, alpha=1), requantized as `ort.QLinearConv`."""
 
     x: Operand = operand("u8q|i8q[N, I]")
-    w: Operand = operand("u8q|i8q[O, I]")
-    bias: Operand | None = operand("i32q[O]", optional=True)
+    w: Operand = operand("u8q|i8q[O, I]", role="weight")
+    bias: Operand | None = operand("i32q[O]", optional=True, role="bias")
     result: Result = result("u8q|i8q[N, O]", free=True)
 
     def infer(self) -> TensorType:
@@ -118,12 +121,15 @@ class QGemm:
         zero = int(self.x.type.q.zero_points[0])
         return matmul(x, w, x_zero_point=zero, weight_zero_point=self.w.type.q.zero_points, bias=bias)
 
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
+
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         q = (self.x.type.q, self.w.type.q, self.result.type.q)
         return kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
 
 
-@op("ort.QLinearAdd")
+@op("ort.QLinearAdd", kind="add", commutative=True, elementwise=True)
 class QLinearAdd:
     """a + b with broadcasting: `kernels.sum_table`."""
 
@@ -142,7 +148,7 @@ class QLinearAdd:
         return kernels.add(a, b, self.a.type.q, self.b.type.q, self.result.type.q, self.result.type.dtype)
 
 
-@op("ort.MaxPool")
+@op("ort.MaxPool", kind="max_pool", family="pool", moves_data=True)
 class MaxPool:
     """The largest integer of each window; padding never wins."""
 
@@ -163,7 +169,7 @@ class MaxPool:
         return np.moveaxis(y, -1, 1)
 
 
-@op("ort.QLinearAveragePool")
+@op("ort.QLinearAveragePool", kind="mean", family="pool")
 class QLinearAveragePool:
     """The mean of each window, in float32: `kernels.average`. With `count_include_pad` the divisor counts padding."""
 
@@ -189,7 +195,7 @@ class QLinearAveragePool:
         return kernels.average(x, q, qr, *window, bool(self.count_include_pad), dtype)
 
 
-@op("ort.QLinearGlobalAveragePool")
+@op("ort.QLinearGlobalAveragePool", kind="mean", family="pool")
 class QLinearGlobalAveragePool:
     """The mean over all spatial dimensions, which stay as size 1; sums in integers: `kernels.global_average`."""
 
@@ -214,7 +220,7 @@ class QLinearGlobalAveragePool:
         return kernels.global_average(x, self.x.type.q, self.result.type.q, self.result.type.dtype)
 
 
-@op("ort.QLinearConcat")
+@op("ort.QLinearConcat", kind="concat", family="shape")
 class QLinearConcat:
     """The operands joined along `axis`, each requantized where its parameters are not the result's."""
 
@@ -236,7 +242,7 @@ class QLinearConcat:
         return np.concatenate(arrays, axis=self.axis)
 
 
-@op("ort.Reshape")
+@op("ort.Reshape", kind="reshape", moves_data=True)
 class Reshape:
     """x with another shape; a size of -1 stands for the batch."""
 
@@ -251,7 +257,7 @@ class Reshape:
         return x.reshape(self.shape)
 
 
-@op("ort.Transpose")
+@op("ort.Transpose", kind="transpose", moves_data=True)
 class Transpose:
     """x with its dimensions in the order `perm`."""
 
@@ -275,7 +281,7 @@ def check_code(code: int, type: TensorType, what: str) -> None:
         raise TypeMismatch(f"{what} is {code}, outside {type.dtype}")
 
 
-@op("ort.Pad")
+@op("ort.Pad", kind="pad", moves_data=True)
 class Pad:
     """x with the integer `value` around it; `pads` holds the widths before each dimension, then after each."""
 
@@ -293,7 +299,7 @@ class Pad:
         return np.pad(x, widths, constant_values=self.value)
 
 
-@op("ort.Clip")
+@op("ort.Clip", kind="activation", elementwise=True)
 class Clip:
     """The integers of x, at least `min` and at most `max`: an activation that the range of u8 or i8 does not give."""
 
@@ -311,7 +317,7 @@ class Clip:
         return np.clip(x, x.dtype.type(self.min), x.dtype.type(self.max))
 
 
-@op("ort.QuantizeLinear")
+@op("ort.QuantizeLinear", kind="quantize")
 class QuantizeLinear:
     """Float32 to integers: clamp(rint(x / scale) + zero_point), ties to even."""
 
@@ -325,7 +331,7 @@ class QuantizeLinear:
         return kernels.quantize(x, self.result.type.q, self.result.type.dtype)
 
 
-@op("ort.DequantizeLinear")
+@op("ort.DequantizeLinear", kind="dequantize")
 class DequantizeLinear:
     """(x - zero_point) * scale in float32."""
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.arith.pair_safe import saturating_pairs
-from qgraph.ir import Array, Graph, Node
-
-LAYERS = ("ort.QLinearConv", "ort.QGemm")
+from qgraph.ir import Array, Graph, Node, op_def
 
 
 def saturating_nodes(graph: Graph) -> list[Node]:
     """The nodes of an `ort` graph whose weights let some input saturate; none: the file's bytes hold on every x86."""
-    return [node for node in graph.nodes if node.op in LAYERS and _saturates(node)]
+    return [node for node in graph.nodes if _saturates(node)]
 
 
 def _saturates(node: Node) -> bool:
-    x, w = node.operand(0), node.operand(1)
+    place = op_def(node.op).operand_index("weight")
+    if place is None:
+        return False
+    x, w = node.operand(0), node.operand(place)
     if (x.type.dtype, w.type.dtype) != ("u8", "i8") or _is_depthwise(node):
         return False
     return not w.is_constant or bool(saturating_pairs(rows_of_pairs(w.data)).any())

@@ -8,12 +8,12 @@ import numpy as np
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import Dim, Shape
+from qgraph.ir.types import Dim, Shape, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import known_sizes
 
 
-@op("nn.conv_transpose")
+@op("nn.conv_transpose", kind="conv", linear=True, other_layout="nhwc.conv_transpose")
 class ConvTranspose:
     """activation(transposed convolution of x with w + bias), torch's `conv_transpose1d` to `conv_transpose3d`.
 
@@ -23,8 +23,8 @@ class ConvTranspose:
     """
 
     x: Operand = operand("f[N, C, *S]")
-    w: Operand = operand("f[C, P, *K]")  # P = O / groups
-    bias: Operand | None = operand("f[O]", optional=True)
+    w: Operand = operand("f[C, P, *K]", role="weight")  # P = O / groups
+    bias: Operand | None = operand("f[O]", optional=True, role="bias")
     result: Result = result("f[N, O, *S']")
     stride: tuple[int, ...] = attr(1, like="*S")
     pads: tuple[int, ...] = attr(0, like="*S,*S")
@@ -42,6 +42,9 @@ class ConvTranspose:
             tuple(spatial), tuple(kernel), self.stride, self.pads, self.dilation, self.output_padding
         )
         return self.x.type.with_shape((batch, _out_channels(channels, per_group, self.groups), *shape))
+
+    def macs(self) -> int:
+        return element_count(self.x.type.shape) * element_count(self.w.type.shape[1:])
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         full = scattered(x, w, self.stride, self.dilation, self.groups)

@@ -8,7 +8,6 @@ from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
-from qgraph.ops.nn.permuting import Elementwise
 
 
 def broadcast_shape(a: Shape, b: Shape) -> Shape:
@@ -30,12 +29,12 @@ def broadcast_type(a: TensorType, b: TensorType) -> TensorType:
     return a.with_shape(broadcast_shape(a.shape, b.shape))
 
 
-@op("nn.add")
-class Add(Elementwise):
+@op("nn.add", commutative=True, elementwise=True)
+class Add:
     """activation(a + b), with broadcasting."""
 
-    a: Operand = operand("f[...]")
-    b: Operand = operand("f[...]")
+    a: Operand = operand("f[...]", trained=True)
+    b: Operand = operand("f[...]", trained=True)
     result: Result = result("f[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -48,12 +47,12 @@ class Add(Elementwise):
         return activate(a + b, self.activation, self.clamp)
 
 
-@op("nn.sub")
-class Sub(Elementwise):
+@op("nn.sub", elementwise=True)
+class Sub:
     """activation(a - b), with broadcasting."""
 
-    a: Operand = operand("f[...]")
-    b: Operand = operand("f[...]")
+    a: Operand = operand("f[...]", trained=True)
+    b: Operand = operand("f[...]", trained=True)
     result: Result = result("f[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -66,12 +65,12 @@ class Sub(Elementwise):
         return activate(a - b, self.activation, self.clamp)
 
 
-@op("nn.mul")
-class Mul(Elementwise):
+@op("nn.mul", commutative=True, elementwise=True)
+class Mul:
     """activation(a * b), with broadcasting."""
 
-    a: Operand = operand("f[...]")
-    b: Operand = operand("f[...]")
+    a: Operand = operand("f[...]", trained=True)
+    b: Operand = operand("f[...]", trained=True)
     result: Result = result("f[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -84,8 +83,8 @@ class Mul(Elementwise):
         return activate(a * b, self.activation, self.clamp)
 
 
-@op("nn.dropout")
-class Dropout(Elementwise):
+@op("nn.dropout", kind="identity", family="shape", elementwise=True, acts_in_training=True, draws=True)
+class Dropout:
     """x: dropout with probability `p` acts in training only (`qgraph.to_torch`)."""
 
     x: Operand = operand("f[...]")

@@ -7,7 +7,7 @@ import numpy as np
 from qgraph.arith.windows import padded, pooled_shape, windows
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import Dim, Shape
+from qgraph.ir.types import Dim, Shape, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 
 
@@ -45,7 +45,7 @@ def known_sizes(
     return tuple(sizes[:rank]), tuple(sizes[rank:])
 
 
-@op("nn.conv")
+@op("nn.conv", linear=True, other_layout="nhwc.conv")
 class Conv:
     """activation(convolution of x with w + bias), torch's `conv1d` to `conv3d`: a cross-correlation with zero padding.
 
@@ -53,8 +53,8 @@ class Conv:
     """
 
     x: Operand = operand("f[N, C, *S]")
-    w: Operand = operand("f[O, I, *K]")
-    bias: Operand | None = operand("f[O]", optional=True)
+    w: Operand = operand("f[O, I, *K]", role="weight")
+    bias: Operand | None = operand("f[O]", optional=True, role="bias")
     result: Result = result("f[N, O, *S']")
     stride: tuple[int, ...] = attr(1, like="*S")
     pads: tuple[int, ...] = attr(0, like="*S,*S")
@@ -70,6 +70,9 @@ class Conv:
         check_groups(channels, out, per_group, self.groups)
         shape = window_shape(tuple(spatial), tuple(kernel), self.stride, self.pads, self.dilation)
         return self.x.type.with_shape((batch, out, *shape))
+
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         y = convolve(x, w, bias, self.stride, self.pads, self.dilation, self.groups)
@@ -110,13 +113,13 @@ def convolve(
     return np.asarray(y if bias is None else y + bias.reshape(-1, *(1,) * rank))
 
 
-@op("nn.linear")
+@op("nn.linear", linear=True)
 class Linear:
     """activation(x @ w.T + bias), torch's `linear` over the last dimension."""
 
     x: Operand = operand("f[*B, I]")
-    w: Operand = operand("f[O, I]")
-    bias: Operand | None = operand("f[O]", optional=True)
+    w: Operand = operand("f[O, I]", role="weight")
+    bias: Operand | None = operand("f[O]", optional=True, role="bias")
     result: Result = result("f[*B, O]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -124,6 +127,9 @@ class Linear:
     def infer(self) -> TensorType:
         check_activation(self.activation, self.clamp)
         return self.x.type.with_shape((*self.x.type.shape[:-1], self.w.type.shape[0]))
+
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         y = np.matmul(x, w.T)

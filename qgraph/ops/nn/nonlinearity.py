@@ -7,11 +7,11 @@ import numpy as np
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.activation import activate, check_bounds, relu6
-from qgraph.ops.nn.permuting import Elementwise, Perm
+from qgraph.ops.nn.permuting import Perm
 
 
-@op("nn.relu")
-class Relu(Elementwise):
+@op("nn.relu", kind="activation", elementwise=True)
+class Relu:
     """max(x, 0)."""
 
     x: Operand = operand("f[...]")
@@ -24,8 +24,8 @@ class Relu(Elementwise):
         return activate(x, "relu")
 
 
-@op("nn.relu6")
-class Relu6(Elementwise):
+@op("nn.relu6", kind="activation", elementwise=True)
+class Relu6:
     """min(max(x, 0), 6)."""
 
     x: Operand = operand("f[...]")
@@ -38,8 +38,8 @@ class Relu6(Elementwise):
         return relu6(x)
 
 
-@op("nn.clamp")
-class Clamp(Elementwise):
+@op("nn.clamp", kind="activation", elementwise=True)
+class Clamp:
     """min(max(x, `min`), `max`), torch's `clamp`; a bound that is not given is infinite."""
 
     x: Operand = operand("f[...]")
@@ -55,8 +55,8 @@ class Clamp(Elementwise):
         return activate(x, "clamp", (self.min, self.max))
 
 
-@op("nn.leaky_relu")
-class LeakyRelu(Elementwise):
+@op("nn.leaky_relu", kind="activation", elementwise=True)
+class LeakyRelu:
     """x where x > 0, else x * `negative_slope`."""
 
     x: Operand = operand("f[...]")
@@ -70,8 +70,8 @@ class LeakyRelu(Elementwise):
         return np.where(x > 0, x, x * x.dtype.type(self.negative_slope))
 
 
-@op("nn.hard_swish")
-class HardSwish(Elementwise):
+@op("nn.hard_swish", kind="activation", elementwise=True)
+class HardSwish:
     """x * relu6(x + 3) / 6, in this order of operations.
 
     Source: PyTorch 2.13, `hardswish_kernel` in aten/src/ATen/native/cpu/Activation.cpp.
@@ -87,8 +87,8 @@ class HardSwish(Elementwise):
         return activate(x, "hard_swish")
 
 
-@op("nn.hard_sigmoid")
-class HardSigmoid(Elementwise):
+@op("nn.hard_sigmoid", elementwise=True)
+class HardSigmoid:
     """relu6(x + 3) / 6, in this order of operations.
 
     Source: PyTorch 2.13, `hardsigmoid_kernel` in aten/src/ATen/native/cpu/Activation.cpp.
@@ -104,8 +104,8 @@ class HardSigmoid(Elementwise):
         return np.asarray(relu6(x + x.dtype.type(3)) / x.dtype.type(6))
 
 
-@op("nn.sigmoid")
-class Sigmoid(Elementwise):
+@op("nn.sigmoid", elementwise=True)
+class Sigmoid:
     """1 / (1 + exp(-x))."""
 
     x: Operand = operand("f[...]")
@@ -119,8 +119,8 @@ class Sigmoid(Elementwise):
             return np.asarray(1 / (1 + np.exp(-x)))
 
 
-@op("nn.tanh")
-class Tanh(Elementwise):
+@op("nn.tanh", elementwise=True)
+class Tanh:
     """The hyperbolic tangent."""
 
     x: Operand = operand("f[...]")
@@ -133,7 +133,7 @@ class Tanh(Elementwise):
         return np.asarray(np.tanh(x))
 
 
-@op("nn.softmax")
+@op("nn.softmax", family="activation")
 class Softmax:
     """exp(x) / sum of exp(x) over the dimension `axis`."""
 

@@ -16,7 +16,7 @@ def batch_norm_gain(gamma: Array, var: Array, eps: float) -> Array:
     return np.asarray(gamma / np.sqrt(var + var.dtype.type(eps)))
 
 
-@op("nn.batch_norm")
+@op("nn.batch_norm", kind="affine", family="norm", acts_in_training=True, other_layout="nhwc.batch_norm")
 class BatchNorm:
     """activation((x - mean) * gamma / sqrt(var + eps) + beta), channels in dimension 1, with the running statistics.
 
@@ -25,10 +25,10 @@ class BatchNorm:
     """
 
     x: Operand = operand("f[N, C, *S]")
-    gamma: Operand = operand("f[C]")
-    beta: Operand = operand("f[C]")
-    mean: Operand = operand("f[C]")
-    var: Operand = operand("f[C]")
+    gamma: Operand = operand("f[C]", role="parameter")
+    beta: Operand = operand("f[C]", role="parameter")
+    mean: Operand = operand("f[C]", role="statistic")
+    var: Operand = operand("f[C]", role="statistic")
     result: Result = result("f[N, C, *S]")
     eps: float = attr(1e-5)
     momentum: float = attr(0.1)

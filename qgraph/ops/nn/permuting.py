@@ -1,6 +1,7 @@
 """Orders of dimensions, and the ops that may stand on either side of a transpose.
 
-An op class with `permuted` gives the attributes that the op has in the other layout, or None where it has to stay:
+Elementwise ops may. The class of another one that may has `permuted`, which gives the attributes that the op has in the
+other layout, or None where it has to stay:
 
     op(x.transpose(perm(r)), **permuted(perm)) == op(x).transpose(perm(s))
 
@@ -10,8 +11,6 @@ for an operand of rank r and a result of rank s, `perm` being `to_last` or `to_f
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from qgraph.ir import Attr
 
 Perm = Callable[[int], tuple[int, ...]]
 """The order of dimensions that a layout has for each rank."""
@@ -25,10 +24,3 @@ def to_last(rank: int) -> tuple[int, ...]:
 def to_first(rank: int) -> tuple[int, ...]:
     """The order of dimensions that moves the channels from the end to place 1; ranks below 3 keep theirs."""
     return (0, rank - 1, *range(1, rank - 1)) if rank > 2 else tuple(range(rank))
-
-
-class Elementwise:
-    """An op whose result at an index depends on its operands, broadcast, at that index."""
-
-    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
-        return {}

@@ -22,7 +22,7 @@ def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
     return tuple(rest if size == -1 else size for size in target)
 
 
-@op("nn.reshape")
+@op("nn.reshape", moves_data=True)
 class Reshape:
     """x with another shape, elements in row-major order; one size of `shape` may be -1, as a symbolic batch needs
     it."""
@@ -44,7 +44,7 @@ class Reshape:
         return {"shape": tuple(self.shape[i] for i in perm(len(after)))}
 
 
-@op("nn.transpose")
+@op("nn.transpose", moves_data=True)
 class Transpose:
     """x with its dimensions in the order `perm`."""
 
@@ -79,7 +79,7 @@ def concatenated(types: list[TensorType], axis: int) -> TensorType:
     return first.with_shape(shape)
 
 
-@op("nn.concat")
+@op("nn.concat", moves_data=True)
 class Concat:
     """The operands joined along `axis`."""
 
@@ -108,7 +108,7 @@ def padded_shape(shape: Shape, pads: tuple[int, ...]) -> Shape:
     return tuple(size if isinstance(size, str) else size + width for size, width in zip(shape, widths, strict=True))
 
 
-@op("nn.pad")
+@op("nn.pad", moves_data=True)
 class Pad:
     """x with `value` around it; `pads` holds the widths before each dimension, then after each."""
 
@@ -129,7 +129,7 @@ class Pad:
         return {"pads": tuple(self.pads[i] for i in (*order, *(len(order) + i for i in order)))}
 
 
-@op("nn.slice")
+@op("nn.slice", moves_data=True)
 class Slice:
     """The elements `start`, `start + step`, ... before `end` of the dimension `axis`, which keeps its place."""
 

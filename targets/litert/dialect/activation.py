@@ -33,7 +33,7 @@ class Clamped(Elementwise):
         return activation.relu(x, self.x.type, self.result.type, self.lower, self.upper)
 
 
-@op("litert.relu")
+@op("litert.relu", kind="activation", elementwise=True)
 class Relu(Clamped):
     """RELU as an op of its own, which requantizes."""
 
@@ -41,7 +41,7 @@ class Relu(Clamped):
     result: Result = result("i8q|u8q|i16q[...]", free=True)
 
 
-@op("litert.relu6")
+@op("litert.relu6", kind="activation", elementwise=True)
 class Relu6(Clamped):
     """RELU6 as an op of its own, which requantizes."""
 
@@ -50,7 +50,7 @@ class Relu6(Clamped):
     upper = 6.0
 
 
-@op("litert.relu_n1_to_1")
+@op("litert.relu_n1_to_1", kind="activation", elementwise=True)
 class ReluN1To1(Clamped):
     """RELU_N1_TO_1 as an op of its own, which requantizes."""
 
@@ -60,7 +60,7 @@ class ReluN1To1(Clamped):
     upper = 1.0
 
 
-@op("litert.relu_0_to_1")
+@op("litert.relu_0_to_1", kind="activation", elementwise=True)
 class Relu0To1(Clamped):
     """RELU_0_TO_1 as an op of its own, which requantizes."""
 
@@ -69,7 +69,7 @@ class Relu0To1(Clamped):
     upper = 1.0
 
 
-@op("litert.leaky_relu")
+@op("litert.leaky_relu", kind="activation", elementwise=True)
 class LeakyRelu(Elementwise):
     """LEAKY_RELU: x, below zero alpha * x."""
 
@@ -81,12 +81,12 @@ class LeakyRelu(Elementwise):
         return activation.leaky_relu(x, self.x.type, self.result.type, self.alpha)
 
 
-@op("litert.prelu")
+@op("litert.prelu", kind="activation", family="activation", elementwise=True)
 class Prelu:
     """PRELU: x, below zero alpha * x, with alpha broadcast."""
 
     x: Operand = operand("i8q|u8q[...]")
-    alpha: Operand = operand("i8q|u8q[...]")
+    alpha: Operand = operand("i8q|u8q[...]", role="parameter")
     result: Result = result("i8q|u8q[...]", free=True)
 
     def infer(self) -> TensorType:
@@ -101,7 +101,7 @@ class Prelu:
         return activation.prelu(x, alpha, self.x.type, self.alpha.type, self.result.type)
 
 
-@op("litert.hard_swish")
+@op("litert.hard_swish", kind="activation", elementwise=True)
 class HardSwish(Elementwise):
     """HARD_SWISH: x * relu6(x + 3) / 6."""
 
@@ -112,7 +112,7 @@ class HardSwish(Elementwise):
         return activation.hard_swish(x, self.x.type, self.result.type)
 
 
-@op("litert.abs")
+@op("litert.abs", family="elementwise", elementwise=True)
 class Abs(Elementwise):
     """ABS."""
 

@@ -9,6 +9,7 @@ from qgraph.arith.exactness import Accumulator
 from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import element_count
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
     BIAS,
@@ -24,7 +25,7 @@ from qgraph.targets.litert.kernels import layers
 from qgraph.targets.litert.rows import TypeOf, row
 
 
-@op("litert.conv_2d")
+@op("litert.conv_2d", kind="conv")
 class Conv2d:
     """CONV_2D: convolution, weight [O, Kh, Kw, C / groups] per tensor or per output channel.
 
@@ -32,8 +33,8 @@ class Conv2d:
     """
 
     x: Operand = operand(f"{ACTIVATION}[N, H, W, C]")
-    w: Operand = operand(f"{WEIGHT}[O, Kh, Kw, I]")
-    bias: Operand | None = operand(f"{BIAS}[O]", optional=True)
+    w: Operand = operand(f"{WEIGHT}[O, Kh, Kw, I]", role="weight")
+    bias: Operand | None = operand(f"{BIAS}[O]", optional=True, role="bias")
     result: Result = result(f"{ACTIVATION}[N, H', W', O]", free=True)
     stride: tuple[int, int] = attr()
     padding: str = attr(choices=PADDINGS)
@@ -68,6 +69,9 @@ class Conv2d:
             bias=bias,
         )
 
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
+
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         return layers.convolution(self, self.accumulate(x, w, bias))
 
@@ -75,7 +79,7 @@ class Conv2d:
 row("litert.conv_2d", "CONV_2D", options=DILATED, write=written_bias_type, read=read_bias_type)
 
 
-@op("litert.depthwise_conv_2d")
+@op("litert.depthwise_conv_2d", kind="conv")
 class DepthwiseConv2d:
     """DEPTHWISE_CONV_2D: weight [1, Kh, Kw, C * M]; output channel c * M + m reads input channel c.
 
@@ -83,8 +87,8 @@ class DepthwiseConv2d:
     """
 
     x: Operand = operand(f"{ACTIVATION}[N, H, W, C]")
-    w: Operand = operand(f"{WEIGHT}[1, Kh, Kw, O]")
-    bias: Operand | None = operand(f"{BIAS}[O]", optional=True)
+    w: Operand = operand(f"{WEIGHT}[1, Kh, Kw, O]", role="weight")
+    bias: Operand | None = operand(f"{BIAS}[O]", optional=True, role="bias")
     result: Result = result(f"{ACTIVATION}[N, H', W', O]", free=True)
     stride: tuple[int, int] = attr()
     padding: str = attr(choices=PADDINGS)
@@ -117,6 +121,9 @@ class DepthwiseConv2d:
             weight_zero_point=weight_zero_point(self.w.type),
             bias=bias,
         )
+
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[:3])
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         return layers.depthwise_convolution(self, self.accumulate(x, w, bias))

@@ -64,7 +64,7 @@ class Sum(Binary):
         return kernel(a, b, *self.types, self.activation, self.sign)
 
 
-@op("litert.add")
+@op("litert.add", commutative=True, elementwise=True)
 class Add(Sum):
     """ADD with broadcasting."""
 
@@ -75,7 +75,7 @@ class Add(Sum):
     pot_scale_int16: bool | None = attr(None)  # False: never by shifts; the format's default is otherwise
 
 
-@op("litert.sub")
+@op("litert.sub", elementwise=True)
 class Sub(Sum):
     """SUB with broadcasting."""
 
@@ -87,7 +87,7 @@ class Sub(Sum):
     sign = -1
 
 
-@op("litert.mul")
+@op("litert.mul", commutative=True, elementwise=True)
 class Mul(Binary):
     """MUL with broadcasting."""
 
@@ -100,7 +100,7 @@ class Mul(Binary):
         return elementwise.multiply(a, b, *self.types, self.activation)
 
 
-@op("litert.squared_difference")
+@op("litert.squared_difference", commutative=True, elementwise=True)
 class SquaredDifference(Binary):
     """SQUARED_DIFFERENCE with broadcasting."""
 
@@ -113,7 +113,7 @@ class SquaredDifference(Binary):
         return elementwise.squared_difference(a, b, *self.types)
 
 
-@op("litert.maximum")
+@op("litert.maximum", commutative=True, elementwise=True)
 class Maximum(Selection):
     """MAXIMUM with broadcasting: the larger integer, whatever the parameters."""
 
@@ -125,7 +125,7 @@ class Maximum(Selection):
         return np.maximum(a, b)
 
 
-@op("litert.minimum")
+@op("litert.minimum", commutative=True, elementwise=True)
 class Minimum(Selection):
     """MINIMUM with broadcasting: the smaller integer, whatever the parameters."""
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from qgraph.arith.c_library import expf, logf, tanhf
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, op_def, operand, result
+from qgraph.ir.types import element_count
 from qgraph.ops.nn.elementwise import broadcast_type
 from qgraph.targets.litert import float_import
 from qgraph.targets.litert.dialect import (
@@ -149,10 +150,10 @@ def _define(name: str) -> None:
     for spec in base.operands:
         dims = spec.pattern.text.partition("[")[2]
         element = ELEMENTS.get(spec.name, "f32")
-        fields[spec.name] = operand(f"{element}[{dims}", optional=spec.optional, variadic=spec.variadic)
+        fields[spec.name] = operand(f"{element}[{dims}", optional=spec.optional, variadic=spec.variadic, role=spec.role)
     for made in base.results:
         fields[made.name] = result(f"f32[{made.pattern.text.partition('[')[2]}", free=True)
-    op(twin)(type(f"Float{base.cls.__name__}", (base.cls,), fields))
+    op(twin, like=name)(type(f"Float{base.cls.__name__}", (base.cls,), fields))
     row = BY_OP[name]
     words = {key: value for key, value in vars(replace(row)).items() if key not in ("op", "operator")}
     float_row(twin, row.operator, **words)
@@ -182,7 +183,7 @@ class _Function:
         return self.x.type
 
 
-@op("litert.log_softmax")
+@op("litert.log_softmax", family="activation")
 class LogSoftmax(_Function):
     """LOG_SOFTMAX: x - max - log(sum of exp(x - max)) over the last dimension, on floats.
 
@@ -207,7 +208,7 @@ class LogSoftmax(_Function):
 float_row("litert.log_softmax", "LOG_SOFTMAX")
 
 
-@op("litert.div")
+@op("litert.div", elementwise=True)
 class Div:
     """DIV: activation(a / b) on floats, with broadcasting."""
 
@@ -229,7 +230,7 @@ class Div:
 float_row("litert.div", "DIV", options={"activation": FUSED})
 
 
-@op("litert.neg")
+@op("litert.neg", family="elementwise", elementwise=True)
 class Neg(_Function):
     """NEG: -x on floats."""
 
@@ -243,7 +244,7 @@ class Neg(_Function):
 float_row("litert.neg", "NEG")
 
 
-@op("litert.square")
+@op("litert.square", family="elementwise", elementwise=True)
 class Square(_Function):
     """SQUARE: x * x on floats."""
 
@@ -257,29 +258,34 @@ class Square(_Function):
 float_row("litert.square", "SQUARE")
 
 
-@op("litert.float_unidirectional_sequence_lstm")
+@op("litert.float_unidirectional_sequence_lstm", kind="unidirectional_sequence_lstm")
 class FloatLstm:
     """UNIDIRECTIONAL_SEQUENCE_LSTM on floats; shapes, order of gates and limits as in the op on integers."""
 
     x: Operand = operand("f32[A, B, I]")
-    w_input: Operand = operand("f32[U, I]")
-    w_forget: Operand = operand("f32[U, I]")
-    w_cell: Operand = operand("f32[U, I]")
-    w_output: Operand = operand("f32[U, I]")
-    r_input: Operand = operand("f32[U, U]")
-    r_forget: Operand = operand("f32[U, U]")
-    r_cell: Operand = operand("f32[U, U]")
-    r_output: Operand = operand("f32[U, U]")
-    b_input: Operand = operand("f32[U]")
-    b_forget: Operand = operand("f32[U]")
-    b_cell: Operand = operand("f32[U]")
-    b_output: Operand = operand("f32[U]")
+    w_input: Operand = operand("f32[U, I]", role="weight")
+    w_forget: Operand = operand("f32[U, I]", role="weight")
+    w_cell: Operand = operand("f32[U, I]", role="weight")
+    w_output: Operand = operand("f32[U, I]", role="weight")
+    r_input: Operand = operand("f32[U, U]", role="weight")
+    r_forget: Operand = operand("f32[U, U]", role="weight")
+    r_cell: Operand = operand("f32[U, U]", role="weight")
+    r_output: Operand = operand("f32[U, U]", role="weight")
+    b_input: Operand = operand("f32[U]", role="bias")
+    b_forget: Operand = operand("f32[U]", role="bias")
+    b_cell: Operand = operand("f32[U]", role="bias")
+    b_output: Operand = operand("f32[U]", role="bias")
     result: Result = result("f32[A, B, U]")
     cell_clip: float = attr(0.0)
     time_major: bool = attr(False)
 
     def infer(self) -> TensorType:
         return self.x.type.with_shape((*self.x.type.shape[:2], self.w_input.type.shape[0]))
+
+    def macs(self) -> int:
+        units = self.w_input.type.shape[0]
+        inputs = element_count((*self.x.type.shape, units))
+        return 4 * (inputs + element_count((*self.result.type.shape, units)))  # four gates, of x and of the state
 
     def evaluate(self, x: Array, *arrays: Array) -> Array:
         steps = x if self.time_major else x.swapaxes(0, 1)

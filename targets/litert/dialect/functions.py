@@ -18,7 +18,7 @@ TANH_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128), "i16": (2.0**-15, 0)}
 """Scale and zero point of the result, by storage."""
 
 
-@op("litert.logistic")
+@op("litert.logistic", kind="sigmoid", elementwise=True)
 class Logistic(Elementwise):
     """LOGISTIC: 1 / (1 + exp(-x)); the parameters of the result are fixed."""
 
@@ -35,7 +35,7 @@ class Logistic(Elementwise):
         return functions.by_float(x, self.x.type, self.result.type, functions.logistic)
 
 
-@op("litert.tanh")
+@op("litert.tanh", elementwise=True)
 class Tanh(Elementwise):
     """TANH; the parameters of the result are fixed."""
 
@@ -52,7 +52,7 @@ class Tanh(Elementwise):
         return functions.by_float(x, self.x.type, self.result.type, tanhf)
 
 
-@op("litert.gelu")
+@op("litert.gelu", elementwise=True)
 class Gelu(Elementwise):
     """GELU by erf, or `approximate` by tanh."""
 
@@ -65,7 +65,7 @@ class Gelu(Elementwise):
         return functions.by_float(x, self.x.type, self.result.type, function)
 
 
-@op("litert.exp")
+@op("litert.exp", family="elementwise", elementwise=True)
 class Exp(Elementwise):
     """EXP."""
 
@@ -76,7 +76,7 @@ class Exp(Elementwise):
         return functions.by_float(x, self.x.type, self.result.type, expf)
 
 
-@op("litert.log")
+@op("litert.log", family="elementwise", elementwise=True)
 class Log(Elementwise):
     """LOG; the lowest code where it is not defined."""
 
@@ -87,7 +87,7 @@ class Log(Elementwise):
         return functions.by_float(x, self.x.type, self.result.type, logf)
 
 
-@op("litert.elu")
+@op("litert.elu", elementwise=True)
 class Elu(Elementwise):
     """ELU: x, below zero exp(x) - 1. The reference kernels do not have it."""
 
@@ -98,7 +98,7 @@ class Elu(Elementwise):
         raise UnsupportedOp("LiteRT's reference kernels have no int8 ELU")
 
 
-@op("litert.sqrt")
+@op("litert.sqrt", family="elementwise", elementwise=True)
 class Sqrt(Elementwise):
     """SQRT, truncated."""
 
@@ -110,7 +110,7 @@ class Sqrt(Elementwise):
         return functions.square_root(x, self.x.type, self.result.type)
 
 
-@op("litert.rsqrt")
+@op("litert.rsqrt", family="elementwise", elementwise=True)
 class Rsqrt(Elementwise):
     """RSQRT: 1 / sqrt(x)."""
 

@@ -10,12 +10,12 @@ from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.rows import row
 
 
-@op("litert.gather")
+@op("litert.gather", moves_data=True)
 class Gather:
     """GATHER: x's parts along `axis` at the places `indices`; the first `batch_dims` dimensions of both go together."""
 
     x: Operand = operand(ANY)
-    indices: Operand = operand("i32|i64|i16[...]")
+    indices: Operand = operand("i32|i64|i16[...]", role="indices")
     result: Result = result(ANY, free=True)
     axis: int = attr(0)
     batch_dims: int = attr(0)
@@ -51,12 +51,12 @@ def _check_indices(indices: Array, size: int) -> None:
 row("litert.gather", "GATHER", options={"axis": "axis", "batch_dims": "batch_dims"})
 
 
-@op("litert.embedding_lookup")
+@op("litert.embedding_lookup", moves_data=True)
 class EmbeddingLookup:
     """EMBEDDING_LOOKUP: the rows `ids` of a table of the result's type."""
 
-    ids: Operand = operand("i32[N]")
-    table: Operand = operand("i8|u8|i16|f32[V, *E]")
+    ids: Operand = operand("i32[N]", role="indices")
+    table: Operand = operand("i8|u8|i16|f32[V, *E]", role="weight")
     result: Result = result("i8|u8|i16|f32[N, *E]", free=True)
 
     def infer(self) -> TensorType:

@@ -11,7 +11,7 @@ from qgraph.arith.exactness import Accumulator
 from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import Shape, dim_factors, dim_product
+from qgraph.ir.types import Shape, dim_factors, dim_product, element_count
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
@@ -28,7 +28,7 @@ from qgraph.targets.litert.kernels import layers
 from qgraph.targets.litert.rows import FUSED, row
 
 
-@op("litert.fully_connected")
+@op("litert.fully_connected", kind="linear")
 class FullyConnected:
     """FULLY_CONNECTED: weight [O, I], per tensor or per output channel, over the last dimension of x.
 
@@ -36,8 +36,8 @@ class FullyConnected:
     """
 
     x: Operand = operand(f"{ACTIVATION}[...]")
-    w: Operand = operand(f"{WEIGHT}[O, I]")
-    bias: Operand | None = operand(f"{BIAS}[O]", optional=True)
+    w: Operand = operand(f"{WEIGHT}[O, I]", role="weight")
+    bias: Operand | None = operand(f"{BIAS}[O]", optional=True, role="bias")
     result: Result = result(f"{ACTIVATION}[*B, O]", free=True)
     activation: str = attr("NONE", choices=ACTIVATIONS)
     keep_num_dims: bool | None = attr(None)
@@ -67,6 +67,9 @@ class FullyConnected:
         zero_points = self.x.type.q.zero_point[0], weight_zero_point(self.w.type)
         return matmul(rows, w, x_zero_point=zero_points[0], weight_zero_point=zero_points[1], bias=bias)
 
+    def macs(self) -> int:
+        return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
+
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         return layers.fully_connected(self, self.accumulate(x, w, bias))
 
@@ -84,7 +87,7 @@ def _read(operator: Operator) -> dict[str, Any]:
 row("litert.fully_connected", "FULLY_CONNECTED", options={"activation": FUSED}, write=_write, read=_read)
 
 
-@op("litert.batch_matmul")
+@op("litert.batch_matmul", kind="linear", family="weights")
 class BatchMatmul:
     """BATCH_MATMUL: x [..., M, K] times y [..., K, N]; `adj_x` and `adj_y`: the last two dimensions are swapped.
 
@@ -120,6 +123,10 @@ class BatchMatmul:
         right = np.swapaxes(y, -1, -2) if self.adj_y else y
         zero_points = self.x.type.q.zero_point[0], self.y.type.q.zero_point[0]
         return batch_matmul(left, right, x_zero_point=zero_points[0], y_zero_point=zero_points[1])
+
+    def macs(self) -> int:
+        inner = self.x.type.shape[-2 if self.adj_x else -1]
+        return element_count((*self.result.type.shape, inner))
 
     def evaluate(self, x: Array, y: Array) -> Array:
         return layers.matrix_product(self, self.accumulate(x, y))

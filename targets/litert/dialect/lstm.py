@@ -10,6 +10,7 @@ import numpy as np
 from qgraph.errors import TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, QuantParams, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import element_count
 from qgraph.targets.litert.kernels import lstm
 from qgraph.targets.litert.rows import FUSED, TypeOf, row
 
@@ -35,18 +36,18 @@ class UnidirectionalSequenceLstm:
     """
 
     x: Operand = operand("i8q[A, B, I]")
-    w_input: Operand = operand(WEIGHT)
-    w_forget: Operand = operand(WEIGHT)
-    w_cell: Operand = operand(WEIGHT)
-    w_output: Operand = operand(WEIGHT)
-    r_input: Operand = operand(RECURRENT)
-    r_forget: Operand = operand(RECURRENT)
-    r_cell: Operand = operand(RECURRENT)
-    r_output: Operand = operand(RECURRENT)
-    b_input: Operand = operand(BIAS)
-    b_forget: Operand = operand(BIAS)
-    b_cell: Operand = operand(BIAS)
-    b_output: Operand = operand(BIAS)
+    w_input: Operand = operand(WEIGHT, role="weight")
+    w_forget: Operand = operand(WEIGHT, role="weight")
+    w_cell: Operand = operand(WEIGHT, role="weight")
+    w_output: Operand = operand(WEIGHT, role="weight")
+    r_input: Operand = operand(RECURRENT, role="weight")
+    r_forget: Operand = operand(RECURRENT, role="weight")
+    r_cell: Operand = operand(RECURRENT, role="weight")
+    r_output: Operand = operand(RECURRENT, role="weight")
+    b_input: Operand = operand(BIAS, role="bias")
+    b_forget: Operand = operand(BIAS, role="bias")
+    b_cell: Operand = operand(BIAS, role="bias")
+    b_output: Operand = operand(BIAS, role="bias")
     result: Result = result("i8q[A, B, U]", free=True)
     state_scale: float = attr()
     state_zero_point: int = attr()
@@ -91,6 +92,11 @@ class UnidirectionalSequenceLstm:
     def clip(self) -> int:
         """`cell_clip` in codes of the cell, 0 for none."""
         return int(min(self.cell_clip / self.cell_scale, 32767.0))
+
+    def macs(self) -> int:
+        units = self.w_input.type.shape[0]
+        inputs = element_count((*self.x.type.shape, units))
+        return 4 * (inputs + element_count((*self.result.type.shape, units)))  # four gates, of x and of the state
 
     def evaluate(self, *arrays: Array) -> Array:
         return lstm.sequence(self, arrays, lstm.REFERENCE)

@@ -30,7 +30,7 @@ class Pool:
         same_parameters(self.x.type, self.result.type, type(self).__name__)
 
 
-@op("litert.max_pool_2d")
+@op("litert.max_pool_2d", kind="max_pool", family="pool", moves_data=True)
 class MaxPool2d(Pool):
     """MAX_POOL_2D: the largest integer of each window; padding never wins."""
 
@@ -45,7 +45,7 @@ class MaxPool2d(Pool):
 row("litert.max_pool_2d", "MAX_POOL_2D", options=POOLED)
 
 
-@op("litert.average_pool_2d")
+@op("litert.average_pool_2d", kind="mean", family="pool")
 class AveragePool2d(Pool):
     """AVERAGE_POOL_2D: the mean of the integers of each window that lie inside x, half away from zero."""
 

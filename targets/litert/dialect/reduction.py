@@ -38,7 +38,7 @@ class Reduction:
         return tuple(sorted({axis % self.x.type.rank for axis in self.axes}))
 
 
-@op("litert.mean")
+@op("litert.mean", family="pool")
 class Mean(Reduction):
     """MEAN over `axes`."""
 
@@ -51,7 +51,7 @@ class Mean(Reduction):
         return reduction.mean(x, self.places(), self.keep_dims, self.x.type, self.result.type)
 
 
-@op("litert.sum")
+@op("litert.sum", family="pool")
 class Sum(Reduction):
     """SUM over `axes`. The reference kernels take int8 for uint8."""
 
@@ -76,7 +76,7 @@ class Extremum(Reduction):
         same_parameters(self.x.type, self.result.type, type(self).__name__)
 
 
-@op("litert.reduce_max")
+@op("litert.reduce_max", family="pool", moves_data=True)
 class ReduceMax(Extremum):
     """REDUCE_MAX over `axes`: the largest integer."""
 
@@ -84,7 +84,7 @@ class ReduceMax(Extremum):
         return np.asarray(x.max(axis=self.places(), keepdims=self.keep_dims))
 
 
-@op("litert.reduce_min")
+@op("litert.reduce_min", family="pool", moves_data=True)
 class ReduceMin(Extremum):
     """REDUCE_MIN over `axes`: the smallest integer."""
 
@@ -112,7 +112,7 @@ class Place:
         return TensorType((*shape[:place], *shape[place + 1 :]), self.index)
 
 
-@op("litert.arg_max")
+@op("litert.arg_max", family="pool")
 class ArgMax(Place):
     """ARG_MAX: the first index of the largest integer along `axis`."""
 
@@ -120,7 +120,7 @@ class ArgMax(Place):
         return np.asarray(x.argmax(self.axis), TensorType((), self.index).numpy)
 
 
-@op("litert.arg_min")
+@op("litert.arg_min", family="pool")
 class ArgMin(Place):
     """ARG_MIN: the first index of the smallest integer along `axis`."""
 

@@ -28,7 +28,7 @@ class Resize:
         return resized(self.x.type, self.size)
 
 
-@op("litert.resize_bilinear")
+@op("litert.resize_bilinear", family="shape")
 class ResizeBilinear(Resize):
     """RESIZE_BILINEAR to `size` (height, width)."""
 
@@ -36,7 +36,7 @@ class ResizeBilinear(Resize):
         return resizing.bilinear(x, self.size, self.align_corners, self.half_pixel_centers)
 
 
-@op("litert.resize_nearest_neighbor")
+@op("litert.resize_nearest_neighbor", family="shape")
 class ResizeNearestNeighbor(Resize):
     """RESIZE_NEAREST_NEIGHBOR to `size` (height, width)."""
 

@@ -15,7 +15,7 @@ from qgraph.targets.litert.dialect.windows import same_parameters
 from qgraph.targets.litert.rows import FUSED, row
 
 
-@op("litert.reshape")
+@op("litert.reshape", moves_data=True)
 class Reshape:
     """RESHAPE; a size of -1 stands for the batch."""
 
@@ -45,7 +45,7 @@ row(
 )
 
 
-@op("litert.transpose")
+@op("litert.transpose", moves_data=True)
 class Transpose:
     """TRANSPOSE."""
 
@@ -65,7 +65,7 @@ class Transpose:
 row("litert.transpose", "TRANSPOSE", constants={"perm": 1})
 
 
-@op("litert.concatenation")
+@op("litert.concatenation", kind="concat", moves_data=True)
 class Concatenation:
     """CONCATENATION of values with equal quantization parameters."""
 
@@ -88,7 +88,7 @@ class Concatenation:
 row("litert.concatenation", "CONCATENATION", options={"axis": "axis"}, fixed={FUSED: "NONE"})
 
 
-@op("litert.pad")
+@op("litert.pad", moves_data=True)
 class Pad:
     """PAD (with the zero point) or, where `value` is given, PADV2 (with that integer)."""
 

@@ -14,7 +14,7 @@ from qgraph.targets.litert.rows import row
 ANY = "i8|u8|i16|i32|i64|f32|bool[...]"
 
 
-@op("litert.slice")
+@op("litert.slice", moves_data=True)
 class Slice:
     """SLICE: `size` elements from `begin` on in each dimension; a size of -1 takes all that follow."""
 
@@ -51,7 +51,7 @@ def _sliced(dim: Dim, begin: int, size: int) -> Dim:
 row("litert.slice", "SLICE", constants={"begin": 1, "size": 2})
 
 
-@op("litert.strided_slice")
+@op("litert.strided_slice", kind="slice", moves_data=True)
 class StridedSlice:
     """STRIDED_SLICE: NumPy's `x[begin:end:strides]`; a bit of a mask for each dimension.
 
@@ -122,7 +122,7 @@ row(
 )
 
 
-@op("litert.squeeze")
+@op("litert.squeeze", kind="reshape", moves_data=True)
 class Squeeze:
     """SQUEEZE: x without the dimensions `axes` of size 1; without any of them where no axes are given."""
 
@@ -144,7 +144,7 @@ class Squeeze:
 row("litert.squeeze", "SQUEEZE", options={"axes": "squeeze_dims"})
 
 
-@op("litert.expand_dims")
+@op("litert.expand_dims", kind="reshape", moves_data=True)
 class ExpandDims:
     """EXPAND_DIMS: x with a dimension of size 1 at `axis`, counted from the end where it is negative."""
 
@@ -167,7 +167,7 @@ class ExpandDims:
 row("litert.expand_dims", "EXPAND_DIMS", constants={"axis": 1})
 
 
-@op("litert.pack")
+@op("litert.pack", moves_data=True)
 class Pack:
     """PACK: values of one shape, stacked along a new dimension `axis`."""
 

@@ -12,7 +12,7 @@ SOFTMAX_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0
 L2_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128)}
 
 
-@op("litert.softmax")
+@op("litert.softmax", family="activation")
 class Softmax(Elementwise):
     """SOFTMAX of beta * x; the parameters of the result are fixed."""
 
@@ -33,7 +33,7 @@ class Softmax(Elementwise):
 row("litert.softmax", "SOFTMAX", options={"beta": "beta"})
 
 
-@op("litert.l2_normalization")
+@op("litert.l2_normalization", family="norm")
 class L2Normalization(Elementwise):
     """L2_NORMALIZATION: x / sqrt(sum of squares); the parameters of the result are fixed."""
 

@@ -27,7 +27,7 @@ def _parts(x: TensorType, axis: int, sizes: tuple[int, ...]) -> tuple[TensorType
     return tuple(x.with_shape((*x.shape[:axis], size, *x.shape[axis + 1 :])) for size in sizes)
 
 
-@op("litert.split")
+@op("litert.split", moves_data=True)
 class Split:
     """SPLIT: x in `parts` equal parts along `axis`."""
 
@@ -53,7 +53,7 @@ def _write_split(node: Node) -> dict[str, int]:
 row("litert.split", "SPLIT", constants={"axis": 0}, options={"parts": "num_splits"})
 
 
-@op("litert.split_v")
+@op("litert.split_v", kind="split", moves_data=True)
 class SplitV:
     """SPLIT_V: x in parts of `sizes` along `axis`; one size of -1 is what the others leave."""
 
@@ -84,7 +84,7 @@ class SplitV:
 row("litert.split_v", "SPLIT_V", constants={"sizes": 1, "axis": 2}, write=_write_split)
 
 
-@op("litert.unpack")
+@op("litert.unpack", moves_data=True)
 class Unpack:
     """UNPACK: the `parts` elements of x along `axis`, which goes away."""
 

@@ -7,6 +7,7 @@ from qgraph.arith.exactness import Accumulator
 from qgraph.errors import InputError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import element_count
 from qgraph.targets.litert.dialect.layers import (
     BIAS,
     BIAS_TYPES,
@@ -21,7 +22,7 @@ from qgraph.targets.litert.padding import output_size, same_pads
 from qgraph.targets.litert.rows import TypeOf, row
 
 
-@op("litert.transpose_conv")
+@op("litert.transpose_conv", kind="conv")
 class TransposeConv:
     """TRANSPOSE_CONV: each element of x [N, H, W, C] adds its weight [O, Kh, Kw, C] to a window of the result.
 
@@ -31,10 +32,10 @@ class TransposeConv:
     compute it from other shapes (`shape_is_computed`): a file that is written states it.
     """
 
-    w: Operand = operand("i8q|u8q[O, Kh, Kw, C]")
+    w: Operand = operand("i8q|u8q[O, Kh, Kw, C]", role="weight")
     x: Operand = operand("i8q|u8q|i16q[N, H, W, C]")
-    bias: Operand | None = operand(f"{BIAS}[O]", optional=True)
-    shape: Operand | None = operand("i32[4]", optional=True)
+    bias: Operand | None = operand(f"{BIAS}[O]", optional=True, role="bias")
+    shape: Operand | None = operand("i32[4]", optional=True, role="indices")
     result: Result = result("i8q|u8q|i16q[N, H', W', O]", free=True)
     output_shape: tuple[int, int, int, int] = attr()
     stride: tuple[int, int] = attr()
@@ -79,6 +80,9 @@ class TransposeConv:
             weight_zero_point=weight_zero_point(self.w.type),
             bias=bias,
         )
+
+    def macs(self) -> int:
+        return element_count(self.x.type.shape) * element_count(self.w.type.shape[:3])
 
     def evaluate(self, w: Array, x: Array, bias: Array | None, shape: Array | None) -> Array:
         return layers.transposed_convolution(self, self.accumulate(w, x, bias, shape))

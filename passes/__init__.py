@@ -20,6 +20,7 @@ from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
 from qgraph.passes.registry import get, graph_pass, names
 from qgraph.passes.set_batch import set_batch
 from qgraph.passes.simplify import simplify
+from qgraph.passes.strip_fake_quant import strip_fake_quant
 
 __all__ = [
     "batchnorm_to_scale_shift",
@@ -44,4 +45,5 @@ __all__ = [
     "raise_to_fake_quant",
     "set_batch",
     "simplify",
+    "strip_fake_quant",
 ]

@@ -43,7 +43,8 @@ from qgraph.passes.layer_scaling import (
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, every, pattern, rewrite, rule
 
-FAKE_QUANT_ATTRS = ("type", "range", "observer")
+QUANTIZATION_ATTRS = ("type", "range", "observer")
+NORMALIZATION_ATTRS = ("eps", "momentum")
 LIVE_LAYERS = {"quant.conv_batch_norm": "nn.conv", "quant.linear_batch_norm": "nn.linear"}
 PARAMETERS = ("@gamma", "@beta", "@mean", "@var")
 
@@ -138,11 +139,11 @@ def fold_live(match: Match, build: Builder) -> Replacement:
     gamma, beta, mean, var = (node.operand(i).data for i in range(3, 7))
     gain = batch_norm_gain(gamma, var, node.attrs["eps"])
     weight, folded = scaled_outputs(node, w.data, gain), folded_bias(bias.data if bias else None, gain, beta, mean)
-    kept = {key: node.attrs[key] for key in FAKE_QUANT_ATTRS}
+    kept = {key: node.attrs[key] for key in QUANTIZATION_ATTRS}
     axis = 0 if scale.data.size == w.data.shape[0] else None
     constant = folded_weight(build, weight, w)
     quantized = build.node("quant.fake_quant", [constant, scale, zero_point], {**kept, "axis": axis, "symmetric": True})
-    attrs = {k: v for k, v in node.attrs.items() if k not in (*FAKE_QUANT_ATTRS, "eps", "momentum")}
+    attrs = {k: v for k, v in node.attrs.items() if k not in (*QUANTIZATION_ATTRS, *NORMALIZATION_ATTRS)}
     operands = [match.values["x"], quantized.result, bias_constant(build, folded, w, bias)]
     return build.node(LIVE_LAYERS[node.op], operands, attrs).result
 

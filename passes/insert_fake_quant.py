@@ -31,6 +31,7 @@ from qgraph.ops.quant import per_axis
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, become_layer, is_foldable
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
+from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 Overrides = Mapping[str, Mapping[str, int]]
@@ -42,7 +43,8 @@ LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 @graph_pass(
     exact="no",
     needs={"level": "float", "layout": "NCHW"},
-    gives={"level": "fake_quant", "calibrated": "no"},
+    gives={"level": "fake_quant", "calibrated": "no", "target": "{target}"},
+    check=check_prepared,
 )
 def insert_fake_quant(
     graph: Graph, /, *, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str

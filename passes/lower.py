@@ -24,8 +24,8 @@ from qgraph.targets.lowering import Lowering
 
 @graph_pass(
     exact="no",
-    needs={"level": "fake_quant", "layout": "NCHW", "calibrated": "yes"},
-    gives={"level": "integer", "layout": ""},
+    needs={"level": "fake_quant", "layout": "NCHW", "calibrated": "yes", "target": "{target}"},
+    gives={"level": "integer", "layout": "", "target": "{target}"},
 )
 def lower(graph: Graph, target: str, io: str | None = None) -> None:
     chosen = targets.get(target)

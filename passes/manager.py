@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 import time
@@ -10,12 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from qgraph.errors import InputError, PassError, QGraphError, VerificationError
+from qgraph.errors import InputError, PassError, QGraphError, ValidationError
 from qgraph.imports import in_short
 from qgraph.ir import Graph, collector_paused, storage, verify_graph
+from qgraph.ir.files import write_npz
 from qgraph.ir.printer import node_printer
 from qgraph.passes.log import Log, logging_to
-from qgraph.passes.registry import Pass, facts_of, get
+from qgraph.passes.registry import Pass, facts_of, get, verify_facts
+from qgraph.passes.validation import validate
 
 Step = str | Pass | Callable[..., Graph] | tuple[str | Pass, dict[str, object]]
 Hook = Callable[[str, Graph], None]
@@ -25,13 +28,15 @@ _OPTION = re.compile(r"([\w-]+)=(\S+)")
 
 @dataclass(frozen=True)
 class Record:
-    """One pass that ran: seconds, the number of nodes before and after, and (rule, node, reason) of what declined."""
+    """One pass that ran: seconds, the number of nodes before and after, (rule, node, reason) of what declined, and
+    whether it was checked to compute the same as before (None where nobody asked)."""
 
     name: str
     seconds: float
     nodes_before: int
     nodes_after: int
     declined: tuple[tuple[str, str, str], ...] = ()
+    checked: bool | None = None
 
 
 @dataclass
@@ -39,10 +44,12 @@ class PassManager:
     """A pipeline. `run` gives a new graph; `records` and `snapshots` then tell of the last run.
 
     `pipeline`: text, or a sequence of names, passes, or (name, options). The graph is verified before and after each
-    pass unless `verify` is false; `keep_snapshots` keeps a clone after each pass; `explain` keeps in `records` why
-    rules declined; `before` and `after` are called with each pass's name and the graph. A pipeline whose order cannot
-    work is a PassError before anything runs. Where a pass fails, the graph that it was given is written to the file
-    `reproducer`, when there is one, and the error gives the words after `command` that run the pass on it.
+    pass unless `verify` is false. `check`: each pass is also run on random inputs, before and after, and held to what
+    it says of its exactness; `Record.checked` tells where that could not be done. `keep_snapshots` keeps a clone after
+    each pass; `explain` keeps in `records` why rules declined; `before` and `after` are called with each pass's name
+    and the graph. A pipeline whose order cannot work is a PassError before anything runs. Where a pass fails, the graph
+    that it was given is written to the file `reproducer`, when there is one (beside it, as .npz, the inputs on which a
+    check failed), and the error gives the words after `command` that run the pass on it.
     """
 
     pipeline: str | Sequence[Step]
@@ -53,6 +60,7 @@ class PassManager:
     explain: bool = False
     reproducer: Path | None = None
     command: str = "qgraph opt"
+    check: bool = False
     records: list[Record] = field(default_factory=list, init=False)
     snapshots: list[tuple[str, Graph]] = field(default_factory=list, init=False)
 
@@ -90,16 +98,20 @@ class PassManager:
         if self.before is not None:
             self.before(step.name, graph)
         step.facts_after(facts_of(graph), options, "")  # what an earlier pass could not promise
+        earlier = graph.clone() if self.check else graph
         nodes, start, log = len(graph), time.perf_counter(), Log()
         try:
             with logging_to(log):
                 step.edit(graph, **options)
+            seconds = time.perf_counter() - start
             if self.verify:
-                _verify(graph, facts, log)
+                verify_graph(graph, log.makers)
+                verify_facts(graph, facts)
+            checked = _checked(step, options, earlier, graph, log) if self.check else None
         except Exception as error:  # the pass may be the user's own
             raise self._failure(error, log, source, index) from error
         declined = _texts(graph, log) if self.explain else ()
-        self.records.append(Record(step.name, time.perf_counter() - start, nodes, len(graph), declined))
+        self.records.append(Record(step.name, seconds, nodes, len(graph), declined, checked))
         if self.keep_snapshots:
             self.snapshots.append((step.name, graph.clone()))
         if self.after is not None:
@@ -119,7 +131,12 @@ class PassManager:
         if self.reproducer is not None:
             help = self._reproduce(source, index, help)
         kind = type(error) if isinstance(error, QGraphError) else PassError
-        return kind(what, where=where, help=help)
+        failure = kind(what, where=where, help=help)
+        if isinstance(error, ValidationError) and isinstance(failure, ValidationError):
+            failure.inputs = error.inputs
+            if self.reproducer is not None:
+                write_npz(self.reproducer.with_suffix(".npz"), error.inputs)
+        return failure
 
     def _reproduce(self, source: Graph, index: int, help: str) -> str:
         """Write the graph that step `index` was given; the help with the command that runs the step on it."""
@@ -140,15 +157,12 @@ def _texts(graph: Graph, log: Log) -> tuple[tuple[str, str, str], ...]:
     return tuple((rule, text(node), reason) for rule, node, reason in log.declined())
 
 
-def _verify(graph: Graph, facts: dict[str, str], log: Log) -> None:
-    """Raise VerificationError with the rule that made each wrong node, or for a fact that the pass said it keeps."""
-    verify_graph(graph, log.makers)
-    for fact, word in facts_of(graph).items():
-        if facts.get(fact, word) != word:
-            raise VerificationError(
-                f"it leaves {fact}={word}, and says that it gives {fact}={facts[fact]}",
-                help=f"declare it: @graph_pass(gives={{{fact!r}: {word!r}}})",
-            )
+def _checked(step: Pass, options: dict[str, object], before: Graph, after: Graph, log: Log) -> bool:
+    """Hold a pass to what it says of its exactness; False where nothing can be told."""
+    if step.check is not None:
+        step.check(before, after)
+        return True
+    return validate(before, after, step.exact or "no", log, functools.partial(step.edit, **options))
 
 
 def _text(step: Pass, options: dict[str, object]) -> str:
@@ -183,7 +197,7 @@ def _split(pipeline: str | Sequence[Step]) -> Sequence[Step]:
 def _unreadable(text: str) -> InputError:
     return InputError(
         f"cannot read the pipeline at {text!r}",
-        help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert bits=4}"',
+        help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}"',
     )
 
 

@@ -4,8 +4,8 @@ and their registry.
     @graph_pass(exact="bits", needs={"level": "float"})
     def my_cleanup(graph: Graph, limit: int = 3) -> None: ...
 
-Facts are words about a graph as a whole: `level` (float, fake_quant, integer), `layout` (NCHW, NHWC) and `calibrated`
-(yes, no). A pass keeps the facts that it does not name in `gives`.
+Facts are words about a graph as a whole: `level` (float, fake_quant, integer), `layout` (NCHW, NHWC), `calibrated`
+(yes, no) and the `target` that it was prepared for. A pass keeps the facts that it does not name in `gives`.
 """
 
 from __future__ import annotations
@@ -19,18 +19,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
 
-from qgraph.errors import InputError, PassError
-from qgraph.ir import Graph, collector_paused
+from qgraph import targets
+from qgraph.errors import InputError, PassError, VerificationError
+from qgraph.ir import Graph, collector_paused, verify_graph
 
 P = ParamSpec("P")
 Exact = Literal["bits", "real", "no"]
 """What a pass keeps of the function that a graph computes: every bit, its value in real arithmetic, or neither."""
+Check = Callable[[Graph, Graph], None]
+"""(before, after): raises ValidationError."""
 Edit = Callable[Concatenate[Graph, P], None]
 Pure = Callable[Concatenate[Graph, P], Graph]
 
 ENTRY_POINTS = "qgraph.passes"
 """The group of Python entry points under which an installed package names its modules of passes."""
-FACTS = {"level": ("float", "fake_quant", "integer"), "layout": ("NCHW", "NHWC"), "calibrated": ("yes", "no")}
+FACTS = ("level", "layout", "calibrated", "target")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,9 @@ class Pass:
     edit: Callable[..., None]
     exact: Exact | None = None
     needs: Mapping[str, str] = field(default_factory=dict)  # fact -> words that it takes, joined by "|"
-    gives: Mapping[str, str] = field(default_factory=dict)  # fact -> word afterwards; "" not known; "{o}": option o's
+    gives: Mapping[str, str] = field(default_factory=dict)  # fact -> word afterwards; "" not known
+    check: Check | None = None  # where exact="no": raises ValidationError for a result that cannot be right
+    # in both mappings "{name}" stands for the word of the option `name`
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -86,29 +91,51 @@ class Pass:
 
     def facts_after(self, facts: Mapping[str, str], options: Mapping[str, object], why: str) -> dict[str, str]:
         """The facts behind the pass; raises PassError, with the reason `why` the facts are so, where it cannot run."""
-        for fact, words in self.needs.items():
-            if facts.get(fact, words) not in words.split("|"):
-                need = words.replace("|", " or ")
-                raise PassError(
-                    f"pass {self.name} needs {fact}={need}, and the graph has {fact}={facts[fact]} here",
-                    where=(f"because {why}",) if why else (),
-                    help=_HELP.get((fact, need), f"put {self.name} where the graph has {fact}={need}"),
-                )
         defaults = {name: parameter.default for name, parameter in self.options.items()}
-        given = {fact: word.format_map({**defaults, **options}) for fact, word in self.gives.items()}
+        words = {**defaults, **options}
+        for fact, need in ((fact, need.format_map(words)) for fact, need in self.needs.items()):
+            if not any(_fits(fact, facts.get(fact, word), word) for word in need.split("|")):
+                raise PassError(
+                    f"pass {self.name} needs {fact}={need.replace('|', ' or ')}, "
+                    f"and the graph has {fact}={facts[fact]} here",
+                    where=(f"because {why}",) if why else (),
+                    help=_help(self.name, fact, need, facts),
+                )
+        given = {fact: word.format_map(words) for fact, word in self.gives.items()}
         return {fact: word for fact, word in {**facts, **given}.items() if word}
 
 
-_HELP = {
-    ("calibrated", "yes"): "calibrate between the two: qgraph.calibrate(graph, batches), or `qgraph quantize`",
-    ("level", "fake_quant"): "insert fake-quant first: qgraph.prepare(graph, target=...)",
-}
+def _fits(fact: str, have: str, need: str) -> bool:
+    """Whether a fact is what a pass needs; of two targets the quantization rules have to agree."""
+    return have == need or (fact == "target" and targets.rules_agree(have, need))
+
+
+def _help(name: str, fact: str, need: str, facts: Mapping[str, str]) -> str:
+    """What to do where a fact is not what a pass needs."""
+    if fact == "target":
+        return f"prepare the graph for {need}, or lower it for {facts[fact]}: their quantization rules differ"
+    if fact == "level" and need == "fake_quant" and facts["level"] == "float":
+        return "prepare and calibrate first: qgraph.calibrate(qgraph.prepare(graph, target=...), batches)"
+    if fact == "calibrated":
+        return "calibrate between the two: qgraph.calibrate(graph, batches), or `qgraph quantize`"
+    return f"put {name} where the graph has {fact}={need.replace('|', ' or ')}"
 
 
 def facts_of(graph: Graph) -> dict[str, str]:
-    """What a graph says of itself: level and layout."""
+    """What a graph says of itself: level, layout and target."""
     moved = any(node.dialect == "nhwc" for node in graph.nodes)
-    return {"level": graph.level, "layout": "NHWC" if moved else graph.metadata.get("layout", "NCHW")}
+    facts = {"level": graph.level, "layout": "NHWC" if moved else graph.metadata.get("layout", "NCHW")}
+    return {**facts, "target": graph.target} if graph.target else facts
+
+
+def verify_facts(graph: Graph, facts: Mapping[str, str]) -> None:
+    """Raise VerificationError for a fact that a pass said it keeps or gives."""
+    for fact, word in facts_of(graph).items():
+        if facts.get(fact, word) != word:
+            raise VerificationError(
+                f"it leaves {fact}={word}, and says that it gives {fact}={facts[fact]}",
+                help=f"declare it: @graph_pass(gives={{{fact!r}: {word!r}}})",
+            )
 
 
 _REGISTRY: dict[str, Pass] = {}
@@ -118,7 +145,11 @@ _REGISTRY: dict[str, Pass] = {}
 def graph_pass(edit: Edit[P], /) -> Pure[P]: ...
 @overload
 def graph_pass(
-    *, exact: Exact | None = None, needs: Mapping[str, str] | None = None, gives: Mapping[str, str] | None = None
+    *,
+    exact: Exact | None = None,
+    needs: Mapping[str, str] | None = None,
+    gives: Mapping[str, str] | None = None,
+    check: Check | None = None,
 ) -> Callable[[Edit[P]], Pure[P]]: ...
 def graph_pass(
     edit: Edit[P] | None = None,
@@ -127,20 +158,23 @@ def graph_pass(
     exact: Exact | None = None,
     needs: Mapping[str, str] | None = None,
     gives: Mapping[str, str] | None = None,
+    check: Check | None = None,
 ) -> Pure[P] | Callable[[Edit[P]], Pure[P]]:
     """Register a function that edits a graph in place as a pass, and return its pure form, which edits a clone.
 
     The name is the function's with "-" for "_"; keyword parameters with annotations are the options. `exact`: what it
     keeps of the function that the graph computes. `needs`: fact -> words, joined by "|", that the graph must have.
-    `gives`: fact -> word that it has afterwards. Raises InputError for a fact that there is not.
+    `gives`: fact -> word that it has afterwards. `check`: (before, after) -> nothing, or ValidationError, for a pass
+    that is not exact. Raises InputError for a fact that there is not.
     """
-    if edit is None:
-        return functools.partial(_register, exact=exact, needs=needs or {}, gives=gives or {})
-    return _register(edit, exact=exact, needs=needs or {}, gives=gives or {})
+    register = functools.partial(_register, exact=exact, needs=needs or {}, gives=gives or {}, check=check)
+    return register if edit is None else register(edit)
 
 
-def _register(edit: Edit[P], *, exact: Exact | None, needs: Mapping[str, str], gives: Mapping[str, str]) -> Pure[P]:
-    made = Pass(edit.__name__.replace("_", "-"), edit, exact, needs, gives)
+def _register(
+    edit: Edit[P], *, exact: Exact | None, needs: Mapping[str, str], gives: Mapping[str, str], check: Check | None
+) -> Pure[P]:
+    made = Pass(edit.__name__.replace("_", "-"), edit, exact, needs, gives, check)
     for fact in (*needs, *gives):
         if fact not in FACTS:
             raise InputError(f"pass {made.name} speaks of {fact!r}", help=f"facts are {', '.join(FACTS)}")
@@ -154,9 +188,12 @@ def _register(edit: Edit[P], *, exact: Exact | None, needs: Mapping[str, str], g
     @functools.wraps(edit)
     @collector_paused()
     def pure(graph: Graph, *args: P.args, **options: P.kwargs) -> Graph:
-        made.facts_after(facts_of(graph), options, "")
+        given = inspect.signature(edit).bind(graph, *args, **options).arguments
+        facts = made.facts_after(facts_of(graph), {**options, **given}, "")
         copy = graph.clone()
         edit(copy, *args, **options)
+        verify_graph(copy)
+        verify_facts(copy, facts)
         return copy
 
     return cast("Pure[P]", pure)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class QGraphError(Exception):
     """Base of every error that qgraph raises on purpose.
@@ -37,6 +40,12 @@ class TypeMismatch(QGraphError):
 
 class VerificationError(QGraphError):
     """A graph that breaks the rules of its level; lists every violation."""
+
+
+class ValidationError(VerificationError):
+    """A pass that changed what a graph computes; `inputs` are those, by name, on which it shows."""
+
+    inputs: Mapping[str, Any] = {}
 
 
 class PassError(QGraphError):

@@ -16,19 +16,27 @@ if TYPE_CHECKING:
 
 
 def prepare(
-    graph: Graph, target: str, *, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
+    graph: Graph,
+    target: str,
+    *,
+    batchnorm: str = "live",
+    overrides: Overrides | None = None,
+    check: bool = False,
+    **options: str,
 ) -> Graph:
     """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
 
     `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps
-    patterns of origins to {"bits": n, "activation_bits": n}. Further options are the target's (`qgraph targets NAME`).
+    patterns of origins to {"bits": n, "activation_bits": n}. `check`: run the graph after each step on random inputs;
+    without its fake-quant it must compute what it was made of. Further options are the target's (`qgraph targets
+    NAME`).
     """
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, **options}
     steps += ["fuse-conv-relu", ("insert-fake-quant", insertion)]
-    return PassManager(steps).run(graph)  # type: ignore[arg-type]  # a list of steps
+    return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
 
 def lower(graph: Graph, target: str, *, io: str | None = None) -> Graph:
@@ -46,9 +54,12 @@ def quantize(
     calibration: Iterable[Batch],
     io: str | None = None,
     overrides: Overrides | None = None,
+    check: bool = False,
     **options: str,
 ) -> Graph:
     """Post-training quantization: prepare, calibrate on batches, lower."""
     from qgraph.training import calibrate
 
-    return lower(calibrate(prepare(graph, target, overrides=overrides, **options), calibration), target, io=io)
+    return lower(
+        calibrate(prepare(graph, target, overrides=overrides, check=check, **options), calibration), target, io=io
+    )

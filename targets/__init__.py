@@ -34,6 +34,11 @@ def get(name: str) -> Target:
     return target
 
 
+def rules_agree(a: str, b: str) -> bool:
+    """Whether two targets quantize alike, so that a graph that was prepared for one can be lowered for the other."""
+    return {a, b} <= {*_names()} and get(a).quant_rules() == get(b).quant_rules()
+
+
 def load_dialect(name: str) -> None:
     """Import the definitions of the dialect `name`, if a target here has it."""
     if name not in ("nn", "quant"):

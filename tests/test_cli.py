@@ -203,7 +203,7 @@ def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:
         (("print", "net.py"), "cannot be read"),
         (("opt", "g.qg", "--passes", "nothing"), "there is no pass 'nothing'"),
         (("opt", "g.qg", "--passes", "lower{target=litert}"), "pass lower needs level=fake_quant"),
-        (("lower", "g.qg", "--target", "litert", "-o", "no.qg"), "insert fake-quant first"),
+        (("lower", "g.qg", "--target", "litert", "-o", "no.qg"), "prepare and calibrate first"),
         (
             ("quantize", "g.qg", "--target", "nowhere", "--calibration", "x.npz", "-o", "no.qg"),
             "there is no target 'nowhere'",

@@ -141,7 +141,8 @@ def run(
 ) -> None:
     """Run a graph in the interpreter."""
     import qgraph
-    from qgraph.cli.arrays import read_npz, write_npz
+    from qgraph.cli.arrays import read_npz
+    from qgraph.ir.files import write_npz
 
     graph = qgraph.load(file)
     data = read_npz(input, [value.name for value in graph.inputs])

@@ -11,7 +11,7 @@ import numpy as np
 
 from qgraph.errors import FileError, InputError
 from qgraph.ir import Array
-from qgraph.ir.files import read_bytes, write_atomically
+from qgraph.ir.files import read_bytes
 
 
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
@@ -31,15 +31,6 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
     if missing:
         raise InputError(f"{path} has no array {', '.join(missing)}", help=f"it has {', '.join(arrays) or 'none'}")
     return {name: arrays[name] for name in names}
-
-
-def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write arrays by name, whole or not at all; raises FileError."""
-    if path.suffix != ".npz":
-        raise FileError(f"{path}: arrays are written as .npz", help="give a path that ends in .npz")
-    buffer = io.BytesIO()
-    np.savez(buffer, allow_pickle=False, **dict(arrays))
-    write_atomically(path, buffer.getvalue())
 
 
 def batches(arrays: Mapping[str, Array], size: int) -> Iterator[dict[str, Array]]:

@@ -76,7 +76,7 @@ def _diff_targets(files: list[Path], names: list[str], inputs: Path | None, as_j
     from qgraph.cli.arrays import read_npz
     from qgraph.differ.families import check_names, diff_targets, to_json
     from qgraph.errors import UnsupportedOp
-    from qgraph.verification.samples import sample_inputs
+    from qgraph.interpreter.samples import sample_inputs
 
     if len(files) != 1:
         raise typer.BadParameter("give one file: --targets runs it under each target", param_hint="--targets")

@@ -32,6 +32,9 @@ def opt(
     snapshots: Annotated[
         Path | None, typer.Option(help="A folder for the graph before and after each pass, for `qgraph diff`.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run each pass's graph before and after on random inputs, and compare.")
+    ] = False,
     verify_each: Annotated[bool, typer.Option(help="Verify the graph after each pass.")] = True,
     reproducer: Annotated[Path, typer.Option(help="Where the graph goes that a failing pass was given.")] = Path(
         "qgraph-reproducer.qg"
@@ -47,7 +50,7 @@ def opt(
 
     for source in load or []:
         import_file(source)
-    manager = qgraph.PassManager(passes, verify=verify_each, explain=explain, reproducer=reproducer)
+    manager = qgraph.PassManager(passes, verify=verify_each, explain=explain, reproducer=reproducer, check=check)
     loads = [word for source in load or [] for word in ("--load", str(source))]
     manager.command = shlex.join(["qgraph", "opt", *loads])
     after = [*(print_after or []), *(["all"] if print_after_all else [])]
@@ -65,6 +68,8 @@ def opt(
     for record in manager.records:
         for rule, node, reason in record.declined:
             typer.echo(f"{record.name}: {rule} declined: {reason}\n    {node}")
+        if record.checked is False:
+            typer.echo(f"{record.name}: not checked, it does not say how exact it is, or changes inputs", err=True)
     if timing:
         for record in manager.records:
             nodes = f"{record.nodes_before:6d} -> {record.nodes_after} nodes"

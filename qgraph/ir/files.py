@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from qgraph.errors import FileError
+from qgraph.ir.types import Array
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -37,3 +42,12 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise FileError(f"{path} cannot be read: {error.strerror or error}", help="check the path") from None
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays by name, whole or not at all; raises FileError."""
+    if path.suffix != ".npz":
+        raise FileError(f"{path}: arrays are written as .npz", help="give a path that ends in .npz")
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **dict(arrays))
+    write_atomically(path, buffer.getvalue())

@@ -12,12 +12,12 @@ from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
 from qgraph.interpreter import execute, quantize_inputs
 from qgraph.interpreter.inputs import Inputs, Layout, by_name, split_batches
+from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
 from qgraph.runtimes import RunResult, Worker
 from qgraph.verification.report import NodeReport, OutputReport, Verification
-from qgraph.verification.samples import sample_inputs
 
 SAMPLES = 64
 

@@ -6,7 +6,12 @@
                                       %4 = quant.fake_quant(%3, @conv_scale, @conv_zero_point)
 
 Scales of weights follow from the weights. Scales of activations are NaN until calibration (`qgraph.calibrate`) or
-training sets them. Values that must share parameters (the operands and result of a concat) name the same constants.
+training sets them. Values that must share parameters name the same constants; `qgraph.targets.grids` says which do.
+Where an operand of a concat cannot have the parameters of the result, a `quant.fake_quant` with those stands between:
+
+    %3 = nn.concat(%1, %2)       ->   %3 = quant.fake_quant(%2, @concat_scale, @concat_zero_point)
+                                      %4 = nn.concat(%1, %3)
+
 A convolution or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or
 `quant.linear_batch_norm`, which keeps the normalization alive in training, unless `batchnorm=fold`; a batch
 normalization that follows no such layer becomes one (see `fold-batchnorm`).
@@ -14,8 +19,6 @@ normalization that follows no such layer becomes one (see `fold-batchnorm`).
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -29,13 +32,14 @@ from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, become_layer, is_foldable
+from qgraph.passes.overrides import CheckedOverrides, Overrides
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.passes.strip_fake_quant import check_prepared
+from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
-Overrides = Mapping[str, Mapping[str, int]]
-"""Pattern of origin paths ("stem.*") -> {"bits": bits of weights, "activation_bits": bits of results}."""
+__all__ = ["Overrides", "insert_fake_quant"]
 
 LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 
@@ -52,39 +56,27 @@ def insert_fake_quant(
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = targets.get(target).quant_rules(**options)
-    _check_patterns(graph, overrides or {})
+    checked = CheckedOverrides(graph, overrides or {})
     graph.level = "fake_quant"
     graph.metadata.update({"target": target, **options})
-    inserter = _Inserter(graph, rules, overrides or {})
+    inserter = _Inserter(graph, rules, checked)
     if batchnorm == "live":
         inserter.keep_batch_norms()
     rewrite(graph, [become_layer])
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
+    checked.check_effect()
     graph.drop_unused_constants()
-
-
-def _check_patterns(graph: Graph, overrides: Overrides) -> None:
-    paths = {origin.path for node in graph.nodes for origin in node.origins}
-    for pattern, words in overrides.items():
-        if not fnmatch.filter(paths, pattern):
-            raise InputError(
-                f"override {pattern!r} matches no origin of the graph", help=f"origins: {', '.join(sorted(paths))}"
-            )
-        unknown = set(words) - {"bits", "activation_bits"}
-        if unknown:
-            raise InputError(
-                f"override {pattern!r} has no word {', '.join(sorted(unknown))}", help="use bits, activation_bits"
-            )
 
 
 @dataclass
 class _Inserter:
     graph: Graph
     rules: QuantRules
-    overrides: Overrides
+    overrides: CheckedOverrides
     weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
+    grids: dict[Value, tuple[Value, Value]] = field(default_factory=dict)  # root of a grid -> its constants
 
     def keep_batch_norms(self) -> None:
         """conv + batch_norm -> quant.conv_batch_norm, where the layer takes the batch normalization in."""
@@ -128,30 +120,59 @@ class _Inserter:
             self.graph.set_operands(node, [node.operands[0], self.weights[w], *node.operands[2:]])
 
     def quantize_activations(self) -> None:
-        """Fake-quantize the graph's inputs and every result that is not already on its operands' grid."""
-        groups = self._shared_groups()
-        constants: dict[Value, tuple[Value, Value]] = {}
-        for value in self._activations():
+        """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""
+        grids = Grids(self.graph, self.rules, lambda node: self.overrides.bits(node, "activation_bits"))
+        edges = [
+            (node, index, grids.of(node.result))
+            for node in self.graph.nodes
+            if is_activation(node) and grids.rule(node) == "join"
+            for index, value in enumerate(node.inputs)
+            if value.is_constant or grids.of(value) is not grids.of(node.result)
+        ]
+        for value in grids.activations():
             node = value.producer
-            if node is not None and self._result_rule(node) == "same":
+            rule = "own" if node is None else grids.rule(node)
+            if rule == "same" or (rule == "join" and not brought(node)):  # type: ignore[arg-type]  # a join has a node
                 continue
-            leader = _leader(groups, value)
-            spec, scale = self._activation_spec(leader.producer or node), np.nan
-            fixed = self.rules.ops.get(leader.producer.op) if leader.producer else None
-            if fixed is not None and fixed.result == "fixed":
-                spec, scale = replace(spec, zero_point=fixed.zero_point, observer="fixed"), fixed.scale
-            if leader not in constants:
-                constants[leader] = self._constants(_stem(leader), np.full(1, scale, np.float32), spec)
-            if node is None:
-                spec_rounding = self.rules.input_rounding
-                users = value.users
-                origins = users[0].origins if users else ()
-            else:
-                spec_rounding, origins = "half_even", node.origins
-            build = Builder(self.graph, self.graph.after(node), origins)
-            made = self._fake_quant(build, value, *constants[leader], spec, spec_rounding)
-            assert made.producer is not None
-            self.graph.replace_uses(value, made, keep=[made.producer])
+            self._quantize_result(value, grids.of(value), observed=rule != "shared" or not brought(node))  # type: ignore[arg-type]
+        self._requantize(edges)
+
+    def _quantize_result(self, value: Value, grid: Grid, observed: bool) -> None:
+        """Fake-quantize what an input or a result is for its readers; one that is not observed is clamped to its
+        grid."""
+        node = value.producer
+        spec, scale, zero_point = self._parameters(grid)
+        users = value.users
+        origins = node.origins if node else users[0].origins if users else ()
+        build = Builder(self.graph, self.graph.after(node), origins)
+        spec = spec if observed else replace(spec, observer="fixed")
+        rounding = "half_even" if node else self.rules.input_rounding
+        made = self._fake_quant(build, value, scale, zero_point, spec, rounding)
+        assert made.producer is not None
+        self.graph.replace_uses(value, made, keep=[made.producer])
+
+    def _requantize(self, edges: list[tuple[Node, int, Grid]]) -> None:
+        """Put a fake-quant with the parameters of a join before each operand that has others."""
+        made: dict[tuple[Node, Value], Value] = {}
+        for node, index, grid in edges:
+            value = node.operand(index)
+            if (node, value) not in made:
+                spec, scale, zero_point = self._parameters(grid)
+                build = Builder(self.graph, node, node.origins)
+                made[node, value] = self._fake_quant(build, value, scale, zero_point, spec)
+            self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
+
+    def _parameters(self, grid: Grid) -> tuple[QuantSpec, Value, Value]:
+        """How a grid is quantized, and its constants."""
+        spec, scale = self.rules.activation, np.nan
+        if grid.bits is not None:
+            spec = replace(spec, quant_max=spec.quant_min + 2 ** grid.bits[0] - 1)
+        if grid.fixed is not None:
+            scale, zero_point = grid.fixed
+            spec = replace(spec, zero_point=zero_point, observer="fixed")
+        if grid.root not in self.grids:
+            self.grids[grid.root] = self._constants(_stem(grid.root), np.full(1, scale, np.float32), spec)
+        return spec, *self.grids[grid.root]
 
     def quantize_constants(self) -> None:
         """Fake-quantize constants that stand among activations (x + constant), by their own range."""
@@ -170,56 +191,15 @@ class _Inserter:
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
                     self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
 
-    def _activations(self) -> list[Value]:
-        results = [
-            node.result
-            for node in self.graph.nodes
-            if not node.op.startswith("quant.fake_quant") and not all(v.is_constant for v in node.inputs)
-        ]
-        return [*(value for value in self.graph.inputs if value.type.is_float), *results]
-
-    def _result_rule(self, node: Node) -> str:
-        if node.op == "nn.dropout":
-            return "same"
-        rule = self.rules.ops.get(node.op)
-        return rule.result if rule else "own"
-
-    def _shared_groups(self) -> dict[Value, Value]:
-        """Union-find over values that share parameters: value -> its parent."""
-        parents: dict[Value, Value] = {}
-        for node in self.graph.nodes:
-            if node.op.startswith("quant.fake_quant") or self._result_rule(node) in ("own", "fixed"):
-                continue
-            first = _leader(parents, node.operand(0))
-            for value in [*node.inputs[1:], node.result]:
-                other = _leader(parents, value)
-                if other is not first:
-                    parents[other] = first
-        return parents
-
     def _weight_spec(self, node: Node, rule: OpRule) -> QuantSpec | None:
         spec = rule.weight
-        bits = self._override(node, "bits")
-        if spec is not None and bits is not None:
-            spec = replace(
-                spec, quant_min=spec.zero_point - 2 ** (bits - 1) + 1, quant_max=spec.zero_point + 2 ** (bits - 1) - 1
-            )
+        asked = self.overrides.bits(node, "bits") if spec is not None else None
+        if spec is not None and asked is not None:
+            largest = 2 ** (asked[0] - 1) - 1
+            spec = replace(spec, quant_min=spec.zero_point - largest, quant_max=spec.zero_point + largest)
         if spec is not None and spec.observer == "pair_safe" and _is_depthwise(node):
             spec = replace(spec, observer="min_max")  # its kernel multiplies no pairs
         return spec
-
-    def _activation_spec(self, node: Node | None) -> QuantSpec:
-        spec = self.rules.activation
-        bits = self._override(node, "activation_bits") if node is not None else None
-        return spec if bits is None else replace(spec, quant_max=spec.quant_min + 2**bits - 1)
-
-    def _override(self, node: Node, word: str) -> int | None:
-        for pattern, words in self.overrides.items():
-            if word in words and any(fnmatch.fnmatch(origin.path, pattern) for origin in node.origins):
-                if not 2 <= words[word] <= 8:
-                    raise InputError(f"override {pattern!r}: {word}={words[word]} is outside 2..8")
-                return words[word]
-        return None
 
     def _weight_constants(self, w: Value, folded: Array, spec: QuantSpec) -> tuple[Value, Value]:
         scale = weight_scale(folded, spec.quant_max - spec.zero_point, spec.axis, spec.observer)
@@ -255,12 +235,6 @@ def _is_depthwise(layer: Node) -> bool:
     """Whether each group of a convolution has one input and one output channel; a depth multiplier is not that."""
     out, per_group = layer.operand(1).type.shape[:2]
     return per_group == 1 and layer.attrs.get("groups") == out
-
-
-def _leader(parents: dict[Value, Value], value: Value) -> Value:
-    while value in parents:
-        value = parents[value]
-    return value
 
 
 def _stem(value: Value) -> str:

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+Fixed = tuple[float, int]
+"""Scale and zero point that a target's op always gives its result."""
+
 
 @dataclass(frozen=True)
 class QuantSpec:
@@ -23,11 +26,20 @@ class QuantSpec:
     axis: int | None = None
     observer: Literal["min_max", "moving_average", "pair_safe", "fixed"] = "moving_average"
 
+    def holds(self, number: float, grid: Fixed) -> bool:
+        """Whether a number lies on a grid of this type, or at most half a step beside its ends."""
+        scale, zero_point = grid
+        return self.quant_min - 0.5 <= number / scale + zero_point <= self.quant_max + 0.5
 
-ResultRule = Literal["own", "shared", "same", "fixed"]
-"""How an op's result gets its parameters: its own; those of its operands, and it must be rounded to them ("shared": a
-mean); those of its operands, on whose grid it already lies ("same": max-pool, reshape, concat); or those that the
-target's op always has ("fixed": softmax)."""
+
+ResultRule = Literal["own", "shared", "same", "fixed", "join"]
+"""How an op's result gets its parameters.
+
+own: its own. same: those of its operand, on whose grid it already lies, since only integers move (max-pool, reshape).
+shared: those of its operand, to which it is rounded (LiteRT's mean). fixed: those that the target's op always has
+(softmax). join: its own, and its operands have to have the same (a concat where the target's op requantizes nothing, a
+pad with a number); see `qgraph.targets.grids`.
+"""
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,11 @@ class OpRule:
     weight: QuantSpec | None = None
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
+
+    @property
+    def fixed(self) -> Fixed | None:
+        """The grid of a "fixed" result."""
+        return (self.scale, self.zero_point) if self.result == "fixed" else None
 
 
 @dataclass(frozen=True)

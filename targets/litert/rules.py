@@ -20,8 +20,8 @@ RESULTS = {
     "nn.max_pool": OpRule("same"),
     "nn.reshape": OpRule("same"),
     "nn.transpose": OpRule("same"),
-    "nn.pad": OpRule("same"),
-    "nn.concat": OpRule("same"),  # LiteRT refuses other parameters for max-pool and (int8) concatenation
+    "nn.pad": OpRule("join"),
+    "nn.concat": OpRule("join"),  # LiteRT refuses other parameters for max-pool and (int8) concatenation
     "nn.avg_pool": OpRule("shared"),
     "nn.mean": OpRule("shared"),
 }

@@ -22,8 +22,8 @@ RESULTS = {
     "nn.max_pool": OpRule("same"),
     "nn.reshape": OpRule("same"),
     "nn.transpose": OpRule("same"),
-    "nn.pad": OpRule("same"),
-    "nn.concat": OpRule("same"),  # QLinearConcat could requantize; with shared parameters it copies
+    "nn.pad": OpRule("join"),
+    "nn.concat": OpRule(),  # QLinearConcat requantizes each operand from a scale of its own
     "nn.avg_pool": OpRule(),  # both mean kernels requantize
     "nn.mean": OpRule(),
 }

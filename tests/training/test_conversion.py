@@ -201,11 +201,12 @@ def test_autocast_keeps_gradients_in_float32(graph: Graph) -> None:
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in module.parameters())
 
 
-def test_shared_parameters_share_one_module(graph: Graph) -> None:
-    scales = [node.operand(1).name for node in graph.find("quant.fake_quant") if not node.operand(0).is_constant]
-    assert len(set(scales)) < len(scales)  # the concat and its operands
-    calls = [n.target for n in to_torch(graph).graph.nodes if n.op == "call_module" and "fake_quant" in str(n.target)]  # type: ignore[union-attr]
-    weights = len([node for node in graph.find("quant.fake_quant") if node.operand(0).is_constant])
+def test_shared_parameters_share_one_module(litert_graph: Graph) -> None:
+    scales = [node.operand(1).name for node in litert_graph.find("quant.fake_quant") if not node.operand(0).is_constant]
+    assert len(set(scales)) < len(scales)  # the operands of a concat
+    traced = to_torch(litert_graph).graph
+    calls = [n.target for n in traced.nodes if n.op == "call_module" and "fake_quant" in str(n.target)]  # type: ignore[union-attr]
+    weights = len([node for node in litert_graph.find("quant.fake_quant") if node.operand(0).is_constant])
     assert len(set(calls)) == len(set(scales)) + weights
 
 

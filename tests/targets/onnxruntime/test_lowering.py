@@ -82,13 +82,23 @@ def test_relu_is_the_range_where_the_zero_point_is_the_lowest_code(ort: Worker) 
 
 def test_relu_is_a_clip_where_the_result_shares_parameters_of_negative_values(ort: Worker) -> None:
     def body(layers: Layers, x: Value) -> Value:
-        a, b = layers.conv(x, 4, 3), layers.conv(x, 4, 3, activation="relu6")
-        return layers.at("concat").nn.concat(a, b, axis=1)
+        active = layers.conv(x, 4, 3, activation="relu6")
+        return layers.at("pad").nn.pad(active, pads=(0, 0, 1, 1, 0, 0, 1, 1), value=-1.0)
 
-    graph = same_as_fake_quantized(ort, body, ["QLinearConv", "QLinearConv", "Clip", "QLinearConcat"])
+    graph = same_as_fake_quantized(ort, body, ["QLinearConv", "Clip", "Pad"])
     clip = graph.find("ort.Clip")[0]
     q = clip.result.type.q
     assert clip.attrs == {"min": q.zero_point[0], "max": min(255, q.zero_point[0] + round(6 / q.scale[0]))}
+
+
+def test_operands_of_a_concat_keep_their_scales(ort: Worker) -> None:
+    def body(layers: Layers, x: Value) -> Value:
+        a, b = layers.conv(x, 4, 3), layers.conv(x, 4, 3, activation="relu6")
+        return layers.at("concat").nn.concat(a, b, axis=1)
+
+    graph = same_as_fake_quantized(ort, body, ["QLinearConv", "QLinearConv", "QLinearConcat"])
+    concat = graph.find("ort.QLinearConcat")[0]
+    assert len({value.type.quant for value in (*concat.inputs, concat.result)}) == 3
 
 
 def test_results_of_fewer_bits_are_clipped(ort: Worker) -> None:

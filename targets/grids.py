@@ -1,0 +1,166 @@
+"""Which activations lie on one grid: one scale and zero point for a group of values.
+
+Every float input and result has a `Grid`. A result's rule (`qgraph.targets.rules.ResultRule`) says whether the grid is
+its own, that of its operand, or fixed. A *join* (a concat where the target's op wants one grid, a pad with a number)
+has a grid of its own, which covers all that it joins. An operand **joins** it, so that nothing is requantized, where
+that costs nobody anything: its grid is not fixed, no other number of bits is asked for, and the value whose grid it is,
+found by walking back through ops that only move integers, is read by nothing else. Any other operand keeps its grid and
+is requantized on the edge to the join. Operands that all have one and the same fixed grid lend it to the join. The
+order of operands does not matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from qgraph.errors import InputError
+from qgraph.ir import Graph, Node, Value
+from qgraph.targets.rules import Fixed, QuantRules, ResultRule
+
+Bits = Callable[[Node], "tuple[int, str] | None"]
+"""How many bits the user asks for in a node's result, and the pattern that says so; None for the rule's."""
+
+
+Asked = tuple[int, str, Node]
+"""A number of bits, the pattern that asks for it, and for which node."""
+
+
+@dataclass
+class Grid:
+    """One scale and zero point. `root` is the value whose range it is first of all, and after which it is named."""
+
+    root: Value
+    fixed: Fixed | None = None
+    bits: Asked | None = None
+    number: float = 0.0  # what a pad brings in, which the range includes too
+
+    def ask(self, bits: tuple[int, str] | None, node: Node) -> None:
+        """Note a number of bits; raises InputError where another one is asked for already."""
+        if bits is None:
+            return
+        if self.bits is not None and self.bits[0] != bits[0]:
+            (first, earlier, at), (second, pattern) = self.bits, bits
+            raise InputError(
+                f"overrides {earlier!r} and {pattern!r} ask for activations of {first} and {second} bits on one grid",
+                where=(*at.where, *node.where),
+                help="these values share their scale: ask for the same number of bits",
+            )
+        self.bits = self.bits or (*bits, node)
+
+    def admits(self, part: Grid) -> bool:
+        """Whether the bits that are asked for leave a part with as many as this grid has."""
+        return part.bits is None or (self.bits is not None and part.bits[0] == self.bits[0])
+
+
+@dataclass
+class Grids:
+    """The grid of every activation of a float graph, by a target's rules and the bits that the user asks for."""
+
+    graph: Graph
+    rules: QuantRules
+    bits: Bits
+    _of: dict[Value, Grid] = field(default_factory=dict)
+    _merged: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> the one that it became a part of
+
+    def __post_init__(self) -> None:
+        for value in self.graph.inputs:
+            if value.type.is_float:
+                self._of[value] = Grid(value)
+        for node in self.graph.nodes:
+            if is_activation(node):
+                self._place(node)
+
+    def of(self, value: Value) -> Grid:
+        """The grid on which a value lies."""
+        grid = self._of[value]
+        while id(grid) in self._merged:
+            grid = self._merged[id(grid)]
+        return grid
+
+    def rule(self, node: Node) -> ResultRule:
+        """How the node's result gets its parameters; a join of one operand and nothing else moves integers only."""
+        if node.op == "nn.dropout":
+            return "same"
+        rule = self.rules.ops.get(node.op)
+        result = rule.result if rule else "own"
+        if result == "join" and len(node.operands) == 1 and not np.isfinite(number := brought(node)):
+            return "shared"  # infinity becomes the last code of the operand's grid
+        return "same" if result == "join" and len(node.operands) == 1 and not number else result
+
+    def activations(self) -> list[Value]:
+        """Float inputs and results, in order."""
+        return list(self._of)
+
+    def _place(self, node: Node) -> None:
+        rule, result = self.rule(node), node.result
+        if rule in ("same", "shared"):
+            self._of[result] = self.of(_moved(node))
+        else:
+            self._of[result] = Grid(result)
+        if rule == "fixed":
+            self._of[result].fixed = self.rules.ops[node.op].fixed
+        grid = self.of(result)
+        if grid.fixed is None:
+            grid.ask(self.bits(node), node)
+        if rule == "join":
+            grid.number = brought(node) if len(node.operands) == 1 else 0.0
+            self._join(node, grid)
+
+    def _join(self, node: Node, grid: Grid) -> None:
+        """Let operands join the grid of a join's result, where that costs nobody anything."""
+        operands = dict.fromkeys(value for value in node.inputs if not value.is_constant)
+        grid.fixed = self._lent(node, grid)
+        if grid.fixed is None:
+            free = [value for value in operands if self._is_free(value, node)]
+            grid.bits = grid.bits or _agreed([self.of(value).bits for value in free])
+            joining = [value for value in free if grid.admits(self.of(value))]
+        for value in operands if grid.fixed is not None else joining:
+            if self.of(value) is not grid:
+                self._merged[id(self.of(value))] = grid
+
+    def _lent(self, node: Node, grid: Grid) -> Fixed | None:
+        """The fixed grid that all operands of a join have, where it holds all that is joined."""
+        fixed = {None if value.is_constant else self.of(value).fixed for value in node.inputs}
+        lent = fixed.pop() if len(fixed) == 1 and grid.bits is None else None
+        return lent if lent is not None and self.rules.activation.holds(grid.number, lent) else None
+
+    def _is_free(self, value: Value, node: Node) -> bool:
+        """Whether nothing but `node` reads the value whose grid an operand has, and no op ties that grid."""
+        part = self.of(value)
+        if part.fixed is not None:
+            return False
+        while value is not part.root:
+            if value.producer is None or self.rule(value.producer) != "same":
+                return False
+            value = _moved(value.producer)
+        return self._feeds_only(value, node)
+
+    def _feeds_only(self, value: Value, node: Node) -> bool:
+        """Whether every reader is `node`, or moves the integers of the value to it alone."""
+        return not value.is_output and all(
+            user is node or (self.rule(user) == "same" and self._feeds_only(user.result, node)) for user in value.users
+        )
+
+
+def is_activation(node: Node) -> bool:
+    """Whether the node's result depends on an input, and is not the fake-quantized form of one that does."""
+    return node.op != "quant.fake_quant" and not all(value.is_constant for value in node.inputs)
+
+
+def _agreed(asked: list[Asked | None]) -> Asked | None:
+    """What those who ask for a number of bits agree on: the first of them; None where they differ, or nobody asks."""
+    wanted = [bits for bits in asked if bits is not None]
+    return wanted[0] if len({number for number, _, _ in wanted}) == 1 else None
+
+
+def _moved(node: Node) -> Value:
+    """The activation whose grid the result of a "same" or "shared" op has."""
+    return next(value for value in node.inputs if not value.is_constant)
+
+
+def brought(node: Node) -> float:
+    """The number that a join brings in besides its operands: what a pad pads with."""
+    return float(node.attrs.get("value") or 0.0)

@@ -109,7 +109,7 @@ def places(graph: Graph) -> list[tuple[str, str, bytes, bytes]]:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_operands_changes_no_grid(target: str, seed: int) -> None:
     seen = []
@@ -122,7 +122,7 @@ def test_the_order_of_operands_changes_no_grid(target: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_fixed_grid_has_only_what_comes_from_ops_that_have_it(target: str, seed: int) -> None:
     growing = Growing(seed, target)
@@ -147,7 +147,7 @@ def test_a_fixed_grid_has_only_what_comes_from_ops_that_have_it(target: str, see
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@settings(max_examples=12)
+@settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_joined_result_is_as_good_as_its_operands_by_themselves(target: str, seed: int) -> None:
     """Element by element: an error of at most the operand's own, half a step of its grid, and half a step of the

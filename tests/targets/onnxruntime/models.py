@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from qgraph.interpreter import execute
 from qgraph.ir import Array, Builder, Graph, Origin, TensorType, Value, verify_graph
 from qgraph.passes.insert_fake_quant import insert_fake_quant
 from qgraph.passes.lower import lower
+from qgraph.training import calibrate
 
 Body = Callable[["Layers", Value], Value]
 ONES, ZEROS = (1, 1), (0, 0, 0, 0)
@@ -60,18 +60,8 @@ def images(graph: Graph, count: int = 8) -> Array:
 
 def fake_quantized(graph: Graph, **options: object) -> Graph:
     """The graph with fake-quantization whose scales are those of random images' least and largest values."""
-    graph = insert_fake_quant(graph, target="onnxruntime", **options)
-    x = images(graph)
-    for node in graph.find("quant.fake_quant"):
-        scale, zero_point = node.operand(1).data, node.operand(2).data
-        if np.isnan(scale).any():
-            seen: dict[Value, Array] = {graph.inputs[0]: x}
-            execute(graph, {"x": x}, seen.__setitem__)
-            low, high = min(float(seen[node.operand(0)].min()), 0.0), max(float(seen[node.operand(0)].max()), 0.0)
-            scale[...] = (high - low) / 255
-            least = 0 if node.attrs["type"] == "u8" else -128
-            zero_point[...] = int(np.clip(np.rint(least - low / scale[0]), least, least + 255))
-    return graph
+    prepared = insert_fake_quant(graph, target="onnxruntime", **options)
+    return calibrate(prepared, [images(prepared)])
 
 
 def lowered(

@@ -20,6 +20,7 @@ from qgraph.ir.op import op_def
 from qgraph.ir.types import dim_factors
 from qgraph.runtimes import Processor
 from qgraph.targets.litert.padding import same_pads
+from qgraph.targets.litert.rows import BY_OP
 
 Operands = Sequence[Any]
 Conversion = Callable[[Builder, Any, Operands], Value]
@@ -56,38 +57,16 @@ def float_graph(graph: Graph) -> Graph | None:
     return converted
 
 
-FLOAT_OP = "litert.float_"
-"""How the names of ops on floats begin that have a twin on integers."""
-
-EXACT = tuple(
-    f"{FLOAT_OP}{name}"
-    for name in (
-        *(
-            "abs",
-            "add",
-            "exp",
-            "hard_swish",
-            "leaky_relu",
-            "log",
-            "logistic",
-            "max_pool_2d",
-            "maximum",
-            "minimum",
-            "mul",
-        ),
-        *("pad", "prelu", "reduce_max", "reduce_min", "relu", "relu6", "relu_0_to_1", "relu_n1_to_1", "rsqrt"),
-        *("softmax", "sqrt", "squared_difference", "sub", "tanh"),
-    )
-)
-"""Ops on floats of which no bit differs on LiteRT's reference kernels and TFLite Micro."""
-
-
 def float_notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """What `verify` says of a graph of integers with ops on floats in it."""
-    exact = EXACT if graph.target in ("litert", "tflm") else ()
-    ops = sorted({node.op for node in graph.nodes if node.op.startswith(FLOAT_OP) and node.op not in exact})
+    ops = sorted({node.op for node in graph.nodes if not _is_exact(node.op, graph.target)})
     notes = [f"floats of {', '.join(ops)}: their last digits may differ from the runtime's"] if ops else []
     return (*notes, *([graph.metadata["hybrid"]] if "hybrid" in graph.metadata else []))
+
+
+def _is_exact(op: str, target: str) -> bool:
+    row = BY_OP.get(op)
+    return row is None or row.exact_on is None or target in row.exact_on
 
 
 def _float_constant(value: Value, name: str) -> tuple[Array, str]:
@@ -104,7 +83,7 @@ def _float_constant(value: Value, name: str) -> tuple[Array, str]:
 
 def mark_hybrid(graph: Graph) -> None:
     """Let the metadata word `hybrid` say how many ops on floats have an integer weight."""
-    ops_on_floats = [node for node in graph.nodes if node.op.startswith(FLOAT_OP)]
+    ops_on_floats = [node for node in graph.nodes if node.op in BY_OP and BY_OP[node.op].integers]
     count = sum(any(value.type.quant is not None for value in node.inputs) for node in ops_on_floats)
     if count:
         graph.metadata["hybrid"] = f"{count} layers have integer weights: runtimes quantize their activations too"
@@ -125,7 +104,8 @@ def _convert(graph: Graph, node: Node, values: dict[Value, Value]) -> None:
 
 
 def _converted(build: Builder, op: str, view: Any, operands: Operands) -> Value:
-    conversion = CONVERSIONS.get(op.replace(FLOAT_OP, "litert."))
+    row = BY_OP.get(op)
+    conversion = CONVERSIONS.get(row.integers if row is not None and row.integers else op)
     if conversion is None:
         raise UnsupportedOp(f"nn has no counterpart of {op}")
     return conversion(build, view, operands)

@@ -6,7 +6,7 @@ import numpy as np
 
 from qgraph.arith.c_library import logf
 from qgraph.ir import Array
-from qgraph.targets.litert.dialect.float_ops import LogSoftmax
+from qgraph.targets.litert.dialect.softmax import LogSoftmax
 from qgraph.targets.target import Kernel
 
 

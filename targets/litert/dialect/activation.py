@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.targets.litert.dialect.elements import check_elements
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.kernels import activation
-from qgraph.targets.litert.rows import row
+from qgraph.targets.litert.rows import float_row, row
 
 
 class Elementwise:
@@ -134,3 +137,89 @@ for _op, _operator in (
 ):
     row(f"litert.{_op}", _operator)
 row("litert.leaky_relu", "LEAKY_RELU", options={"alpha": "alpha"})
+
+
+@on_floats("litert.float_relu", of="litert.relu", exact_on=REFERENCE)
+class FloatRelu(Relu):
+    """RELU on floats."""
+
+
+@on_floats("litert.float_relu6", of="litert.relu6", exact_on=REFERENCE)
+class FloatRelu6(Relu6):
+    """RELU6 on floats."""
+
+
+@on_floats("litert.float_relu_n1_to_1", of="litert.relu_n1_to_1", exact_on=REFERENCE)
+class FloatReluN1To1(ReluN1To1):
+    """RELU_N1_TO_1 on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.clip(x, -1, 1)
+
+
+@on_floats("litert.float_relu_0_to_1", of="litert.relu_0_to_1", exact_on=REFERENCE)
+class FloatRelu0To1(Relu0To1):
+    """RELU_0_TO_1 on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.clip(x, 0, 1)
+
+
+@on_floats("litert.float_leaky_relu", of="litert.leaky_relu", exact_on=REFERENCE)
+class FloatLeakyRelu(LeakyRelu):
+    """LEAKY_RELU on floats."""
+
+
+@on_floats("litert.float_prelu", of="litert.prelu", exact_on=REFERENCE)
+class FloatPrelu(Prelu):
+    """PRELU on floats."""
+
+    def evaluate(self, x: Array, alpha: Array) -> Array:
+        return np.asarray(np.where(x >= 0, x, x * alpha))
+
+
+@on_floats("litert.float_hard_swish", of="litert.hard_swish", exact_on=REFERENCE)
+class FloatHardSwish(HardSwish):
+    """HARD_SWISH on floats."""
+
+
+@on_floats("litert.float_abs", of="litert.abs", exact_on=REFERENCE)
+class FloatAbs(Abs):
+    """ABS on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(np.abs(x))
+
+
+@op("litert.neg", family="elementwise", elementwise=True)
+class Neg(Elementwise):
+    """NEG: -x on floats."""
+
+    x: Operand = operand("f32[...]")
+    result: Result = result("f32[...]")
+
+    def check(self) -> None:
+        """Floats have no parameters that could be wrong."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(-x)
+
+
+float_row("litert.neg", "NEG")
+
+
+@op("litert.square", family="elementwise", elementwise=True)
+class Square(Elementwise):
+    """SQUARE: x * x on floats."""
+
+    x: Operand = operand("f32[...]")
+    result: Result = result("f32[...]")
+
+    def check(self) -> None:
+        """Floats have no parameters that could be wrong."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x * x)
+
+
+float_row("litert.square", "SQUARE")

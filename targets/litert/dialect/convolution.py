@@ -10,6 +10,7 @@ from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
+from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
     BIAS,
@@ -150,3 +151,13 @@ row(
     write=_multiplier,
     read_types=_check_multiplier,
 )
+
+
+@on_floats("litert.float_conv_2d", of="litert.conv_2d")
+class FloatConv2d(Conv2d):
+    """CONV_2D on floats."""
+
+
+@on_floats("litert.float_depthwise_conv_2d", of="litert.depthwise_conv_2d")
+class FloatDepthwiseConv2d(DepthwiseConv2d):
+    """DEPTHWISE_CONV_2D on floats."""

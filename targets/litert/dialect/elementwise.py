@@ -8,13 +8,14 @@ import numpy as np
 
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ops.nn.elementwise import broadcast_shape
+from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
 from qgraph.targets.litert.dialect.elements import check_elements, same_storage
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS
 from qgraph.targets.litert.kernels import elementwise
-from qgraph.targets.litert.kernels.common import scale
+from qgraph.targets.litert.kernels.common import ACTIVATION_BOUNDS, scale
 from qgraph.targets.litert.kernels.powers_of_two import exponent_of_two
-from qgraph.targets.litert.rows import FUSED, row
+from qgraph.targets.litert.rows import FUSED, float_row, row
 
 
 class Binary:
@@ -150,3 +151,64 @@ for _name in ("add", "sub"):
 row("litert.mul", "MUL", options={"activation": FUSED})
 for _name in ("squared_difference", "maximum", "minimum"):
     row(f"litert.{_name}", _name.upper())
+
+
+@on_floats("litert.float_add", of="litert.add", exact_on=REFERENCE)
+class FloatAdd(Add):
+    """ADD on floats."""
+
+
+@on_floats("litert.float_sub", of="litert.sub", exact_on=REFERENCE)
+class FloatSub(Sub):
+    """SUB on floats."""
+
+
+@on_floats("litert.float_mul", of="litert.mul", exact_on=REFERENCE)
+class FloatMul(Mul):
+    """MUL on floats."""
+
+
+@on_floats("litert.float_squared_difference", of="litert.squared_difference", exact_on=REFERENCE)
+class FloatSquaredDifference(SquaredDifference):
+    """SQUARED_DIFFERENCE on floats."""
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return np.asarray((a - b) ** 2)
+
+
+@on_floats("litert.float_maximum", of="litert.maximum", exact_on=REFERENCE, commutative=False)
+class FloatMaximum(Maximum):
+    """MAXIMUM on floats; which zero is larger the order says."""
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return np.maximum(a, b)
+
+
+@on_floats("litert.float_minimum", of="litert.minimum", exact_on=REFERENCE, commutative=False)
+class FloatMinimum(Minimum):
+    """MINIMUM on floats; which zero is less the order says."""
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        return np.minimum(a, b)
+
+
+@op("litert.div", elementwise=True)
+class Div:
+    """DIV: activation(a / b) on floats, with broadcasting."""
+
+    a: Operand = operand("f32[...]")
+    b: Operand = operand("f32[...]")
+    result: Result = result("f32[...]")
+    activation: str = attr("NONE", choices=ACTIVATIONS)
+
+    def infer(self) -> TensorType:
+        return broadcast_type(self.a.type, self.b.type)
+
+    def evaluate(self, a: Array, b: Array) -> Array:
+        low, high = ACTIVATION_BOUNDS[self.activation]
+        with np.errstate(divide="ignore", invalid="ignore"):
+            quotient = a / b
+        return np.asarray(quotient if self.activation == "NONE" else np.clip(quotient, low, high))
+
+
+float_row("litert.div", "DIV", options={"activation": FUSED})

@@ -9,6 +9,7 @@ from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.kernels import functions, functions_16
 from qgraph.targets.litert.kernels.common import zero_point
 from qgraph.targets.litert.rows import row
@@ -130,3 +131,68 @@ def _require_at_least_zero(x: Array, type: TensorType, what: str) -> None:
 for _name in ("logistic", "tanh", "exp", "log", "elu", "sqrt", "rsqrt"):
     row(f"litert.{_name}", _name.upper())
 row("litert.gelu", "GELU", options={"approximate": "approximate"})
+
+
+@on_floats("litert.float_logistic", of="litert.logistic", exact_on=REFERENCE)
+class FloatLogistic(Logistic):
+    """LOGISTIC on floats: 1 from 16.619 on, exp(x) below -9. Source: reference/logistic.h."""
+
+    def evaluate(self, x: Array) -> Array:
+        middle = 1 / (1 + expf(-x))
+        return np.where(x > np.float32(16.619047164916992), np.float32(1), np.where(x < -9, expf(x), middle))
+
+
+@on_floats("litert.float_tanh", of="litert.tanh", exact_on=REFERENCE)
+class FloatTanh(Tanh):
+    """TANH on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return tanhf(x)
+
+
+@on_floats("litert.float_gelu", of="litert.gelu")
+class FloatGelu(Gelu):
+    """GELU on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(functions.gelu_by_tanh(x) if self.approximate else functions.gelu(x), np.float32)
+
+
+@on_floats("litert.float_exp", of="litert.exp", exact_on=REFERENCE)
+class FloatExp(Exp):
+    """EXP on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return expf(x)
+
+
+@on_floats("litert.float_log", of="litert.log", exact_on=REFERENCE)
+class FloatLog(Log):
+    """LOG on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return logf(x)
+
+
+@on_floats("litert.float_elu", of="litert.elu")
+class FloatElu(Elu):
+    """ELU on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(functions.exp_minus_1(x), np.float32)
+
+
+@on_floats("litert.float_sqrt", of="litert.sqrt", exact_on=REFERENCE)
+class FloatSqrt(Sqrt):
+    """SQRT on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(np.sqrt(x))
+
+
+@on_floats("litert.float_rsqrt", of="litert.rsqrt", exact_on=REFERENCE)
+class FloatRsqrt(Rsqrt):
+    """RSQRT on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(1 / np.sqrt(x))

@@ -13,6 +13,7 @@ from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape, dim_factors, dim_product, element_count
 from qgraph.ops.nn.elementwise import broadcast_shape
+from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
     BIAS,
@@ -133,3 +134,16 @@ class BatchMatmul:
 
 
 row("litert.batch_matmul", "BATCH_MATMUL", options={"adj_x": "adj_x", "adj_y": "adj_y"})
+
+
+@on_floats("litert.float_fully_connected", of="litert.fully_connected")
+class FloatFullyConnected(FullyConnected):
+    """FULLY_CONNECTED on floats."""
+
+
+@on_floats("litert.float_batch_matmul", of="litert.batch_matmul")
+class FloatBatchMatmul(BatchMatmul):
+    """BATCH_MATMUL on floats."""
+
+    def evaluate(self, x: Array, y: Array) -> Array:
+        return np.asarray((np.swapaxes(x, -1, -2) if self.adj_x else x) @ (np.swapaxes(y, -1, -2) if self.adj_y else y))

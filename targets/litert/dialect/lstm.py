@@ -12,7 +12,8 @@ from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, QuantParams, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
 from qgraph.targets.litert.kernels import lstm
-from qgraph.targets.litert.rows import FUSED, TypeOf, row
+from qgraph.targets.litert.kernels.lstm import gates_side_by_side
+from qgraph.targets.litert.rows import FUSED, TypeOf, float_row, row
 
 WEIGHT, RECURRENT, BIAS = "i8q[U, I]", "i8q[U, U]", "i32[U]"
 PLACES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15)
@@ -21,6 +22,7 @@ OUTPUT_STATE, CELL_STATE = 18, 19
 """Places of the states among the operator's operands."""
 HIDDEN = 4
 """Place of the output's parameters among the intermediates."""
+HALF, ONE = np.float32(0.5), np.float32(1)
 CELL_POWERS = (-15, -9)
 """Lowest and highest exponent of the cell's scale, a power of two. Source: lstm_eval.cc, ApplyTanh (0 to 6 bits)."""
 
@@ -151,5 +153,72 @@ row(
     states=_states,
     intermediates=_intermediates,
     read_types=_read_types,
+    read=read_options,
+)
+
+
+@op("litert.float_unidirectional_sequence_lstm", like="litert.unidirectional_sequence_lstm")
+class FloatUnidirectionalSequenceLstm:
+    """UNIDIRECTIONAL_SEQUENCE_LSTM on floats; shapes, order of gates and limits as in the op on integers."""
+
+    x: Operand = operand("f32[A, B, I]")
+    w_input: Operand = operand("f32[U, I]", role="weight")
+    w_forget: Operand = operand("f32[U, I]", role="weight")
+    w_cell: Operand = operand("f32[U, I]", role="weight")
+    w_output: Operand = operand("f32[U, I]", role="weight")
+    r_input: Operand = operand("f32[U, U]", role="weight")
+    r_forget: Operand = operand("f32[U, U]", role="weight")
+    r_cell: Operand = operand("f32[U, U]", role="weight")
+    r_output: Operand = operand("f32[U, U]", role="weight")
+    b_input: Operand = operand("f32[U]", role="bias")
+    b_forget: Operand = operand("f32[U]", role="bias")
+    b_cell: Operand = operand("f32[U]", role="bias")
+    b_output: Operand = operand("f32[U]", role="bias")
+    result: Result = result("f32[A, B, U]")
+    cell_clip: float = attr(0.0)
+    time_major: bool = attr(False)
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape((*self.x.type.shape[:2], self.w_input.type.shape[0]))
+
+    def macs(self) -> int:
+        units = self.w_input.type.shape[0]
+        inputs = element_count((*self.x.type.shape, units))
+        return 4 * (inputs + element_count((*self.result.type.shape, units)))  # four gates, of x and of the state
+
+    def evaluate(self, x: Array, *arrays: Array) -> Array:
+        steps = x if self.time_major else x.swapaxes(0, 1)
+        weights, recurrent, biases = (gates_side_by_side(arrays[place : place + 4]) for place in (0, 4, 8))
+        units = len(recurrent)
+        of_x = steps @ weights + biases
+        cell = output = np.zeros((steps.shape[1], units), np.float32)
+        outputs = []
+        for given in of_x:
+            sums = given + output.dot(recurrent)
+            gates = (np.tanh(sums[:, : 3 * units] * HALF) + ONE) * HALF  # logistic
+            cell = gates[:, units : 2 * units] * cell + gates[:, :units] * np.tanh(sums[:, 3 * units :])
+            if self.cell_clip:
+                cell = np.clip(cell, -np.float32(self.cell_clip), np.float32(self.cell_clip))
+            output = gates[:, 2 * units :] * np.tanh(cell)
+            outputs.append(output)
+        return np.stack(outputs, 0 if self.time_major else 1)
+
+
+def _float_states(node: Node) -> Mapping[int, TensorType]:
+    x, units = node.operand(0).type, node.operand(1).type.shape[0]
+    state = TensorType((x.shape[1] if node.attrs["time_major"] else x.shape[0], units))
+    return {OUTPUT_STATE: state, CELL_STATE: state}
+
+
+float_row(
+    "litert.float_unidirectional_sequence_lstm",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM",
+    integers="litert.unidirectional_sequence_lstm",
+    exact_on=(),
+    options={"cell_clip": "cell_clip", "time_major": "time_major"},
+    fixed={FUSED: "TANH"},
+    places=PLACES,
+    length=24,
+    states=_float_states,
     read=read_options,
 )

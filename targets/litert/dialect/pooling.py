@@ -6,6 +6,7 @@ import numpy as np
 
 from qgraph.arith.pooling import max_pool, window_sum
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS, PADDINGS, POOLED, pads_of, same_parameters, window_type
 from qgraph.targets.litert.kernels.common import activation_range
 from qgraph.targets.litert.kernels.pooling import average
@@ -56,3 +57,13 @@ class AveragePool2d(Pool):
 
 
 row("litert.average_pool_2d", "AVERAGE_POOL_2D", options=POOLED)
+
+
+@on_floats("litert.float_max_pool_2d", of="litert.max_pool_2d", exact_on=REFERENCE)
+class FloatMaxPool2d(MaxPool2d):
+    """MAX_POOL_2D on floats."""
+
+
+@on_floats("litert.float_average_pool_2d", of="litert.average_pool_2d")
+class FloatAveragePool2d(AveragePool2d):
+    """AVERAGE_POOL_2D on floats."""

@@ -9,6 +9,7 @@ import numpy as np
 from qgraph.errors import TypeMismatch
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Dim, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.windows import same_parameters
 from qgraph.targets.litert.kernels import reduction
 from qgraph.targets.litert.rows import row
@@ -138,3 +139,32 @@ def _read_index(operator: tflite.Operator) -> dict[str, Any]:
 
 for _op, _operator in (("arg_max", "ARG_MAX"), ("arg_min", "ARG_MIN")):
     row(f"litert.{_op}", _operator, constants={"axis": 1}, write=_write_index, read=_read_index)
+
+
+@on_floats("litert.float_mean", of="litert.mean")
+class FloatMean(Mean):
+    """MEAN on floats."""
+
+
+@on_floats("litert.float_sum", of="litert.sum")
+class FloatSum(Sum):
+    """SUM on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.sum(axis=self.places(), keepdims=self.keep_dims))
+
+
+@on_floats("litert.float_reduce_max", of="litert.reduce_max", exact_on=REFERENCE)
+class FloatReduceMax(ReduceMax):
+    """REDUCE_MAX on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.max(axis=self.places(), keepdims=self.keep_dims))
+
+
+@on_floats("litert.float_reduce_min", of="litert.reduce_min", exact_on=REFERENCE)
+class FloatReduceMin(ReduceMin):
+    """REDUCE_MIN on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.min(axis=self.places(), keepdims=self.keep_dims))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.kernels import resizing
 from qgraph.targets.litert.rows import row
 
@@ -58,3 +61,32 @@ for _op, _operator in (
         constants={"size": 1},
         options={"align_corners": "align_corners", "half_pixel_centers": "half_pixel_centers"},
     )
+
+
+@on_floats("litert.float_resize_bilinear", of="litert.resize_bilinear")
+class FloatResizeBilinear(ResizeBilinear):
+    """RESIZE_BILINEAR in float32. Source: reference/resize_bilinear.h."""
+
+    def evaluate(self, x: Array) -> Array:
+        (dy, top, bottom), (dx, left, right) = (self._between(x.shape[axis], self.size[axis - 1]) for axis in (1, 2))
+        dy, dx = dy[:, None, None], dx[:, None]
+        corners = [x[:, rows][:, :, columns] for rows in (top, bottom) for columns in (left, right)]
+        weights = [a * b for a in (1 - dy, dy) for b in (1 - dx, dx)]
+        above, below = (corners[i] * weights[i] + corners[i + 1] * weights[i + 1] for i in (0, 2))
+        return np.asarray(above + below)
+
+    def _between(self, size: int, out: int) -> tuple[Array, Array, Array]:
+        """Where each result lies between two elements of an axis: the distance to the first one, and both places."""
+        corners = self.align_corners and out > 1
+        step = np.float32(size - 1) / np.float32(out - 1) if corners else np.float32(size) / np.float32(out)
+        half = np.float32(0.5 if self.half_pixel_centers else 0)
+        place = (np.arange(out, dtype=np.float32) + half) * step - half
+        first = np.maximum(np.floor(place), 0).astype(np.int64)
+        return place - first.astype(np.float32), first, np.minimum(np.ceil(place), size - 1).astype(np.int64)
+
+
+@on_floats("litert.float_resize_nearest_neighbor", of="litert.resize_nearest_neighbor")
+class FloatResizeNearestNeighbor(ResizeNearestNeighbor):
+    """RESIZE_NEAREST_NEIGHBOR on floats."""
+
+    evaluate = ResizeNearestNeighbor.evaluate

@@ -10,6 +10,7 @@ from qgraph.errors import TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.dialect.windows import same_parameters
 from qgraph.targets.litert.rows import FUSED, row
@@ -113,3 +114,8 @@ row(
     variants=("PADV2",),
     choose=lambda node: "PAD" if node.attrs["value"] is None else "PADV2",
 )
+
+
+@on_floats("litert.float_pad", of="litert.pad", exact_on=REFERENCE)
+class FloatPad(Pad):
+    """PAD on floats."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from qgraph.ir import Array, Operand, Result, attr, op, operand, result
+import numpy as np
+
+from qgraph.arith.c_library import expf, logf
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
+from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.kernels import functions_16, softmax
-from qgraph.targets.litert.rows import FUSED, row
+from qgraph.targets.litert.rows import FUSED, float_row, row
 
 SOFTMAX_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0)}
 L2_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128)}
@@ -50,3 +54,49 @@ class L2Normalization(Elementwise):
 
 
 row("litert.l2_normalization", "L2_NORMALIZATION", options={"activation": FUSED})
+
+
+@on_floats("litert.float_softmax", of="litert.softmax", exact_on=REFERENCE)
+class FloatSoftmax(Softmax):
+    """SOFTMAX on floats: the exponentials are added in order. Source: reference/softmax.h."""
+
+    def evaluate(self, x: Array) -> Array:
+        powers = expf((x - x.max(axis=-1, keepdims=True)) * np.float32(self.beta))
+        return np.asarray(powers / np.add.accumulate(powers, axis=-1)[..., -1:])
+
+
+@on_floats("litert.float_l2_normalization", of="litert.l2_normalization")
+class FloatL2Normalization(L2Normalization):
+    """L2_NORMALIZATION on floats."""
+
+    def evaluate(self, x: Array) -> Array:
+        norm = np.sqrt((x * x).sum(axis=-1, keepdims=True))
+        return np.asarray(x / np.maximum(norm, np.float32(1e-6)))
+
+
+@op("litert.log_softmax", family="activation")
+class LogSoftmax:
+    """LOG_SOFTMAX: x - max - log(sum of exp(x - max)) over the last dimension, on floats.
+
+    Exact on LiteRT's reference kernels and on TFLite Micro: the exponentials are added in order, functions are the C
+    library's. Source: reference/reference_ops.h, LogSoftmax.
+    """
+
+    x: Operand = operand("f32[...]")
+    result: Result = result("f32[...]")
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def powers(self, x: Array) -> tuple[Array, Array]:
+        """x - max, and its exponentials."""
+        less = x - x.max(axis=-1, keepdims=True)
+        return less, expf(less)
+
+    def evaluate(self, x: Array) -> Array:
+        less, powers = self.powers(x)
+        total = np.add.accumulate(powers, axis=-1)[..., -1:]
+        return np.asarray(less - logf(total))
+
+
+float_row("litert.log_softmax", "LOG_SOFTMAX", exact_on=REFERENCE)

@@ -8,6 +8,7 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
+from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     BIAS,
     BIAS_TYPES,
@@ -104,3 +105,8 @@ row(
     write=written_bias_type,
     read=read_bias_type,
 )
+
+
+@on_floats("litert.float_transpose_conv", of="litert.transpose_conv")
+class FloatTransposeConv(TransposeConv):
+    """TRANSPOSE_CONV on floats."""

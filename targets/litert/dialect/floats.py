@@ -1,0 +1,72 @@
+"""Ops on floats: the operators of a float file, and of the float parts of files that are integer elsewhere.
+
+    @on_floats("litert.float_exp", of="litert.exp", exact_on=REFERENCE)
+    class FloatExp(Exp):
+        \"\"\"EXP on floats.\"\"\"
+
+        def evaluate(self, x: Array) -> Array:
+            return expf(x)
+
+Such an op has the attributes, the shapes and the traits of the one on integers; weights may be integers with a scale
+(hybrid files). Without an `evaluate` of its own its counterpart in `nn` computes it, in NumPy's order of additions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from qgraph.ir import Array, op, op_def
+from qgraph.ir.pattern import TypePattern
+from qgraph.targets.litert import float_import
+from qgraph.targets.litert.rows import BY_OP, float_row
+
+T = TypeVar("T", bound=type)
+
+REFERENCE = ("litert", "tflm")
+"""Targets on whose kernels no bit of many ops on floats differs."""
+
+INTEGERS = {"weight": "f32|i8q|i4q", "indices": "i32"}
+"""Storage types of operands that need not be floats, by role."""
+
+
+def on_floats(name: str, *, of: str, exact_on: Sequence[str] = (), **traits: Any) -> Callable[[T], T]:
+    """Class decorator: register the op `name` on floats, whose class derives from that of the op `of` on integers.
+
+    `exact_on`: the targets whose runtimes give the same bits. `traits`: where they are not those of the other op.
+    """
+    definition = op_def(of)
+
+    def register(cls: T) -> T:
+        for spec in definition.operands:
+            setattr(cls, spec.name, replace(spec, pattern=_pattern(spec.pattern, INTEGERS.get(spec.role, "f32"))))
+        for made in definition.results:
+            setattr(cls, made.name, replace(made, pattern=_pattern(made.pattern, "f32"), free=True))
+        own: Any = {"check": _no_check, "evaluate": _by_nn(of), **vars(cls)}
+        cls.check, cls.evaluate = own["check"], own["evaluate"]  # type: ignore[attr-defined]
+        op(name, like=of, **traits)(cls)
+        words = {key: word for key, word in vars(BY_OP[of]).items() if key not in ("op", "integers", "exact_on")}
+        float_row(name, integers=of, exact_on=tuple(exact_on), **words)
+        return cls
+
+    return register
+
+
+def _pattern(pattern: TypePattern, elements: str) -> TypePattern:
+    """The pattern with other element types."""
+    return TypePattern.parse(f"{elements}[{'...' if pattern.dims is None else ', '.join(pattern.dims)}]")
+
+
+def _no_check(view: Any) -> None:
+    """Floats have no parameters that could be wrong."""
+
+
+def _by_nn(of: str) -> Callable[..., Array]:
+    """The kernel by the counterpart in `nn`."""
+
+    def evaluate(view: Any, *arrays: Array | None) -> Array:
+        operands: Sequence[Any] = [getattr(view, spec.name) for spec in op_def(of).operands]
+        return float_import.evaluate(of, view, operands, arrays)
+
+    return evaluate

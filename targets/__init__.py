@@ -39,8 +39,6 @@ def rules_agree(a: str, b: str) -> bool:
     return {a, b} <= {*_names()} and get(a).quant_rules() == get(b).quant_rules()
 
 
-def load_dialect(name: str) -> None:
-    """Import the definitions of the dialect `name`, if a target here has it."""
-    if name not in ("nn", "quant"):
-        for target in names():
-            get(target)
+def load_dialect(name: str) -> bool:
+    """Whether a target has the dialect `name`; all targets are imported, and their dialects with them."""
+    return name in {get(target).dialect for target in names()}

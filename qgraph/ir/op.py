@@ -22,7 +22,7 @@ import importlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TypeVar
 
 from qgraph.errors import InputError, TypeMismatch
@@ -37,8 +37,8 @@ Operand = Value
 Result = Value
 """A value that an op makes; a variadic result is a `list[Result]`."""
 
-PROVIDERS = ("qgraph.ops", "qgraph.targets")
-"""Packages whose `load_dialect(name)` imports the definitions of a dialect; names, not imports: they lie above."""
+SHARED, TARGETS = PROVIDERS = ("qgraph.ops", "qgraph.targets")
+"""Packages whose `load_dialect(name)` imports a dialect, if they have it; names, not imports: they lie above."""
 
 
 @dataclass(frozen=True)
@@ -308,12 +308,16 @@ def op(name: str, *, like: str = "", **traits: Any) -> Callable[[T], T]:
     return register
 
 
+@cache
+def provider_of(dialect: str) -> str:
+    """Which of the `PROVIDERS` has a dialect, whose definitions it imports; "" for a dialect of a user's own."""
+    return next((each for each in PROVIDERS if importlib.import_module(each).load_dialect(dialect)), "")
+
+
 def op_def(name: str) -> OpDef:
     """The definition of an op; imports its dialect when needed; raises InputError for an unknown one."""
     if name not in _REGISTRY:
-        dialect = name.partition(".")[0]
-        for provider in PROVIDERS:
-            importlib.import_module(provider).load_dialect(dialect)
+        provider_of(name.partition(".")[0])
     if name not in _REGISTRY:
         raise InputError(f"there is no op {name!r}")
     return _REGISTRY[name]
@@ -329,8 +333,7 @@ def traits_of(name: str) -> Traits:
 
 def op_names(dialect: str) -> list[str]:
     """Names of all ops of a dialect, sorted."""
-    for provider in PROVIDERS:
-        importlib.import_module(provider).load_dialect(dialect)
+    provider_of(dialect)
     return sorted(name for name in _REGISTRY if name.startswith(f"{dialect}."))
 
 

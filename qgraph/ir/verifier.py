@@ -9,7 +9,7 @@ from qgraph.errors import QGraphError, TypeMismatch, VerificationError
 from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Node, Value
-from qgraph.ir.op import op_def
+from qgraph.ir.op import TARGETS, op_def, provider_of
 from qgraph.ir.printer import node_printer
 
 FORBIDDEN = {
@@ -17,7 +17,6 @@ FORBIDDEN = {
     "fake_quant": "a target's dialect",
     "integer": "the quant dialect",
 }
-FLOAT_DIALECTS = ("nn", "nhwc")
 
 
 def verify_graph(graph: Graph, made_by: Mapping[Node, object] | None = None) -> None:
@@ -91,4 +90,6 @@ def _dialect_allowed(node: Node) -> bool:
     quantizing = node.dialect == "quant"
     if node.graph.level == "integer":
         return not quantizing
-    return node.dialect in FLOAT_DIALECTS or (quantizing and node.graph.level == "fake_quant")
+    if quantizing:
+        return node.graph.level == "fake_quant"
+    return provider_of(node.dialect) != TARGETS

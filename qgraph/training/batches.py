@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Union
 
 import numpy as np
@@ -16,6 +16,42 @@ from qgraph.ir import Value
 Data = Union[NDArray[Any], Tensor]  # noqa: UP007  Python 3.10 evaluates it
 Batch = Union[Data, Sequence[Data], Mapping[str, Data]]  # noqa: UP007
 """An array or tensor; a sequence whose first elements are the inputs; arrays by input name."""
+
+
+CHUNK = 32
+"""Examples that calibration runs at once, however the user's batches are cut."""
+
+
+def rebatched(values: Sequence[Value], batches: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
+    """The same examples in chunks of `CHUNK`, so that no result depends on how they were split; what the graph takes
+    only in batches of a fixed size stays as it is.
+
+    Chunks depend on the sequence of examples alone: one of another shape (a longer sentence) starts a new chunk.
+    """
+    sizes = {value.type.shape[0] if value.type.rank else 1 for value in values}
+    if len(sizes) != 1 or not isinstance(sizes.pop(), str):
+        yield from batches
+        return
+    held: list[list[Tensor]] = []
+    count = 0
+    for batch in batches:
+        if held and any(part.shape[1:] != tensor.shape[1:] for part, tensor in zip(held[0], batch, strict=True)):
+            yield _joined(held)
+            held, count = [], 0
+        start = 0
+        while start < len(batch[0]):
+            end = min(start + CHUNK - count, len(batch[0]))
+            held.append([tensor[start:end] for tensor in batch])
+            count, start = count + end - start, end
+            if count == CHUNK:
+                yield _joined(held)
+                held, count = [], 0
+    if held:
+        yield _joined(held)
+
+
+def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
+    return [torch.cat(tensors).contiguous() for tensors in zip(*parts, strict=True)]
 
 
 def module_inputs(module: nn.Module, values: Sequence[Value], batch: Batch, where: str) -> list[Tensor]:

@@ -11,7 +11,7 @@ from torch import fx, nn
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.training.batches import Batch, module_inputs
+from qgraph.training.batches import Batch, module_inputs, rebatched
 from qgraph.training.conversion import (
     from_torch,
     graph_module,
@@ -36,24 +36,27 @@ def calibrate(
     """Set the ranges of activations from data; returns the module that was given, or a new graph.
 
     `batches`: arrays, tensors, tuples whose first elements are the inputs (a DataLoader works), or dictionaries by
-    input name. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they are
-    frozen. A moving average weighs all batches alike here. Raises InputError where there is no batch, or one contains
-    NaN or does not fit.
+    input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
+    it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
+    by `CHUNK` examples. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
+    are frozen. Raises InputError where there is no batch, or one contains NaN or does not fit.
     """
     if isinstance(module_or_graph, Graph):
         return from_torch(calibrate(to_torch(module_or_graph), batches, progress))
     traced = graph_module(module_or_graph)
-    source = source_of(traced)
-    count = 0
+    inputs = source_of(traced).graph.inputs
+    given = (
+        module_inputs(traced, inputs, batch, f"batch {count}")
+        for count, batch in enumerate(_shown(batches, progress), 1)
+    )
+    started = False
     with _observing(traced) as quantizers, torch.no_grad():
-        for count, batch in enumerate(_shown(batches, progress), 1):
-            inputs = module_inputs(traced, source.graph.inputs, batch, f"batch {count}")
-            if count == 1:
+        for tensors in rebatched(inputs, given):
+            if not started:
                 _start_anew(traced, quantizers)
-            for quantizer in quantizers:
-                quantizer.momentum = 1 / count
-            traced(*inputs)
-    if not count:
+                started = True
+            traced(*tensors)
+    if not started:
         raise InputError("calibration needs at least one batch, none is given")
     return module_or_graph
 
@@ -82,15 +85,14 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
     quantizers = [part for part in found if not part.frozen and part.observer != "fixed"]
     modes = {part: part.training for part in traced.modules()}
-    momenta = [quantizer.momentum for quantizer in quantizers]
     traced.eval()
     try:
         for quantizer in quantizers:
             quantizer.observing = True
         yield quantizers
     finally:
-        for quantizer, momentum in zip(quantizers, momenta, strict=True):
-            quantizer.observing, quantizer.momentum = False, momentum
+        for quantizer in quantizers:
+            quantizer.observing = False
         for part, mode in modes.items():
             part.training = mode
 

@@ -56,8 +56,9 @@ class WeightQuantizer(Quantizer):
 class ActivationQuantizer(Quantizer):
     """Fake-quantizes activations; observes their range in training (unless `frozen`) and while `observing`.
 
-    "moving_average": the range moves by `momentum` towards that of each batch, and the first batch sets it. "min_max":
-    the range covers everything seen. A range always includes 0. All calls within a batch count as one: their union.
+    "moving_average": the range moves by `MOMENTUM` towards that of each batch, and the first batch sets it. "min_max",
+    and both while `observing` (calibration): the range covers everything seen, and x is passed on as it is. A range
+    always includes 0. All calls within a batch count as one: their union.
 
     Ranges are pairs (low, -high), [2, parameters], so that both sides merge by `minimum`; NaN where nothing was seen. A
     `state_dict` does not have them: a module that is loaded goes on from the range that its scale stands for.
@@ -80,7 +81,10 @@ class ActivationQuantizer(Quantizer):
 
     def forward(self, x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str, first: bool) -> Tensor:
         """`first`: the first call in a batch."""
-        if self.observer != "fixed" and (self.observing or (self.training and not self.frozen)):
+        if self.observing:
+            self.observe(x, scale, zero_point, first)
+            return x
+        if self.observer != "fixed" and self.training and not self.frozen:
             self.observe(x, scale, zero_point, first)
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)
@@ -111,7 +115,9 @@ class ActivationQuantizer(Quantizer):
             seen = torch.minimum(self.seen, seen)
         self.seen.copy_(seen)
         moved = (
-            torch.minimum(self.before, seen) if self.observer == "min_max" else self.before.lerp(seen, self.momentum)
+            torch.minimum(self.before, seen)
+            if self.observing or self.observer == "min_max"
+            else self.before.lerp(seen, self.momentum)
         )
         self.range.copy_(torch.where(self.before.isnan(), seen, moved))
         self._set_parameters(scale, zero_point)

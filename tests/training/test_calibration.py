@@ -7,7 +7,9 @@ import pytest
 import torch
 
 from qgraph.errors import InputError, NotCalibrated
+from qgraph.frontends import trace
 from qgraph.ir import Builder, Graph, TensorType
+from qgraph.passes import insert_fake_quant
 from qgraph.training import calibrate, freeze, from_torch, to_torch
 from tests.training.small_graphs import fake_quantized, images, trained_branches
 
@@ -39,13 +41,43 @@ def test_module_is_changed_and_left_in_its_mode(graph: Graph) -> None:
     )
 
 
-def test_calibration_starts_anew_and_weighs_batches_alike(graph: Graph) -> None:
+def test_calibration_starts_anew_and_covers_all_that_it_sees(graph: Graph) -> None:
     module = calibrate(to_torch(graph), [images(0) * 10])
     one = torch.zeros(1, 3, 8, 8)
-    batches = [one.clone().index_fill_(1, torch.tensor([0]), value) for value in (1.0, 2.0, 6.0)]
+    batches = [one.clone().index_fill_(1, torch.tensor([0]), value) for value in (1.0, 6.0, 2.0)]
     calibrate(module, batches)
     scale = module.state_dict()[f"{graph.inputs[0].name}_scale"]
-    np.testing.assert_allclose(scale.item(), 3 / 255, rtol=1e-6)
+    np.testing.assert_allclose(scale.item(), 6 / 255, rtol=1e-6)
+
+
+class Features(torch.nn.Module):
+    """Linear layers: their float sums depend on how many rows are multiplied at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(40, 64), torch.nn.ReLU(), torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 5)
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+@pytest.mark.parametrize("name", ["branches", "features"])
+@pytest.mark.parametrize("spike", [1.0, 20.0])
+def test_ranges_do_not_depend_on_how_examples_are_batched(target: str, name: str, spike: float) -> None:
+    if name == "branches":
+        data, prepared = images(4, 100), fake_quantized(trained_branches(0), target)
+    else:
+        data = torch.from_numpy(np.random.default_rng(4).normal(size=(100, 40)).astype(np.float32))
+        prepared = insert_fake_quant(trace(Features(), (data[:2],)), target=target)
+    data[5] *= spike
+    expected = calibrate(prepared, [data])
+    for size in (1, 7, 8, 64):
+        assert calibrate(prepared, data.split(size)) == expected
+    assert calibrate(prepared, [data[:3].numpy(), data[3:90], data[90:]]) == expected
 
 
 def test_progress_is_shown(graph: Graph, capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,9 +79,8 @@ class _Conversion:
         for node in self.graph.nodes:
             self._convert(node)
         build = Builder(self.new)
-        self.new.set_outputs(
-            self._form(value, self.io if value.type.rank > 2 else STAYS, build) for value in self.graph.outputs
-        )
+        outputs = [self._form(value, self.io if value.type.rank > 2 else STAYS, build) for value in self.graph.outputs]
+        self.new.set_outputs(outputs, self.graph.given_output_names)
         self.new.drop_unused_constants()
         return self.new
 

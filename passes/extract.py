@@ -113,5 +113,6 @@ def _copied(graph: Graph, nodes: Sequence[Node], inputs: Sequence[Value], output
         crossing = [names[value] if value in outputs else value.name for value in node.results]
         made = part.insert(node.op, operands, node.attrs, types, origins=node.origins, names=crossing)
         copies.update(zip(node.results, made.results, strict=True))
-    part.set_outputs(copies[value] for value in outputs)
+    whole = list(outputs) == graph.outputs
+    part.set_outputs([copies[value] for value in outputs], graph.given_output_names if whole else ())
     return part

@@ -70,3 +70,7 @@ class ExportError(QGraphError):
 
 class RuntimeFailure(QGraphError):
     """A runtime that is missing, crashed or did not answer."""
+
+
+class PrecisionWarning(UserWarning):
+    """A model of another float type than float32 was converted."""

@@ -230,7 +230,7 @@ class Lowering:
         return str(fake_quant.attrs["type"]), QuantParams.of(scale.data, zero_point.data, axis)
 
     def _lower_outputs(self) -> None:
-        outputs = []
+        outputs: list[Value] = []
         for index, value in enumerate(self.source.outputs):
             if value not in self._lowered:
                 raise LoweringError(
@@ -241,10 +241,14 @@ class Lowering:
                 self.build.origins = made.producer.origins if made.producer else ()
                 made = self.build.node(self.target.dequantize_op, [made], {}).result
             outputs.append(made)
-        for index, made in enumerate(outputs):
-            if not made.name:
-                made.name = f"output_{index}" if len(outputs) > 1 else "output"
-        self.graph.set_outputs(outputs)
+        default = ["output"] if len(outputs) == 1 else [f"output_{index}" for index in range(len(outputs))]
+        names = [given or name for given, name in zip(self.source.given_output_names, default, strict=True)]
+        taken = {value.name for value in self.graph.inputs}
+        for made, name in zip(outputs, names, strict=True):
+            if not made.name and name not in taken:
+                made.name = name
+        clear = [made.name for made in outputs] == names
+        self.graph.set_outputs(outputs, () if clear else names)
 
 
 def _range(fake_quant: Node) -> tuple[int, int]:

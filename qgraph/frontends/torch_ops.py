@@ -1,23 +1,25 @@
 """ATen ops and what they become in the `nn` dialect: one row each.
 
-A row's function gets the `Importer`, the traced node and its arguments by the names of the ATen schema; it gives the
-value that the node becomes, or a list for a node of several results. Add an op: its definition in `qgraph/ops/nn`, and
-a row here.
+A row's function gets the `Importer` and the call's arguments by the names of the ATen schema; it gives the value that
+the node becomes, or a list for a node of several results. In-place ops have no rows: they go by those of their
+functional counterparts. Add an op: its definition in `qgraph/ops/nn`, and a row here; one that gives a view of its
+operand has its row in `torch_views`.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.torch_views import VIEWS, broadcast
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
-    from qgraph.frontends.torch_export import Importer
+    from qgraph.frontends.torch_importer import Importer
 
 Arguments = Mapping[str, Any]
 Row = Callable[["Importer", Arguments], "Value | list[Value]"]
@@ -86,28 +88,27 @@ def batch_norm(at: Importer, a: Arguments) -> Value:
     """Batch normalization with running statistics; without affine parameters they are ones and zeros."""
     if a["running_mean"] is None:
         raise TypeMismatch("batch normalization without running statistics is not supported")
+    if a["training"]:
+        raise TypeMismatch("batch normalization in training mode is not supported")
     mean, var = at.value(a["running_mean"]), at.value(a["running_var"])
     gamma, beta = (at.optional(a[name]) or at.filled(mean, number) for name, number in (("weight", 1), ("bias", 0)))
     momentum = 0.1 if a["momentum"] is None else a["momentum"]
     return at.build.nn.batch_norm(at.value(a["input"]), gamma, beta, mean, var, eps=a["eps"], momentum=momentum)
 
 
-@aten("relu.default", "relu_.default")
+@aten("relu.default")
 def relu(at: Importer, a: Arguments) -> Value:
     """max(x, 0)."""
     return at.build.nn.relu(at.value(a["self"]))
 
 
-@aten("relu6.default", "relu6_.default")
+@aten("relu6.default")
 def relu6(at: Importer, a: Arguments) -> Value:
     """min(max(x, 0), 6)."""
     return at.build.nn.relu6(at.value(a["self"]))
 
 
-@aten(
-    *("hardtanh.default", "hardtanh_.default", "clamp.default", "clamp_.default"),
-    *("clamp_min.default", "clamp_min_.default", "clamp_max.default", "clamp_max_.default"),
-)
+@aten("hardtanh.default", "clamp.default", "clamp_min.default", "clamp_max.default")
 def clamp(at: Importer, a: Arguments) -> Value:
     """A clamp to fixed bounds; those of relu and relu6 become these."""
     low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
@@ -117,38 +118,38 @@ def clamp(at: Importer, a: Arguments) -> Value:
     return at.build.nn.clamp(x, min=-math.inf if low is None else low, max=math.inf if high is None else high)
 
 
-@aten("leaky_relu.default", "leaky_relu_.default")
+@aten("leaky_relu.default")
 def leaky_relu(at: Importer, a: Arguments) -> Value:
     """x, or x * negative_slope below 0."""
     return at.build.nn.leaky_relu(at.value(a["self"]), negative_slope=a["negative_slope"])
 
 
-@aten("hardswish.default", "hardswish_.default")
+@aten("hardswish.default")
 def hard_swish(at: Importer, a: Arguments) -> Value:
     """x * relu6(x + 3) / 6."""
     return at.build.nn.hard_swish(at.value(a["self"]))
 
 
-@aten("hardsigmoid.default", "hardsigmoid_.default")
+@aten("hardsigmoid.default")
 def hard_sigmoid(at: Importer, a: Arguments) -> Value:
     """relu6(x + 3) / 6."""
     return at.build.nn.hard_sigmoid(at.value(a["self"]))
 
 
-@aten("sigmoid.default", "sigmoid_.default")
+@aten("sigmoid.default")
 def sigmoid(at: Importer, a: Arguments) -> Value:
     """The logistic function."""
     return at.build.nn.sigmoid(at.value(a["self"]))
 
 
-@aten("silu.default", "silu_.default")
+@aten("silu.default")
 def silu(at: Importer, a: Arguments) -> Value:
     """x * sigmoid(x)."""
     x = at.value(a["self"])
     return at.build.nn.mul(x, at.build.nn.sigmoid(x))
 
 
-@aten("tanh.default", "tanh_.default")
+@aten("tanh.default")
 def tanh(at: Importer, a: Arguments) -> Value:
     """The hyperbolic tangent."""
     return at.build.nn.tanh(at.value(a["self"]))
@@ -163,28 +164,40 @@ def softmax(at: Importer, a: Arguments) -> Value:
     return at.build.nn.softmax(x, axis=a["dim"] % x.type.rank)
 
 
-@aten("add.Tensor", "add_.Tensor")
+@aten("add.Tensor", "add.Scalar")
 def add(at: Importer, a: Arguments) -> Value:
     """a + b."""
     return at.build.nn.add(*_summands(at, a))
 
 
-@aten("sub.Tensor", "sub_.Tensor")
+@aten("sub.Tensor", "sub.Scalar")
 def sub(at: Importer, a: Arguments) -> Value:
     """a - b."""
     return at.build.nn.sub(*_summands(at, a))
 
 
-@aten("rsub.Scalar")
+@aten("rsub.Scalar", "rsub.Tensor")
 def rsub(at: Importer, a: Arguments) -> Value:
     """b - a."""
     return at.build.nn.sub(*reversed(_summands(at, a)))
 
 
-@aten("mul.Tensor", "mul_.Tensor")
+@aten("mul.Tensor", "mul.Scalar")
 def mul(at: Importer, a: Arguments) -> Value:
     """a * b."""
     return at.build.nn.mul(*at.pair(a["self"], a["other"]))
+
+
+@aten("div.Tensor", "div.Scalar")
+def div(at: Importer, a: Arguments) -> Value:
+    """a / b for a known b, as the product with the float32 nearest to 1 / b: it rounds twice, where a division rounds
+    once, so the result may be one step of float32 beside torch's, unless b is a power of two."""
+    divisor = at.value(a["other"])
+    if not divisor.is_constant:
+        raise TypeMismatch("a division by a computed value is not supported")
+    with np.errstate(divide="ignore"):
+        reciprocal = (1 / divisor.data.astype(np.float64)).astype(np.float32)
+    return at.build.nn.mul(at.value(a["self"]), at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
 
 
 @aten("neg.default")
@@ -197,12 +210,6 @@ def _summands(at: Importer, a: Arguments) -> tuple[Value, Value]:
     if a["alpha"] != 1:
         raise TypeMismatch(f"a sum or difference with alpha={a['alpha']} is not supported")
     return at.pair(a["self"], a["other"])
-
-
-@aten("dropout.default", "dropout_.default", "feature_dropout.default")
-def dropout(at: Importer, a: Arguments) -> Value:
-    """Dropout, which acts in training."""
-    return at.build.nn.dropout(at.value(a["input"]), p=a["p"])
 
 
 @aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
@@ -261,75 +268,11 @@ def mean(at: Importer, a: Arguments) -> Value:
     return at.build.nn.mean(x, axes=tuple(sorted(d % x.type.rank for d in dims)), keepdims=a["keepdim"])
 
 
-@aten(
-    *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
-    *("squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default"),
-)
-def reshape(at: Importer, a: Arguments) -> Value:
-    """Another shape, as the trace computed it; one symbolic size becomes -1."""
-    x = at.value(a.get("self", a.get("input")))
-    return at.build.nn.reshape(x, shape=at.result_shape())
-
-
-@aten("permute.default")
-def permute(at: Importer, a: Arguments) -> Value:
-    """Dimensions in another order."""
-    x = at.value(a["self"])
-    return at.build.nn.transpose(x, perm=tuple(d % x.type.rank for d in a["dims"]))
-
-
-@aten("transpose.int")
-def transpose(at: Importer, a: Arguments) -> Value:
-    """Two dimensions exchanged."""
-    x = at.value(a["self"])
-    perm = list(range(x.type.rank))
-    i, j = a["dim0"] % x.type.rank, a["dim1"] % x.type.rank
-    perm[i], perm[j] = perm[j], perm[i]
-    return at.build.nn.transpose(x, perm=tuple(perm))
-
-
 @aten("cat.default", "concat.default")
 def concat(at: Importer, a: Arguments) -> Value:
     """Values joined along a dimension."""
     xs = [at.value(x) for x in a["tensors"]]
     return at.build.nn.concat(*xs, axis=a.get("dim", 0) % xs[0].type.rank)
-
-
-@aten("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default")
-def split(at: Importer, a: Arguments) -> list[Value]:
-    """Parts along a dimension, one slice each."""
-    x = at.value(a["self"])
-    axis = a["dim"] % x.type.rank
-    ends = list(itertools.accumulate(at.result_sizes(axis)))
-    return [
-        at.build.nn.slice(x, axis=axis, start=start, end=end) for start, end in zip([0, *ends[:-1]], ends, strict=True)
-    ]
-
-
-@aten("slice.Tensor")
-def part(at: Importer, a: Arguments) -> Value:
-    """A range of one dimension."""
-    x = at.value(a["self"])
-    axis = a["dim"] % x.type.rank
-    size = x.type.shape[axis]
-    if a["start"] in (None, 0) and a["step"] == 1 and (a["end"] is None or a["end"] == sys.maxsize):
-        return x
-    if isinstance(size, str) or not all(isinstance(a[name], (int, type(None))) for name in ("start", "end")):
-        raise TypeMismatch(f"a part of the symbolic dimension {axis} is not supported")
-    start, end, step = slice(a["start"], a["end"], a["step"]).indices(size)
-    return at.build.nn.slice(x, axis=axis, start=start, end=end, step=step)
-
-
-@aten("select.int")
-def select(at: Importer, a: Arguments) -> Value:
-    """One index of a dimension, which goes away."""
-    x = at.value(a["self"])
-    axis = a["dim"] % x.type.rank
-    size = x.type.shape[axis]
-    if isinstance(size, str) or not isinstance(a["index"], int):
-        raise TypeMismatch(f"an index of the symbolic dimension {axis} is not supported")
-    index = a["index"] % size
-    return at.build.nn.reshape(at.build.nn.slice(x, axis=axis, start=index, end=index + 1), shape=at.result_shape())
 
 
 @aten("pad.default", "constant_pad_nd.default")
@@ -349,14 +292,55 @@ def _pairs(pad: Sequence[int], rank: int) -> tuple[list[int], list[int]]:
     return before, after
 
 
-@aten(
-    "contiguous.default",
-    "clone.default",
-    "alias.default",
-    "detach.default",
-    "detach_.default",
-    "lift_fresh_copy.default",
-)
-def same(at: Importer, a: Arguments) -> Value:
-    """The value itself."""
-    return at.value(a["self"])
+# ---- what writes write: see `torch_memory`
+
+
+@aten("copy.default")
+def copy(at: Importer, a: Arguments) -> Value:
+    """The source, in the shape of the value that it is copied to."""
+    x, source = at.value(a["self"]), at.value(a["src"])
+    if source.type.dtype != x.type.dtype:
+        raise TypeMismatch(f"a copy of {source.type.dtype} to {x.type.dtype} is not supported")
+    known = source.is_constant and any(isinstance(size, str) for size in x.type.shape)
+    return at.build.nn.add(_filled(at, x, 0), source) if known else broadcast(at.build, source, x.type.shape)
+
+
+@aten("fill.Scalar", "fill.Tensor")
+def fill(at: Importer, a: Arguments) -> Value:
+    """One number everywhere."""
+    number = at.number(a["value"])
+    if number is None:
+        raise TypeMismatch("a fill with a computed value is not supported")
+    return _filled(at, at.value(a["self"]), number)
+
+
+@aten("zero.default", "zeros_like.default")
+def zero(at: Importer, a: Arguments) -> Value:
+    """Zeros in the shape of a value."""
+    return _filled(at, at.value(a["self"]), 0)
+
+
+@aten("ones_like.default")
+def ones_like(at: Importer, a: Arguments) -> Value:
+    """Ones in the shape of a value."""
+    return _filled(at, at.value(a["self"]), 1)
+
+
+@aten("full_like.default")
+def full_like(at: Importer, a: Arguments) -> Value:
+    """A number in the shape of a value."""
+    return _filled(at, at.value(a["self"]), float(a["fill_value"]))
+
+
+def _filled(at: Importer, x: Value, number: float) -> Value:
+    """A number in the shape of x, whose batch may be symbolic: x between that number and itself. (NaN stays NaN.)"""
+    return at.build.nn.clamp(x, min=number, max=number)
+
+
+@aten("slice_scatter.default", "select_scatter.default")
+def scatter(at: Importer, a: Arguments) -> Value:
+    """A value with a part replaced: what exported programs have for a write to a view."""
+    x = at.value(a["self"])
+    view = VIEWS["aten.select.int" if "index" in a else "aten.slice.Tensor"](at, a, x.type)
+    assert not isinstance(view, list)  # neither gives several
+    return view.written(at.build, x, at.value(a["src"]))

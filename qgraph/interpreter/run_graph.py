@@ -27,7 +27,7 @@ def run(
         arrays = [dequantized(array, value.type) for array, value in zip(arrays, graph.outputs, strict=True)]
     if len(arrays) == 1:
         return arrays[0]
-    return {value.name or f"output_{i}": a for i, (value, a) in enumerate(zip(graph.outputs, arrays, strict=True))}
+    return dict(zip(graph.output_names, arrays, strict=True))
 
 
 def dequantized(array: Array, type: TensorType) -> Array:

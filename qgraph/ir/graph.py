@@ -46,6 +46,7 @@ class Graph:
         self.inputs: list[Value] = []
         self.constants: dict[str, Value] = {}
         self._return = Node(self, RETURN, {}, ())  # its neighbours are the last and the first node: a ring
+        self._output_names: tuple[str, ...] = ()
         self._length = 0
         self._numbers: dict[str, int] = {}  # the last number added to the name of a constant
 
@@ -67,6 +68,22 @@ class Graph:
     def outputs(self) -> list[Value]:
         """The values that the graph returns."""
         return self._return.inputs
+
+    @property
+    def given_output_names(self) -> tuple[str, ...]:
+        """The names that `set_outputs` gave to the outputs, "" for one without."""
+        return self._output_names or ("",) * len(self.outputs)
+
+    @property
+    def output_names(self) -> list[str]:
+        """A name for each output, none twice: the one that it was given, else its value's, else "output_2"."""
+        names: list[str] = []
+        for index, (given, value) in enumerate(zip(self.given_output_names, self.outputs, strict=True)):
+            name, taken = given or value.name or f"output_{index}", {*names, *self.given_output_names}
+            while not given and name in taken:
+                name = f"output_{index}" if name == value.name else f"{name}_"
+            names.append(name)
+        return names
 
     @property
     def target(self) -> str:
@@ -167,9 +184,17 @@ class Graph:
 
         return Builder(self, node._next, node.origins)
 
-    def set_outputs(self, values: Iterable[Value]) -> None:
-        """Let the graph return these values."""
+    def set_outputs(self, values: Iterable[Value], names: Sequence[str] = ()) -> None:
+        """Let the graph return these values, under these names ("" for one that needs none).
+
+        A value may be returned more than once. Raises InputError where names are not as many as values, or one is
+        there twice.
+        """
         self.set_operands(self._return, list(values))
+        given = [name for name in names if name]
+        if (names and len(names) != len(self.outputs)) or len(set(given)) < len(given):
+            raise InputError(f"{len(self.outputs)} outputs cannot be named {', '.join(names)}")
+        self._output_names = tuple(names) if given else ()
 
     # ---- changing
 
@@ -255,6 +280,7 @@ class Graph:
             copy._link(new, copy._return)
             copy.set_operands(new, [copies[value] for value in node.operands])
         copy.set_operands(copy._return, [copies[value] for value in self.outputs])
+        copy._output_names = self._output_names
         return copy
 
     def become(self, other: Graph) -> None:
@@ -262,7 +288,7 @@ class Graph:
         for node in other.nodes:
             node.graph = self
         other._return.graph = self
-        for name in ("name", "level", "metadata", "inputs", "constants", "_return", "_length", "_numbers"):
+        for name in (*self.__dict__,):
             setattr(self, name, getattr(other, name))
 
     def __deepcopy__(self, memo: dict[int, object]) -> Graph:

@@ -30,6 +30,7 @@ _NODE = re.compile(
     rf"(.*?)\s=\s([\w.]+)\(((?:[^()\"]|{_QUOTED})*)\)\s*(?:\{{((?:[^{{}}\"]|{_QUOTED})*)\}})?\s*(?:loc\((.*)\))?"
 )
 _OPERAND = re.compile(rf"\s*(none|[%@]{_NAME})\s*(?:,|$)")
+_OUTPUT = re.compile(rf"\s*(?:({_NAME})=)?([%@]{_NAME})\s*(?:,|$)")
 _ATTR = re.compile(rf"\s*(\w+)=(\[(?:[^\]\"]|{_QUOTED})*\]|{_QUOTED}|[^\s,]+)\s*(?:,|$)")
 _ELEMENT = re.compile(r"(\w+)(?:<(?:#(\d+)|([^;>]*)(?:;axis=(\d+))?)>)?\[([^\]]*)\]")
 _CONST = re.compile(rf"@({_NAME}):\s*({_TYPE})\s*(?:=\s*(\[[^\]]*\]|[^,\s]+))?\s*(?:,|$)")
@@ -87,7 +88,7 @@ class _Parser:
         elif line.startswith("const "):
             self._constants(line[6:])
         elif line == "return" or line.startswith("return "):
-            self.graph.set_outputs(value for value in self._operands(line[6:]) if value is not None)
+            self._outputs(self.graph, line[6:])
         else:
             self._node(line)
 
@@ -179,6 +180,17 @@ class _Parser:
         if name in self._values:
             raise ParseError(f"{name} is defined twice")
         self._values[name] = value
+
+    def _outputs(self, graph: Graph, text: str) -> None:
+        outputs, names, position = [], [], 0
+        while position < len(text.rstrip()):
+            match = _OUTPUT.match(text, position)
+            if match is None:
+                raise ParseError(f"these are not outputs: {text.strip()}", help="they read: %1, scores=%2")
+            position = match.end()
+            names.append(_unquote(match[1] or ""))
+            outputs += self._operands(match[2])
+        graph.set_outputs([value for value in outputs if value is not None], names)
 
     def _operands(self, text: str) -> list[Value | None]:
         values = self._values

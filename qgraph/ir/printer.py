@@ -106,7 +106,7 @@ def _lines(graph: Graph, inline: int) -> Iterator[str]:
         yield f"quant #{number} = {format_element('', quant)}"
     yield f"graph @{quoted_name(graph.name)} level={graph.level} {words}({inputs}) {{"
     yield from body
-    yield f"  return {', '.join(map(names, graph.outputs))}".rstrip()
+    yield f"  {_return_text(graph, names)}".rstrip()
     yield "}"
 
 
@@ -114,9 +114,15 @@ def _node_text(node: Node, names: ValueNames, aliases: _Aliases) -> str:
     results = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in node.results)
     operands = ", ".join(map(names, node.operands))
     if node.op == RETURN:
-        return f"return {operands}"
+        return _return_text(node.graph, names)
     given = ", ".join(f"{key}={format_attr(value)}" for key, value in node.attrs.items() if value is not None)
     return f"{results} = {node.op}({operands})" + (f" {{{given}}}" if given else "")
+
+
+def _return_text(graph: Graph, names: ValueNames) -> str:
+    """The outputs, those with a name given to them as `name=%value`."""
+    given = (f"{quoted_name(name)}=" if name else "" for name in graph.given_output_names)
+    return "return " + ", ".join(f"{name}{names(value)}" for name, value in zip(given, graph.outputs, strict=True))
 
 
 def _data(value: Value, inline: int) -> str:

@@ -106,10 +106,10 @@ def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]
 
 def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunResult) -> tuple[OutputReport, ...]:
     reports = []
-    for index, value in enumerate(graph.outputs):
+    for index, name in enumerate(graph.output_names):
         pairs = [(arrays[index], run.outputs[index].data) for arrays, run in zip(expected, result.runs, strict=True)]
         compared, mismatches, largest = _difference(pairs)
-        reports.append(OutputReport(value.name or f"output_{index}", compared, mismatches, largest))
+        reports.append(OutputReport(name, compared, mismatches, largest))
     return tuple(reports)
 
 

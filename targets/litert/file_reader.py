@@ -131,7 +131,9 @@ def read_graph(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
     for operator in subgraph.operators:
         op, operands, attrs = node_parts(reader, operator)
         add_node(reader, operator, op, operands, attrs, [reader.type(index) for index in operator.outputs])
-    reader.graph.set_outputs(reader.value(index) for index in subgraph.outputs)
+    reader.graph.set_outputs(
+        [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]
+    )
     return reader.graph
 
 

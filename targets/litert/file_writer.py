@@ -33,9 +33,7 @@ class _Writer:
     operators: list[tflite.Operator] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     promised: set[str] = field(default_factory=set)  # names of results to come: `verify` asks the runtime for them
-    words: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"names": {}, "shapes": {}, "axes": {}, "origins": {}}
-    )
+    words: dict[str, Any] = field(default_factory=lambda: {"names": {}, "shapes": {}, "axes": {}, "origins": {}})
 
     def value(self, value: Value, name: str) -> int:
         """Append the tensor of an input, a constant or a result, which may have a promised name; returns its index."""
@@ -95,7 +93,10 @@ def to_tflite(graph: Graph) -> bytes:
         _write_node(writer, node, several)
     outputs = [writer.index[value] for value in graph.outputs]
     subgraph = tflite.SubGraph(writer.tensors, writer.operators, inputs, outputs, graph.name)
-    signature = tflite.Signature(_by_name(writer, inputs), _by_name(writer, outputs))
+    returned = dict(zip(graph.output_names, outputs, strict=True))
+    signature = tflite.Signature({writer.tensors[index].name: index for index in inputs}, returned)
+    if any(graph.given_output_names):
+        writer.words["outputs"] = list(graph.given_output_names)
     words = {
         "version": VERSION,
         "qgraph": __version__,
@@ -116,10 +117,6 @@ def _result_names(graph: Graph) -> list[list[str]]:
         ]
         for number, node in enumerate(graph.nodes, 1)
     ]
-
-
-def _by_name(writer: _Writer, indices: list[int]) -> dict[str, int]:
-    return {writer.tensors[index].name: index for index in indices}
 
 
 def _write_node(writer: _Writer, node: Node, names: list[str]) -> None:

@@ -47,7 +47,7 @@ def float_graph(graph: Graph) -> Graph | None:
             _convert(new, node, values)
     except QGraphError:
         return None
-    new.set_outputs(values[value] for value in graph.outputs)
+    new.set_outputs([values[value] for value in graph.outputs], graph.given_output_names)
     new.drop_unused_constants()
     if "hybrid" in graph.metadata:
         new.metadata["hybrid"] = graph.metadata["hybrid"]

@@ -145,7 +145,7 @@ def raise_graph(graph: Graph) -> Graph:
         if node.result.type.quant is not None and name not in MOVING:
             made = raising.quantized(made, node.result, "half_away" if name == "quantize" else "half_even")
         raising.values[node.result] = made
-    raising.new.set_outputs(raising.values[value] for value in graph.outputs)
+    raising.new.set_outputs([raising.values[value] for value in graph.outputs], graph.given_output_names)
     raising.new.drop_unused_constants()
     return convert_layout(raising.new, to="NCHW", io="convert") if _has_layout(raising.new) else raising.new
 

@@ -1,0 +1,359 @@
+"""From an exported program to a float graph: a walk over its nodes that calls the rows of `torch_ops`, `torch_views`.
+
+What is computed from parameters, buffers and numbers alone is evaluated with torch and becomes a constant; in-place
+ops go by their functional counterparts and write to `Memory`.
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
+from qgraph.frontends.stack_trace import traced_origin
+from qgraph.frontends.torch_dims import Dims
+from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
+from qgraph.frontends.torch_ops import IGNORED, ROWS
+from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
+from qgraph.ir import Builder, Graph, Origin, TensorType, Value
+from qgraph.ir.types import NUMPY_DTYPE, dtype_name
+
+if TYPE_CHECKING:
+    import torch
+    from torch.export import ExportedProgram
+
+ROLES = ("weight", "bias", "running_mean", "running_var")
+"""Arguments of layers: what is computed for one is named after the layer, as its parameter would be."""
+
+
+class Importer:
+    """Walks an exported program and builds the graph; rows call its methods."""
+
+    def __init__(self, program: ExportedProgram, name: str) -> None:
+        self.program = program
+        self.graph = Graph(name)
+        self.build = Builder(self.graph)
+        self.memory = Memory(self.build, self._known_value)
+        self.made: dict[str, Value] = {}  # what each traced node became when it was made, by its name
+        self._dims = Dims()
+        self._aliases: dict[str, Alias] = {}  # by the traced node's name
+        self._lists: dict[str, list[Alias]] = {}  # of nodes with several results
+        self._constants: dict[tuple[object, ...], Value] = {}  # tied parameters are one constant
+        self._stored = {**program.constants, **program.state_dict}
+        self._node: Any = None
+        self._arguments: Mapping[str, Any] = {}
+
+    # ---- for the rows
+
+    def value(self, argument: Any, dtype: str = "f32") -> Value:
+        """The value of an argument: a traced node, or a number, which becomes a constant."""
+        if isinstance(argument, (int, float)):
+            return self.graph.add_constant(np.array(argument, NUMPY_DTYPE[dtype]))
+        if not hasattr(argument, "name"):
+            raise TypeMismatch(f"an argument {argument!r} is not supported")
+        if argument.name not in self._aliases:
+            raise TypeMismatch(f"a size, {argument}, among the operands is not supported")
+        return self.memory.read(self._aliases[argument.name])
+
+    def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
+        """The values of two arguments; a number takes the other's dtype."""
+        known = self.value(b if isinstance(a, (int, float)) else a)
+        return self.value(a, known.type.dtype), self.value(b, known.type.dtype)
+
+    def optional(self, argument: Any) -> Value | None:
+        """As `value`; None stays None."""
+        return None if argument is None else self.value(argument)
+
+    def number(self, argument: Any) -> float | None:
+        """A number, or the element of a known 0-d tensor; None for anything else."""
+        if isinstance(argument, (int, float)):
+            return float(argument)
+        alias = self._aliases.get(getattr(argument, "name", ""))
+        known = alias is not None and alias.storage.known and alias.tensor is not None and alias.tensor.numel() == 1
+        return float(alias.tensor) if known else None  # type: ignore[union-attr, arg-type]  # `known` says so
+
+    def filled(self, like: Value, number: float) -> Value:
+        """A constant of the shape of another, filled with a number."""
+        return self.graph.add_constant(np.full_like(like.data, number), f"{like.name}.{number}")
+
+    def result_type(self) -> TensorType:
+        """The type that the trace computed for the node at hand."""
+        return self._type(self._node.meta["val"])
+
+    def result_sizes(self, axis: int) -> list[int]:
+        """The sizes along a dimension that the trace computed for the results of the node at hand."""
+        return [int(value.shape[axis]) for value in self._node.meta["val"]]
+
+    def call_on(self, x: torch.Tensor) -> torch.Tensor:
+        """The result of the node at hand for another first argument."""
+        made: torch.Tensor = _functional(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
+        return made
+
+    # ---- the walk
+
+    def run(self) -> Graph:
+        """Build the whole graph, without its outputs."""
+        self._add_placeholders()
+        problems: dict[str, list[str]] = defaultdict(list)  # op and reason -> places
+        for node in self.program.graph.nodes:
+            if node.op != "call_function" or str(node.target) in IGNORED or _is_size(node):
+                continue
+            try:
+                self._call(node)
+            except StateChanged:
+                raise
+            except QGraphError as error:
+                problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)
+                self._stand_in(node)
+        if problems:
+            raise _unsupported(problems)
+        return self.graph
+
+    def outputs(self) -> list[Value | None]:
+        """What the program returns, in its flat order: None for what is no tensor."""
+        returned = next(node for node in self.program.graph.nodes if node.op == "output").args[0]
+        if any(_is_size(node) for node in returned if hasattr(node, "meta")):
+            raise InputError("the model returns a size", help="return tensors only")
+        return [self.value(node) if hasattr(node, "meta") else None for node in returned]
+
+    def _add_placeholders(self) -> None:
+        signature = self.program.graph_signature
+        stored = {
+            **signature.inputs_to_parameters,
+            **signature.inputs_to_buffers,
+            **signature.inputs_to_lifted_tensor_constants,
+        }
+        if signature.buffers_to_mutate or signature.user_inputs_to_mutate:
+            changed = [*signature.buffers_to_mutate.values(), *signature.user_inputs_to_mutate.values()]
+            raise StateChanged(
+                f"the model changes {changed[0]!r} in its forward pass", help="return the new value instead"
+            )
+        for node in self.program.graph.nodes:
+            if node.op != "placeholder":
+                continue
+            origin = Origin(self.graph.name)
+            if node.name in stored:
+                name = stored[node.name]
+                tensor = self._stored[name].detach()
+                self._aliases[node.name] = Alias(node, origin, Storage(name, known=True), tensor=tensor)
+            elif hasattr(node.meta.get("val"), "shape"):
+                value = self.graph.add_input(node.name, self._type(node.meta["val"]))
+                self._aliases[node.name] = Alias(node, origin, value=value)
+
+    def _type(self, tensor: Any) -> TensorType:
+        """The type of a traced tensor; float64 is float32 here."""
+        dtype = dtype_name(np.dtype(str(tensor.dtype).removeprefix("torch.").replace("bfloat16", "float16")))
+        return TensorType(self._dims.of(tensor.shape), "f32" if dtype == "f64" else dtype)
+
+    def _call(self, node: Any) -> None:
+        self._node = node
+        origin = origin_of(node, self.graph.name)
+        self.build.origins = (origin,)
+        made: Alias | list[Alias]
+        if node.target is operator.getitem:
+            source = self._lists[node.args[0].name][node.args[1]]
+            made = Alias(node, origin, source.storage, source, Same(), source.value, source.tensor, source.version)
+        elif not hasattr(node.target, "_schema"):
+            raise UnsupportedOp("there is no such op in qgraph")
+        elif self._is_known(node):
+            made = self._evaluated(node, origin)
+        else:
+            made = self._imported(node, origin)
+        if isinstance(made, list):
+            self._lists[node.name] = made
+        else:
+            self._aliases[node.name] = made
+            if made.value is not None:
+                self.made[node.name] = made.value
+
+    # ---- what a row knows
+
+    def _imported(self, node: Any, origin: Origin) -> Alias | list[Alias]:
+        op = _functional(node.target)
+        self._arguments = _arguments(node, op)
+        name = str(op)
+        if name in VIEWS:
+            return self._viewed(node, origin, VIEWS[name](self, self._arguments, self.value(node.args[0]).type))
+        if name not in ROWS:
+            raise UnsupportedOp("there is no such op in qgraph")
+        if _writes(node.target):
+            self.memory.check_writable(self._aliases[node.args[0].name])
+        made = ROWS[name](self, self._arguments)
+        if isinstance(made, list):
+            return [Alias(node, origin, value=value) for value in made]
+        if _writes(node.target):
+            return self._overwritten(self._aliases[node.args[0].name], node, origin, made)
+        sources = [a for a in self._operands(node) if _share(node.meta["val"], a.node.meta["val"])]
+        return self._part_of(sources[0], node, origin, None, made) if sources else Alias(node, origin, value=made)
+
+    def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
+        source = self._aliases[node.args[0].name]
+        x = self.memory.read(source)
+        if _writes(node.target) and isinstance(views, (Dropped, Same)):
+            return self._overwritten(source, node, origin, views.read(self.build, x))
+        results = node.meta["val"] if isinstance(views, list) else [node.meta["val"]]
+        made = []
+        for view, result in zip(views if isinstance(views, list) else [views], results, strict=True):
+            value = view.read(self.build, x)
+            if isinstance(view, Dropped) or _share(result, source.node.meta["val"]):
+                made.append(self._part_of(source, node, origin, view, value))
+            else:
+                made.append(Alias(node, origin, value=value))
+        return made if isinstance(views, list) else made[0]
+
+    def _overwritten(self, source: Alias, node: Any, origin: Origin, value: Value) -> Alias:
+        self.memory.write(source, value)
+        return self._part_of(source, node, origin, Same(), value)
+
+    def _part_of(self, source: Alias, node: Any, origin: Origin, view: View | None, value: Value) -> Alias:
+        return Alias(node, origin, source.storage, source, view, value, version=source.storage.version)
+
+    def _operands(self, node: Any) -> list[Alias]:
+        return [self._aliases[argument.name] for argument in node.all_input_nodes if argument.name in self._aliases]
+
+    # ---- what torch itself computes
+
+    def _is_known(self, node: Any) -> bool:
+        """Whether a node depends on parameters, buffers and numbers alone, and not on chance."""
+        import torch
+
+        operands = [self._aliases.get(argument.name) for argument in node.all_input_nodes]
+        known = all(alias is not None and alias.storage.known for alias in operands)
+        return known and torch.Tag.nondeterministic_seeded not in node.target.tags
+
+    def _evaluated(self, node: Any, origin: Origin) -> Alias | list[Alias]:
+        """The result of a known node, by torch; in-place ops write to what they write to in the model."""
+        import torch
+
+        operands = self._operands(node)
+        if _writes(node.target):
+            self.memory.check_writable(operands[0])
+        tensors: Any = lambda argument: self._aliases[argument.name].tensor  # noqa: E731
+        args, kwargs = (torch.fx.node.map_arg(given, tensors) for given in (node.args, node.kwargs))
+        with torch.no_grad():
+            made = node.target(*args, **kwargs)
+        several = isinstance(made, (list, tuple))
+        results = list(made) if several else [made]
+        views = self._known_views(node, several)
+        aliases = [self._known(node, origin, result, view) for result, view in zip(results, views, strict=True)]
+        return aliases if several else aliases[0]
+
+    def _known_views(self, node: Any, several: bool) -> list[View | None]:
+        """How the results of a known node are read from its first operand, if that is known."""
+        count = len(node.meta["val"]) if several else 1
+        op = _functional(node.target)
+        if _writes(node.target):
+            return [Same()]
+        if str(op) not in VIEWS:
+            return [None] * count
+        try:
+            views = VIEWS[str(op)](self, _arguments(node, op), self._type(self._operands(node)[0].node.meta["val"]))
+        except TypeMismatch:
+            return [None] * count
+        return list(views) if isinstance(views, list) else [views]
+
+    def _known(self, node: Any, origin: Origin, tensor: torch.Tensor, view: View | None) -> Alias:
+        memory = tensor.untyped_storage().data_ptr()
+        for source in self._operands(node):
+            if source.tensor is not None and memory and source.tensor.untyped_storage().data_ptr() == memory:
+                return Alias(node, origin, source.storage, source, view, tensor=tensor)
+        return Alias(node, origin, Storage(known=True), tensor=tensor)
+
+    def _known_value(self, alias: Alias) -> Value:
+        """The constant of a known alias; equal parameters, and what is read twice, are one."""
+        tensor = alias.tensor
+        assert tensor is not None  # known
+        address = tensor.data_ptr() or id(tensor)
+        key = (address, tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor._version)
+        if key not in self._constants:
+            array = tensor.detach().cpu()
+            wide = array.float() if array.is_floating_point() else array.resolve_conj()
+            self._constants[key] = self.graph.add_constant(wide.numpy().copy(), self._known_name(alias))
+        return self._constants[key]
+
+    def _known_name(self, alias: Alias) -> str:
+        """A parameter's own name; "conv.weight" for what is computed as the weight of `conv`; else its maker's name."""
+        if alias.storage.stored and alias.parent is None:
+            return alias.storage.stored
+        role = next(
+            (name for name, given in self._arguments.items() if getattr(given, "name", "") == alias.node.name), ""
+        )
+        path = self.build.origins[0].path if self.build.origins else ""
+        if role in ROLES:
+            name = f"{path}.{role}" if path else role
+        else:
+            name = f"{alias.origin.path}.{alias.node.name}" if alias.origin.path else alias.node.name
+        return f"{name}.folded" if name in self._stored else name
+
+    def _stand_in(self, node: Any) -> None:
+        """Go on behind an op that failed, so that the others are reported too: a value of the right type."""
+        made = node.meta["val"]
+        aliases = []
+        for item in made if isinstance(made, (tuple, list)) else [made]:
+            shape = tuple(size if isinstance(size, int) else "N" for size in item.shape)
+            aliases.append(Alias(node, Origin(self.graph.name), value=Value(TensorType(shape), node.name)))
+        self._lists[node.name], self._aliases[node.name] = aliases, aliases[-1]
+
+
+def origin_of(node: Any, model: str) -> Origin:
+    """Module path and source line of a traced node; the model's name where torch knows neither."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = str(stack[-1][0]) if stack else ""
+    path = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", path.removeprefix("L['self']")).lstrip(".")
+    return traced_origin(path, node.meta.get("stack_trace") or "") or Origin(model)
+
+
+def _unsupported(problems: Mapping[str, list[str]]) -> UnsupportedOp:
+    """One error for all: each op and reason once, with the first place and how many there are."""
+    ops, places = len({problem.partition(":")[0] for problem in problems}), sum(map(len, problems.values()))
+    count = f"{ops} op{'s' * (ops > 1)} of the model {'have' if ops > 1 else 'has'} no counterpart in qgraph"
+    where = (
+        f"{problem}  at {at[0]}" if len(at) == 1 else f"{problem}: {len(at)} places, the first at {at[0]}"
+        for problem, at in problems.items()
+    )
+    return UnsupportedOp(
+        count if places == ops else f"{count}, in {places} places",
+        where=tuple(where),
+        help="replace them in the model; `qgraph.frontends.torch_ops` lists what there is",
+    )
+
+
+def _is_size(node: Any) -> bool:
+    value = node.meta.get("val")
+    return not hasattr(value, "shape") and not isinstance(value, (tuple, list))
+
+
+def _writes(op: Any) -> bool:
+    """Whether an op changes its first operand."""
+    first = op._schema.arguments[:1]
+    return bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write
+
+
+def _functional(op: Any) -> Any:
+    """The op that computes what an in-place op writes ("aten.relu.default" for "aten.relu_.default"), or the op."""
+    import torch
+
+    packet = op._schema.name.partition("::")[2].removesuffix("_")
+    if not _writes(op) or op.namespace != "aten":
+        return op
+    return getattr(getattr(torch.ops.aten, packet, None), op._overloadname, op)
+
+
+def _arguments(node: Any, op: Any) -> dict[str, Any]:
+    """The call's arguments by the names in the schema of `op`, which has those of the node's own in the same places."""
+    names = [parameter.name for parameter in op._schema.arguments]
+    arguments = {parameter.name: parameter.default_value for parameter in op._schema.arguments}
+    arguments.update(zip(names, node.args))  # noqa: B905  the others have defaults or are keywords
+    own = [parameter.name for parameter in node.target._schema.arguments]
+    arguments.update({names[own.index(key)]: given for key, given in node.kwargs.items()})
+    return arguments
+
+
+def _share(a: Any, b: Any) -> bool:
+    """Whether two traced tensors share memory, as torch computed it for them."""
+    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)

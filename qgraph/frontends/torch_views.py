@@ -1,0 +1,290 @@
+"""ATen ops that give another view of a value: how the view is read, and how a write to it reaches the value.
+
+A row gets the `Importer`, the call's arguments by the names of the ATen schema and the type of the viewed value; it
+gives the `View`, or one for each result. Whether a result shares memory with the value or is a copy (`reshape`,
+`contiguous`) is the importer's question, not the row's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from qgraph.errors import TypeMismatch
+from qgraph.ir import Builder, TensorType, Value
+from qgraph.ir.types import Dim, Shape
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_importer import Importer
+
+MOST_PIECES = 64
+"""A write to every n-th index is put together from at most so many pieces."""
+
+
+class View(Protocol):
+    """One way to look at a value."""
+
+    def read(self, build: Builder, x: Value) -> Value:
+        """The view of x."""
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        """What x becomes when its view becomes `new`."""
+
+
+@dataclass(frozen=True)
+class Same:
+    """The value itself."""
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return x
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        return new
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """Dropout, which in eval mode gives the value itself."""
+
+    p: float
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return build.nn.dropout(x, p=self.p)
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        return new
+
+
+@dataclass(frozen=True)
+class Reshaped:
+    """The elements in another shape; -1 stands for a symbolic size."""
+
+    shape: tuple[int, ...]
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return build.nn.reshape(x, shape=self.shape)
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        return build.nn.reshape(new, shape=open_shape(x.type.shape))
+
+
+@dataclass(frozen=True)
+class Permuted:
+    """The dimensions in another order."""
+
+    perm: tuple[int, ...]
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return build.nn.transpose(x, perm=self.perm)
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        return build.nn.transpose(new, perm=tuple(int(i) for i in np.argsort(self.perm)))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A range of one dimension."""
+
+    axis: int
+    start: int
+    end: int
+    step: int = 1
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return build.nn.slice(x, axis=self.axis, start=self.start, end=self.end, step=self.step)
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        size, count = x.type.shape[self.axis], new.type.shape[self.axis]
+        assert isinstance(size, int)  # `_part` has seen to it
+        assert isinstance(count, int)
+        if self.step > 1 and 2 * count + 1 > MOST_PIECES:
+            raise TypeMismatch(f"a write to every {self.step}th of {size} indices is not supported")
+        pieces, position = [], 0
+        for i in range(1 if self.step == 1 else count):
+            start = self.start + i * self.step
+            pieces += [(x, position, start)]
+            pieces += [(new, 0, count) if self.step == 1 else (new, i, i + 1)]
+            position = start + (count if self.step == 1 else 1)
+        pieces += [(x, position, size)]
+        parts = [self._piece(build, *piece) for piece in pieces if piece[1] < piece[2]]
+        return parts[0] if len(parts) == 1 else build.nn.concat(*parts, axis=self.axis)
+
+    def _piece(self, build: Builder, value: Value, start: int, end: int) -> Value:
+        whole = (start, end) == (0, value.type.shape[self.axis])
+        return value if whole else build.nn.slice(value, axis=self.axis, start=start, end=end)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One index of a dimension, which goes away."""
+
+    axis: int
+    index: int
+
+    def read(self, build: Builder, x: Value) -> Value:
+        shape = x.type.shape
+        return build.nn.reshape(
+            self._part.read(build, x), shape=open_shape(shape[: self.axis] + shape[self.axis + 1 :])
+        )
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        shape = x.type.shape
+        kept = build.nn.reshape(new, shape=open_shape((*shape[: self.axis], 1, *shape[self.axis + 1 :])))
+        return self._part.written(build, x, kept)
+
+    @property
+    def _part(self) -> Part:
+        return Part(self.axis, self.index, self.index + 1)
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """The value repeated along dimensions of size 1; torch itself refuses to write to it."""
+
+    shape: Shape
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return broadcast(build, x, self.shape)
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        raise TypeMismatch("a write to an expanded value is not supported")
+
+
+def broadcast(build: Builder, x: Value, shape: Shape) -> Value:
+    """x repeated to a shape, as its product with ones: exact for every value."""
+    if x.type.shape == shape:
+        return x
+    if not x.type.is_float:
+        raise TypeMismatch(f"an expansion of {x.type} is not supported, only of floats")
+    ones = [size if isinstance(size, int) else 1 for size in shape]
+    made = build.nn.mul(x, build.constant(np.ones(ones, x.type.numpy), "ones"))
+    if made.type.shape != shape:
+        raise TypeMismatch(
+            f"an expansion of {list(x.type.shape)} to {list(shape)} along a symbolic size is not supported"
+        )
+    return made
+
+
+def open_shape(shape: Shape) -> tuple[int, ...]:
+    """A shape as the attribute of `nn.reshape`; raises TypeMismatch where more than one size is symbolic."""
+    if sum(isinstance(size, str) for size in shape) > 1:
+        raise TypeMismatch(f"a reshape to {list(shape)}, with several symbolic sizes, is not supported")
+    return tuple(size if isinstance(size, int) else -1 for size in shape)
+
+
+# ---- the rows
+
+ViewRow = Callable[["Importer", Mapping[str, Any], TensorType], "View | list[View]"]
+
+VIEWS: dict[str, ViewRow] = {}
+
+
+def view(*names: str) -> Callable[[ViewRow], ViewRow]:
+    """Register a row for these ATen overloads."""
+
+    def register(row: ViewRow) -> ViewRow:
+        VIEWS.update(dict.fromkeys((f"aten.{name}" for name in names), row))
+        return row
+
+    return register
+
+
+@view("contiguous.default", "clone.default", "alias.default", "detach.default", "lift_fresh_copy.default")
+def _same(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    return Same()
+
+
+@view(
+    *("to.dtype", "to.device", "to.dtype_layout", "to.other", "_to_copy.default"),
+    *("type_as.default", "positive.default", "float.default"),
+)
+def _converted(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    dtype = at.result_type().dtype
+    if dtype != x.dtype:
+        raise TypeMismatch(f"a conversion of {x.dtype} to {dtype} is not supported")
+    return Same()
+
+
+@view("dropout.default", "feature_dropout.default")
+def _dropped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    if a["train"]:
+        raise TypeMismatch("dropout that acts in eval mode is not supported: its result is random")
+    return Dropped(float(a["p"]))
+
+
+@view(
+    *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
+    *("squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_as.default", "reshape_as.default"),
+    "ravel.default",
+)
+def _reshaped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    return Reshaped(open_shape(at.result_type().shape))
+
+
+@view("permute.default", "transpose.int", "t.default", "mT.default", "numpy_T.default", "movedim.int")
+@view("movedim.intlist", "moveaxis.int", "swapaxes.default", "swapdims.default")
+def _permuted(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    import torch
+
+    marked = torch.empty(tuple(range(2, 2 + x.rank)), device="meta")  # sizes that tell the dimensions apart
+    perm = tuple(int(size) - 2 for size in at.call_on(marked).shape)
+    return Same() if perm == tuple(range(x.rank)) else Permuted(perm)
+
+
+@view("expand.default", "expand_as.default", "broadcast_to.default")
+def _expanded(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    shape = at.result_type().shape
+    return Same() if shape == x.shape else Broadcast(shape)
+
+
+@view("slice.Tensor", "narrow.default")
+def _sliced(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    axis = a["dim"] % x.rank
+    start, end, step = a.get("start"), a.get("end"), a.get("step", 1)
+    if "length" in a and isinstance(start, int) and isinstance(a["length"], int):
+        end = start % int(_known(x.shape[axis], axis, "part")) + a["length"]
+    if start in (None, 0) and step == 1 and (end is None or end == sys.maxsize):
+        return Same()
+    if not all(isinstance(place, (int, type(None))) for place in (start, end)):
+        raise TypeMismatch(f"a part of dimension {axis} between symbolic places is not supported")
+    size = _known(x.shape[axis], axis, "part")
+    return _part(axis, *slice(start, end, step).indices(size), size)
+
+
+@view("select.int")
+def _selected(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    axis = a["dim"] % x.rank
+    size = _known(x.shape[axis], axis, "index")
+    if not isinstance(a["index"], int):
+        raise TypeMismatch(f"a symbolic index of dimension {axis} is not supported")
+    return Entry(axis, a["index"] % size)
+
+
+@view("unbind.int")
+def _unbound(at: Importer, a: Mapping[str, Any], x: TensorType) -> list[View]:
+    axis = a["dim"] % x.rank
+    return [Entry(axis, index) for index in range(_known(x.shape[axis], axis, "index"))]
+
+
+@view("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default", "tensor_split.sections")
+def _split(at: Importer, a: Mapping[str, Any], x: TensorType) -> list[View]:
+    axis = a["dim"] % x.rank
+    size = _known(x.shape[axis], axis, "part")
+    ends = list(itertools.accumulate(at.result_sizes(axis)))
+    return [_part(axis, start, end, 1, size) for start, end in itertools.pairwise([0, *ends])]
+
+
+def _part(axis: int, start: int, end: int, step: int, size: int) -> View:
+    return Same() if (start, end, step) == (0, size, 1) else Part(axis, start, end, step)
+
+
+def _known(size: Dim, axis: int, what: str) -> int:
+    if isinstance(size, str):
+        article = "an" if what == "index" else "a"
+        raise TypeMismatch(f"{article} {what} of the symbolic dimension {axis} is not supported")
+    return size

@@ -27,7 +27,7 @@ import networkx
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
+from qgraph.ir import IO_LAYOUT, Attr, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.permuting import Perm, to_first, to_last
 from qgraph.passes.registry import graph_pass
 
@@ -49,9 +49,9 @@ def convert_layout(graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Liter
     conversion = _Conversion(graph, source, target, move, back, MOVED if io == "convert" else STAYS)
     graph.become(conversion.run())
     if io == "convert" and to == "NHWC":
-        graph.metadata["layout"] = to
+        graph.metadata[IO_LAYOUT] = to
     elif io == "convert":
-        graph.metadata.pop("layout", None)
+        graph.metadata.pop(IO_LAYOUT, None)
 
 
 @dataclass

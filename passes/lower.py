@@ -1,8 +1,9 @@
 """Lower a calibrated fake-quantized graph to the integer ops of one target.
 
     %1 = quant.fake_quant(%x, ...)
-    %3 = nn.conv(%1, %2, @b) {pads=[1,1,1,1]}      ->   %1: i8<0.02:-3>[N,8,8,32] = litert.conv_2d(%x, @w, @b)
-    {padding="SAME"} %4 = quant.fake_quant(%3, ...)
+    %2 = quant.fake_quant(@w, ...)             ->    %1: i8<0.02:-3>[N,8,8,32] = litert.conv_2d(%x, @w, @b)
+    %3 = nn.conv(%1, %2, @b) {...}
+    %4 = quant.fake_quant(%3, ...)
 
 Batch normalization is folded and dropout dropped first. `io` says whether the graph takes and gives integers or floats;
 it defaults to the target's choice. What cannot be lowered is an error that names every such node, its origin and the

@@ -102,7 +102,7 @@ def _comparable(before: Graph, after: Graph) -> bool:
 
 def _moved(arrays: Sequence[Array], source: Graph, target: Graph) -> list[Array]:
     """Arrays in the layout of `source` in that of `target`: a pass may have moved the channels of its inputs."""
-    layouts = [graph.metadata.get("layout", "NCHW") for graph in (source, target)]
+    layouts = [graph.layout for graph in (source, target)]
     if layouts[0] == layouts[1]:
         return list(arrays)
     perm = to_last if layouts[1] == "NHWC" else to_first

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
-from qgraph.ir import Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
+from qgraph.ir import IO_LAYOUT, Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ops.nn.activation import BOUNDS
 from qgraph.ops.quant import quantize
 
@@ -48,7 +48,7 @@ class Lowering:
         self.source = source
         self.target = target
         self.io = io
-        metadata = {**source.metadata, "target": target.name, "layout": target.layout, "io": io}
+        metadata = {**source.metadata, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self._lowered: dict[Value, Value] = {}

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import qgraph as qg
+
 MODEL = """
 import torch
 from torch import nn
@@ -135,6 +137,8 @@ def test_opt_and_print(folder: Path) -> None:
     assert "batch_norm" not in text
     qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm", "-o", folder / "h.qg", "--print-after-all")
     assert "nn.conv" in qgraph("print", folder / "h.qg")
+    graph = qg.load(folder / "litert.tflite")
+    assert qg.parse(qgraph("print", folder / "litert.tflite", "--full"), constants=graph) == graph
     assert "litert.conv_2d" in qgraph("print", folder / "litert.tflite")
     assert "ort.QLinearConv" in qgraph("print", folder / "onnxruntime.onnx")
 

@@ -49,11 +49,15 @@ def trace(
 
 
 @app.command(name="print")
-def print_graph(file: GraphFile) -> None:
-    """Print a graph as text."""
+def print_graph(
+    file: GraphFile,
+    full: Annotated[bool, typer.Option("--full", help="Every scale: the text that `qgraph.parse` reads.")] = False,
+) -> None:
+    """Print a graph as text; the scales of many channels are summed up."""
     import qgraph
+    from qgraph.ir.printer import print_graph
 
-    typer.echo(str(qgraph.load(file)), nl=False)
+    typer.echo(print_graph(qgraph.load(file), brief=not full), nl=False)
 
 
 app.command()(opt)
@@ -137,7 +141,7 @@ def run(
     input: Annotated[Path, typer.Option("--input", help="An .npz file: arrays by input name.")],
     output: Output,
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Give floats instead of integers.")] = False,
-    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the input's shape fits both.")] = None,
+    layout: Annotated[str | None, typer.Option(help="NCHW or NHWC: of float inputs, and of the outputs.")] = None,
 ) -> None:
     """Run a graph in the interpreter."""
     import qgraph

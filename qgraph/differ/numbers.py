@@ -43,7 +43,7 @@ class _Values:
 
     def _run(self, inputs: Inputs) -> None:
         a, b = self.graphs
-        layout = None if a.metadata.get("layout") == "NHWC" else "NCHW"
+        layout = None if a.layout == "NHWC" else "NCHW"
         prepared_a = quantize_inputs(a, inputs, layout=layout)  # type: ignore[arg-type]  # one of its two words
         given = by_name(a, inputs)
         pairs = [(a.inputs[i], b.inputs[j]) for i, j in pair_inputs(a, b)]

@@ -90,7 +90,9 @@ def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) ->
     type = value.type
     integer_given = array.dtype.kind in "iub"
     if not integer_given and array.dtype.kind != "f":
-        raise InputError(f"input %{value.name} is an array of {array.dtype}", help=f"give {type.dtype} or floats")
+        raise InputError(
+            f"input %{value.name} is not numeric: an array of {array.dtype}", help=f"give {type.dtype} or floats"
+        )
     if integer_given and array.dtype != type.numpy:
         raise InputError(
             f"input %{value.name} is {array.dtype}, the graph takes {type.dtype}",
@@ -100,7 +102,7 @@ def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) ->
         raise InputError(
             f"input %{value.name} contains NaN", help="a fixed-point value cannot stand for NaN: clean the data"
         )
-    if not integer_given and graph.metadata.get("layout") == "NHWC" and array.ndim == 4:
+    if not integer_given and graph.layout == "NHWC" and array.ndim == 4:
         array = _to_nhwc(value, array, layout)
     _check_shape(value, array)
     if type.is_float:

@@ -17,7 +17,8 @@ def run(
     """The graph's output for these inputs: one array, or arrays by output name where there are several.
 
     `inputs`: arrays in order, or one dictionary by name; `quantize_inputs` says how floats meet integer inputs.
-    `dequantize` turns integer outputs into the floats that they stand for.
+    `dequantize` turns integer outputs into the floats that they stand for. `layout="NCHW"`: inputs are given, and
+    outputs wanted, with their channels first, whatever the graph's own order.
     """
     if not inputs:
         raise InputError("no inputs are given", help=f"the graph's inputs: {', '.join(v.name for v in graph.inputs)}")
@@ -25,6 +26,8 @@ def run(
     arrays = execute(graph, quantize_inputs(graph, given, layout=layout))  # type: ignore[arg-type]  # arrays, in order
     if dequantize:
         arrays = [dequantized(array, value.type) for array, value in zip(arrays, graph.outputs, strict=True)]
+    if layout == "NCHW" and graph.layout == "NHWC":
+        arrays = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in arrays]
     if len(arrays) == 1:
         return arrays[0]
     return dict(zip(graph.output_names, arrays, strict=True))

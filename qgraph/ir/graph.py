@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from qgraph.ir.builder import Builder
 
+IO_LAYOUT = "io_layout"
+"""The word of the metadata that says "NHWC" where rank-4 inputs and outputs have their channels last."""
 LEVELS = ("float", "fake_quant", "integer")
 _WILD = frozenset("*?[")
 ONNX_EXPORTER = "qgraph.exporters.onnx_float"
@@ -89,6 +91,11 @@ class Graph:
     def target(self) -> str:
         """The target whose dialect an integer graph is written in, "" at other levels."""
         return self.metadata.get("target", "")
+
+    @property
+    def layout(self) -> str:
+        """The layout of the graph's rank-4 inputs and outputs: "NCHW" or "NHWC"."""
+        return self.metadata.get(IO_LAYOUT, "NCHW")
 
     def find(self, op: str = "*", *, origin: str = "") -> list[Node]:
         """The nodes of that op, in order: a name, names joined by "|", or patterns such as "nn.*".

@@ -2,13 +2,13 @@
 
     graph @block level=float (%x: f32[N,16,8,8]) {
       const @b: f32[2] = [0.5, 1.0]
-      const @w: f32[32,16,3,3]                      a large constant: its data travel apart (`.qg`, or
-      `parse(constants=)`) %1: f32[N,32,8,8] = nn.conv(%x, @w) {stride=[1,1]} loc(conv net.py:12)
+      const @w: f32[32,16,3,3]
+      %1: f32[N,32,8,8] = nn.conv(%x, @w) {stride=[1,1]} loc(conv net.py:12)
       return %1
     }
 
-Quantization parameters of more than four channels stand above the graph, `quant #1 = <...>`,
-and print as `i8<#1>`.
+The data of a large constant, @w, travel apart: in the `.qg` file, or as `parse(text, constants=...)`. Quantization
+parameters of more than four channels stand above the graph, `quant #1 = <...>`, and print as `i8<#1>`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import RETURN, Attr, Node, Value
-from qgraph.ir.types import QuantParams, TensorType, format_element
+from qgraph.ir.types import QuantParams, TensorType, format_element, format_scale
 
 INLINE = 16
 """Constants of up to so many elements print with their data."""
@@ -32,9 +32,12 @@ _BARE_NAME = re.compile(r"[A-Za-z_$/][\w$/.:\-]*")
 _BARE_WORD = re.compile(r"[A-Za-z_][\w\-]*")
 
 
-def print_graph(graph: Graph, inline: int = INLINE) -> str:
-    """The whole graph; `inline`: how many elements a constant may have to be printed with its data."""
-    return "\n".join(_lines(graph, inline)) + "\n"
+def print_graph(graph: Graph, inline: int = INLINE, brief: bool = False) -> str:
+    """The whole graph; `inline`: how many elements a constant may have to be printed with its data.
+
+    `brief`: for people alone. Long lists of quantization parameters stand behind the graph, summed up.
+    """
+    return "\n".join(_lines(graph, inline, brief)) + "\n"
 
 
 def print_node(node: Node) -> str:
@@ -92,7 +95,7 @@ class _Aliases:
         return f"{type.dtype}<#{number}>[{','.join(map(str, type.shape))}]"
 
 
-def _lines(graph: Graph, inline: int) -> Iterator[str]:
+def _lines(graph: Graph, inline: int, brief: bool) -> Iterator[str]:
     names, aliases = ValueNames(graph), _Aliases()
     words = "".join(f"{key}={format_word(value)} " for key, value in graph.metadata.items())
     inputs = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in graph.inputs)
@@ -102,12 +105,21 @@ def _lines(graph: Graph, inline: int) -> Iterator[str]:
     for node in graph.nodes:
         loc = f" loc({', '.join(map(str, node.origins))})" if node.origins else ""
         body.append(f"  {_node_text(node, names, aliases)}{loc}")
-    for quant, number in aliases.numbers.items():
-        yield f"quant #{number} = {format_element('', quant)}"
+    if not brief:
+        yield from (f"quant #{number} = {format_element('', quant)}" for quant, number in aliases.numbers.items())
     yield f"graph @{quoted_name(graph.name)} level={graph.level} {words}({inputs}) {{"
     yield from body
     yield f"  {_return_text(graph, names)}".rstrip()
     yield "}"
+    if brief:
+        yield from (f"// #{number}: {_summary(quant)}" for quant, number in aliases.numbers.items())
+
+
+def _summary(quant: QuantParams) -> str:
+    low, high = (format_scale(scale) for scale in (min(quant.scale), max(quant.scale)))
+    zeros = sorted({*quant.zero_point})
+    zero = f"zero point {zeros[0]}" if len(zeros) == 1 else f"zero points {zeros[0]} to {zeros[-1]}"
+    return f"{len(quant.scale)} scales along axis {quant.axis}, {low} to {high}, {zero}"
 
 
 def _node_text(node: Node, names: ValueNames, aliases: _Aliases) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters import tflite
-from qgraph.ir import Dim, Graph, verify_graph
+from qgraph.ir import IO_LAYOUT, Dim, Graph, verify_graph
 from qgraph.ir.op import op_def
 from qgraph.ir.types import dim_factors, integer_range
 from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
@@ -64,7 +64,7 @@ def _symbolic(signature: tuple[int, ...]) -> list[Dim]:
 
 
 def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
-    metadata = {"target": "litert", "layout": "NHWC"}
+    metadata = {"target": "litert", IO_LAYOUT: "NHWC"}
     reader = Reader(subgraph, words, Graph(subgraph.name or "main", "integer", metadata))
     for index in subgraph.inputs:
         reader.add_input(index)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from qgraph.errors import FileError, ParseError
 from qgraph.ir import Builder, Graph, QuantParams, TensorType, parse, verify_graph
+from qgraph.ir.printer import print_graph
 from qgraph.ir.storage import from_bytes, to_bytes
 from qgraph.ir.types import format_scale
 
@@ -124,3 +125,13 @@ def test_truncated_and_foreign_files_are_errors() -> None:
 
     with pytest.raises(FileError, match=r"not a .qg file"):
         from_bytes(save({"a": np.zeros(2, np.float32)}))
+
+
+def test_a_brief_print_sums_up_the_scales_of_many_channels_behind_the_graph() -> None:
+    quant = QuantParams.of([0.5, 0.25, 2.0, 1.0, 0.125], [0, 0, 3, 0, 0], 0)
+    graph = Graph(level="integer")
+    graph.set_outputs([graph.add_input("x", TensorType((5, 2), "i8", quant))])
+    lines = print_graph(graph, brief=True).splitlines()
+    assert lines[0] == "graph @main level=integer (%x: i8<#1>[5,2]) {"
+    assert lines[-1] == "// #1: 5 scales along axis 0, 0.125 to 2.0, zero points 0 to 3"
+    assert str(graph).startswith("quant #1 = <0.5:0,0.25:0,2.0:3,")

@@ -20,7 +20,7 @@ Q = QuantParams.of(0.5, 3)
 
 def awkward() -> Graph:
     """Names that clash, an unnamed result, a constant output, one channel per channel, an input that is an output."""
-    graph = Graph("awkward", "integer", {"target": "litert", "layout": "NHWC", "note": 'with "quotes", commas'})
+    graph = Graph("awkward", "integer", {"target": "litert", "io_layout": "NHWC", "note": 'with "quotes", commas'})
     build = Builder(graph, origins=(Origin("block.conv", "my net.py", 12), Origin("bn, 1", "net.py", 13)))
     x = graph.add_input("x", TensorType(("N", 4, 4, 2), "i8", Q))
     constant = build.constant(np.ones((1, 4, 4, 2), np.int8), "x", Q)

@@ -28,7 +28,7 @@ class OpCases:
         self.dtype = dtype
         self.low, self.high = integer_range(dtype)
         self.rng = np.random.default_rng(seed)
-        self.graph = Graph("cases", "integer", {"target": "onnxruntime", "layout": "NCHW", "io": "integer"})
+        self.graph = Graph("cases", "integer", {"target": "onnxruntime", "io_layout": "NCHW", "io": "integer"})
         self.build = Builder(self.graph)
         self.arrays: dict[str, Array] = {}
         self.outputs: list[Value] = []

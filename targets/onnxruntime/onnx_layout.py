@@ -13,8 +13,8 @@ REQUANTIZE = ".requantize"
 """End of the names of the nodes between a DequantizeLinear and a QuantizeLinear of the graph's own."""
 FORMS = ("qoperator", "qdq")
 OPSETS = (13, 22)
-"""Lowest (per-axis QuantizeLinear) and highest opset that can be asked for: onnxruntime 1.23, the newest on Python 3.10,
-has no QuantizeLinear of opset 23."""
+"""Lowest (per-axis QuantizeLinear) and highest opset that can be asked for: onnxruntime 1.23, the newest on Python
+3.10, has no QuantizeLinear of opset 23."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
-"""Import a file of Python that the user names."""
+"""Imports that may fail: a file of Python that the user names, and torch, which only those who train need."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def import_file(path: Path) -> ModuleType:
         if earlier is not None:
             sys.modules[path.stem] = earlier
     return module
+
+
+def require_torch() -> None:
+    """Raise InputError where torch is not installed."""
+    try:
+        importlib.import_module("torch")
+    except ModuleNotFoundError:
+        raise InputError(
+            "this needs torch, which is not installed", help="pip install 'qgraph-compiler[torch]'"
+        ) from None
 
 
 def in_short(error: Exception) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError
-from qgraph.imports import import_file, in_short
+from qgraph.imports import import_file, in_short, require_torch
 
 if TYPE_CHECKING:
     import torch
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 def load_model(source: str, weights: Path | None = None) -> torch.nn.Module:
     """The model that `source` names, called without arguments where it is a class or function; with weights loaded."""
+    require_torch()
     import torch
 
     module_name, colon, name = source.rpartition(":")

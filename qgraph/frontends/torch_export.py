@@ -24,6 +24,7 @@ from qgraph.frontends.torch_structure import (
     output_paths,
     register_dataclasses,
 )
+from qgraph.imports import require_torch
 from qgraph.ir import Graph, verify_graph
 from qgraph.passes.drop_dead_code import erase_dead_code
 
@@ -53,6 +54,7 @@ def trace(
     counterpart, with module path and source line, and InputError for a model that `torch.export` refuses, that
     changes its state, or whose graph computes something else.
     """
+    require_torch()
     import torch
 
     args, named = _arguments(model, example, kwargs or {})

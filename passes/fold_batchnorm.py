@@ -44,7 +44,7 @@ from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, every, pattern, rewrite, rule
 
 QUANTIZATION_ATTRS = ("type", "range", "observer")
-NORMALIZATION_ATTRS = ("eps", "momentum")
+NORMALIZATION_ATTRS = ("eps", "momentum", "batches")
 LIVE_LAYERS = {"quant.conv_batch_norm": "nn.conv", "quant.linear_batch_norm": "nn.linear"}
 PARAMETERS = ("@gamma", "@beta", "@mean", "@var")
 

@@ -31,7 +31,7 @@ from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
-from qgraph.passes.fold_batchnorm import LIVE_LAYERS, become_layer, is_foldable
+from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, become_layer, is_foldable
 from qgraph.passes.overrides import CheckedOverrides, Overrides
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
@@ -93,8 +93,7 @@ class _Inserter:
             attrs = {
                 **layer.attrs,
                 **activation_attrs(bn.attrs),
-                "eps": bn.attrs["eps"],
-                "momentum": bn.attrs["momentum"],
+                **{name: bn.attrs[name] for name in NORMALIZATION_ATTRS},
                 "type": spec.dtype,
                 "range": (spec.quant_min, spec.quant_max),
                 "observer": spec.observer,

@@ -60,7 +60,7 @@ def trace(
     args, named = _arguments(model, example, kwargs or {})
     with _prepared(model), torch.no_grad():
         program, args, named = _exported(model, args, named, dynamic_batch)
-        importer = Importer(program, name or type(model).__name__)
+        importer = Importer(program, name or type(model).__name__, _averages(model))
         graph = importer.run()
         _set_outputs(graph, importer)
         if check:
@@ -116,6 +116,18 @@ def _prepared(model: torch.nn.Module | ExportedProgram) -> Iterator[None]:
             tensor.data = data
         for module, mode in modes.items():
             module.training = mode
+
+
+def _averages(model: torch.nn.Module | ExportedProgram) -> set[str]:
+    """The running means of normalizations without momentum, which average all batches."""
+    import torch
+
+    modules = model.named_modules(remove_duplicate=False) if isinstance(model, torch.nn.Module) else ()
+    return {
+        f"{path}.running_mean".lstrip(".")
+        for path, module in modules
+        if getattr(module, "momentum", 0.1) is None and hasattr(module, "running_mean")
+    }
 
 
 def _evaluate(model: torch.nn.Module) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from qgraph.frontends.torch_ops import IGNORED, ROWS
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
 from qgraph.ir.types import NUMPY_DTYPE, dtype_name
+from qgraph.ops.nn.normalization import counter_name
 
 if TYPE_CHECKING:
     import torch
@@ -34,8 +35,10 @@ ROLES = ("weight", "bias", "running_mean", "running_var")
 class Importer:
     """Walks an exported program and builds the graph; rows call its methods."""
 
-    def __init__(self, program: ExportedProgram, name: str) -> None:
+    def __init__(self, program: ExportedProgram, name: str, averages: Container[str] = ()) -> None:
+        """`averages`: the buffers that are the average of all batches; the program's momentum does not tell."""
         self.program = program
+        self._averages = averages
         self.graph = Graph(name)
         self.build = Builder(self.graph)
         self.memory = Memory(self.build, self._known_value)
@@ -80,6 +83,13 @@ class Importer:
     def filled(self, like: Value, number: float) -> Value:
         """A constant of the shape of another, filled with a number."""
         return self.graph.add_constant(np.full_like(like.data, number), f"{like.name}.{number}")
+
+    def batches_of(self, running_mean: Value) -> int | None:
+        """How many batches a running mean is the average of; None for one that moves by a momentum."""
+        if running_mean.name not in self._averages:
+            return None
+        counter = self._stored.get(counter_name(running_mean.name))
+        return 0 if counter is None else int(counter)
 
     def result_type(self) -> TensorType:
         """The type that the trace computed for the node at hand."""

@@ -92,8 +92,8 @@ def batch_norm(at: Importer, a: Arguments) -> Value:
         raise TypeMismatch("batch normalization in training mode is not supported")
     mean, var = at.value(a["running_mean"]), at.value(a["running_var"])
     gamma, beta = (at.optional(a[name]) or at.filled(mean, number) for name, number in (("weight", 1), ("bias", 0)))
-    momentum = 0.1 if a["momentum"] is None else a["momentum"]
-    return at.build.nn.batch_norm(at.value(a["input"]), gamma, beta, mean, var, eps=a["eps"], momentum=momentum)
+    moving = {"eps": a["eps"], "momentum": a["momentum"], "batches": at.batches_of(mean)}
+    return at.build.nn.batch_norm(at.value(a["input"]), gamma, beta, mean, var, **moving)
 
 
 @aten("relu.default")

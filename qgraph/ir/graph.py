@@ -78,12 +78,13 @@ class Graph:
 
     @property
     def output_names(self) -> list[str]:
-        """A name for each output, none twice: the one that it was given, else its value's, else "output_2"."""
+        """A name for each output, none twice: the one given to it, its value's, or "output_2" ("output" alone)."""
         names: list[str] = []
         for index, (given, value) in enumerate(zip(self.given_output_names, self.outputs, strict=True)):
-            name, taken = given or value.name or f"output_{index}", {*names, *self.given_output_names}
+            default = f"output_{index}" if len(self.outputs) > 1 else "output"
+            name, taken = given or value.name or default, {*names, *self.given_output_names}
             while not given and name in taken:
-                name = f"output_{index}" if name == value.name else f"{name}_"
+                name = default if name == value.name else f"{name}_"
             names.append(name)
         return names
 

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Graph, Value
+from qgraph.ir import Array, Graph, Value, op_def
+from qgraph.ops.nn.normalization import counter_name
 from qgraph.training.emission import Emitter, check_mode
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
 
@@ -78,6 +79,10 @@ def from_torch(module: nn.Module) -> Graph:
     constants, graph.constants = graph.constants, replaced
     for name, old in constants.items():
         graph.replace_uses(old, replaced[name])
+    for node in graph.nodes:
+        if node.attrs.get("batches") is not None:
+            mean = op_def(node.op).view(node).mean
+            node.attrs["batches"] = int(tensors[counter_name(source.paths[mean.name])])
     return graph
 
 

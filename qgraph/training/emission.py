@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ops.nn.normalization import counter_name
 from qgraph.training import windows
 from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
@@ -51,6 +52,7 @@ class Emitter:
     traced: fx.Graph = field(default_factory=fx.Graph)
     paths: dict[str, str] = field(default_factory=dict)  # constant -> path in the module tree
     _values: dict[Value, fx.Node] = field(default_factory=dict)
+    _counters: set[str] = field(default_factory=set)
     _modules: dict[str, str] = field(default_factory=dict)  # key -> path under `ops`
 
     def emit_graph(self) -> None:
@@ -91,6 +93,18 @@ class Emitter:
             self._modules[key] = f"ops.{node.op.partition('.')[2]}_{len(self._modules)}"
             self._place(self._modules[key], make())
         return self.traced.call_module(self._modules[key], tuple(args))
+
+    def counter(self, node: Node) -> fx.Node | None:
+        """The count of batches of a batch normalization that averages them all; None for one that has a momentum."""
+        if node.attrs["batches"] is None:
+            return None
+        mean = op_def(node.op).view(node).mean
+        self.value(mean)
+        path = counter_name(self.paths[mean.name])
+        if path not in self._counters:
+            self._place(path, torch.tensor(node.attrs["batches"]))
+            self._counters.add(path)
+        return self.traced.create_node("get_attr", path)
 
     def has_module(self, key: str) -> bool:
         """Whether a module was called with that key."""
@@ -183,20 +197,22 @@ def _linear(at: Emitter, node: Node) -> fx.Node:
 @emits("nn.batch_norm")
 def _batch_norm(at: Emitter, node: Node) -> fx.Node:
     eps, momentum = _floats(node, "eps", "momentum")
-    return at.activated(node, at.call_module(node, lambda: BatchNorm(eps, momentum), at.operands(node)))
+    return at.activated(
+        node, at.call_module(node, lambda: BatchNorm(eps, momentum), [*at.operands(node), at.counter(node)])
+    )
 
 
 @emits("quant.conv_batch_norm")
 def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
     window = tuple(node.attrs[name] for name in WINDOW)
     make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.operands(node)))
+    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node)]))
 
 
 @emits("quant.linear_batch_norm")
 def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
     make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.operands(node)))
+    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node)]))
 
 
 def _layer_settings(node: Node) -> tuple[tuple[int, int], int | None, str, float, float]:

@@ -27,9 +27,12 @@ class BatchNorm(torch.nn.Module):
         self.eps, self.momentum = eps, momentum
         self.frozen_statistics = False
 
-    def forward(self, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-        live = self.training and not self.frozen_statistics
-        return F.batch_norm(x, mean, var, gamma, beta, live, self.momentum, self.eps)
+    def forward(
+        self, x: Tensor, gamma: Tensor, beta: Tensor, mean: Tensor, var: Tensor, batches: Tensor | None = None
+    ) -> Tensor:
+        if self.training and not self.frozen_statistics:
+            return normalized(x, (gamma, beta, mean, var), batches, self.momentum, self.eps)
+        return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, self.eps)
 
 
 class LayerBatchNorm(WeightQuantizer):
@@ -58,13 +61,14 @@ class LayerBatchNorm(WeightQuantizer):
         var: Tensor,
         scale: Tensor,
         zero_point: Tensor,
+        batches: Tensor | None = None,
     ) -> Tensor:
-        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point)
+        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches)
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
             weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, self.quant_range, self.axis)
             y = self._layer(x, weight, bias)
-            return F.batch_norm(y, mean, var, gamma, beta, True, self.momentum, self.eps)
+            return normalized(y, (gamma, beta, mean, var), batches, self.momentum, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
         weight = fake_quantize(folded, scale, zero_point, self.quant_range, self.axis)
         return self._layer(x, weight, (-mean if bias is None else bias - mean) * gain + beta)
@@ -80,6 +84,7 @@ class LayerBatchNorm(WeightQuantizer):
         var: Tensor,
         scale: Tensor,
         zero_point: Tensor,
+        batches: Tensor | None = None,
     ) -> None:
         """Set `scale` from the folded weight."""
         if not self.frozen:
@@ -111,6 +116,22 @@ class LinearBatchNorm(LayerBatchNorm):
 
     def _layer(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         return F.linear(x, w, bias)
+
+
+def normalized(
+    y: Tensor, batch_norm: tuple[Tensor, Tensor, Tensor, Tensor], batches: Tensor | None, momentum: float, eps: float
+) -> Tensor:
+    """y normalized by its own statistics, for batch_norm = (gamma, beta, mean, var): these two move by `momentum`, or
+    where `batches` counts are the average of the statistics of all batches, as torch has it (variances unbiased)."""
+    gamma, beta, mean, var = batch_norm
+    if batches is None:
+        return F.batch_norm(y, mean, var, gamma, beta, True, momentum, eps)
+    with torch.no_grad():
+        batches.add_(1)
+        dims = [0, *range(2, y.ndim)]
+        for running, present in ((mean, y.mean(dims)), (var, y.var(dims))):
+            running.add_((present - running) / batches)
+    return F.batch_norm(y, None, None, gamma, beta, True, 0.0, eps)
 
 
 def batch_norm_gain(gamma: Tensor, var: Tensor, eps: float) -> Tensor:

@@ -16,12 +16,18 @@ def batch_norm_gain(gamma: Array, var: Array, eps: float) -> Array:
     return np.asarray(gamma / np.sqrt(var + var.dtype.type(eps)))
 
 
+def counter_name(running_mean: str) -> str:
+    """What torch calls the number of batches in a running mean: "1.num_batches_tracked" beside "1.running_mean"."""
+    owner, dot, _ = running_mean.rpartition(".")
+    return f"{owner}{dot}num_batches_tracked"
+
+
 @op("nn.batch_norm", kind="affine", family="norm", acts_in_training=True, other_layout="nhwc.batch_norm")
 class BatchNorm:
     """activation((x - mean) * gamma / sqrt(var + eps) + beta), channels in dimension 1, with the running statistics.
 
     In training (`qgraph.to_torch`) the statistics of the batch take the place of `mean` and `var`, which move by
-    `momentum`.
+    `momentum`; where `batches` is a number they are the average of all batches, so many so far (torch's momentum=None).
     """
 
     x: Operand = operand("f[N, C, *S]")
@@ -32,6 +38,7 @@ class BatchNorm:
     result: Result = result("f[N, C, *S]")
     eps: float = attr(1e-5)
     momentum: float = attr(0.1)
+    batches: int | None = attr(None)
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
 

@@ -14,13 +14,15 @@ permuted dimensions (elementwise ones; concat, pad, mean ...: those whose defini
 others stay. Which of the free ones move is a minimum cut (an edge where one node reads another in the other layout
 costs one transpose, all its readers together), so that no choice leaves fewer transposes. Transposes that the graph had
 are undone where they are not needed (one of three dimensions, which moves and moves back alike, is taken as its operand
-comes). `io=convert` moves the inputs and outputs of the graph too. Constants stay, but for operands of elementwise ops
-that have to be permuted. Exact in real arithmetic: a mean, or a matrix product, may add in another order.
+comes). `io=convert` moves the inputs and outputs of the graph too, `io=images` those of four dimensions. Constants
+stay, but for operands of elementwise ops that have to be permuted. A fake-quant stays beside the node whose result it
+rounds. Exact in real arithmetic: a mean, or a matrix product, may add in another order.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import networkx
@@ -28,58 +30,91 @@ import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir import IO_LAYOUT, Attr, Builder, Graph, Node, Value, op_def
-from qgraph.ops.nn.permuting import Perm, to_first, to_last
+from qgraph.ops.nn.permuting import to_first, to_last
+from qgraph.ops.quant import is_known
+from qgraph.passes.flattened import is_absorbed
 from qgraph.passes.registry import graph_pass
 
 STAYS, MOVED = 0, 1
 """Labels: a value with its dimensions in the order that it has in the graph, or in the other layout's."""
+FAKE_QUANT = "quant.fake_quant"
 Ends = tuple[int, int]
 """The labels that a node reads and makes."""
 CHANNELS = {"NCHW": 1, "NHWC": -1}
 """Layout -> the dimension that holds the channels of what a spatial op makes."""
 OTHER = {"NHWC": ("NCHW", "nhwc", to_last, to_first), "NCHW": ("NHWC", "nn", to_first, to_last)}
 """Layout -> the other one, the word for constants that are permuted, the order that moves, and the one back."""
+Moves = Callable[[Node], bool | None]
+"""Whether a node that could go either way has to move; None: it may do either."""
 
 
 @graph_pass(exact="real", needs={"level": "float|fake_quant"}, gives={"layout": ""})
-def convert_layout(graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Literal["keep", "convert"] = "keep") -> None:
-    if to not in OTHER or io not in ("keep", "convert"):
-        raise InputError(f"to={to} io={io} is not a choice", help="to is NHWC or NCHW, io keep or convert")
-    source, target, move, back = OTHER[to]
-    conversion = _Conversion(graph, source, target, move, back, MOVED if io == "convert" else STAYS)
-    graph.become(conversion.run())
+def convert_layout(
+    graph: Graph, to: Literal["NHWC", "NCHW"] = "NHWC", io: Literal["keep", "convert", "images"] = "keep"
+) -> None:
+    if to not in OTHER or io not in MOVED_RANKS:
+        raise InputError(f"to={to} io={io} is not a choice", help="to is NHWC or NCHW, io keep, convert or images")
+    graph.become(Conversion(graph, to, io).run())
     if io == "convert" and to == "NHWC":
         graph.metadata[IO_LAYOUT] = to
     elif io == "convert":
         graph.metadata.pop(IO_LAYOUT, None)
 
 
+MOVED_RANKS: dict[str, Callable[[int], bool]] = {
+    "keep": lambda rank: False,
+    "convert": lambda rank: rank > 2,
+    "images": lambda rank: rank == 4,
+}
+"""Which inputs and outputs of the graph move, by `io`."""
+
+
+def either(node: Node) -> None:
+    """No free node is bound."""
+
+
 @dataclass
-class _Conversion:
+class Conversion:
+    """One conversion of a graph to the layout `to`; `run` gives the new graph.
+
+    `moves` binds nodes that could go either way. `absorbing`: a flatten that only linear layers read may move too,
+    because `absorb_transposes` rids it of its transpose. `sources` then says which node of the graph each new one is.
+    """
+
     graph: Graph
-    source: str  # the layout of spatial ops that move
-    target: str  # the word that ends the names of constants that are permuted
-    move: Perm
-    back: Perm
-    io: int
+    to: str
+    io: str
+    moves: Moves = either
+    absorbing: bool = False
+    sources: dict[Node, Node] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.source, self.target, self.move, self.back = OTHER[self.to]
+
+    def _end(self, value: Value) -> int:
+        """The label that an input of the graph has, and that its return reads."""
+        return MOVED if MOVED_RANKS[self.io](value.type.rank) else STAYS
 
     def run(self) -> Graph:
         ends: dict[Node, Ends | None] = {}
         for node in self.graph.nodes:
             ends[node] = self._ends(node, ends)
-        self.labels = _fewest_transposes(self.graph, ends, self.io)
+        self.labels = _fewest_transposes(self.graph, ends, self._end)
         self.new = Graph(self.graph.name, self.graph.level, self.graph.metadata)
         self.forms: dict[Value, dict[int, Value]] = {}
         for value in self.graph.inputs:
-            moved = self.io == MOVED and value.type.rank > 2
-            shape = [value.type.shape[i] for i in self.move(value.type.rank)] if moved else value.type.shape
-            self.forms[value] = {int(moved): self.new.add_input(value.name, value.type.with_shape(shape))}
+            label = self._end(value)
+            shape = [value.type.shape[i] for i in self.move(value.type.rank)] if label else value.type.shape
+            self.forms[value] = {label: self.new.add_input(value.name, value.type.with_shape(shape))}
         for name, value in self.graph.constants.items():
             self.forms[value] = {STAYS: self.new.add_constant(value.data, name, value.type.quant, value.type.dtype)}
         for node in self.graph.nodes:
             self._convert(node)
+            made = next(iter(self.forms[node.result].values())).producer if node.results else None
+            if made is not None:
+                self.sources[made] = node
         build = Builder(self.new)
-        outputs = [self._form(value, self.io if value.type.rank > 2 else STAYS, build) for value in self.graph.outputs]
+        outputs = [self._form(value, self._end(value), build) for value in self.graph.outputs]
         self.new.set_outputs(outputs, self.graph.given_output_names)
         self.new.drop_unused_constants()
         return self.new
@@ -92,7 +127,10 @@ class _Conversion:
         if node.op == "nn.transpose" and rank > 2 and node.attrs["perm"] in (self.back(rank), self.move(rank)):
             moves = node.attrs["perm"] == self.move(rank) and (rank > 3 or self._comes_moved(node.operand(0), earlier))
             return (MOVED, STAYS) if moves else (STAYS, MOVED)
-        return None if self._permuted_attrs(node) is not None else (STAYS, STAYS)
+        if self._permuted_attrs(node) is None and not (self.absorbing and is_absorbed(node)):
+            return STAYS, STAYS
+        bound = self.moves(node)
+        return None if bound is None else (int(bound), int(bound))
 
     def _comes_moved(self, value: Value, ends: dict[Node, Ends | None]) -> bool:
         """Whether the nearest node before a value whose layout is known makes it moved."""
@@ -101,7 +139,7 @@ class _Conversion:
             if known is not None:
                 return known[1] == MOVED
             value = next(operand for operand in value.producer.inputs if not operand.is_constant)
-        return self.io == MOVED
+        return self._end(value) == MOVED
 
     def _is_spatial(self, node: Node) -> bool:
         definition = op_def(node.op)
@@ -110,8 +148,10 @@ class _Conversion:
     def _permuted_attrs(self, node: Node) -> dict[str, Attr] | None:
         """The attributes of a node in the other layout; None where its op does not go there."""
         definition = op_def(node.op)
-        ranks = {value.type.rank for value in node.inputs if not value.is_constant}
-        if len(ranks) != 1 or min(ranks) < 3 or any(value.type.rank > min(ranks) for value in node.inputs):
+        ranks = {value.type.rank for value in node.inputs if not is_known(value)}
+        if len(ranks) != 1 or max(*ranks, *(value.type.rank for value in node.results)) < 3:
+            return None
+        if any(value.type.rank > min(ranks) or not _is_permutable(value) for value in node.inputs):
             return None
         if definition.traits.elementwise:
             return {}
@@ -125,7 +165,8 @@ class _Conversion:
             self.forms[node.result] = {makes: self._form(node.operand(0), reads, build)}
             return
         names = [value.name for value in node.results]
-        if reads == STAYS:
+        changed = self._permuted_attrs(node) if reads == MOVED else None
+        if reads == STAYS or (changed is None and not self._is_spatial(node)):
             operands = [None if value is None else self._form(value, STAYS, build) for value in node.operands]
             types = [value.type for value in node.results]
             made = self.new.insert(node.op, operands, node.attrs, types, origins=node.origins, names=names)
@@ -136,7 +177,7 @@ class _Conversion:
         else:
             rank = max(value.type.rank for value in node.inputs)
             operands = [self._operand(value, rank, build) for value in node.inputs]
-            made = build.node(node.op, operands, {**node.attrs, **(self._permuted_attrs(node) or {})}, names=names)
+            made = build.node(node.op, operands, {**node.attrs, **(changed or {})}, names=names)
         for old, new in zip(node.results, made.results, strict=True):
             self.forms[old] = {makes if old.type.rank > 2 else STAYS: new}
 
@@ -146,19 +187,24 @@ class _Conversion:
     def _form(self, value: Value, label: int, build: Builder) -> Value:
         """The value in a layout; a transpose is made where it is not there yet."""
         forms = self.forms[value]
+        label = label if value.type.rank > 2 else STAYS
         if label not in forms:
             perm = (self.move if label == MOVED else self.back)(value.type.rank)
             forms[label] = build.nn.transpose(forms[1 - label], perm=perm)
         return forms[label]
 
     def _operand(self, value: Value, rank: int, build: Builder) -> Value:
-        """An operand of an op that broadcasts, moved; a constant is permuted itself."""
-        if not value.is_constant:
+        """An operand of an op that broadcasts, moved; a constant is permuted itself, before its fake-quant."""
+        if not is_known(value):
             return self._form(value, MOVED, build)
         forms = self.forms[value]
-        if value.data.size == 1:
+        if all(size == 1 for size in value.type.shape):
             return forms[STAYS]
-        if MOVED not in forms:
+        if MOVED not in forms and value.producer is not None:
+            operands = [self._operand(value.producer.operand(0), rank, build)]
+            operands += [self.forms[each][STAYS] for each in value.producer.inputs[1:]]
+            forms[MOVED] = build.node(value.producer.op, operands, value.producer.attrs).result
+        elif MOVED not in forms:
             full = value.data.reshape((1,) * (rank - value.data.ndim) + value.data.shape)
             permuted = np.ascontiguousarray(full.transpose(self.move(rank)))
             name, type = f"{value.name}.{self.target}", value.type
@@ -166,7 +212,12 @@ class _Conversion:
         return forms[MOVED]
 
 
-def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], io: int) -> dict[Node, Ends]:
+def _is_permutable(value: Value) -> bool:
+    """Whether a fake-quant of the value, where it has one, has no axis."""
+    return value.producer is None or not is_known(value) or value.producer.attrs["axis"] is None
+
+
+def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Callable[[Value], int]) -> dict[Node, Ends]:
     """Labels of all nodes: those that are given, and for the free ones those of a minimum cut.
 
     Vertices: MOVED (the source), STAYS (the sink), each free node, and two for each value that is read: one cuts, at
@@ -177,13 +228,19 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], io: int) -> 
     network.add_nodes_from((MOVED, STAYS))
 
     def vertex(node: Node, end: int) -> object:
-        known = ends.get(node, (io, io))  # the graph's return reads what the inputs are
+        known = ends[node]
         return node if known is None else known[end]
 
     def add_value(value: Value, maker: object) -> None:
-        if value.type.rank < 3:
+        if value.type.rank < 3 or is_known(value):
             return
-        readers = {vertex(user, 0) for user in value.users} | ({io} if value.is_output else set())
+        for user in value.users:
+            if (
+                user.op == FAKE_QUANT and ends[user] is None
+            ):  # it says how its operand is stored: never a transpose between the two
+                network.add_edge(maker, vertex(user, 0))
+                network.add_edge(vertex(user, 0), maker)
+        readers = {vertex(user, 0) for user in value.users} | ({end_of(value)} if value.is_output else set())
         if readers <= {maker}:
             return
         down, up = (value, MOVED), (value, STAYS)
@@ -193,7 +250,7 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], io: int) -> 
         network.add_edges_from((reader, up) for reader in readers)
 
     for value in graph.inputs:
-        add_value(value, io)
+        add_value(value, end_of(value))
     for node in graph.nodes:
         for value in node.results:
             add_value(value, vertex(node, 1))

@@ -5,22 +5,26 @@
     %3 = nn.conv(%1, %2, @b) {...}
     %4 = quant.fake_quant(%3, ...)
 
-Batch normalization is folded and dropout dropped first. `io` says whether the graph takes and gives integers or floats;
-it defaults to the target's choice. What cannot be lowered is an error that names every such node, its origin and the
-reason.
+Batch normalization is folded, dropout dropped and the layout converted first. `io` says whether the graph takes and
+gives integers or floats; it defaults to the target's choice. What cannot be lowered is an error that names every such
+node, its origin and the reason.
 """
 
 from __future__ import annotations
 
 from qgraph import targets
 from qgraph.errors import InputError
-from qgraph.ir import Graph
+from qgraph.ir import Graph, Node
+from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
+from qgraph.passes.flattened import absorb_transposes
 from qgraph.passes.fold_batchnorm import fold_live
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
+from qgraph.targets.correspondence import bound_to
 from qgraph.targets.lowering import Lowering
+from qgraph.targets.target import Target
 
 
 @graph_pass(
@@ -32,6 +36,20 @@ def lower(graph: Graph, target: str, io: str | None = None) -> None:
     chosen = targets.get(target)
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
+    laid_out, named = in_layout(graph, chosen)
+    graph.become(Lowering(laid_out, chosen, io or chosen.io, named).run())
+
+
+def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:
+    """The graph as the target's rows read it, and which of its nodes each node there was.
+
+    Dropout is gone, batch normalization folded into its layers, channels are last where the target wants that.
+    """
     rewrite(graph, [drop, fold_live])
     erase_dead_code(graph)
-    graph.become(Lowering(graph, chosen, io or chosen.io).run())
+    if target.layout != "NHWC":
+        return graph, {}
+    conversion = Conversion(graph, "NHWC", "images", bound_to(target.correspondences), absorbing=True)
+    converted = conversion.run()
+    absorb_transposes(converted)
+    return converted, conversion.sources

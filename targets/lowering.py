@@ -1,13 +1,14 @@
-"""From a fake-quantized graph to one target's integer ops: the frame that every target's lowering functions fill.
+"""From a fake-quantized graph to one target's integer ops: the driver that reads the target's correspondences.
 
-The driver walks the source graph. A `quant.fake_quant` of an activation fixes the integer type of the value before
-it; a target's function per `nn` op (`Target.lowerings`) builds its dialect's ops from lowered operands. Everything
-that cannot be lowered is reported, not only the first.
+It walks a graph whose layout is the target's. A `quant.fake_quant` of an activation fixes the integer type of the value
+before it; a row of `Target.correspondences` builds the dialect's op from lowered operands. Everything that cannot be
+lowered is reported, not only the first; what no scale would change is known before there are any (`illegal`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,20 +16,49 @@ from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
 from qgraph.ir import IO_LAYOUT, Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
-from qgraph.ops.nn.activation import BOUNDS
 from qgraph.ops.quant import quantize
+from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
 
 if TYPE_CHECKING:
     from qgraph.targets.target import Target
 
 INT32 = (-(2**31), 2**31 - 1)
-NHWC = (0, 2, 3, 1)
-"""The order of NCHW's dimensions in NHWC."""
+CALIBRATE = "calibrate with data that are like those in use"
 
 
 def fail(node: Node, reason: str, help: str = "") -> LoweringError:
     """A LoweringError about a node of the source graph."""
     return LoweringError(reason, where=node.where, help=help)
+
+
+def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
+    """The nodes that the target cannot lower whatever their scales are, and why: all of them, in order.
+
+    The graph, in the target's layout, may lack its fake-quantization.
+    """
+    found: list[tuple[Node, Refusal]] = []
+    for node in graph.nodes:
+        if node.dialect != "quant" and not all(value.is_constant for value in node.inputs):
+            chosen = choose(node, target)
+            if isinstance(chosen, Refusal):
+                found.append((node, chosen))
+    return found
+
+
+def choose(node: Node, target: Target) -> Correspondence | Refusal:
+    """The target's row that lowers a node, or why there is none."""
+    source = node.op.partition(".")[2]
+    rows = target.lowerings.get(f"nn.{source}", ())
+    refusals = []
+    for row in rows:
+        if row.applies(node):
+            against = row.against(node, target.name)
+            if against is None:
+                return row
+            refusals.append(against)
+    if not refusals:
+        return Refusal(f"{target.name} cannot lower nn.{source}", f"see `qgraph targets {target.name}`")
+    return Refusal("; ".join(dict.fromkeys(each.reason for each in refusals)), refusals[0].help)
 
 
 @dataclass(frozen=True)
@@ -44,17 +74,17 @@ class QuantizedWeight:
 class Lowering:
     """The state of one lowering: `source` read, `graph` built, and which lowered value each source value became."""
 
-    def __init__(self, source: Graph, target: Target, io: str) -> None:
+    def __init__(self, source: Graph, target: Target, io: str, named: Mapping[Node, Node] | None = None) -> None:
         self.source = source
+        self.named = named or {}  # how errors name a node: by another one
         self.target = target
         self.io = io
         metadata = {**source.metadata, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self._lowered: dict[Value, Value] = {}
-        self._orders: dict[Value, NDArray[np.int64]] = {}
 
-    # ---- what a target's functions use
+    # ---- what a target's rows use
 
     def operand(self, node: Node, index: int = 0) -> Value:
         """The lowered value of an operand: an activation, or a fake-quantized constant among activations."""
@@ -67,14 +97,12 @@ class Lowering:
         return self._lowered[value]
 
     def _constant_operand(self, fake_quant: Node, rank: int) -> Value:
-        """A fake-quantized constant as integers, in the target's layout, broadcast to `rank` dimensions."""
+        """A fake-quantized constant as integers, broadcast to `rank` dimensions."""
         source = fake_quant.operand(0)
         dtype, quant = self._element_of(fake_quant)
         assert quant is not None
         integers = quantize(source.data, quant.scales, quant.zero_points, _range(fake_quant), quant.axis)
         integers = integers.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - integers.ndim) + integers.shape)
-        if self.target.layout == "NHWC" and rank == 4:
-            integers = np.ascontiguousarray(integers.transpose(NHWC))
         return self.build.constant(integers, source.name, quant)
 
     def weight(self, node: Node, index: int = 1) -> QuantizedWeight:
@@ -91,6 +119,12 @@ class Lowering:
             source.data, quant.scales, quant.zero_points, _range(maker), quant.axis, str(attrs["rounding"])
         )
         return QuantizedWeight(integers.astype(TensorType((), element[0]).numpy), element[0], quant, source.name)
+
+    def weight_constant(self, weight: QuantizedWeight, form: Weight) -> Value:
+        """A weight as a constant in the form that the target's op wants."""
+        data = np.ascontiguousarray(weight.data.transpose(form.order)) if form.order else weight.data
+        quant = weight.quant if weight.quant.axis is None else replace(weight.quant, axis=form.axis)
+        return self.build.constant(data, weight.name, quant)
 
     def bias(self, node: Node, weight: QuantizedWeight, x: Value, index: int = 2) -> Value | None:
         """The bias as int32 constant of scale `x_scale * w_scale`; None where the layer has none.
@@ -113,7 +147,7 @@ class Lowering:
             raise fail(
                 node,
                 f"the bias of channel {channel} is {bias[channel]:.4g}, at scale {scale[channel]:.3g} outside int32",
-                "the channel's weights are tiny beside its bias: remove the channel, or use per-tensor weights",
+                self.tiny_weights(),
             )
         quant = QuantParams.of(scale, 0, 0) if weight.quant.axis is not None else QuantParams.of(scale[:1], 0)
         return self.build.constant(integers.astype(np.int32), name, quant)
@@ -127,25 +161,11 @@ class Lowering:
         first = self.operand(node).type
         return first.dtype, first.quant
 
-    def zero_code(self, value: Value) -> int:
-        """The integer that stands for real 0 in a lowered value."""
-        return int(value.type.q.zero_points[0])
-
-    def become(self, node: Node, value: Value) -> None:
-        """Say that the node's result has become `value`."""
-        self._lowered[node.result] = value
-
-    def result(self, node: Node) -> Value:
-        """What the node's result has become."""
-        return self._lowered[node.result]
-
-    def reorder(self, value: Value, order: NDArray[np.int64]) -> None:
-        """Note that the last dimension of a lowered value is permuted: `lowered[..., i]` is `source[..., order[i]]`."""
-        self._orders[value] = order
-
-    def order(self, value: Value) -> NDArray[np.int64] | None:
-        """The permutation of the value's last dimension, None where it has the source's order."""
-        return self._orders.get(value)
+    def tiny_weights(self) -> str:
+        """What to do about a channel whose weights are tiny beside its bias."""
+        option = self.target.options.get("weights")
+        per_tensor = ", or use weights=per-tensor" if option and "per-tensor" in option.choices else ""
+        return f"the channel's weights are tiny beside its bias: remove the channel{per_tensor}"
 
     # ---- the driver
 
@@ -162,10 +182,11 @@ class Lowering:
             try:
                 self._lower(node)
             except QGraphError as error:
-                errors.append(error)
+                named = self.named.get(node, node)
+                errors.append(LoweringError(error.what, where=named.where, help=error.help))
                 broken.update(node.results)
         if errors:
-            raise _combined(errors, self.target.name)
+            raise combined(errors, self.target.name)
         self._lower_outputs()
         self.graph.drop_unused_constants()
         return self.graph
@@ -182,8 +203,6 @@ class Lowering:
     def _lower_inputs(self) -> None:
         for value in self.source.inputs:
             shape = value.type.shape
-            if self.target.layout == "NHWC" and len(shape) == 4:
-                shape = tuple(shape[i] for i in NHWC)
             fake_quant = next((user for user in value.users if user.op == "quant.fake_quant"), None)
             if fake_quant is None:
                 if not value.users:
@@ -203,25 +222,53 @@ class Lowering:
             if not node.operand(0).is_constant:
                 self._lower_fake_quant(node)
             return
-        function = self.target.lowerings.get(node.op)
-        if function is None:
-            raise fail(node, f"{self.target.name} cannot lower {node.op}", f"see `qgraph targets {self.target.name}`")
-        if node.attrs.get("activation", "none") not in BOUNDS:
-            raise fail(
-                node,
-                f"{self.target.name} cannot lower {node.op} with the activation {node.attrs['activation']}",
-                "keep it apart: fuse-conv-relu without `activations`, or decompose",
-            )
-        function(self, node)
+        row = choose(node, self.target)
+        if isinstance(row, Refusal):
+            raise fail(node, *row)
+        call = self._call(row, node)
+        refusal = row.limits(call)
+        if refusal is not None:
+            raise fail(node, *refusal)
+        made = row.lowered(call) if row.lower is None else row.lower(row, call)
+        if row.result == "fixed":
+            wanted = self.element(node)
+            made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
+        self._lowered[node.result] = made
+
+    def _call(self, row: Correspondence, node: Node) -> Call:
+        """The lowered operands of a node, and the element type that its result gets."""
+        if row.weight is None:
+            xs = [self.operand(node, index) for index in range(len(node.operands))]
+            return Call(self, node, xs, self._result_element(row, node, xs[0]))
+        x, weight = self.operand(node), self.weight(node)
+        if row.weight.bias_first:
+            bias = self._bias(row.weight, node, weight, x)
+            w = self.weight_constant(weight, row.weight)
+        else:
+            w = self.weight_constant(weight, row.weight)
+            bias = self._bias(row.weight, node, weight, x)
+        return Call(self, node, [x], self._result_element(row, node, x), weight, w, bias)
+
+    def _bias(self, form: Weight, node: Node, weight: QuantizedWeight, x: Value) -> Value | None:
+        bias = self.bias(node, weight, x)
+        if bias is not None or not form.zero_bias:
+            return bias
+        return self.bias_constant(node, np.zeros(weight.data.shape[0]), weight, x, f"{weight.name}.bias")
+
+    def _result_element(self, row: Correspondence, node: Node, x: Value) -> Element:
+        if row.result == "operand":
+            return x.type.dtype, x.type.quant
+        if row.result == "own":
+            return self.element(node)
+        rules = self.target.quant_rules()
+        fixed = rules.ops[f"nn.{row.source}"]
+        return rules.activation.dtype, QuantParams.of(fixed.scale, fixed.zero_point)
 
     def _lower_fake_quant(self, node: Node) -> None:
         value = self._lowered[node.operand(0)]
         dtype, quant = self._element_of(node)
         if (value.type.dtype, value.type.quant) != (dtype, quant):
-            order = self.order(value)
             value = self.target.requantize(self, value, (dtype, quant))
-            if order is not None:
-                self.reorder(value, order)
         self._lowered[node.result] = value
 
     def _element_of(self, fake_quant: Node) -> Element:
@@ -256,12 +303,10 @@ def _range(fake_quant: Node) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _combined(errors: list[QGraphError], target: str) -> LoweringError:
+def combined(errors: Sequence[QGraphError], target: str) -> LoweringError:
+    """One error that names all nodes that a target cannot lower."""
     if len(errors) == 1:
-        first = errors[0]
-        return (
-            first if isinstance(first, LoweringError) else LoweringError(first.what, where=first.where, help=first.help)
-        )
+        return LoweringError(errors[0].what, where=errors[0].where, help=errors[0].help)
     where = tuple(line for error in errors for line in (error.what, *(f"  {text}" for text in error.where)))
     help = next((error.help for error in errors if error.help), "")
     return LoweringError(f"{target} cannot lower {len(errors)} nodes", where=where, help=help)

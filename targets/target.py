@@ -8,16 +8,16 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, op_def
 from qgraph.runtimes import Processor
+from qgraph.targets.correspondence import Correspondence
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.rules import QuantRules
 
-LowerFunction = Callable[[Lowering, Node], None]
-"""Lowers one `nn` node: reads lowered operands from the `Lowering`, builds, and says which value the result became."""
 Kernel = Callable[..., Any]
 """Stands in for the `evaluate` of a dialect's op: (op instance, *operand arrays) -> array."""
 
@@ -59,7 +59,7 @@ def no_notes(graph: Graph, processor: Processor) -> Sequence[str]:
 class Target:
     """A target: quantization rules, dialect, lowering, file formats, runtime.
 
-    `rules(**options)` gives the quantization rules; `lowerings` maps `nn` ops to functions that build the dialect's;
+    `rules(**options)` gives the quantization rules; `correspondences` pairs `nn` ops and the dialect's;
     `kernels` replaces the `evaluate` of some of the dialect's ops (a variant of a family says only what differs);
     `exporters` and `importers` map file suffixes to functions; `runtime` names the program and its options that run
     such a file on the real thing; `processors` says where the integers have been compared with it.
@@ -69,7 +69,7 @@ class Target:
     summary: str
     dialect: str
     rules: Callable[..., QuantRules]
-    lowerings: Mapping[str, LowerFunction]
+    correspondences: Sequence[Correspondence]
     layout: str  # "NHWC" or "NCHW": of rank-4 values
     io: str  # "integer" or "float": what a lowered graph takes and gives by default
     quantize_op: str  # float -> integer, in the dialect
@@ -89,6 +89,15 @@ class Target:
     processors: str = ""
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
+
+    @cached_property
+    def lowerings(self) -> dict[str, list[Correspondence]]:
+        """The rows that lower each op of `nn`."""
+        found: dict[str, list[Correspondence]] = {}
+        for row in self.correspondences:
+            if row.lowers:
+                found.setdefault(f"nn.{row.source}", []).append(row)
+        return found
 
     def arithmetic_of(self, node: Node) -> str:
         """What the target computes for a node, in words: of its own kernel, or of the family's."""

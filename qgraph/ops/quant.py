@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.arith.rounding import round_half_away, round_half_even
-from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Attr, Operand, Result, TensorType, Value, attr, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
@@ -78,6 +78,12 @@ class FakeQuant:
 
     def permuted(self, perm: Perm) -> dict[str, Attr] | None:
         return {} if self.axis is None else None
+
+
+def is_known(value: Value) -> bool:
+    """Whether a value is a constant, or a fake-quantized one."""
+    maker = value.producer
+    return value.is_constant or (maker is not None and maker.op == "quant.fake_quant" and maker.operand(0).is_constant)
 
 
 def folded_layer(

@@ -5,9 +5,9 @@ from __future__ import annotations
 from qgraph.targets.litert import dialect
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC
 from qgraph.targets.litert.c_array import to_c_array
+from qgraph.targets.litert.correspondences import CORRESPONDENCES, requantize
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.float_import import float_notes
-from qgraph.targets.litert.lowering import LOWERINGS, requantize
 from qgraph.targets.litert.raising import raise_graph
 from qgraph.targets.litert.rules import quant_rules
 from qgraph.targets.rules import QuantRules
@@ -24,7 +24,7 @@ TARGET = Target(
     summary="LiteRT (TensorFlow Lite), reference kernels: .tflite, int8",
     dialect="litert",
     rules=rules,
-    lowerings=LOWERINGS,
+    correspondences=CORRESPONDENCES,
     layout="NHWC",
     io="integer",
     quantize_op="litert.quantize",

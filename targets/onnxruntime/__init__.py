@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect
-from qgraph.targets.onnxruntime.lowering import LOWERINGS, requantize
+from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, requantize
 from qgraph.targets.onnxruntime.onnx_reader import from_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -15,7 +15,7 @@ TARGET = Target(
     summary="ONNX Runtime, CPU: .onnx in QOperator or QDQ form, u8 or i8",
     dialect="ort",
     rules=quant_rules,
-    lowerings=LOWERINGS,
+    correspondences=CORRESPONDENCES,
     layout="NCHW",
     io="float",
     quantize_op="ort.QuantizeLinear",

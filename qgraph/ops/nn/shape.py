@@ -39,9 +39,17 @@ class Reshape:
 
     def permuted(self, perm: Perm) -> dict[str, Attr] | None:
         before, after, channels = self.x.type.shape, self.result.type.shape, 1 if perm is to_last else -1
-        if min(len(before), len(after)) < 3 or (before[0], before[channels]) != (after[0], after[channels]):
+        order = perm(len(after))
+        images = min(len(before), len(after)) > 2 and (before[0], before[channels]) == (after[0], after[channels])
+        if not images and not (_keeps_order(before, perm(len(before))) and _keeps_order(after, order)):
             return None
-        return {"shape": tuple(self.shape[i] for i in perm(len(after)))}
+        return {"shape": tuple(self.shape[i] for i in order)}
+
+
+def _keeps_order(shape: Shape, perm: tuple[int, ...]) -> bool:
+    """Whether elements keep their places in row-major order: dimensions that move past others are of size 1."""
+    moved = [i for i in perm if shape[i] != 1]
+    return moved == sorted(moved)
 
 
 @op("nn.transpose", moves_data=True)

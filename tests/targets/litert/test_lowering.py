@@ -68,13 +68,13 @@ def check(litert: Families, graph: Graph, x: np.ndarray) -> Graph:
     return qgraph.lower(graph, "litert")
 
 
-def assert_follows(lowered: Graph, graph: Graph, x: np.ndarray) -> None:
-    """The integers stand for what fake-quantization gives, up to a step of the result."""
+def assert_follows(lowered: Graph, graph: Graph, x: np.ndarray, steps: float = 1.01) -> None:
+    """The integers stand for what fake-quantization gives, up to a step of the result, or more after more layers."""
     expected = np.asarray(qgraph.run(graph, x))
     result = np.asarray(qgraph.run(lowered, x, dequantize=True))
     if result.ndim == 4:
         result = result.transpose(0, 3, 1, 2)
-    assert np.abs(result - expected).max() <= 1.01 * lowered.outputs[0].type.q.scale[0]
+    assert np.abs(result - expected).max() <= steps * lowered.outputs[0].type.q.scale[0]
 
 
 def ops(graph: Graph) -> list[str]:
@@ -328,6 +328,11 @@ ACCEPTED = {
     "concat of pooled vectors": lambda m, x: torch.cat([x.mean((2, 3)), nn.functional.max_pool2d(x, 8).flatten(1)], 1),
     "linear over the last axis of three": lambda m, x: m.linear(torch.flatten(x, 1, 2)),
     "one convolution used twice": lambda m, x: m.conv(x) + m.conv(torch.relu(x)),
+    "linear over the last axis of four": lambda m, x: m.linear(x),
+    "softmax over the last axis of four": lambda m, x: torch.softmax(m.conv(x), 3),
+    "softmax over the channels of three": lambda m, x: torch.softmax(x.flatten(2), 1),
+    "a flatten read by a linear layer and returned": lambda m, x: m.wide(torch.flatten(m.conv(x), 1)),
+    "a gate of pooled vectors": lambda m, x: x * torch.sigmoid(m.gate(x.mean((2, 3)))).reshape(-1, 3, 1, 1),
     "two reshapes": lambda m, x: torch.flatten(x, 1).reshape(-1, 12, 16),
 }
 
@@ -337,6 +342,7 @@ class Parts(Model):
 
     def __init__(self, forward) -> None:
         super().__init__(forward, conv=nn.Conv2d(3, 2, 1), linear=nn.Linear(8, 5))
+        self.wide, self.gate = nn.Linear(128, 5), nn.Linear(3, 3)
         self.constant = nn.Parameter(torch.linspace(-1, 1, 3).reshape(1, 3, 1, 1))
 
 
@@ -347,20 +353,40 @@ def test_compositions(litert: Families, forward) -> None:
     assert_follows(check(litert, graph, x), graph, x)
 
 
+class Attention(nn.Module):
+    """Attention over pixels by a linear layer between two convolutions, and a linear layer over the channels."""
+
+    def __init__(self, mixed: bool) -> None:
+        super().__init__()
+        self.mixed = mixed
+        self.first, self.second, self.linear = nn.Conv2d(3, 6, 3), nn.Conv2d(6, 4, 1), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.linear(self.first(x).permute(0, 2, 3, 1)))
+        return self.second(y.permute(0, 3, 1, 2)) if self.mixed else y.permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_linear_layers_over_channels_take_no_transposes(litert: Families, mixed: bool) -> None:
+    x = images()
+    graph = prepared(seeded(Attention(mixed)), x)
+    lowered = check(litert, graph, x)
+    assert ops(lowered) == ["conv_2d", "fully_connected", "conv_2d"][: 2 + mixed]
+    assert_follows(lowered, graph, x, steps=2.01)
+
+
 REFUSED = {
-    "flatten first": lambda m, x: m.linear(x),
     "no ceil_mode": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
     "are not LiteRT's SAME": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
-    "has no dilation": lambda m, x: nn.functional.max_pool2d(x, 2, dilation=2),
+    "MAX_POOL_2D has no dilation": lambda m, x: nn.functional.max_pool2d(x, 2, dilation=2),
     "two spatial dimensions": lambda m, x: nn.functional.max_pool1d(x.flatten(2), 2),
 }
 
 
 @pytest.mark.parametrize("message", REFUSED)
 def test_what_litert_cannot_do_is_refused(message: str) -> None:
-    graph = prepared(Parts(REFUSED[message]), images())
     with pytest.raises(LoweringError, match=message):
-        qgraph.lower(graph, "litert")
+        qgraph.lower(prepared(Parts(REFUSED[message]), images()), "litert")
 
 
 class Gated(nn.Module):

@@ -1,0 +1,279 @@
+"""Rows of LiteRT's layers and pools: weights, windows with SAME and VALID padding, fused activations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from qgraph.arith.windows import window_pads
+from qgraph.ir import Builder, Node, QuantParams, Value
+from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
+from qgraph.targets.litert.padding import padding_for, same_pads
+from qgraph.targets.lowering import CALIBRATE
+
+LOWEST, HIGHEST = -128, 127
+LARGEST_WINDOW = 2**16
+"""Elements up to which the sum of an average is exact in int32 on every kernel."""
+
+
+# ---- activations
+
+WORDS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
+RAISED: dict[str, Attrs] = {litert: {"activation": word} for word, litert in WORDS.items()} | {
+    "RELU_N1_TO_1": {"activation": "clamp", "clamp": (-1.0, 1.0)}
+}
+LESS = {"RELU6": "RELU", "RELU_0_TO_1": "RELU", "RELU_N1_TO_1": "NONE"}
+"""The activation without the bound other than 0."""
+UPPER = {"RELU6": 6.0, "RELU_0_TO_1": 1.0, "RELU_N1_TO_1": 1.0}
+
+
+def clamped_away(word: str, quant: QuantParams) -> str:
+    """The activation; without bounds whose codes leave int32 under this scale, where kernels wrap or refuse.
+
+    No 8-bit code reaches such a bound, so that the results are the same. Source: kernels/kernel_util.cc (Quantize).
+    """
+    steps = np.float64(UPPER.get(word, 0.0)) / np.float64(quant.scales[0])
+    return LESS[word] if steps > 2.0**31 - 2**9 else word
+
+
+ACTIVATION = Codec(
+    ("activation",),
+    down=lambda call: {"activation": clamped_away(WORDS[call.attrs["activation"]], call.quant)},
+    up=lambda view: RAISED[view.activation],
+)
+
+
+def activated(build: Builder, x: Value, word: str) -> Value:
+    """x and an activation as an op of its own: `nn`'s pools carry none."""
+    if word == "NONE":
+        return x
+    if word == "RELU_N1_TO_1":
+        return build.nn.clamp(x, min=-1.0, max=1.0)
+    return build.nn.relu(x) if word == "RELU" else build.nn.relu6(x)
+
+
+# ---- windows
+
+
+def spatial(value: Value) -> tuple[int, ...]:
+    """Height and width, channels last."""
+    return tuple(int(size) for size in value.type.shape[1:-1])
+
+
+def two_dimensions(node: Node) -> Refusal | None:
+    """LiteRT's windows slide over height and width."""
+    x = node.operand(0).type
+    if x.rank == 4:
+        return None
+    name = node.op.partition(".")[2]
+    return Refusal(f"LiteRT's {name} works on two spatial dimensions, not {x.rank - 2}", "reshape to two dimensions")
+
+
+def _kernel(node: Node) -> tuple[int, ...]:
+    kernel: Any = node.attrs["kernel"] if "kernel" in node.attrs else node.operand(1).type.shape[2:]
+    return tuple(int(size) for size in kernel)
+
+
+def extended_pads(node: Node) -> tuple[int, ...]:
+    """The pads at which plain windows are those of the node: what `ceil_mode` adds lies at the end."""
+    a: Attrs = node.attrs
+    dilation = a.get("dilation", (1,) * len(a["stride"]))
+    return window_pads(spatial(node.operand(0)), _kernel(node), a["stride"], a["pads"], dilation, spatial(node.result))
+
+
+def padding(node: Node) -> str | None:
+    """SAME or VALID, None where pads of the node are neither."""
+    a: Attrs = node.attrs
+    dilation = a.get("dilation", (1, 1))
+    return padding_for(spatial(node.operand(0)), _kernel(node), a["stride"], extended_pads(node), dilation)
+
+
+def _window(call: Call, value: int | None = None) -> Attrs:
+    """Stride and padding; an explicit PAD before where LiteRT's paddings do not mean these pads."""
+    word = padding(call.node)
+    if word is None:
+        pads, word = extended_pads(call.node), "VALID"
+        call.xs[0] = call.build.litert.pad(call.xs[0], pads=(0, *pads[:2], 0, 0, *pads[2:], 0), value=value)
+    return {"stride": call.attrs["stride"], "padding": word}
+
+
+def _window_up(view: Any) -> Attrs:
+    """Stride and pads, of a pool's kernel or a weight's."""
+    kernel = view.kernel if hasattr(view, "kernel") else view.w.type.shape[1:3]
+    dilation = getattr(view, "dilation", (1, 1))
+    same = view.padding == "SAME"
+    pads = same_pads(spatial(view.x), kernel, view.stride, dilation) if same else (0, 0, 0, 0)
+    return {"stride": view.stride, "pads": pads}
+
+
+WINDOW = Codec(("stride", "padding"), down=_window, up=_window_up, when=two_dimensions)
+
+
+# ---- layers
+
+
+def layer_limits(call: Call) -> Refusal | None:
+    """Factors that XNNPACK refuses, and accumulators whose product with the factor may leave int32.
+
+    The factor x_scale * w_scale / result_scale must be below 2**8. Beyond int32, the reference kernel of
+    FULLY_CONNECTED and XNNPACK's AVX512 kernels wrap (measured: a large negative accumulator gives 127), others
+    saturate.
+    """
+    x, weight, bias = call.xs[0].type.q, call.weight, call.bias
+    assert weight is not None
+    assert bias is not None
+    factor = x.scales[0].astype(np.float64) * weight.quant.scales / call.quant.scales[0]
+    if np.any(factor * (1 + 2.0**-22) >= 2.0**8):  # XNNPACK compares the float32 product
+        reason = f"x_scale * w_scale / result_scale is {factor.max():.3g}, XNNPACK takes factors below 256"
+        return Refusal(reason, CALIBRATE)
+    zero_point = int(x.zero_points[0])
+    weights = np.abs(weight.data.astype(np.int64)).reshape(len(weight.data), -1).sum(axis=1)
+    acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - LOWEST, HIGHEST - zero_point) * weights
+    reached = np.maximum(factor, 1) * acc
+    if np.all(reached < 2.0**31 - 2**8):
+        return None
+    channel = int(np.argmax(reached))
+    reason = f"the accumulator of channel {channel} may reach {acc[channel]}, which with its scales leaves int32"
+    return Refusal(reason, call.lowering.tiny_weights())
+
+
+def is_depthwise(node: Node) -> bool:
+    """Whether every group of a convolution has one input channel."""
+    groups = node.attrs["groups"]
+    return bool(groups != 1 and groups == node.operand(0).type.shape[-1])
+
+
+def rows_of_features(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+    """FULLY_CONNECTED: x as rows of the weight's length."""
+    x, w, bias = operands
+    if not view.keep_num_dims and x.type.rank != 2:
+        x = build.nn.reshape(x, shape=(-1, w.type.shape[1]))
+    made: Value = build.nn.linear(x, w, bias, **RAISED[view.activation])
+    return made
+
+
+def _output_padding(view: Any) -> Attrs:
+    """What the result of TRANSPOSE_CONV lacks at its end is output padding."""
+    sizes = zip(view.x.type.shape[1:3], view.stride, view.w.type.shape[1:3], strict=True)
+    full = [(n - 1) * s + k for n, s, k in sizes]
+    begins = view.pads()
+    ends = [size - begin - out for size, begin, out in zip(full, begins, view.output_shape[1:3], strict=True)]
+    return {
+        "stride": view.stride,
+        "pads": (*begins, *(max(end, 0) for end in ends)),
+        "output_padding": tuple(max(-end, 0) for end in ends),
+    }
+
+
+DILATION = {"dilation": "dilation"}
+LAYERS = [
+    Correspondence(
+        source="conv",
+        target="litert.depthwise_conv_2d",
+        applies=is_depthwise,
+        attrs=DILATION,
+        codecs=(WINDOW, ACTIVATION, Codec((), lambda call: {}, lambda view: {"groups": view.x.type.shape[3]})),
+        weight=Weight((1, 2, 3, 0), axis=3, zero_bias=True, bias_first=True),
+        limits=layer_limits,
+    ),
+    Correspondence(
+        source="conv",
+        target="litert.conv_2d",
+        applies=lambda node: not is_depthwise(node),
+        attrs=DILATION,
+        codecs=(
+            *(WINDOW, ACTIVATION),
+            Codec((), lambda call: {}, lambda view: {"groups": view.x.type.shape[3] // view.w.type.shape[3]}),
+        ),
+        weight=Weight((0, 2, 3, 1), zero_bias=True, bias_first=True),
+        limits=layer_limits,
+    ),
+    Correspondence(
+        source="conv_transpose",
+        target="litert.transpose_conv",
+        lowers=False,
+        codecs=(
+            Codec(("stride", "padding", "output_shape"), lambda call: {}, _output_padding),
+            ACTIVATION,
+        ),
+        weight=Weight((1, 2, 3, 0)),
+        places=(1, 0, 2),
+    ),
+    Correspondence(
+        source="linear",
+        target="litert.fully_connected",
+        codecs=(
+            ACTIVATION,
+            Codec(("keep_num_dims",), lambda call: {"keep_num_dims": True if call.xs[0].type.rank > 2 else None}),
+        ),
+        weight=Weight(zero_bias=True, bias_first=True),
+        limits=layer_limits,
+        raised=rows_of_features,
+    ),
+]
+
+
+# ---- pools
+
+
+def average(window: Sequence[Any]) -> Refusal | None:
+    """Averages of too many elements are refused."""
+    height, width = window
+    reason = f"a window of {[height, width]} has {LARGEST_WINDOW} elements or more"
+    return Refusal(reason, "pool in two steps") if height * width >= LARGEST_WINDOW else None
+
+
+def _average_when(node: Node) -> Refusal | None:
+    a: Attrs = node.attrs
+    if two_dimensions(node) is not None:
+        return None  # said by the windows
+    if extended_pads(node) != a["pads"]:
+        return Refusal("LiteRT's AVERAGE_POOL_2D has no ceil_mode", "pad the input instead")
+    if any(a["pads"]) and not a["count_include_pad"] and padding(node) is None:
+        reason = f"pads {list(a['pads'])} that do not count are not LiteRT's SAME"
+        return Refusal(reason, "use count_include_pad=True")
+    return average(a["kernel"])
+
+
+def _average_window(call: Call) -> Attrs:
+    """Padding that counts is an explicit PAD."""
+    pads = call.attrs["pads"]
+    if not any(pads) or not call.attrs["count_include_pad"]:
+        return _window(call)
+    call.xs[0] = call.build.litert.pad(call.xs[0], pads=(0, *pads[:2], 0, 0, *pads[2:], 0))
+    return {"stride": call.attrs["stride"], "padding": "VALID"}
+
+
+POOLS = [
+    Correspondence(
+        source="max_pool",
+        target="litert.max_pool_2d",
+        attrs={"kernel": "kernel"},
+        only={"dilation": (1, 1)},
+        codecs=(
+            Codec(WINDOW.reads, lambda call: _window(call, LOWEST), _window_up, two_dimensions),
+            Codec(("activation",), lambda call: {}),
+        ),
+        result="operand",
+        behind=activated,
+    ),
+    Correspondence(
+        source="avg_pool",
+        target="litert.average_pool_2d",
+        attrs={"kernel": "kernel"},
+        codecs=(
+            Codec(
+                WINDOW.reads,
+                _average_window,
+                lambda view: _window_up(view) | {"count_include_pad": False},
+                two_dimensions,
+            ),
+            Codec(("activation",), lambda call: {}),
+        ),
+        when=_average_when,
+        result="operand",
+        behind=activated,
+    ),
+]

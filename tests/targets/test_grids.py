@@ -214,8 +214,6 @@ def ratio(graph: Graph, lowered: Graph) -> float:
     x = examples()
     exact = np.asarray(qgraph.run(graph, x), np.float64)
     made = np.asarray(qgraph.run(lowered, x, dequantize=True, layout="NCHW"))
-    if made.ndim == 4 and lowered.metadata["layout"] == "NHWC":
-        made = made.transpose(0, 3, 1, 2)
     return float(10 * np.log10(np.square(exact).sum() / np.square(made - exact).sum()))
 
 
@@ -291,7 +289,6 @@ def test_constants_among_activations_count_in_the_range(target: str, op: str | C
     graph = qgraph.trace(Model(body), x, dynamic_batch=False)
     lowered = qgraph.quantize(graph, target, calibration=[x.numpy()])
     made = np.asarray(qgraph.run(lowered, x.numpy(), dequantize=True, layout="NCHW"))
-    made = made.transpose(0, 3, 1, 2) if lowered.metadata["layout"] == "NHWC" else made
     exact = np.asarray(qgraph.run(graph, x.numpy()))
     assert np.abs(made - exact).max() < 0.01 * np.abs(exact).max()
     if target != "litert-xnnpack-arm64":  # another processor's

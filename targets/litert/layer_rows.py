@@ -208,7 +208,7 @@ LAYERS = [
             ACTIVATION,
             Codec(("keep_num_dims",), lambda call: {"keep_num_dims": True if call.xs[0].type.rank > 2 else None}),
         ),
-        weight=Weight(zero_bias=True, bias_first=True),
+        weight=Weight(zero_bias=True),
         limits=layer_limits,
         raised=rows_of_features,
     ),

@@ -68,6 +68,10 @@ class Transpose:
     def evaluate(self, x: Array) -> Array:
         return x.transpose(self.perm)
 
+    def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        order = perm(self.x.type.rank)
+        return {"perm": tuple(order.index(self.perm[i]) for i in order)}
+
 
 def concatenated(types: list[TensorType], axis: int) -> TensorType:
     """The type of values joined along `axis`; raises TypeMismatch."""

@@ -64,8 +64,8 @@ class Builder:
         """Insert a node: attributes completed, types inferred and checked."""
         definition = op_def(op)
         try:
-            complete = definition.complete(attrs, operands)
-            types: Sequence[TensorType] = definition.infer(operands, complete)
+            complete, inferred = definition.checked(operands, attrs)
+            types: Sequence[TensorType] = inferred
         except QGraphError as error:
             where = tuple(f"origin  {origin.readable}" for origin in self.origins)
             raise TypeMismatch(error.what, where=(*error.where, *where), help=error.help) from None

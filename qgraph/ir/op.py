@@ -88,6 +88,8 @@ class AttrSpec:
 
 
 REQUIRED = object()
+MOST_KNOWN = 4096
+"""How many different uses of an op are remembered."""
 
 
 def operand(
@@ -244,7 +246,10 @@ class OpDef:
         return [*operands, *[None] * (fixed - len(operands))]
 
     def infer(self, operands: Sequence[Value | None], attrs: Mapping[str, Attr]) -> tuple[TensorType, ...]:
-        """Check the operands' types against the definition and give the types of the results."""
+        """Check the operands' types against the definition and give the types of the results.
+
+        The class's `infer` goes by types and attributes, never by data.
+        """
         letters: dict[str, object] = {}
         for spec, group in zip(self.operands, self.grouped(operands), strict=True):
             if spec.variadic and not group:
@@ -259,6 +264,35 @@ class OpDef:
         for result_spec, type in zip(self.result_specs(len(types)), types, strict=True):
             result_spec.pattern.match(type, letters, f"{self.name}: {result_spec.name}", element=not result_spec.free)
         return types
+
+    def checked(
+        self, operands: Sequence[Value | None], attrs: Mapping[str, Attr]
+    ) -> tuple[dict[str, Attr], tuple[TensorType, ...]]:
+        """The completed attributes and the inferred types, as `complete` and `infer` give and check them.
+
+        Remembered: they follow from the types of the operands and the attributes alone, and a large graph has few
+        different ones.
+        """
+        key = (
+            tuple([None if value is None else value.type for value in operands]),
+            tuple(attrs.items()),
+            tuple(map(type, attrs.values())),  # 1 == True
+        )
+        try:
+            known = self._known.get(key)
+        except TypeError:  # a list, say: no attribute, and `complete` says so
+            known = None
+        if known is None:
+            complete = self.complete(attrs, operands)
+            known = complete, self.infer(operands, complete)
+            if len(self._known) >= MOST_KNOWN:
+                self._known.clear()
+            self._known[key] = known
+        return dict(known[0]), known[1]
+
+    @cached_property
+    def _known(self) -> dict[object, tuple[dict[str, Attr], tuple[TensorType, ...]]]:
+        return {}
 
     def view(self, node: Node) -> Any:
         """The op's instance for a node of a graph."""

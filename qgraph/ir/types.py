@@ -81,6 +81,13 @@ class QuantParams:
         """The zero points as int64 array, [1] or [channels]."""
         return np.array(self.zero_point, np.int64)
 
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.scale, self.zero_point, self.axis))  # once: there may be a thousand channels
+
     def __getstate__(self) -> tuple[object, ...]:
         return self.scale, self.zero_point, self.axis
 

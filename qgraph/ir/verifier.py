@@ -69,7 +69,7 @@ def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:
         yield f"a graph of level {node.graph.level} holds no op of {FORBIDDEN[node.graph.level]}"
     try:
         definition = op_def(node.op)
-        inferred = definition.infer(node.operands, definition.complete(node.attrs))
+        _, inferred = definition.checked(node.operands, node.attrs)
         specs = definition.result_specs(len(node.results))
         if len(inferred) != len(specs):
             raise TypeMismatch(f"{node.op} makes {len(inferred)} results here, not {len(specs)}")

@@ -13,13 +13,14 @@ node, its origin and the reason.
 from __future__ import annotations
 
 from qgraph import targets
-from qgraph.errors import InputError
+from qgraph.errors import InputError, ValidationError
 from qgraph.ir import Graph, Node
 from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
 from qgraph.passes.flattened import absorb_transposes
 from qgraph.passes.fold_batchnorm import fold_live
+from qgraph.passes.lowering_check import compare_lowered
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.targets.correspondence import bound_to
@@ -27,17 +28,33 @@ from qgraph.targets.lowering import Lowering
 from qgraph.targets.target import Target
 
 
+def check_lowered(before: Graph, after: Graph) -> None:
+    """Raise ValidationError where a lowered graph computes something else than the fake-quant graph it was made of."""
+    lowering = _lowering(before.clone(), targets.get(after.target), after.metadata["io"])
+    if lowering.graph != after:
+        raise ValidationError("this is not what lowering the fake-quant graph gives")
+    compare_lowered(lowering)
+
+
 @graph_pass(
     exact="no",
     needs={"level": "fake_quant", "layout": "NCHW", "calibrated": "yes", "target": "{target}"},
     gives={"level": "integer", "layout": "", "target": "{target}"},
+    check=check_lowered,
 )
 def lower(graph: Graph, target: str, io: str | None = None) -> None:
     chosen = targets.get(target)
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
-    laid_out, named = in_layout(graph, chosen)
-    graph.become(Lowering(laid_out, chosen, io or chosen.io, named).run())
+    graph.become(_lowering(graph, chosen, io or chosen.io).graph)
+
+
+def _lowering(graph: Graph, target: Target, io: str) -> Lowering:
+    """A lowering that has run; it changes the graph that it is given."""
+    laid_out, named = in_layout(graph, target)
+    lowering = Lowering(laid_out, target, io, named)
+    lowering.run()
+    return lowering
 
 
 def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:

@@ -179,8 +179,7 @@ def _difference(output: str, a: Array, b: Array) -> Difference:
 
 def _error(found: Difference, inputs: Mapping[str, Array], culprit: Node | None, log: Log | None) -> ValidationError:
     rule = log.makers.get(culprit) if log is not None and culprit is not None else None
-    shapes = ", ".join(f"%{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
-    where = [*(culprit.where if culprit is not None else ()), f"inputs  {shapes}, random with seed 0"]
+    where = [*(culprit.where if culprit is not None else ()), described(inputs)]
     if rule is not None:
         where.insert(-1, f"rule    {rule}")
     error = ValidationError(
@@ -190,3 +189,9 @@ def _error(found: Difference, inputs: Mapping[str, Array], culprit: Node | None,
     )
     error.inputs = dict(inputs)
     return error
+
+
+def described(inputs: Mapping[str, Array]) -> str:
+    """A line that says what was tried."""
+    shapes = ", ".join(f"%{name} {array.dtype}{list(array.shape)}" for name, array in inputs.items())
+    return f"inputs  {shapes}, random with seed 0"

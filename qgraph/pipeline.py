@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qgraph import passes
 from qgraph.ir import Graph
 from qgraph.passes.insert_fake_quant import Overrides
+from qgraph.passes.lower import check_lowered
 from qgraph.passes.manager import PassManager
 
 if TYPE_CHECKING:
@@ -39,12 +40,16 @@ def prepare(
     return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
 
-def lower(graph: Graph, target: str, *, io: str | None = None) -> Graph:
+def lower(graph: Graph, target: str, *, io: str | None = None, check: bool = False) -> Graph:
     """The calibrated fake-quantized graph as integer ops of the target.
 
-    `io` "integer" or "float": what the graph takes and gives; the target's choice by default. Raises LoweringError.
+    `io` "integer" or "float": what the graph takes and gives; the target's choice by default. `check`: hold each
+    lowered op against the fake-quantized one that it was made of, on random inputs. Raises LoweringError.
     """
-    return passes.lower(graph, target=target, io=io)
+    lowered = passes.lower(graph, target=target, io=io)
+    if check:
+        check_lowered(graph, lowered)
+    return lowered
 
 
 def quantize(
@@ -60,6 +65,5 @@ def quantize(
     """Post-training quantization: prepare, calibrate on batches, lower."""
     from qgraph.training import calibrate
 
-    return lower(
-        calibrate(prepare(graph, target, overrides=overrides, check=check, **options), calibration), target, io=io
-    )
+    prepared = prepare(graph, target, overrides=overrides, check=check, **options)
+    return lower(calibrate(prepared, calibration), target, io=io, check=check)

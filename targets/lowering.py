@@ -82,19 +82,19 @@ class Lowering:
         metadata = {**source.metadata, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
-        self._lowered: dict[Value, Value] = {}
+        self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
 
     # ---- what a target's rows use
 
     def operand(self, node: Node, index: int = 0) -> Value:
         """The lowered value of an operand: an activation, or a fake-quantized constant among activations."""
         value = node.operand(index)
-        if value not in self._lowered:
+        if value not in self.lowered:
             maker = value.producer
             if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
                 raise fail(node, f"operand {value} of {node.op} is neither computed from an input nor fake-quantized")
             return self._constant_operand(maker, node.result.type.rank)
-        return self._lowered[value]
+        return self.lowered[value]
 
     def _constant_operand(self, fake_quant: Node, rank: int) -> Value:
         """A fake-quantized constant as integers, broadcast to `rank` dimensions."""
@@ -214,7 +214,7 @@ class Lowering:
             if not integer:
                 self.build.origins = fake_quant.origins
                 made = self.build.node(self.target.quantize_op, [made], {}, element=(dtype, quant)).result
-            self._lowered[value] = made
+            self.lowered[value] = made
 
     def _lower(self, node: Node) -> None:
         self.build.origins = node.origins
@@ -233,7 +233,7 @@ class Lowering:
         if row.result == "fixed":
             wanted = self.element(node)
             made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
-        self._lowered[node.result] = made
+        self.lowered[node.result] = made
 
     def _call(self, row: Correspondence, node: Node) -> Call:
         """The lowered operands of a node, and the element type that its result gets."""
@@ -265,11 +265,11 @@ class Lowering:
         return rules.activation.dtype, QuantParams.of(fixed.scale, fixed.zero_point)
 
     def _lower_fake_quant(self, node: Node) -> None:
-        value = self._lowered[node.operand(0)]
+        value = self.lowered[node.operand(0)]
         dtype, quant = self._element_of(node)
         if (value.type.dtype, value.type.quant) != (dtype, quant):
             value = self.target.requantize(self, value, (dtype, quant))
-        self._lowered[node.result] = value
+        self.lowered[node.result] = value
 
     def _element_of(self, fake_quant: Node) -> Element:
         scale, zero_point = fake_quant.operand(1), fake_quant.operand(2)
@@ -279,11 +279,11 @@ class Lowering:
     def _lower_outputs(self) -> None:
         outputs: list[Value] = []
         for index, value in enumerate(self.source.outputs):
-            if value not in self._lowered:
+            if value not in self.lowered:
                 raise LoweringError(
                     f"output {index} is not computed from an input", help="a graph of constants has no use"
                 )
-            made = self._lowered[value]
+            made = self.lowered[value]
             if self.io == "float" and made.type.quant is not None:
                 self.build.origins = made.producer.origins if made.producer else ()
                 made = self.build.node(self.target.dequantize_op, [made], {}).result

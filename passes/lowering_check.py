@@ -1,0 +1,82 @@
+"""Translation validation of a lowering: each integer op beside the fake-quantized op that it was made of.
+
+The lowered graph runs on random and extreme inputs. Every source node is evaluated, in float64, on what its lowered
+operands stand for, and clamped to what its lowered result can stand for: that must be the lowered result, but for
+`TOLERANCE` codes. Each node is judged on its own operands, so no error adds up, and the first that is found is wrong.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.errors import ValidationError
+from qgraph.interpreter.execute import execute
+from qgraph.interpreter.samples import sample_inputs
+from qgraph.ir import Array, Node, Value, op_def
+from qgraph.ir.types import integer_range
+from qgraph.passes.validation import described
+from qgraph.targets.lowering import Lowering
+
+TOLERANCE = 2.0
+"""Codes by which an integer kernel may differ from the real function: it rounds more than once, and reads tables."""
+SAMPLES = 6
+
+
+def compare_lowered(lowering: Lowering) -> None:
+    """Raise ValidationError naming the first node whose lowered result is not what its source computes."""
+    inputs = sample_inputs(lowering.graph, SAMPLES)
+    arrays: dict[Value, Array] = {value: inputs[value.name] for value in lowering.graph.inputs}
+    execute(lowering.graph, inputs, arrays.__setitem__)
+    real = {value: _real(arrays, lowering.lowered[value]) for value in lowering.source.inputs}
+    for node in lowering.source.nodes:
+        operands = [None if v is None else _wide(v.data) if v.is_constant else real[v] for v in node.operands]
+        real.update(zip(node.results, op_def(node.op).evaluate(node, operands), strict=True))
+        value = lowering.lowered.get(node.result)
+        if value in arrays:
+            expected, real[node.result] = real[node.result], _real(arrays, value)
+            off = _codes_off(_clamped(expected, node, value), real[node.result], value)
+            if off > TOLERANCE:
+                raise _error(lowering, node, value, off, inputs)
+
+
+def _wide(array: Array) -> Array:
+    return array.astype(np.float64) if array.dtype == np.float32 else array
+
+
+def _real(arrays: dict[Value, Array], value: Value) -> Array:
+    """What an array of the lowered graph stands for, in float64; every activation has one scale."""
+    array, quant = arrays[value], value.type.quant
+    if quant is None:
+        return _wide(array)
+    return np.asarray((array.astype(np.float64) - quant.zero_point[0]) * quant.scale[0])
+
+
+def _clamped(expected: Array, node: Node, value: Value) -> Array:
+    """What is expected, within what the integers of the lowered value can stand for, or fewer where the fake-quant
+    behind the node says so."""
+    quant = value.type.quant
+    if quant is None:
+        return expected
+    ranges = [user.attrs["range"] for user in node.result.users if user.op == "quant.fake_quant"]
+    low, high = ranges[0] if len(ranges) == 1 else integer_range(value.type.dtype)
+    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in (low, high))
+    return np.clip(expected, low, high)
+
+
+def _codes_off(expected: Array, got: Array, value: Value) -> float:
+    """The largest difference in steps of the value; of floats in steps of 2**-16 of the largest."""
+    if expected.shape != got.shape:
+        return float("inf")
+    step = value.type.quant.scale[0] if value.type.quant else 2.0**-16 * max(float(np.abs(expected).max(initial=0)), 1)
+    return float(np.abs(expected - got).max(initial=0)) / step
+
+
+def _error(lowering: Lowering, node: Node, value: Value, off: float, inputs: dict[str, Array]) -> ValidationError:
+    op = value.producer.op if value.producer is not None else "an input"
+    error = ValidationError(
+        f"{op} is up to {off:.3g} steps away from the {node.op} that it was made of",
+        where=(*lowering.named.get(node, node).where, described(inputs)),
+        help="this is a fault of qgraph's: report it with the graph",
+    )
+    error.inputs = inputs
+    return error

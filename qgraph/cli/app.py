@@ -38,12 +38,13 @@ def trace(
         str, typer.Option("--input", help="Shape of an example input, 1x3x32x32; several joined by commas.")
     ],
     weights: Annotated[Path | None, typer.Option(help="A state_dict file (torch.save) to load first.")] = None,
+    check: Annotated[bool, typer.Option("--check/--no-check", help="Run the graph beside the model.")] = True,
 ) -> None:
-    """Trace a torch model into a float graph."""
+    """Trace a torch model into a float graph, and see that both compute the same."""
     import qgraph
     from qgraph.cli.sources import example_inputs, load_model
 
-    graph = qgraph.trace(load_model(source, weights), example_inputs(input))
+    graph = qgraph.trace(load_model(source, weights), example_inputs(input), check=check)
     qgraph.save(graph, output)
     typer.echo(f"{output}: {len(graph)} nodes")
 

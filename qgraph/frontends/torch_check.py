@@ -3,8 +3,9 @@
 **Tolerance.** Both compute in float32, but sum in another order. A sum of K rounded terms moves by about sqrt(K) of the
 2**-24 to which its terms are rounded, and what moves adds up from node to node. So results may differ by `SUM` times
 2**-24, for each node on the longest way through the graph, of the largest magnitude of the result. A model that
-amplifies its own rounding may differ by more: then both run in float64, whose rounding is 2**-53, and there the bound
-is of the largest magnitude that any node makes, so that it holds where large values cancel.
+amplifies its own rounding may differ by more: then the graph and the exported program, which must give the model's
+results, both run in float64, whose rounding is 2**-53, and there the bound is of the largest magnitude that any node
+makes, so that it holds where large values cancel.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from qgraph.errors import InputError
 from qgraph.frontends.torch_importer import Importer, origin_of
 from qgraph.frontends.torch_ops import IGNORED
 from qgraph.frontends.torch_structure import leaves, map_leaves
-from qgraph.interpreter.execute import execute
+from qgraph.interpreter.execute import Watch, execute
 from qgraph.ir import Array, Graph, Value
 
 if TYPE_CHECKING:
@@ -44,12 +45,20 @@ def check_against(
     result = model(*_copied(args), **_copied(named))
     expected = [_array(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
     bound = SUM * _depth(importer.graph)
-    got = execute(importer.graph, inputs)
+    got = _executed(importer.graph, inputs)
     if all(_close(a, b, bound * 2.0**-24) for a, b in zip(got, expected, strict=True)):
         return
-    if _agree_in_float64(importer, fed, bound):
+    again, _ = _interpreted(importer, fed, torch.float32)
+    exported = all(_close(a, b, bound * 2.0**-24) for a, b in zip(again, expected, strict=True))
+    if exported and _agree_in_float64(importer, fed, bound):
         return
     raise _difference(importer, fed, inputs, got, expected, bound * 2.0**-24)
+
+
+def _executed(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -> list[Array]:
+    """The graph's outputs; infinities and what becomes of them are compared as any value."""
+    with np.errstate(all="ignore"):
+        return execute(graph, inputs, watch)
 
 
 def _arguments_tree(importer: Importer) -> Any:
@@ -123,7 +132,7 @@ def _agree_in_float64(importer: Importer, fed: Sequence[torch.Tensor], bound: fl
         largest = max(largest, _worst(array, array)[1])
 
     inputs = {v.name: leaf.numpy() for v, leaf in zip(importer.graph.inputs, wide, strict=True)}
-    got = execute(_widened(importer.graph), inputs, watch)
+    got = _executed(_widened(importer.graph), inputs, watch)
     return all(_close(a, b, bound * 2.0**-53, largest) for a, b in zip(got, expected, strict=True))
 
 
@@ -203,7 +212,7 @@ def _first_node(
     import torch
 
     ours: dict[Value, Array] = {value: inputs[value.name] for value in importer.graph.inputs}
-    execute(importer.graph, inputs, lambda value, array: ours.update({value: array}))
+    _executed(importer.graph, inputs, lambda value, array: ours.update({value: array}))
     _, made = _interpreted(importer, fed, torch.float32)
     for node in importer.program.graph.nodes:
         value = importer.made.get(node.name)

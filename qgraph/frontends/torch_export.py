@@ -26,6 +26,7 @@ from qgraph.frontends.torch_structure import (
 )
 from qgraph.imports import require_torch
 from qgraph.ir import Graph, verify_graph
+from qgraph.ir.finite import check_finite
 from qgraph.passes.drop_dead_code import erase_dead_code
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def trace(
     PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model
     on the example, and refuses where they differ beyond rounding. Raises UnsupportedOp naming every op that has no
     counterpart, with module path and source line, and InputError for a model that `torch.export` refuses, that
-    changes its state, or whose graph computes something else.
+    changes its state, that has parameters which are not finite, or whose graph computes something else.
     """
     require_torch()
     import torch
@@ -63,6 +64,7 @@ def trace(
         importer = Importer(program, name or type(model).__name__, _averages(model))
         graph = importer.run()
         _set_outputs(graph, importer)
+        check_finite(graph)
         if check:
             run = model if isinstance(model, torch.nn.Module) else program.module()
             check_against(run, args, named, importer)

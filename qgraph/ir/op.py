@@ -280,8 +280,9 @@ class OpDef:
         )
         try:
             known = self._known.get(key)
-        except TypeError:  # a list, say: no attribute, and `complete` says so
-            known = None
+        except TypeError:  # a list, which `complete` makes a tuple
+            complete = self.complete(attrs, operands)
+            return complete, self.infer(operands, complete)
         if known is None:
             complete = self.complete(attrs, operands)
             known = complete, self.infer(operands, complete)

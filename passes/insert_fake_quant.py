@@ -19,12 +19,12 @@ normalization that follows no such layer becomes one (see `fold-batchnorm`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from qgraph import targets
-from qgraph.arith.weight_scale import weight_scale
+from qgraph import quantizers, targets
 from qgraph.errors import InputError
 from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ir.origin import union
@@ -36,10 +36,14 @@ from qgraph.passes.overrides import CheckedOverrides, Overrides
 from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.passes.strip_fake_quant import check_prepared
+from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
-__all__ = ["Overrides", "insert_fake_quant"]
+__all__ = ["Observers", "Overrides", "insert_fake_quant"]
+
+Observers = Mapping[str, str]
+"""Operand ("activation", "weight") -> quantizer ("percentile:99.9")."""
 
 LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 
@@ -51,11 +55,18 @@ LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
     check=check_prepared,
 )
 def insert_fake_quant(
-    graph: Graph, /, *, target: str, batchnorm: str = "live", overrides: Overrides | None = None, **options: str
+    graph: Graph,
+    /,
+    *,
+    target: str,
+    batchnorm: str = "live",
+    overrides: Overrides | None = None,
+    observers: Observers | None = None,
+    **options: str,
 ) -> None:
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
-    rules = targets.get(target).quant_rules(**options)
+    rules = chosen(targets.get(target).quant_rules(**options), observers or {})
     checked = CheckedOverrides(graph, overrides or {})
     graph.level = "fake_quant"
     graph.metadata.update({"target": target, **options})
@@ -68,6 +79,34 @@ def insert_fake_quant(
     inserter.quantize_constants()
     checked.check_effect()
     graph.drop_unused_constants()
+
+
+def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
+    """The rules with the quantizers that the user names for "activation" and "weight".
+
+    Raises InputError for another operand, a quantizer that is not for it, or one in place of scales that the target
+    needs for its integers to be the same everywhere.
+    """
+    for operand, name in observers.items():
+        if operand not in ("activation", "weight"):
+            raise InputError(f"observers name {operand!r}", help="choose for activation, weight")
+        if operand not in quantizers.get(name).uses:
+            fitting = ", ".join(each for each in quantizers.names() if operand in quantizers.get(each).uses)
+            raise InputError(f"quantizer {name!r} is not for {operand}s", help=f"choose from {fitting}")
+    activation = observers.get("activation", rules.activation.observer)
+    ops = {op: replace(rule, weight=_observed(rule.weight, observers.get("weight"))) for op, rule in rules.ops.items()}
+    return replace(rules, activation=replace(rules.activation, observer=activation), ops=ops)
+
+
+def _observed(spec: QuantSpec | None, name: str | None) -> QuantSpec | None:
+    if spec is None or name is None or name == spec.observer:
+        return spec
+    if quantizers.get(spec.observer).binding:
+        raise InputError(
+            f"quantizer {name!r} would replace {spec.observer!r}, on which the target's integers depend",
+            help="choose other weights for the target: see its options, `qgraph targets NAME`",
+        )
+    return replace(spec, observer=name)
 
 
 @dataclass
@@ -196,12 +235,12 @@ class _Inserter:
         if spec is not None and asked is not None:
             largest = 2 ** (asked[0] - 1) - 1
             spec = replace(spec, quant_min=spec.zero_point - largest, quant_max=spec.zero_point + largest)
-        if spec is not None and spec.observer == "pair_safe" and _is_depthwise(node):
-            spec = replace(spec, observer="min_max")  # its kernel multiplies no pairs
-        return spec
+        if spec is None:
+            return None
+        return replace(spec, observer=quantizers.get(spec.observer).for_layer(node))
 
     def _weight_constants(self, w: Value, folded: Array, spec: QuantSpec) -> tuple[Value, Value]:
-        scale = weight_scale(folded, spec.quant_max - spec.zero_point, spec.axis, spec.observer)
+        scale = weight_scale(folded, spec.quant_max - spec.zero_point, spec.axis, quantizers.get(spec.observer))
         return self._constants(w.name, scale, spec)
 
     def _constants(self, stem: str, scale: Array, spec: QuantSpec) -> tuple[Value, Value]:
@@ -228,12 +267,6 @@ class _Inserter:
             observer=spec.observer,
             rounding=rounding,
         )
-
-
-def _is_depthwise(layer: Node) -> bool:
-    """Whether each group of a convolution has one input and one output channel; a depth multiplier is not that."""
-    out, per_group = layer.operand(1).type.shape[:2]
-    return per_group == 1 and layer.attrs.get("groups") == out
 
 
 def _stem(value: Value) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qgraph import passes
 from qgraph.ir import Graph
-from qgraph.passes.insert_fake_quant import Overrides
+from qgraph.passes.insert_fake_quant import Observers, Overrides
 from qgraph.passes.lower import check_lowered
 from qgraph.passes.manager import PassManager
 
@@ -22,20 +22,22 @@ def prepare(
     *,
     batchnorm: str = "live",
     overrides: Overrides | None = None,
+    observers: Observers | None = None,
     check: bool = False,
     **options: str,
 ) -> Graph:
     """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
 
     `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps
-    patterns of origins to {"bits": n, "activation_bits": n}. `check`: run the graph after each step on random inputs;
-    without its fake-quant it must compute what it was made of. Further options are the target's (`qgraph targets
-    NAME`).
+    patterns of origins to {"bits": n, "activation_bits": n}; `observers` names quantizers (`qgraph.quantizers`) for
+    "activation" and "weight", such as {"activation": "percentile:99.9"}. `check`: run the graph after each step on
+    random inputs; without its fake-quant it must compute what it was made of. Further options are the target's
+    (`qgraph targets NAME`).
     """
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
-    insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, **options}
+    insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}
     steps += ["fuse-conv-relu", ("insert-fake-quant", insertion)]
     return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
@@ -59,11 +61,12 @@ def quantize(
     calibration: Iterable[Batch],
     io: str | None = None,
     overrides: Overrides | None = None,
+    observers: Observers | None = None,
     check: bool = False,
     **options: str,
 ) -> Graph:
     """Post-training quantization: prepare, calibrate on batches, lower."""
     from qgraph.training import calibrate
 
-    prepared = prepare(graph, target, overrides=overrides, check=check, **options)
+    prepared = prepare(graph, target, overrides=overrides, observers=observers, check=check, **options)
     return lower(calibrate(prepared, calibration), target, io=io, check=check)

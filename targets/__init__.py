@@ -42,3 +42,9 @@ def rules_agree(a: str, b: str) -> bool:
 def load_dialect(name: str) -> bool:
     """Whether a target has the dialect `name`; all targets are imported, and their dialects with them."""
     return name in {get(target).dialect for target in names()}
+
+
+def load_quantizers() -> None:
+    """Import every target, and with it the quantizers that it brings."""
+    for name in names():
+        get(name)

@@ -15,7 +15,8 @@ class QuantSpec:
     """How one kind of value is quantized.
 
     `dtype` stores integers within `quant_min`..`quant_max` (inclusive). Symmetric ones have the fixed `zero_point`;
-    `axis` asks for a scale per index of that axis; `observer` names how the scale follows from what was seen.
+    `axis` asks for a scale per index of that axis; `observer` names the quantizer (`qgraph.quantizers`): how
+    the scale follows from what was seen.
     """
 
     dtype: str
@@ -24,7 +25,7 @@ class QuantSpec:
     symmetric: bool = False
     zero_point: int = 0
     axis: int | None = None
-    observer: Literal["min_max", "moving_average", "pair_safe", "fixed"] = "moving_average"
+    observer: str = "moving_average"
 
     def holds(self, number: float, grid: Fixed) -> bool:
         """Whether a number lies on a grid of this type, or at most half a step beside its ends."""

@@ -16,6 +16,4 @@
 | `inverse_square_root` | 1 / sqrt(v) of an integer as multiplier and shift |
 | `c_library` | expf, logf, expm1f, tanhf, erfcf as the C library computes them |
 | `fused` | the fused multiply-add of float32 |
-| `weight_scale` | scales of symmetric weights from the weights |
-| `pair_safe` | weight scales that no pair of products can saturate |
 """

@@ -74,6 +74,9 @@ def quantize(
     output: Output,
     batch: Annotated[int, typer.Option(help="Examples in a batch.")] = 64,
     option: Annotated[list[str] | None, typer.Option(help="An option of the target: weights=u8. Repeat it.")] = None,
+    observer: Annotated[
+        list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
+    ] = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
@@ -81,7 +84,8 @@ def quantize(
     from qgraph.cli.sources import key_values
 
     graph = qgraph.load(file)
-    prepared = qgraph.prepare(graph, target=target, **key_values(option or []))
+    observers = key_values(observer or [])
+    prepared = qgraph.prepare(graph, target=target, observers=observers, **key_values(option or []))
     data = read_npz(calibration, [value.name for value in graph.inputs])
     qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
     typer.echo(f"{output}: fake-quantized for {target}")

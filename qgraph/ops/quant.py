@@ -23,10 +23,6 @@ ROUNDING = {
 }
 """How a target divides and rounds where it quantizes a float: ONNX Runtime; LiteRT's reference kernels; XNNPACK."""
 
-OBSERVERS = ("min_max", "moving_average", "pair_safe", "fixed")
-"""How a scale follows from what was seen; "pair_safe" is for weights (`qgraph.arith.pair_safe`);
-"fixed" parameters are those that the target's op has, and stay."""
-
 
 def per_axis(values: Array, rank: int, axis: int | None) -> Array:
     """`values` ([1] or [channels]) shaped to broadcast along `axis` of an array of that rank."""
@@ -54,7 +50,8 @@ class FakeQuant:
     float.
 
     result = (clamp(round(x / scale) + zero_point, range) - zero_point) * scale, per index of `axis` where it is given.
-    A scale of NaN has not been calibrated yet. `observer` names how calibration and training set the parameters.
+    A scale of NaN has not been calibrated yet. `observer` names the quantizer (`qgraph.quantizers`) that sets the
+    parameters in calibration and training.
     """
 
     x: Operand = operand("f[...]", trained=True)
@@ -65,7 +62,7 @@ class FakeQuant:
     range: tuple[int, int] = attr((-128, 127))
     axis: int | None = attr(None)
     symmetric: bool = attr(False)
-    observer: str = attr("moving_average", choices=OBSERVERS)
+    observer: str = attr("moving_average")
     rounding: str = attr("half_even", choices=tuple(ROUNDING))
 
     def infer(self) -> TensorType:
@@ -142,7 +139,7 @@ class ConvBatchNorm:
     batches: int | None = attr(None)
     type: str = attr("i8")
     range: tuple[int, int] = attr((-127, 127))
-    observer: str = attr("min_max", choices=OBSERVERS)
+    observer: str = attr("min_max")
 
     def infer(self) -> TensorType:
         check_activation(self.activation, self.clamp)
@@ -193,7 +190,7 @@ class LinearBatchNorm:
     batches: int | None = attr(None)
     type: str = attr("i8")
     range: tuple[int, int] = attr((-127, 127))
-    observer: str = attr("min_max", choices=OBSERVERS)
+    observer: str = attr("min_max")
 
     def infer(self) -> TensorType:
         check_activation(self.activation, self.clamp)

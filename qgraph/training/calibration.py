@@ -20,8 +20,9 @@ from qgraph.training.conversion import (
     tensors_by_path,
     to_torch,
 )
+from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
-from qgraph.training.observers import ActivationQuantizer, Quantizer
+from qgraph.training.observers import ActivationQuantizer, FakeQuantizer
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -49,14 +50,20 @@ def calibrate(
         module_inputs(traced, inputs, batch, f"batch {count}")
         for count, batch in enumerate(_shown(batches, progress), 1)
     )
-    started = False
+    count = 0
     with _observing(traced) as quantizers, torch.no_grad():
-        for tensors in rebatched(inputs, given):
-            if not started:
+        for count, tensors in enumerate(rebatched(inputs, given), 1):
+            if count == 1:
                 _start_anew(traced, quantizers)
-                started = True
+            for quantizer in quantizers:
+                quantizer.observing = count
             traced(*tensors)
-    if not started:
+        if count:
+            refresh_weight_scales(traced)
+            source = source_of(traced)
+            settle_scales(traced, source.graph, tensors_by_path(traced), source.paths)
+            refresh_weight_scales(traced)
+    if not count:
         raise InputError("calibration needs at least one batch, none is given")
     return module_or_graph
 
@@ -74,7 +81,7 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
     for part in traced.modules():
         if isinstance(part, (BatchNorm, LayerBatchNorm)):
             part.frozen_statistics = batchnorm
-        if isinstance(part, Quantizer):
+        if isinstance(part, FakeQuantizer):
             part.frozen = observers
     return module
 
@@ -83,16 +90,14 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
 def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     """Eval mode with observers on; afterwards everything is as before."""
     found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
-    quantizers = [part for part in found if not part.frozen and part.observer != "fixed"]
+    quantizers = [part for part in found if not part.frozen and part.quantizer.observes]
     modes = {part: part.training for part in traced.modules()}
     traced.eval()
     try:
-        for quantizer in quantizers:
-            quantizer.observing = True
         yield quantizers
     finally:
         for quantizer in quantizers:
-            quantizer.observing = False
+            quantizer.observing = 0
         for part, mode in modes.items():
             part.training = mode
 

@@ -13,6 +13,7 @@ from qgraph.errors import InputError
 from qgraph.ir import Array, Graph, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.training.emission import Emitter, check_mode
+from qgraph.training.layers import LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
 
 KEY = "qgraph"
@@ -125,7 +126,7 @@ def refresh_weight_scales(traced: fx.GraphModule) -> None:
     tensors = tensors_by_path(traced)
     for node in traced.graph.nodes:
         owner = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(owner, WeightQuantizer):
+        if isinstance(owner, (WeightQuantizer, LayerBatchNorm)):
             constants = node.args[owner.activations :]
             refresh: Callable[..., None] = owner.refresh  # its constants differ from class to class
             refresh(*(tensors[str(a.target)] if isinstance(a, fx.Node) else None for a in constants))

@@ -18,6 +18,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from qgraph import quantizers
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
@@ -119,6 +120,25 @@ class Emitter:
             return self.call(torch.clamp_, [result, *node.attrs["clamp"]])
         return self.call(ACTIVATION[activation], [result], {"inplace": True})
 
+    def input_scale(self, layer: Node) -> fx.Node | None:
+        """The scale of a layer's input; None where it has none."""
+        maker = layer.operand(0).producer
+        while maker is not None and (op_def(maker.op).traits.moves_data or maker.op == "nn.dropout"):
+            maker = maker.operand(0).producer
+        known = maker is not None and maker.op == "quant.fake_quant" and maker.operand(1).type.shape == (1,)
+        return self.value(maker.operand(1)) if maker is not None and known else None
+
+    def biases_beside(self, weight: Node) -> list[fx.Node | None]:
+        """The bias and the input's scale of every layer that has a fake-quantized weight, in turn."""
+        found: list[fx.Node | None] = []
+        for layer in weight.result.users:
+            scale = self.input_scale(layer) if op_def(layer.op).operand_index("weight") == 1 else None
+            if scale is not None:
+                bias = layer.operands[2] if len(layer.operands) > 2 else None
+                fits = bias is not None and bias.is_constant and bias.type.shape == weight.result.type.shape[:1]
+                found += [self.value(bias) if fits and bias is not None else None, scale]
+        return found
+
     # ---- the module tree
 
     def _add_constant(self, value: Value) -> str:
@@ -155,17 +175,22 @@ class Emitter:
 
 
 def is_trained(value: Value) -> bool:
-    """Whether a constant becomes a Parameter, not a buffer: a float with dimensions that an op says is trained."""
+    """Whether a constant becomes a Parameter."""
     return (
         value.type.is_float
         and value.type.rank > 0
         and any(
-            node.operands[i] is value
-            for node in value.users
-            for i in op_def(node.op).trained_indices
-            if i < len(node.operands)
+            node.operands[i] is value for node in value.users for i in _trained_operands(node) if i < len(node.operands)
         )
     )
+
+
+def _trained_operands(node: Node) -> tuple[int, ...]:
+    """Which operands are learned: of a fake-quant also a scale that its quantizer trains."""
+    definition = op_def(node.op)
+    learned = quantizers.get(str(node.attrs["observer"])).trains if "observer" in node.attrs else ()
+    extra = [i for role in learned for i in definition.operand_indices(role)]
+    return (*definition.trained_indices, *extra)
 
 
 def is_weight(node: Node) -> bool:
@@ -206,20 +231,20 @@ def _batch_norm(at: Emitter, node: Node) -> fx.Node:
 def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
     window = tuple(node.attrs[name] for name in WINDOW)
     make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
-    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node)]))
+    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node), at.input_scale(node)]))
 
 
 @emits("quant.linear_batch_norm")
 def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
     make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
-    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node)]))
+    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node), at.input_scale(node)]))
 
 
-def _layer_settings(node: Node) -> tuple[tuple[int, int], int | None, str, float, float]:
-    """Range, axis, observer, eps, momentum."""
+def _layer_settings(node: Node) -> tuple[WeightQuantizer, float, float]:
+    """The weight's quantizer, eps, momentum."""
     per_channel = node.operand(7).data.size == node.operand(1).data.shape[0]
-    eps, momentum = _floats(node, "eps", "momentum")
-    return _range(node), 0 if per_channel else None, str(node.attrs["observer"]), eps, momentum
+    quantizer = WeightQuantizer(_range(node), 0 if per_channel else None, str(node.attrs["observer"]))
+    return (quantizer, *_floats(node, "eps", "momentum"))  # type: ignore[return-value]  # two numbers
 
 
 def _floats(node: Node, *names: str) -> tuple[float, ...]:
@@ -241,7 +266,8 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     if is_weight(node):
         if a["rounding"] != "half_even":
             raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
-        return at.call_module(node, lambda: WeightQuantizer(*settings), at.operands(node), key)
+        args = [*at.operands(node), *at.biases_beside(node)]
+        return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
     first = not at.has_module(key)
     make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
     return at.call_module(node, make, [*at.operands(node), a["rounding"], first], key)

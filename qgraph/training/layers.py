@@ -4,7 +4,7 @@
 weight `w * gain` with the running variance, and batch normalization then uses the statistics of the batch. Symmetric
 quantization is equivariant under scaling by channel, so that no correction factor is needed, nothing is divided by
 gamma but a scale, and gamma may be zero or negative. In eval, or once the batch normalization is frozen, the layer
-computes exactly the folded form that `fold-batchnorm` makes.
+computes exactly the folded form that `fold-batchnorm` makes. The quantizer of the weight is a part of the layer.
 Sources: Jacob et al. 2018 (arXiv 1712.05877), section 3.2; Krishnamoorthi 2018 (arXiv 1806.08342), section 3.2.2.
 """
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded, per_axis
+from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
 from qgraph.training.observers import WeightQuantizer
 from qgraph.training.windows import convolve
 
@@ -35,22 +35,21 @@ class BatchNorm(torch.nn.Module):
         return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, self.eps)
 
 
-class LayerBatchNorm(WeightQuantizer):
+class LayerBatchNorm(torch.nn.Module):
     """A layer with a fake-quantized folded weight and a live batch normalization; `_layer` is the layer itself."""
 
     activations = 1
 
-    def __init__(
-        self, quant_range: tuple[int, int], axis: int | None, observer: str, eps: float, momentum: float
-    ) -> None:
-        super().__init__(quant_range, axis, observer)
+    def __init__(self, quantizer: WeightQuantizer, eps: float, momentum: float) -> None:
+        super().__init__()
+        self.quantizer = quantizer
         self.eps, self.momentum = eps, momentum
         self.frozen_statistics = False
 
     def _layer(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def forward(  # type: ignore[override]
+    def forward(
         self,
         x: Tensor,
         w: Tensor,
@@ -62,19 +61,21 @@ class LayerBatchNorm(WeightQuantizer):
         scale: Tensor,
         zero_point: Tensor,
         batches: Tensor | None = None,
+        x_scale: Tensor | None = None,
     ) -> Tensor:
-        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches)
+        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
-            weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, self.quant_range, self.axis)
+            quantizer = self.quantizer
+            weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, quantizer.quant_range, quantizer.axis)
             y = self._layer(x, weight, bias)
             return normalized(y, (gamma, beta, mean, var), batches, self.momentum, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
-        weight = fake_quantize(folded, scale, zero_point, self.quant_range, self.axis)
-        return self._layer(x, weight, (-mean if bias is None else bias - mean) * gain + beta)
+        weight = self.quantizer.fake_quantized(folded, scale, zero_point)
+        return self._layer(x, weight, folded_bias(bias, gain, beta, mean))
 
     @torch.no_grad()
-    def refresh(  # type: ignore[override]
+    def refresh(
         self,
         w: Tensor,
         bias: Tensor | None,
@@ -85,10 +86,12 @@ class LayerBatchNorm(WeightQuantizer):
         scale: Tensor,
         zero_point: Tensor,
         batches: Tensor | None = None,
+        x_scale: Tensor | None = None,
     ) -> None:
         """Set `scale` from the folded weight."""
-        if not self.frozen:
-            self.fit(w * per_axis(batch_norm_gain(gamma, var, self.eps), w.ndim, 0), scale, zero_point)
+        gain = batch_norm_gain(gamma, var, self.eps)
+        layer = () if x_scale is None else (folded_bias(bias, gain, beta, mean), x_scale)
+        self.quantizer.refresh(w * per_axis(gain, w.ndim, 0), scale, zero_point, *layer)
 
 
 class ConvBatchNorm(LayerBatchNorm):
@@ -96,15 +99,13 @@ class ConvBatchNorm(LayerBatchNorm):
 
     def __init__(
         self,
-        quant_range: tuple[int, int],
-        axis: int | None,
-        observer: str,
+        quantizer: WeightQuantizer,
         eps: float,
         momentum: float,
         window: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...], int],
     ) -> None:
         """`window`: stride, pads, dilation, groups."""
-        super().__init__(quant_range, axis, observer, eps, momentum)
+        super().__init__(quantizer, eps, momentum)
         self.window = window
 
     def _layer(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
@@ -132,6 +133,11 @@ def normalized(
         for running, present in ((mean, y.mean(dims)), (var, y.var(dims))):
             running.add_((present - running) / batches)
     return F.batch_norm(y, None, None, gamma, beta, True, 0.0, eps)
+
+
+def folded_bias(bias: Tensor | None, gain: Tensor, beta: Tensor, mean: Tensor) -> Tensor:
+    """`qgraph.ops.quant.folded_bias` in torch."""
+    return (-mean if bias is None else bias - mean) * gain + beta
 
 
 def batch_norm_gain(gamma: Tensor, var: Tensor, eps: float) -> Tensor:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.arith.weight_scale import weight_scale
+from qgraph import quantizers
 from qgraph.errors import LoweringError
 from qgraph.ir import Array, Attr, Builder, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ops.quant import per_axis
+from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.litert.padding import same_pads
 
 RANGES = {"i8": (-128, 127), "u8": (-128, 127), "i16": (-32768, 32767)}
@@ -68,7 +69,7 @@ class Raising:
         per_channel = len(quant.scale) > 1
         scales = quant.scales
         if value.type.dtype == "u8" or any(quant.zero_point):  # asymmetric weights of 2018: int8 has none
-            scales = weight_scale(real, NARROW[1], None, "min_max")
+            scales = weight_scale(real, NARROW[1], None, quantizers.get("min_max"))
         name = value.name
         scale = self.build.constant(scales.astype(np.float32), f"{name}_scale")
         zero = self.build.constant(np.zeros(scales.shape, np.int32), f"{name}_zero_point")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.arith.pair_safe import saturating_pairs
 from qgraph.ir import Array, Graph, Node, op_def
+from qgraph.targets.onnxruntime.pair_safe import saturating_pairs
 
 
 def saturating_nodes(graph: Graph) -> list[Node]:

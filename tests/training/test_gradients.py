@@ -9,6 +9,7 @@ import torch
 from qgraph.ops.quant import ROUNDING, folded_layer, per_axis, quantize
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded
 from qgraph.training.layers import ConvBatchNorm, batch_norm_gain
+from qgraph.training.observers import WeightQuantizer
 
 HALF_STEPS = (np.arange(-600, 600) / 4).astype(
     np.float32
@@ -75,7 +76,9 @@ def test_unfolded_weight_has_the_folded_integers() -> None:
 
 def test_gradients_of_the_folded_layer() -> None:
     """Frozen 1x1 layer: y = x * (w * g) + (bias - mean) * g + beta, g = gamma / sqrt(var), rounding as identity."""
-    layer = ConvBatchNorm((-127, 127), 0, "min_max", 0.0, 0.1, ((1, 1), (0, 0, 0, 0), (1, 1), 1)).eval()
+    layer = ConvBatchNorm(
+        WeightQuantizer((-127, 127), 0, "min_max"), 0.0, 0.1, ((1, 1), (0, 0, 0, 0), (1, 1), 1)
+    ).eval()
     x = torch.full((1, 1, 1, 1), 3.0)
     w, bias, gamma, beta = (torch.tensor(v, requires_grad=True) for v in ([[[[0.5]]]], [1.0], [-2.0], [0.25]))
     mean, var = torch.tensor([0.5]), torch.tensor([4.0])
@@ -104,8 +107,8 @@ def test_folded_layer_has_the_bits_of_numpy() -> None:
             seen.extend((w, bias))
             return x
 
-    layer = Recorder((-127, 127), 0, "min_max", 1e-5, 0.1, ((1, 1), (0,) * 4, (1, 1), 1)).eval()
-    layer.frozen = True
+    layer = Recorder(WeightQuantizer((-127, 127), 0, "min_max"), 1e-5, 0.1, ((1, 1), (0,) * 4, (1, 1), 1)).eval()
+    layer.quantizer.frozen = True
     layer(*(torch.from_numpy(a) for a in (w, w, bias, gamma, beta, mean, var, scale, zero)))
     assert np.array_equal(seen[0].numpy(), weight)  # type: ignore[union-attr]
     assert np.array_equal(seen[1].numpy(), folded)  # type: ignore[union-attr]
@@ -114,7 +117,7 @@ def test_folded_layer_has_the_bits_of_numpy() -> None:
 def test_training_and_eval_agree_on_the_same_statistics() -> None:
     """With the running statistics at those of the batch both forms are the same function, for every sign of gamma."""
     torch.manual_seed(0)
-    layer = ConvBatchNorm((-7, 7), 0, "min_max", 1e-5, 1.0, ((1, 1), (1, 1, 1, 1), (1, 1), 1))
+    layer = ConvBatchNorm(WeightQuantizer((-7, 7), 0, "min_max"), 1e-5, 1.0, ((1, 1), (1, 1, 1, 1), (1, 1), 1))
     x, w = torch.randn(64, 3, 8, 8), torch.randn(4, 3, 3, 3)
     gamma, beta = torch.tensor([1.5, -0.7, 0.0, 0.01]), torch.randn(4)
     mean, var, scale = torch.zeros(4), torch.ones(4), torch.ones(4)

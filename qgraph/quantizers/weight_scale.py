@@ -1,0 +1,69 @@
+"""Scales of symmetric weights, from the weights and from the biases that stand beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgraph.quantizers.registry import Quantizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SMALLEST = 2.0**-16
+"""Smallest scale of a channel, relative to the layer's largest."""
+BIAS_LIMIT, BIAS_GOAL = 2.0**28, 2.0**20
+"""Largest integer of a bias, which leaves room for the products in int32; and that of a channel whose weights are all
+zero, so that its scale is free: fine enough for the bias, and large enough for every runtime's factors."""
+
+
+def rows_of(weight: NDArray[np.floating]) -> NDArray[np.floating]:
+    """[O, I, *K] as [O, K * I]: the order in which ONNX Runtime's convolution multiplies."""
+    return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], -1) if weight.ndim > 1 else weight.reshape(-1, 1)
+
+
+def weight_scale(
+    weight: NDArray[np.floating], quant_max: int, axis: int | None, quantizer: Quantizer
+) -> NDArray[np.float32]:
+    """The scale of each channel, [channels], or of the whole weight, [1], for integers in [-quant_max, quant_max].
+
+    weight: [O, *rest] float. `axis` 0 or None. A channel of zeros has `SMALLEST` of the largest scale, 1 where all are
+    zeros, until calibration knows the scale of the layer's input (`torch_weight_scale`).
+    """
+    rows = rows_of(weight)
+    scale = np.where(rows.any(axis=1), quantizer.scale(rows, quant_max), np.float32(0)).astype(np.float32)
+    if axis is None:
+        scale = scale.max(keepdims=True)
+    largest = float(scale.max())
+    return np.maximum(scale, np.float32(largest * SMALLEST if largest > 0 else 1.0))
+
+
+def torch_weight_scale(
+    w: Tensor, limit: Tensor, axis: int | None, quantizer: Quantizer, layers: Sequence[Tensor | None] = ()
+) -> Tensor:
+    """`weight_scale` in torch, the same float32, raised where a bias would not fit at scale `x_scale * w_scale`.
+
+    w: [O, *rest]; limit: [1], the largest integer above the zero point. `layers`: the bias [O] (or None) and the scale
+    [1] of the input of every layer that has the weight, in turn. Weights that are so much smaller than the bias beside
+    them become coarse: they move the result by less than a step of it.
+    """
+    import torch
+
+    rows = w.movedim(1, -1).flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
+    scale = torch.where(rows.any(dim=1), quantizer.torch_scale(rows, limit), 0.0)
+    if axis is None:
+        scale = scale.amax().reshape(1)
+    free = torch.ones_like(scale[:1])
+    goal = torch.where(scale > 0, 1 / BIAS_LIMIT, 1 / BIAS_GOAL)
+    for bias, x_scale in zip(layers[::2], layers[1::2], strict=True):
+        assert x_scale is not None
+        free = torch.minimum(free, torch.nan_to_num(1 / x_scale, nan=1.0))
+        if bias is not None:
+            size = bias.detach().abs().float()
+            size = size.amax().reshape(1) if axis is None else size
+            scale = torch.maximum(scale, torch.nan_to_num(size / x_scale) * goal)
+    largest = scale.amax()
+    return torch.maximum(scale, torch.where(largest > 0, largest * SMALLEST, free))

@@ -1,0 +1,92 @@
+"""Scales of activations that calibration has seen as nothing but zeros.
+
+Such a scale is free, but it is a factor of what stands beside it: the bias of the layer behind is an integer at scale
+`x_scale * w_scale`, and the layer before multiplies its sums by `x_scale * w_scale / result_scale`, which runtimes
+bound. So it is chosen by those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor, fx
+
+from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.training.observers import ActivationQuantizer
+
+FACTOR = 2.0**-8
+"""`x_scale * w_scale / result_scale` to aim at: a bias is then exact to 1/512 of a step of the result."""
+LARGEST_FACTOR = 2.0**7
+
+
+def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tensor], paths: dict[str, str]) -> None:
+    """Set the scale of every activation whose range is nothing; the others have been calibrated.
+
+    `graph`: what the module was made from; `tensors` by path in the module tree, `paths` of the graph's constants.
+    """
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    owners = [(node, traced.get_submodule(str(node.target))) for node in calls]
+    dead = {
+        str(node.args[1].target)
+        for node, owner in owners
+        if isinstance(owner, ActivationQuantizer) and owner.range.numel() == 2 and not owner.range.any()
+    }
+    names = {path: name for name, path in paths.items()}
+    for path in sorted(dead):
+        scale = _settled(
+            graph.constants[names[path]], {name: tensors[path] for name, path in paths.items()}, dead, paths
+        )
+        if scale is not None:
+            tensors[path].fill_(scale)
+
+
+def _settled(value: Value, of: dict[str, Tensor], dead: set[str], paths: dict[str, str]) -> float | None:
+    """The scale that the neighbours of the values with this one leave free; None where there is no layer."""
+    marks = [node for node in value.users if node.op == "quant.fake_quant"]
+    before = [unit for mark in marks if (unit := _unit(_maker(mark.operand(0)), of)) is not None]
+    goals = []
+    for layer in {layer for mark in marks for layer in _layers_behind(mark.result)}:
+        result = next((user for user in layer.result.users if user.op == "quant.fake_quant"), None)
+        if result is not None and paths[result.operand(1).name] not in dead:
+            goals.append(FACTOR * float(of[result.operand(1).name]) / _weight_scale(layer, of))
+    if goals:
+        return max([min(goals), *(unit / LARGEST_FACTOR for unit in before)])
+    return max(before) / FACTOR if before else None
+
+
+def _unit(layer: Node | None, of: dict[str, Tensor]) -> float | None:
+    """`x_scale * w_scale` of a layer."""
+    maker = _maker(layer.operand(0)) if layer is not None and _is_layer(layer) else None
+    if layer is None or maker is None or maker.op != "quant.fake_quant":
+        return None
+    return float(of[maker.operand(1).name].max()) * _weight_scale(layer, of)
+
+
+def _weight_scale(layer: Node, of: dict[str, Tensor]) -> float:
+    weight = layer.operand(1).producer
+    constant = layer.operand(7) if weight is None else weight.operand(1)
+    return float(of[constant.name].max())
+
+
+def _is_layer(node: Node) -> bool:
+    """Whether the node multiplies by a fake-quantized weight."""
+    if op_def(node.op).operand_index("weight") != 1:
+        return False
+    weight = node.operand(1).producer
+    return node.dialect == "quant" or (weight is not None and weight.op == "quant.fake_quant")
+
+
+def _maker(value: Value) -> Node | None:
+    """The node that computes a value, but for those that move its elements."""
+    node = value.producer
+    while node is not None and (op_def(node.op).traits.moves_data or node.op == "nn.dropout"):
+        node = node.operand(0).producer
+    return node
+
+
+def _layers_behind(value: Value) -> Iterator[Node]:
+    for user in value.users:
+        if op_def(user.op).traits.moves_data or user.op == "nn.dropout":
+            yield from _layers_behind(user.result)
+        elif _is_layer(user) and user.operand(0) is value:
+            yield user

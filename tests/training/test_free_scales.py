@@ -55,7 +55,6 @@ def result_of(model: nn.Module, x: torch.Tensor, target: str, **options: str) ->
     lowered = qgraph.quantize(graph, target, calibration=[x.numpy()], **options)
     assert qgraph.verify(lowered, inputs=x.numpy()).bit_exact
     made = np.asarray(qgraph.run(lowered, x.numpy(), dequantize=True, layout="NCHW"))
-    made = made.transpose(0, 3, 1, 2) if made.ndim == 4 and lowered.metadata["layout"] == "NHWC" else made
     return made, np.asarray(qgraph.run(graph, x.numpy())), lowered
 
 

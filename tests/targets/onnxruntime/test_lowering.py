@@ -153,7 +153,6 @@ def test_adding_a_constant(ort: Worker) -> None:
 
 
 REFUSED: dict[str, tuple[Body, str]] = {
-    "bias": (with_bias(30.0), "outside int32"),
     "mean": (lambda layers, x: layers.at("m").nn.mean(x, axes=(1,)), "only the mean over all spatial axes"),
     "pads": (pool("max_pool", kernel=(1, 1), pads=(1, 1, 1, 1), dilation=ONES), "reach the kernel's size"),
 }
@@ -164,6 +163,17 @@ def test_refused(name: str) -> None:
     body, message = REFUSED[name]
     with pytest.raises(LoweringError, match=message):
         lowered(body)
+
+
+def test_a_bias_beside_tiny_weights_survives(ort: Worker) -> None:
+    same_as_fake_quantized(ort, with_bias(30.0), ["QLinearConv"])
+
+
+def test_a_bias_that_leaves_int32_is_refused() -> None:
+    graph = fake_quantized(float_graph(with_bias(30.0)))
+    graph.find("nn.conv")[0].operand(1).producer.operand(1).data[...] = 1e-11  # type: ignore[union-attr]
+    with pytest.raises(LoweringError, match="outside int32"):
+        lower(graph, target="onnxruntime")
 
 
 def test_global_average_factor_outside_the_runtimes_range_is_refused() -> None:

@@ -7,7 +7,7 @@ result is a graph that verifies or a `FileError` that names operator and tensor.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -16,12 +16,14 @@ import numpy as np
 
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters import tflite
-from qgraph.ir import IO_LAYOUT, Dim, Graph, verify_graph
-from qgraph.ir.op import op_def
+from qgraph.ir import IO_LAYOUT, Dim, Graph, TensorType, Value, verify_graph
+from qgraph.ir.op import OpDef, op_def
 from qgraph.ir.types import dim_factors, integer_range
+from qgraph.targets.litert.dialect.layers import weight_axis
 from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
 from qgraph.targets.litert.float_import import float_graph, mark_hybrid
 from qgraph.targets.litert.known_tensors import learn
+from qgraph.targets.litert.rows import BY_OP, BY_OPERATOR
 
 FLOATS = ("f32", "f16", "f64")
 
@@ -118,7 +120,24 @@ def _read_operator(reader: Reader, operator: tflite.Operator, sizes: Mapping[str
         types.append(replace(stated, shape=type.shape) if spec.free else type)
         if types[-1].dtype != stated.dtype:
             raise FileError(f"tensor {tensor.name!r} is stated as {stated}, but {op} makes {type}")
+    _check_scales(definition, operands, types)
     add_node(reader, operator, op, operands, attrs, types)
+
+
+def _check_scales(definition: OpDef, operands: Sequence[Value | None], types: Sequence[TensorType]) -> None:
+    """Raise FileError for activations with a scale for each channel: LiteRT takes such a scale for 0, or refuses.
+
+    Ops that only move integers do not look at them.
+    """
+    if definition.traits.moves_data:
+        return
+    allowed = BY_OP[definition.name].per_axis
+    pairs = [(spec, value.type) for spec, value in zip(definition.operands, operands, strict=False) if value]
+    activations = [(spec.name, type) for spec, type in pairs if spec.role == "activation"]
+    made = [(spec.name, type) for spec, type in zip(definition.results, types, strict=False)]
+    for name, type in (*activations, *made):
+        if type.quant is not None and len(type.quant.scale) > 1 and name not in allowed:
+            raise FileError(f"{definition.name}: {name} is {type}; an activation has one scale")
 
 
 def _is_stated(tensor: tflite.Tensor, shape: tuple[int, ...]) -> bool:
@@ -150,6 +169,7 @@ def _checked(subgraph: tflite.SubGraph) -> tuple[tflite.SubGraph, list[str]]:
     """The subgraph with names that are unique and parameters that mean something, and what had to be repaired."""
     taken: set[str] = set()
     tensors, notes = [], []
+    axes = _channel_axes(subgraph)
     for index, tensor in enumerate(subgraph.tensors):
         name, number = tensor.name or f"tensor{index}", 1
         while name in taken:
@@ -158,7 +178,7 @@ def _checked(subgraph: tflite.SubGraph) -> tuple[tflite.SubGraph, list[str]]:
         signature = tensor.shape_signature
         if signature is not None and not _fits(signature, tensor.shape):
             signature = None  # a hint only: runtimes go by the shape
-        quant, note = _checked_quantization(tensor)
+        quant, note = _checked_quantization(tensor, axes.get(index))
         tensors.append(replace(tensor, name=name, quantization=quant, shape_signature=signature))
         notes += [f"tensor {name!r}: {note}"] * bool(note)
     return replace(subgraph, tensors=tensors), notes
@@ -170,8 +190,23 @@ def _fits(signature: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     )
 
 
-def _checked_quantization(tensor: tflite.Tensor) -> tuple[tflite.Quantization | None, str]:
-    """A tensor's parameters, None where it has none; and what had to be repaired."""
+def _channel_axes(subgraph: tflite.SubGraph) -> dict[int, int]:
+    """weight -> the axis of its output channels, where the runtimes take the scales for those of that axis."""
+    axes: dict[int, int] = {}
+    for operator in subgraph.operators:
+        row = BY_OPERATOR.get(operator.name)
+        if row is None or not row.any_axis:
+            continue
+        place, axis = op_def(row.op).operand_index("weight") or 0, weight_axis(row.op)
+        place = row.places[place] if row.places else place
+        if place < len(operator.inputs) and axis is not None:
+            axes[operator.inputs[place]] = axis
+    return axes
+
+
+def _checked_quantization(tensor: tflite.Tensor, channels: int | None) -> tuple[tflite.Quantization | None, str]:
+    """A tensor's parameters, None where it has none; and what had to be repaired. `channels`: the axis of its scales if
+    it is a weight whose operator says so."""
     quant = tensor.quantization
     if quant is None or tensor.dtype in FLOATS or tensor.dtype == "bool":
         return None, ""
@@ -183,6 +218,13 @@ def _checked_quantization(tensor: tflite.Tensor) -> tuple[tflite.Quantization | 
         raise FileError(f"tensor {tensor.name!r} has a scale that is not positive and finite: {quant.scale[:4]}")
     _check_zero_points(tensor, quant)
     rank = len(tensor.shape)
+    if (
+        channels not in (None, quant.axis)
+        and tensor.shape[channels:][:1] == (quant.scale.size,)
+        and quant.scale.size > 1
+    ):
+        note = f"quantized_dimension {quant.axis} taken for {channels}, the output channels, as runtimes do"
+        return replace(quant, axis=channels), note
     if 0 <= quant.axis < max(rank, 1):
         return quant, ""
     if quant.scale.size == 1:

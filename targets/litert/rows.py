@@ -45,6 +45,8 @@ class Row:
     states: Callable[[Node], Mapping[int, TensorType]] | None = None  # variable tensors, by place
     intermediates: Callable[[Node], Sequence[TensorType]] | None = None
     read_types: Callable[[tflite.Operator, TypeOf], dict[str, Any]] | None = None
+    per_axis: tuple[str, ...] = ()  # operands and results that may have several scales, beside weights and biases
+    any_axis: bool = False  # runtimes take a weight's scales for those of the output channels, whatever axis it names
     integers: str = ""  # of an op on floats: the op on integers that it has everything else from
     exact_on: tuple[str, ...] | None = None  # the targets on which no bit of its results differs; None: all
     computed: str = ""  # the attribute that says that a constant is computed in the file, and does not stand there

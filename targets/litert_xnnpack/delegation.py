@@ -70,6 +70,10 @@ REFUSALS: dict[type, tuple[Refusal, ...]] = {
     FullyConnected: (
         *LAYER,
         Refusal(
+            "its weight has a zero point",
+            lambda op: op.w.type.dtype != "u8" and op.w.type.q.zero_point[0] != 0,
+        ),
+        Refusal(
             "its weight is int4 with an odd number of inputs",
             lambda op: op.w.type.dtype == "i4" and op.w.type.shape[1] % 2 == 1,
         ),

@@ -64,12 +64,13 @@ def transposed_convolution(op: TransposeConv, acc: Accumulator, rounding: Roundi
 
 
 def fully_connected(op: FullyConnected, acc: Accumulator, rounding: Rounding) -> Array:
-    """FULLY_CONNECTED; with 16-bit activations added up in int64 it is the reference kernel's.
+    """FULLY_CONNECTED; with 16-bit activations added up in int64, or a shifted weight, it is the reference kernel's.
 
     Per tensor the product of the scales is rounded to float32.
     """
     reference.refuse_bias_scale(op)
-    if reference.is_wide(op) and "i64" in (op.quantized_bias_type, op.bias and op.bias.type.dtype):
+    shifted = op.w.type.q.zero_point[0] != 0
+    if reference.is_wide(op) and (shifted or "i64" in (op.quantized_bias_type, op.bias and op.bias.type.dtype)):
         return reference.fully_connected(op, acc)
     multiplier = reference.layer_multiplier(op)
     if op.w.type.q.scales.size == 1:

@@ -6,6 +6,7 @@ import numpy as np
 
 from qgraph.arith.fixed_point import multiply_half_up, quantize_multiplier
 from qgraph.arith.rounding import round_half_away
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
 from qgraph.targets.litert.dialect.quantize import OFFERED, Quantize
@@ -32,6 +33,8 @@ def quantized(op: Quantize, x: Array) -> Array:
 def optimized(op: Quantize, x: Array) -> Array:
     """QUANTIZE by the optimized kernels, which handle floats to int16, and 8 bits to 8 bits, in blocks."""
     type, result = op.x.type, op.result.type
+    if type.quant is None and result.dtype == "i16" and any(result.q.zero_point):
+        raise UnsupportedOp(f"how LiteRT's optimized kernel quantizes to {result} is not known")
     if type.quant is None and result.q.axis is None:
         return with_tail(op.quantized(np.ascontiguousarray(x), "half_even_reciprocal"), x, result)
     if type.dtype in BYTES and result.dtype in BYTES:

@@ -20,6 +20,8 @@ OFFERED = {
 def quantized(op: Quantize, x: Array) -> Array:
     """QUANTIZE as the reference kernels, between other types."""
     op.require_pair("TFLite Micro", OFFERED)
+    if op.result.type.q.axis is not None:
+        raise UnsupportedOp(f"TFLite Micro does not quantize to {op.result.type}: only to integers with one scale")
     return op.quantized(x)
 
 
@@ -27,7 +29,7 @@ def dequantized(op: Dequantize, x: Array) -> Array:
     """DEQUANTIZE, per tensor only."""
     if op.x.type.quant is None or op.x.type.quant.axis is not None:
         raise UnsupportedOp(f"TFLite Micro does not dequantize {op.x.type}: only integers with one scale")
-    return op.evaluate(x)
+    return op.dequantized(x)
 
 
 KERNELS: dict[str, Kernel] = {"litert.quantize": quantized, "litert.dequantize": dequantized}

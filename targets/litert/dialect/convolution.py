@@ -77,7 +77,7 @@ class Conv2d:
         return layers.convolution(self, self.accumulate(x, w, bias))
 
 
-row("litert.conv_2d", "CONV_2D", options=DILATED, write=written_bias_type, read=read_bias_type)
+row("litert.conv_2d", "CONV_2D", options=DILATED, write=written_bias_type, read=read_bias_type, any_axis=True)
 
 
 @op("litert.depthwise_conv_2d", kind="conv")
@@ -148,6 +148,7 @@ row(
     "litert.depthwise_conv_2d",
     "DEPTHWISE_CONV_2D",
     options=DILATED,
+    any_axis=True,
     write=_multiplier,
     read_types=_check_multiplier,
 )

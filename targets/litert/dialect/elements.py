@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qgraph.errors import TypeMismatch
+from qgraph.errors import TypeMismatch, UnsupportedOp
 from qgraph.ir import QuantParams, TensorType
 
 
@@ -22,6 +22,13 @@ def one_scale(what: str, *types: TensorType) -> None:
             raise TypeMismatch(f"{what}: {type} must have one scale, not one for each index of axis {type.q.axis}")
         if type.dtype == "i16" and type.q.zero_point[0] != 0:
             raise TypeMismatch(f"{what}: {type} of 16 bits must have the zero point 0")
+
+
+def refuse_other_parameters(op: str, result: TensorType, *types: TensorType) -> None:
+    """Raise UnsupportedOp where LiteRT would refuse to move integers to a result with other parameters."""
+    for type in types:
+        if type.quant != result.quant:
+            raise UnsupportedOp(f"LiteRT refuses {op} of {type} to {result}: both must have the same parameters")
 
 
 def check_elements(what: str, *types: TensorType) -> None:

@@ -31,7 +31,8 @@ from qgraph.targets.litert.rows import FUSED, row
 
 @op("litert.fully_connected", kind="linear")
 class FullyConnected:
-    """FULLY_CONNECTED: weight [O, I], per tensor or per output channel, over the last dimension of x.
+    """FULLY_CONNECTED: weight [O, I], per tensor (also with a zero point) or per output channel, over the last
+    dimension of x. The weight may be computed.
 
     Without `keep_num_dims` x is taken as a matrix [rows, I], whatever its dimensions are.
     """
@@ -60,7 +61,7 @@ class FullyConnected:
         return dim_product([*symbols, factor // inputs])
 
     def check(self) -> None:
-        check_layer(self, "litert.fully_connected")
+        check_layer(self, "litert.fully_connected", shifted=True)
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators, of the result's shape."""
@@ -133,7 +134,7 @@ class BatchMatmul:
         return layers.matrix_product(self, self.accumulate(x, y))
 
 
-row("litert.batch_matmul", "BATCH_MATMUL", options={"adj_x": "adj_x", "adj_y": "adj_y"})
+row("litert.batch_matmul", "BATCH_MATMUL", options={"adj_x": "adj_x", "adj_y": "adj_y"}, per_axis=("y",))
 
 
 @on_floats("litert.float_fully_connected", of="litert.fully_connected")

@@ -58,7 +58,7 @@ class Quantize:
             raise UnsupportedOp(f"{runtime} quantizes {source} to {known}, not to {made}")
 
 
-row("litert.quantize", "QUANTIZE")
+row("litert.quantize", "QUANTIZE", per_axis=("result",))
 
 
 @op("litert.dequantize")
@@ -72,6 +72,14 @@ class Dequantize:
         return TensorType(self.x.type.shape)
 
     def evaluate(self, x: Array) -> Array:
+        if self.x.type.dtype == "i16" and (self.x.type.q.axis is not None or self.x.type.q.zero_point[0]):
+            raise UnsupportedOp(
+                f"LiteRT does not dequantize {self.x.type}: 16 bits with one scale and a zero point of 0"
+            )
+        return self.dequantized(x)
+
+    def dequantized(self, x: Array) -> Array:
+        """The floats, of whatever integers."""
         if self.x.type.quant is None:
             return x.astype(np.float32)
         q = self.x.type.q
@@ -79,4 +87,4 @@ class Dequantize:
         return np.asarray(centred.astype(np.float32) * per_axis(q.scales, x.ndim, q.axis))
 
 
-row("litert.dequantize", "DEQUANTIZE")
+row("litert.dequantize", "DEQUANTIZE", per_axis=("x",))

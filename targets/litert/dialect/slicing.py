@@ -9,6 +9,7 @@ import numpy as np
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Dim, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.elements import refuse_other_parameters
 from qgraph.targets.litert.rows import row
 
 ANY = "i8|u8|i16|i32|i64|f32|bool[...]"
@@ -160,8 +161,13 @@ class ExpandDims:
         shape.insert(self.axis % rank, 1)
         return self.x.type.with_shape(shape)
 
-    def evaluate(self, x: Array) -> Array:
+    def moved(self, x: Array) -> Array:
+        """The integers in their new shape, whatever the parameters are."""
         return np.expand_dims(x, self.axis)
+
+    def evaluate(self, x: Array) -> Array:
+        refuse_other_parameters("EXPAND_DIMS", self.result.type, self.x.type)
+        return self.moved(x)
 
 
 row("litert.expand_dims", "EXPAND_DIMS", constants={"axis": 1})
@@ -185,8 +191,13 @@ class Pack:
         shape.insert(self.axis % (first.rank + 1), len(self.xs))
         return first.with_shape(shape)
 
-    def evaluate(self, xs: list[Array]) -> Array:
+    def moved(self, xs: list[Array]) -> Array:
+        """The integers, stacked, whatever the parameters are."""
         return np.stack(xs, axis=self.axis)
+
+    def evaluate(self, xs: list[Array]) -> Array:
+        refuse_other_parameters("PACK", self.result.type, *(x.type for x in self.xs))
+        return self.moved(xs)
 
 
 row("litert.pack", "PACK", options={"axis": "axis"}, write=lambda node: {"values_count": len(node.operands)})

@@ -97,6 +97,7 @@ def _stated_shape(operator: Operator, type_of: TypeOf) -> dict[str, object]:
 row(
     "litert.transpose_conv",
     "TRANSPOSE_CONV",
+    any_axis=True,
     places=(1, 2, 3, 0),
     constants={"output_shape": 0},
     computed="shape_is_computed",

@@ -25,6 +25,7 @@ class Kind:
     bias_has_scale: bool = True
     bias_constant: bool = True
     per_channel: bool = True  # weights of some cases; else of none
+    shifted: bool = False  # weights of int8 with a zero point
     narrow: bool = False  # no uint8 weight, or its zero point, of 0
 
 
@@ -46,6 +47,10 @@ KINDS = {
     "16x8 without a bias": Kind("i16", bias=None),
     "16x8 without a bias, int64": Kind("i16", bias=None, declared="i64"),
     "16x8 without a bias, int32": Kind("i16", bias=None, declared="i32"),
+    "int8, the weight shifted": Kind(per_channel=False, shifted=True),
+    "int8, the weight an input and shifted": Kind(per_channel=False, shifted=True, constant=False),
+    "16x8, the weight shifted": Kind("i16", bias="i64", per_channel=False, shifted=True),
+    "16x8, the weight an input and shifted": Kind("i16", bias=None, per_channel=False, shifted=True, constant=False),
     "16x4": Kind("i16", "i4", bias="i64"),
     "16x4, a bias of int32": Kind("i16", "i4", declared="i32"),
 }
@@ -72,7 +77,9 @@ def random_activation(rng: Rng) -> str:
 
 
 def weight_zero_point(rng: Rng, kind: Kind) -> int:
-    """A zero point of uint8 weights; 0 of others."""
+    """A zero point of uint8 weights and of shifted ones; 0 of others."""
+    if kind.shifted:
+        return random_zero_point(rng, kind.w)
     return max(random_zero_point(rng, "u8"), int(kind.narrow)) if kind.w == "u8" else 0
 
 
@@ -111,7 +118,8 @@ def random_parameters(rng: Rng, kind: Kind, taps: int, channels: int) -> Paramet
 
 def constants(cases: Cases, kind: Kind, given: Parameters, w: Array, axis: int) -> tuple[Value, Value | None]:
     """Weight and bias of a layer; `axis` is that of the output channels."""
-    per_channel = given.w.size > 1 or (w.shape[axis] == 1 and kind.w != "u8" and bool(cases.rng.integers(2)))
+    may = kind.w != "u8" and not kind.shifted
+    per_channel = given.w.size > 1 or (w.shape[axis] == 1 and may and bool(cases.rng.integers(2)))
     quant = QuantParams.of(given.w, given.w_zero_point, axis if per_channel else None)
     weight = cases.build.constant(w, "w", quant, kind.w) if kind.constant else cases.input(w, quant)
     if kind.bias is None:

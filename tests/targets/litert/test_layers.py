@@ -17,8 +17,10 @@ CASES = 200
 def exists(op: str, kind: Kind) -> bool:
     """Whether the dialect has the layer: DEPTHWISE_CONV_2D has no `quantized_bias_type` and no 16x4, others lack int4.
 
-    FULLY_CONNECTED with weights per tensor wants a scale at the bias.
+    FULLY_CONNECTED with weights per tensor wants a scale at the bias; it alone knows shifted weights.
     """
+    if kind.shifted and op != "fully_connected":
+        return False
     if op == "depthwise_conv_2d":
         return kind.declared is None and (kind.x, kind.w) != ("i16", "i4")
     return not (op == "transpose_conv" and kind.w == "i4") and (op != "fully_connected" or kind.bias_has_scale)

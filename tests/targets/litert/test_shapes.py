@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import QuantParams, Value
+from qgraph.ir import QuantParams, Value, op_def
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
 from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, groups, integers, params
@@ -39,6 +39,37 @@ def concatenation(cases: Cases) -> None:
         xs.append(cases.input(integers(rng, tuple(sizes)), quant))
     place = axis - rank if len(cases.outputs) % 2 else axis  # files count from the end too
     cases.output(cases.build.litert.concatenation(*xs, axis=place, element=("i8", quant)))
+
+
+def concatenation_of_scales(cases: Cases) -> None:
+    """Operands of several scales: of uint8 they are requantized, of int16 joined as they are."""
+    rng, dtype = cases.rng, ("u8", "i16")[int(cases.rng.integers(2))] if not cases.outputs else cases.storage
+    cases.storage = dtype  # TFLite Micro has no CONCATENATION of uint8
+    low, high = integer_range(dtype)
+    exponents = rng.uniform(-8, 4, 4)
+    scales = np.exp2(np.floor(exponents) if rng.integers(2) else exponents)  # powers of two: ties
+    zeros = rng.integers(low, high + 1, 4) * (dtype == "u8")
+    quants = [QuantParams.of(s, int(z)) for s, z in zip(scales, zeros, strict=True)]
+    count = int(rng.integers(1, 4))
+    xs = [cases.input(rng.integers(low, high + 1, (2, 256)).astype(NUMPY_DTYPE[dtype]), q) for q in quants[:count]]
+    made = quants[0 if rng.integers(3) == 0 else 3]
+    cases.output(cases.build.litert.concatenation(*xs, axis=1, element=(dtype, made)))
+
+
+def test_operands_of_a_concatenation_may_have_scales_of_their_own(litert: Families) -> None:
+    for cases in groups(CASES, concatenation_of_scales, seed=4, size=10):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i16"])
+def test_other_operands_of_a_concatenation_that_no_runtime_takes_are_refused(dtype: str) -> None:
+    cases = Cases(np.random.default_rng(0))
+    element = (dtype, QuantParams.of(0.5, 0))
+    other = QuantParams.of(0.25 if dtype == "i8" else 0.5, 0 if dtype == "i8" else 1)
+    x = cases.input(np.zeros((1, 4), NUMPY_DTYPE[dtype]), other)
+    made = cases.build.litert.concatenation(x, axis=1, element=element)
+    with pytest.raises(TypeMismatch, match=r"same quantization parameters|must have the zero point 0"):
+        op_def("litert.concatenation").view(made.producer).check()
 
 
 def pad(cases: Cases) -> None:

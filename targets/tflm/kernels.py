@@ -42,5 +42,6 @@ KERNELS: dict[str, Kernel] = {
     "litert.pad": only("i8", "i16", "f32"),
     "litert.concatenation": only("i8", "i16", "i32", "i64", "f32", "bool"),
     "litert.pack": only("i8", "i16", "i32", "i64", "f32", run=moved),
+    "litert.unpack": moved,
     "litert.gather": only("i8", "f32"),
 }

@@ -25,10 +25,10 @@ def one_scale(what: str, *types: TensorType) -> None:
 
 
 def refuse_other_parameters(op: str, result: TensorType, *types: TensorType) -> None:
-    """Raise UnsupportedOp where LiteRT would refuse to move integers to a result with other parameters."""
+    """Raise UnsupportedOp where LiteRT would refuse to move integers between values with other parameters."""
     for type in types:
         if type.quant != result.quant:
-            raise UnsupportedOp(f"LiteRT refuses {op} of {type} to {result}: both must have the same parameters")
+            raise UnsupportedOp(f"LiteRT refuses {op} with {type} and {result}: both must have the same parameters")
 
 
 def check_elements(what: str, *types: TensorType) -> None:

@@ -11,7 +11,7 @@ from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
-from qgraph.targets.litert.dialect.elements import check_elements
+from qgraph.targets.litert.dialect.elements import check_elements, one_scale
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.dialect.windows import same_parameters
@@ -127,6 +127,9 @@ class Pad:
 
     def infer(self) -> TensorType:
         return self.x.type.with_shape(padded_shape(self.x.type.shape, self.pads))
+
+    def check(self) -> None:
+        one_scale("litert.pad", self.x.type, self.result.type)
 
     def evaluate(self, x: Array) -> Array:
         rank = x.ndim

@@ -6,6 +6,7 @@ import numpy as np
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.targets.litert.dialect.elements import refuse_other_parameters
 from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.rows import row
 
@@ -100,8 +101,13 @@ class Unpack:
         shape = self.x.type.shape
         return (self.x.type.with_shape((*shape[:axis], *shape[axis + 1 :])),) * size
 
-    def evaluate(self, x: Array) -> tuple[Array, ...]:
+    def moved(self, x: Array) -> tuple[Array, ...]:
+        """The integers, whatever the parameters are."""
         return tuple(np.asarray(part, order="C") for part in np.moveaxis(x, self.axis, 0))
+
+    def evaluate(self, x: Array) -> tuple[Array, ...]:
+        refuse_other_parameters("UNPACK", self.x.type, *(part.type for part in self.results))
+        return self.moved(x)
 
 
 row("litert.unpack", "UNPACK", options={"parts": "num", "axis": "axis"})

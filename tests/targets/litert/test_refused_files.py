@@ -11,7 +11,7 @@ import pytest
 from qgraph.errors import FileError, QGraphError, RuntimeFailure
 from qgraph.exporters import tflite
 from qgraph.interpreter import execute
-from qgraph.ir import Array, QuantParams
+from qgraph.ir import Array, QuantParams, TensorType
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.targets.litert.families import Families
 from tests.targets.litert.layer_cases import INT8, LAYERS, Kind
@@ -32,6 +32,13 @@ def unary(name: str, dtype: type = np.int8, **attrs: object) -> Make:
         cases.output(getattr(cases.build.litert, name)(x, **attrs, **words))
 
     return make
+
+
+def unpacked(cases: Cases) -> None:
+    x = cases.input(np.arange(8).reshape(2, 4).astype(np.int8), Q)
+    types = [TensorType((4,), "i8", Q)] * 2
+    for value in cases.graph.insert("litert.unpack", [x], {"parts": 2, "axis": 0}, types).results:
+        cases.output(value)
 
 
 def layer(name: str, kind: Kind = INT8) -> Make:
@@ -101,6 +108,9 @@ def test_what_litert_refuses_or_misreads_is_not_loaded(litert: Families, name: s
 SOMEWHERE: dict[str, tuple[Make, str, Change]] = {
     "EXPAND_DIMS": (unary("expand_dims", axis=1), "y0", scaled),
     "PACK": (unary("pack", axis=1), "y0", shifted),
+    "UNPACK": (unpacked, "x0", scaled),
+    "TRANSPOSE": (unary("transpose", perm=(0, 2, 1, 3)), "y0", scaled),
+    "SLICE": (unary("slice", begin=(0, 1, 0, 0), size=(1, 1, 3, 4)), "y0", shifted),
     "PAD": (unary("pad", pads=(0, 1, 1, 0, 0, 1, 1, 0)), "y0", shifted),
     "DEQUANTIZE of 16 bits": (unary("dequantize", np.int16), "x0", shifted),
 }

@@ -8,10 +8,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from qgraph.ir import Graph
 
 # One worker a core: more threads in each would only fight. Read by the numerical libraries when they load.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,6 +24,34 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The same examples in every run; the clock fails no test.
 settings.register_profile("qgraph", derandomize=True, deadline=None, print_blob=True)
 settings.load_profile("qgraph")
+
+
+ROUND_TRIP = 2000
+"""Larger graphs than this are spared the round trip."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _every_pass_is_followed_by_a_round_trip() -> Iterator[None]:
+    """What any pass leaves, in any test, comes back from its text and from its file."""
+    from qgraph.passes import manager, registry
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (registry, manager):
+            patch.setattr(module, "verify_facts", _and_back(module.verify_facts))
+        yield
+
+
+def _and_back(verify_facts: Callable[..., None]) -> Callable[..., None]:
+    from qgraph.ir import parse, storage
+
+    def verify(graph: Graph, facts: dict[str, str]) -> None:
+        verify_facts(graph, facts)
+        if len(graph) <= ROUND_TRIP:
+            text = str(graph)
+            assert parse(text, constants=graph) == graph, f"its text reads back as another graph:\n{text}"
+            assert storage.from_bytes(storage.to_bytes(graph)) == graph, f"its file reads back as another:\n{text}"
+
+    return verify
 
 
 @pytest.fixture(scope="session")

@@ -115,6 +115,16 @@ def test_opt_runs_passes_of_ones_own_and_shows_what_they_do(folder: Path) -> Non
     assert names == ["00-input.qg", "01-clamp-relu.qg", "02-fold-batchnorm.qg"]
     text = qgraph("opt", folder / "g.qg", "--passes", "fold-batchnorm", "--explain")
     assert "fold-batchnorm: fold_into_layer declined: " not in text
+    graph = qg.parse(
+        """graph @g level=float (%x: f32[N,4]) {
+  %1: f32[N,4] = nn.add(%x, %x)
+  %2: f32[N,4] = nn.relu(%1)
+  return %1, %2
+}"""
+    )
+    qg.save(graph, folder / "shared.qg")
+    text = qgraph("opt", folder / "shared.qg", "--passes", "fuse-conv-relu", "--explain")
+    assert "fuse-conv-relu: fuse declined: the result before the activation is used elsewhere too\n    %2" in text
     wrong = qgraph("opt", folder / "litert.qg", *mine, "--passes", "clamp-relu", status=2)
     assert "pass clamp-relu needs level=float, and the graph has level=integer here" in wrong
     assert "the pipeline has no pass typo" in qgraph(*run, "--print-after", "typo", status=2)

@@ -26,7 +26,10 @@ def test_the_first_node_that_differs_is_named_with_its_origin() -> None:
     assert exact.bit_exact
     if report.bit_exact:  # on outputs the two families may agree by chance: then there is nothing to name
         pytest.fail("choose inputs on which the two kernel families differ")
-    assert report.first_difference is not None
+    differing = [node for node in report.nodes if node.mismatches]
+    assert len(differing) > 1, "choose inputs on which an error is passed on"
+    assert report.first_difference is differing[0]
+    assert f"  first      {differing[0].node}\n" in str(report)
     assert "litert." in report.first_difference.node
     assert report.first_difference.origins
     assert "NOT bit-exact" in str(report)

@@ -97,11 +97,12 @@ def lower(
     target: Target,
     output: Output,
     io: Annotated[str | None, typer.Option(help="integer or float: what the graph takes and gives.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Hold each op against what it was made of.")] = False,
 ) -> None:
     """Lower a calibrated fake-quantized graph to a target's integer ops."""
     import qgraph
 
-    graph = qgraph.lower(qgraph.load(file), target=target, io=io)
+    graph = qgraph.lower(qgraph.load(file), target=target, io=io, check=check)
     qgraph.save(graph, output)
     typer.echo(f"{output}: {len(graph)} nodes of {target}")
 

@@ -228,3 +228,13 @@ def test_the_networkx_view_has_an_edge_for_each_operand(graph: Graph) -> None:
     view = graph.to_networkx()
     assert view.number_of_edges() == 4  # x -> relu, relu -> add twice, add -> return
     assert networkx.is_directed_acyclic_graph(view)
+
+
+def test_two_values_of_one_name_are_a_violation(graph: Graph) -> None:
+    relu, add = graph.nodes
+    relu.result.name = add.result.name = "twice"
+    with pytest.raises(VerificationError, match="the name %twice is used twice"):
+        verify_graph(graph)
+    relu.result.name = graph.inputs[0].name
+    with pytest.raises(VerificationError, match=f"the name %{graph.inputs[0].name} is used twice"):
+        verify_graph(graph)

@@ -53,6 +53,16 @@ def test_an_op_that_the_target_does_not_have_is_named(target: str, op: str) -> N
 
 
 @pytest.mark.parametrize("target", targets.names())
+def test_all_nodes_that_the_target_does_not_have_are_named(target: str) -> None:
+    def make(build: Builder, x: Value) -> Value:
+        return build.nn.add(build.nn.hard_sigmoid(x), build.nn.hard_sigmoid(build.nn.relu(x)))
+
+    with pytest.raises(LoweringError, match="cannot lower 2 nodes") as caught:
+        qgraph.quantize(graph_of(make), target=target, calibration=[images()])
+    assert str(caught.value).count("= nn.hard_sigmoid(") == 2
+
+
+@pytest.mark.parametrize("target", targets.names())
 @pytest.mark.parametrize("activation", ["clamp", "hard_swish"])
 def test_an_activation_that_the_target_does_not_have_is_named(target: str, activation: str) -> None:
     def make(build: Builder, x: Value) -> Value:

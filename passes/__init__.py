@@ -2,6 +2,7 @@
 
 from qgraph.passes.batchnorm_to_scale_shift import batchnorm_to_scale_shift
 from qgraph.passes.canonicalize import canonicalize
+from qgraph.passes.check_lowerable import check_lowerable
 from qgraph.passes.convert_layout import convert_layout
 from qgraph.passes.decompose import decompose
 from qgraph.passes.drop_dead_code import drop_dead_code
@@ -25,6 +26,7 @@ from qgraph.passes.strip_fake_quant import strip_fake_quant
 __all__ = [
     "batchnorm_to_scale_shift",
     "canonicalize",
+    "check_lowerable",
     "convert_layout",
     "decompose",
     "drop_dead_code",

@@ -38,7 +38,7 @@ def prepare(
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}
-    steps += ["fuse-conv-relu", ("insert-fake-quant", insertion)]
+    steps += ["fuse-conv-relu", ("check-lowerable", {"target": target}), ("insert-fake-quant", insertion)]
     return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
 

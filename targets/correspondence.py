@@ -106,6 +106,7 @@ class Correspondence:
     weight: Weight | None = None
     places: tuple[int, ...] = ()  # where each of the source's operands stands in the target's op; in order by default
     result: Literal["own", "operand", "fixed"] = "own"  # where its parameters come from; fixed: from the target's rules
+    raises: bool = True  # False: the target's op comes back by another row
     lowers: bool = True  # False: the target's op is raised by this row, and others lower to it, or to something else
     activations: tuple[str, ...] = (*BOUNDS,)  # that the source's op may carry
     applies: Callable[[Node], bool] = lambda node: True

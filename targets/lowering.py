@@ -141,7 +141,7 @@ class Lowering:
     def bias_constant(self, node: Node, bias: Array, weight: QuantizedWeight, x: Value, name: str) -> Value:
         """`bias` (real values, [O]) as int32 constant of scale `x_scale * w_scale`."""
         scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
-        integers = np.rint(bias.astype(np.float64) / scale.astype(np.float64))
+        integers = integer_bias(bias, scale)
         if not np.all((integers >= INT32[0]) & (integers <= INT32[1])):
             channel = int(np.argmax(np.abs(integers)))
             raise fail(
@@ -186,7 +186,7 @@ class Lowering:
                 errors.append(LoweringError(error.what, where=named.where, help=error.help))
                 broken.update(node.results)
         if errors:
-            raise combined(errors, self.target.name)
+            raise combined(errors, f"{self.target.name} cannot lower")
         self._lower_outputs()
         self.graph.drop_unused_constants()
         return self.graph
@@ -303,10 +303,15 @@ def _range(fake_quant: Node) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def combined(errors: Sequence[QGraphError], target: str) -> LoweringError:
-    """One error that names all nodes that a target cannot lower."""
+def integer_bias(bias: Array, scale: Array) -> Array:
+    """The integers of a bias, still in float64."""
+    return np.asarray(np.rint(bias.astype(np.float64) / scale.astype(np.float64)))
+
+
+def combined(errors: Sequence[QGraphError], what: str) -> LoweringError:
+    """One error for all nodes of which `what` is true ("litert cannot lower")."""
     if len(errors) == 1:
         return LoweringError(errors[0].what, where=errors[0].where, help=errors[0].help)
     where = tuple(line for error in errors for line in (error.what, *(f"  {text}" for text in error.where)))
     help = next((error.help for error in errors if error.help), "")
-    return LoweringError(f"{target} cannot lower {len(errors)} nodes", where=where, help=help)
+    return LoweringError(f"{what} {len(errors)} nodes", where=where, help=help)

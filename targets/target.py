@@ -99,6 +99,15 @@ class Target:
                 found.setdefault(f"nn.{row.source}", []).append(row)
         return found
 
+    @cached_property
+    def raisings(self) -> dict[str, Correspondence]:
+        """The row that raises each op of the dialect that has one."""
+        found: dict[str, Correspondence] = {}
+        for row in self.correspondences:
+            if row.raises:
+                found.setdefault(row.target, row)
+        return found
+
     def arithmetic_of(self, node: Node) -> str:
         """What the target computes for a node, in words: of its own kernel, or of the family's."""
         if node.op in self.explain:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from qgraph.targets.litert import dialect
-from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC
+from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.correspondences import CORRESPONDENCES, requantize
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
-from qgraph.targets.litert.float_import import float_notes
-from qgraph.targets.litert.raising import raise_graph
 from qgraph.targets.litert.rules import quant_rules
+from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target
 

@@ -4,6 +4,14 @@
 with ai-edge-litert 2.3.0 and tflite-micro 0.dev20261023; the formulas stand at the kernels.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qgraph.ir import Graph
+from qgraph.runtimes import Processor
+from qgraph.targets.litert.rows import BY_OP
+
 ARITHMETIC: dict[str, str] = {
     "litert.conv_2d": "a fixed-point multiplier, rounded twice",
     "litert.depthwise_conv_2d": "a fixed-point multiplier, rounded twice",
@@ -48,3 +56,23 @@ ADVICE: dict[str, str] = {
     "litert.resize_bilinear": "RESIZE_NEAREST_NEIGHBOR agrees on all families",
     "litert.sum": "MEAN (with the result's scale multiplied by the count) instead of SUM",
 }
+
+
+def float_notes(graph: Graph, processor: Processor) -> Sequence[str]:
+    """What `verify` says of a graph of integers with ops on floats in it."""
+    ops = sorted({node.op for node in graph.nodes if not _is_exact(node.op, graph.target)})
+    notes = [f"floats of {', '.join(ops)}: their last digits may differ from the runtime's"] if ops else []
+    return (*notes, *([graph.metadata["hybrid"]] if "hybrid" in graph.metadata else []))
+
+
+def _is_exact(op: str, target: str) -> bool:
+    row = BY_OP.get(op)
+    return row is None or row.exact_on is None or target in row.exact_on
+
+
+def mark_hybrid(graph: Graph) -> None:
+    """Let the metadata word `hybrid` say how many ops on floats have an integer weight."""
+    ops_on_floats = [node for node in graph.nodes if node.op in BY_OP and BY_OP[node.op].integers]
+    count = sum(any(value.type.quant is not None for value in node.inputs) for node in ops_on_floats)
+    if count:
+        graph.metadata["hybrid"] = f"{count} layers have integer weights: runtimes quantize their activations too"

@@ -15,6 +15,7 @@ from qgraph.ir.types import dim_factors
 from qgraph.ops.quant import is_known
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, average, clamped_away
+from qgraph.targets.litert.rows import BY_OP
 from qgraph.targets.lowering import CALIBRATE, Lowering
 
 LARGEST_MUL_FACTOR = 2.0**8
@@ -137,8 +138,10 @@ UNARY = [
 
 
 def spatial_mean(node: Node) -> bool:
-    """Whether a mean is over the two axes of pixels, channels last."""
-    return node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [1, 2]
+    """Whether a mean is over the two axes of pixels, channels last; in a graph that was raised it was MEAN before."""
+    return (
+        "raised" not in node.graph.metadata and node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [1, 2]
+    )
 
 
 def average_of_all(row: Correspondence, call: Call) -> Value:
@@ -156,6 +159,7 @@ MEANS = [
         source="mean",
         target="litert.average_pool_2d",
         applies=spatial_mean,
+        raises=False,
         when=lambda node: average(node.operand(0).type.shape[1:3]),
         moves=lambda node: True if node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [2, 3] else None,
         lower=average_of_all,
@@ -291,3 +295,10 @@ MOVING = [
 ]
 
 CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING)
+RAISED = {row.target: row for row in reversed(CORRESPONDENCES) if row.raises}
+
+
+def row_of(op: str) -> Correspondence | None:
+    """The row that raises an op, or its twin on integers."""
+    row = BY_OP.get(op)
+    return RAISED.get(row.integers if row is not None and row.integers else op)

@@ -1,7 +1,7 @@
 """`.tflite` files of `litert` graphs, both ways: each dialect op is one operator with its options.
 
 Each op says in its row (`rows`) how it stands in a file. `file_writer` and `file_reader` go by the rows;
-`foreign_files` reads what other tools have made, `float_import` makes `nn` graphs of float files.
+`foreign_files` reads what other tools have made, `raising` makes `nn` graphs of float files.
 """
 
 from __future__ import annotations

@@ -19,11 +19,13 @@ from qgraph.exporters import tflite
 from qgraph.ir import IO_LAYOUT, Dim, Graph, TensorType, Value, verify_graph
 from qgraph.ir.op import OpDef, op_def
 from qgraph.ir.types import dim_factors, integer_range
+from qgraph.targets.litert.agreement import mark_hybrid
+from qgraph.targets.litert.correspondences import row_of
 from qgraph.targets.litert.dialect.layers import weight_axis
 from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
-from qgraph.targets.litert.float_import import float_graph, mark_hybrid
 from qgraph.targets.litert.known_tensors import learn
 from qgraph.targets.litert.rows import BY_OP, BY_OPERATOR
+from qgraph.targets.raising import float_graph
 
 FLOATS = ("f32", "f16", "f64")
 
@@ -44,7 +46,7 @@ def read_foreign(model: tflite.Model) -> Graph:
         graph.metadata["repaired"] = f"{notes[0]}{more}"
     mark_hybrid(graph)
     with _blamed("its operators on floats"):
-        return float_graph(graph) or graph
+        return float_graph(graph, row_of) or graph
 
 
 def _words(subgraph: tflite.SubGraph, *, symbolic: bool) -> dict[str, Any]:

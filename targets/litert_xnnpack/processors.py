@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from qgraph.ir import Graph, Value
 from qgraph.runtimes import Processor
-from qgraph.targets.litert.float_import import float_notes
+from qgraph.targets.litert.agreement import float_notes
 
 ARM = ("aarch64", "arm64")
 DOT_PRODUCT = "asimddp"

@@ -37,7 +37,7 @@ FOCUS = {
 }
 """What a pass's graphs have more of."""
 
-ELSEWHERE = {"extract", "lower", "partition", "raise-to-fake-quant", "set-batch", "strip-fake-quant"}
+ELSEWHERE = {"check-lowerable", "extract", "lower", "partition", "raise-to-fake-quant", "set-batch", "strip-fake-quant"}
 """What changes inputs and outputs is tried in test_partition.py, what needs a target in tests/targets."""
 
 CASES = [(name, options) for name in passes.names() if name not in ELSEWHERE for options in OPTIONS.get(name, [{}])]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 import qgraph
 from qgraph import passes, targets
@@ -72,3 +73,25 @@ def test_an_activation_that_the_target_does_not_have_is_named(target: str, activ
     fused = passes.fuse_conv_relu(graph_of(make), activations=(activation,))
     with pytest.raises(LoweringError, match=f"{target} cannot lower nn.add with the activation {activation}"):
         qgraph.quantize(fused, target=target, calibration=[images()])
+
+
+@pytest.mark.parametrize("target", targets.names())
+def test_prepare_refuses_every_node_that_cannot_be_lowered(target: str) -> None:
+    class Net(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.norm = torch.nn.ConvTranspose2d(2, 3, 3, stride=2), torch.nn.BatchNorm2d(3)
+            self.gate, self.cut = torch.nn.Hardsigmoid(), torch.nn.Hardtanh(-0.3, 0.9)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.cut(self.gate(self.norm(self.up(x))))
+
+    graph = qgraph.trace(Net().eval(), torch.from_numpy(images()))
+    with pytest.raises(LoweringError) as caught:
+        qgraph.prepare(graph, target=target)
+    message = str(caught.value)
+    assert f"{target} cannot lower 3 nodes" in message
+    assert f"{target} cannot lower nn.conv_transpose" in message
+    assert f"{target} cannot lower nn.hard_sigmoid" in message
+    assert "{min=-0.3, max=0.9}" in message
+    assert all(f"origin  {path}" in message for path in ("up", "gate", "cut"))

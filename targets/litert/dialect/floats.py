@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 
 from qgraph.ir import Array, op, op_def
 from qgraph.ir.pattern import TypePattern
-from qgraph.targets.litert import float_import
 from qgraph.targets.litert.rows import BY_OP, float_row
 
 T = TypeVar("T", bound=type)
@@ -66,7 +65,10 @@ def _by_nn(of: str) -> Callable[..., Array]:
     """The kernel by the counterpart in `nn`."""
 
     def evaluate(view: Any, *arrays: Array | None) -> Array:
+        from qgraph.targets.litert.correspondences import row_of
+        from qgraph.targets.raising import evaluate as evaluate_by_nn
+
         operands: Sequence[Any] = [getattr(view, spec.name) for spec in op_def(of).operands]
-        return float_import.evaluate(of, view, operands, arrays)
+        return evaluate_by_nn(of, view, operands, arrays, row_of)
 
     return evaluate

@@ -1,0 +1,315 @@
+"""From a target's ops back to `nn`, by the rows that lower them: integers with fake-quant around, or floats.
+
+`raise_graph` makes a deployed model one that can be trained: each value keeps the scale and zero point of the file, and
+what is lowered again gives the same integers; what a row, or an int8 graph, cannot say is refused by name.
+`float_graph` and `evaluate` take ops on floats. The two differ in what an operand is, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from qgraph import targets
+from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
+from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
+from qgraph.ops.quant import per_axis
+from qgraph.targets.correspondence import Correspondence, Refusal
+from qgraph.targets.lowering import combined, fail, integer_bias
+
+SHIFT = {"i8": 0, "u8": 128}
+"""Storage of activations that can be raised -> how much lower the codes are as int8."""
+NARROW = (-127, 127)
+"""Range of weights."""
+Rows = Callable[[str], Correspondence | None]
+"""The row that raises an op, by its name."""
+
+
+class Upward:
+    """Builds the counterparts of nodes in the graph `new`, on operands that are floats."""
+
+    def __init__(self, new: Graph, rows: Rows) -> None:
+        self.new, self.rows = new, rows
+        self.build = Builder(new)
+        self.values: dict[Value, Value] = {}
+
+    def counterpart(self, node: Node) -> Value:
+        """The row's op of `nn` on the operands that the node's have become; raises UnsupportedOp without a row."""
+        row, definition = self.rows(node.op), op_def(node.op)
+        if row is None:
+            raise UnsupportedOp(f"nn has no counterpart of {node.op}")
+        weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
+        operands: list[Value | None] = []
+        for index, value in enumerate(node.operands):
+            if value is None:
+                operands.append(None)
+            elif index == weight:
+                assert row.weight is not None
+                operands.append(self.weight(node, value, row.weight.order))
+            else:
+                operands.append(self.bias(node, value) if index == bias else self.activation(value))
+        return row.counterpart(self.build, definition.view(node), definition.grouped(operands))
+
+    def activation(self, value: Value) -> Value:
+        """What a value has become; a constant: the floats that it stands for."""
+        if value not in self.values and value.is_constant:
+            self.values[value] = self.new.add_constant(real(value), value.name)
+        return self.values[value]
+
+    def weight(self, node: Node, value: Value, order: Sequence[int]) -> Value:
+        """A weight in the order of dimensions that `nn` has."""
+        back = tuple(int(i) for i in np.argsort(order)) if order else tuple(range(value.type.rank))
+        if value.is_constant:
+            return self.build.constant(np.ascontiguousarray(real(value).transpose(back)), value.name)
+        return self.build.nn.transpose(self.activation(value), perm=back) if order else self.activation(value)
+
+    def bias(self, node: Node, value: Value) -> Value:
+        """A bias."""
+        return self.activation(value)
+
+
+def real(value: Value) -> Array:
+    """The numbers that a constant stands for, float32; computed in float64."""
+    quant = value.type.quant
+    if quant is None:
+        return value.data
+    axis = quant.axis if len(quant.scale) > 1 else None
+    numbers = (quant.scales.astype(np.float64), quant.zero_points)
+    scale, zero = (per_axis(each, value.data.ndim, axis) for each in numbers)
+    return np.asarray((value.data.astype(np.float64) - zero) * scale, np.float32)
+
+
+# ---- floats
+
+
+def float_graph(graph: Graph, rows: Rows) -> Graph | None:
+    """The graph in the `nn` dialect; None where it holds integers other than indices, or an op without counterpart."""
+    from qgraph.passes.convert_layout import convert_layout
+
+    if any(value.type.dtype != "f32" for value in [*graph.inputs, *graph.outputs]):
+        return None
+    words = {key: word for key, word in graph.metadata.items() if key in ("repaired", "hybrid")}
+    upward = Upward(Graph(graph.name, "float", words), rows)
+    upward.values.update({value: upward.new.add_input(value.name, value.type) for value in graph.inputs})
+    for value in graph.constants.values():
+        upward.activation(value)
+    try:
+        for node in graph.nodes:
+            upward.build.origins = node.origins
+            made = upward.counterpart(node)
+            if made.producer is not None and not made.name:
+                made.name = node.result.name
+            upward.values[node.result] = made
+    except QGraphError:
+        return None
+    upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
+    upward.new.drop_unused_constants()
+    converted: Graph = convert_layout(upward.new, to="NCHW")
+    return converted
+
+
+def evaluate(op: str, view: Any, operands: Sequence[Value | None], arrays: Sequence[Array | None], rows: Rows) -> Array:
+    """The result of an op on floats: its counterpart in `nn`, in NumPy's float32; integer weights as their floats."""
+    graph, new = Graph("op", "integer"), Graph("op")
+    given = [
+        None
+        if value is None or array is None
+        else graph.add_constant(array, f"x{i}", value.type.quant, value.type.dtype)
+        for i, (value, array) in enumerate(zip(operands, arrays, strict=True))
+    ]
+    attrs = {name: getattr(view, name) for name in op_def(op).attrs}
+    result = Upward(new, rows).counterpart(graph.insert(op, given, attrs, [view.result.type]))
+    known: dict[Value, Array] = {}
+    for node in new.nodes:
+        feed = [None if v is None else v.data if v.is_constant else known[v] for v in node.operands]
+        known.update(zip(node.results, op_def(node.op).evaluate(node, feed), strict=True))
+    return known[result] if not result.is_constant else result.data
+
+
+# ---- integers
+
+
+class Integers(Upward):
+    """Raises integers: constants and results are fake-quantized with the parameters that they have in the file."""
+
+    def __init__(self, old: Graph, new: Graph, rows: Rows) -> None:
+        super().__init__(new, rows)
+        self.parents: dict[Value, Value] = {}  # value -> another with the same parameters, between which integers move
+        self.parameters: dict[Value, tuple[Value, Value]] = {}
+        for node in old.nodes:
+            row = rows(node.op)
+            if row is not None and row.result == "operand":
+                self._share([*node.inputs, node.result])
+
+    def _share(self, values: list[Value]) -> None:
+        first = self._root(values.pop())
+        for value in values:
+            other = self._root(value)
+            if other is not first:
+                self.parents[first], first = other, other
+
+    def _root(self, value: Value) -> Value:
+        while value in self.parents:
+            value = self.parents[value]
+        return value
+
+    def activation(self, value: Value) -> Value:
+        """What a value has become; a constant, fake-quantized."""
+        if value not in self.values:
+            constant = self.build.constant(real(value), value.name)
+            self.values[value] = self.quantized(constant, value) if value.type.quant is not None else constant
+        return self.values[value]
+
+    def quantized(self, made: Value, old: Value, **attrs: Attr) -> Value:
+        """`made`, fake-quantized with the parameters that `old` has in the file."""
+        root, shift = self._root(old), SHIFT[old.type.dtype]
+        if root not in self.parameters:
+            name = old.name or f"v{len(self.parameters)}"
+            zero = np.array([old.type.q.zero_point[0] - shift], np.int32)
+            scale = self.build.constant(old.type.q.scales[:1], f"{name}_scale")
+            self.parameters[root] = scale, self.build.constant(zero, f"{name}_zero_point")
+        given: dict[str, Attr] = {"type": "i8", "range": (-128, 127), **attrs}
+        return self.build.node("quant.fake_quant", [made, *self.parameters[root]], given).result
+
+    def weight(self, node: Node, value: Value, order: Sequence[int]) -> Value:
+        """A weight in `nn`'s order of dimensions, fake-quantized per output channel or as a whole."""
+        constant, quant = super().weight(node, value, order), value.type.q
+        lowest = int(value.data.min()) - SHIFT.get(value.type.dtype, 0)
+        attrs: dict[str, Attr] = {
+            "type": "i8",
+            "range": (min(lowest, NARROW[0]), NARROW[1]),
+            "axis": 0 if len(quant.scale) > 1 else None,
+            "symmetric": True,
+            "observer": "min_max",
+        }
+        scale = self.build.constant(quant.scales, f"{value.name}_scale")
+        zero = self.build.constant(np.zeros(quant.scales.shape, np.int32), f"{value.name}_zero_point")
+        return self.build.node("quant.fake_quant", [constant, scale, zero], attrs).result
+
+    def bias(self, node: Node, value: Value) -> Value:
+        """A bias as the real values of its integers; raises LoweringError for one that float32 does not hold."""
+        scale = bias_scale(node, value.data.shape)
+        floats = (value.data * scale.astype(np.float64)).astype(np.float32)
+        lost = integer_bias(floats, scale) != value.data
+        if lost.any():
+            code = value.data[int(np.argmax(lost))]
+            raise fail(node, f"nn.{node.op} cannot carry the bias {code}: float32 has 24 bits", "make it smaller")
+        return self.build.constant(floats, value.name)
+
+
+def bias_scale(node: Node, shape: tuple[int, ...]) -> Array:
+    """x_scale * w_scale [O], which is the scale of a bias whatever the file says of it."""
+    definition = op_def(node.op)
+    w = node.operand(definition.operand_index("weight") or 0)
+    x = next(value for value in node.inputs if not value.is_constant)
+    return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, shape).astype(np.float32)
+
+
+def uncarried(node: Node, row: Correspondence) -> Refusal | None:
+    """What of a node int8 graphs of `nn` cannot say, so that it could not be lowered to the same integers."""
+    definition = op_def(node.op)
+    defaults = {name: spec.default for name, spec in definition.attrs.items()}
+    weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
+    for index, value in enumerate(node.operands):
+        if value is None or index == bias:
+            refusal = _uncarried_bias(value)
+        else:
+            refusal = _uncarried_weight(value, row) if index == weight else _uncarried_activation(value.type)
+        if refusal is not None:
+            return refusal
+    quants = {value.type.quant for value in [*node.inputs, node.result]}
+    if row.result == "operand" and len(quants) > 1:
+        return Refusal(f"nn.{row.source} cannot carry parameters of its own: {node.result.type}")
+    return _uncarried_activation(node.result.type) or row.uncarried(definition.view(node), node.attrs, defaults)
+
+
+def _uncarried_activation(type: TensorType) -> Refusal | None:
+    if type.quant is None or type.dtype not in SHIFT:
+        return Refusal(f"fake-quant of 8 bits cannot carry {type}", "raise the part between")
+    return None if len(type.quant.scale) == 1 else Refusal(f"fake-quant of activations cannot carry the axis of {type}")
+
+
+def _uncarried_weight(value: Value, row: Correspondence) -> Refusal | None:
+    if not value.is_constant or value.type.quant is None:
+        return Refusal("nn's layers cannot carry a weight that is computed", "give a constant")
+    quant, symmetric = value.type.quant, SHIFT.get(value.type.dtype, 0)
+    if any(zero != symmetric for zero in quant.zero_point):
+        return Refusal(f"a symmetric int8 weight cannot carry zero_point={quant.zero_point[0]} of {value.type.dtype}")
+    if row.weight is not None and len(quant.scale) > 1 and quant.axis != row.weight.axis:
+        return Refusal(f"a scale per output channel cannot carry axis={quant.axis} of the weight")
+    return None
+
+
+def _uncarried_bias(value: Value | None) -> Refusal | None:
+    if value is None or (value.is_constant and value.type.dtype == "i32"):
+        return None
+    return Refusal(f"an int32 constant cannot carry the bias {value.type}")
+
+
+def raise_graph(graph: Graph) -> Graph:
+    """A fake-quant graph of `nn` ops, NCHW, that computes what an integer graph of the target stands for.
+
+    Raises LoweringError naming every op that has no counterpart, or what a counterpart cannot carry.
+    """
+    from qgraph.passes.convert_layout import convert_layout
+
+    target = targets.get(graph.target)
+    rows: Rows = target.raisings.get
+    words = {"target": graph.target, "raised": "yes"}
+    upward = Integers(graph, Graph(graph.name, "fake_quant", words), rows)
+    _refuse(graph, rows, {target.quantize_op, target.dequantize_op})
+    rounding = target.quant_rules().input_rounding
+    for value in graph.inputs:
+        upward.values[value] = made = upward.new.add_input(value.name, TensorType(value.type.shape))
+        if value.type.quant is not None:
+            upward.values[value] = upward.quantized(made, value, rounding=rounding)
+    for node in graph.nodes:
+        upward.build.origins = node.origins
+        upward.values[node.result] = _raised(upward, node, rounding)
+    upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
+    upward.new.drop_unused_constants()
+    if target.layout == "NHWC":
+        return convert_layout(upward.new, to="NCHW", io="images")
+    return upward.new
+
+
+def _raised(upward: Integers, node: Node, rounding: str) -> Value:
+    row = upward.rows(node.op)
+    if row is None:  # a conversion between floats and integers
+        made = upward.activation(node.operand(0))
+        floats = node.operand(0).type.quant is None
+        words = {"rounding": rounding} if floats else {}
+        return made if node.result.type.quant is None else upward.quantized(made, node.result, **words)
+    made = upward.counterpart(node)
+    if op_def(node.op).traits.moves_data:
+        return made
+    return upward.quantized(made, node.result, observer="fixed" if row.result == "fixed" else "moving_average")
+
+
+def _refuse(graph: Graph, rows: Rows, conversions: set[str]) -> None:
+    """Raise LoweringError for everything that cannot be raised."""
+    unknown = [node for node in graph.nodes if rows(node.op) is None and node.op not in conversions]
+    if unknown:
+        ops = ", ".join(sorted({node.op for node in unknown}))
+        help = "extract the part that can be raised"
+        raise LoweringError(f"no counterpart in nn for {ops}", where=unknown[0].where, help=help)
+    errors = []
+    for node in graph.nodes:
+        row = rows(node.op)
+        refusal = _uncarried_conversion(node) if row is None else uncarried(node, row)
+        if refusal is not None:
+            errors.append(fail(node, *refusal))
+    if errors:
+        raise combined(errors, f"{graph.target} cannot raise")
+
+
+def _uncarried_conversion(node: Node) -> Refusal | None:
+    x, made = node.operand(0), node.result
+    if made.type.quant is None and made.users:
+        return Refusal("a graph of fake-quant cannot carry floats between integers", "raise the part before")
+    if x.type.quant is None and x.producer is not None:
+        return Refusal("a graph of fake-quant cannot carry floats between integers", "raise the part behind")
+    types = [value.type for value in (x, made) if value.type.quant is not None]
+    return next(filter(None, map(_uncarried_activation, types)), None)

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 OPSET = 18
 IR_VERSION = 10
 """The lowest in which a node has `metadata_props`."""
+COPY = ".output"
+"""What is added to the name of a value that is copied to be returned."""
 ORIGINS = "qgraph.origins"
 """The key of a node's origins, written as in `loc(...)`."""
 LARGEST = 2**31 - 2**20
@@ -67,8 +69,14 @@ class Writer:
         self._numbers: dict[str, int] = {}
         self._node: Node | None = None
         named = [value for node in graph.nodes for value in node.results if value.name]
-        for value in [*graph.inputs, *named]:
+        for value in graph.inputs:
             self.names[value] = self.unique(value.name)
+        for value, given in zip(graph.outputs, graph.given_output_names, strict=True):
+            if given and value.producer is not None and value not in self.names:
+                self.names[value] = self.unique(given)
+        for value in named:
+            if value not in self.names:
+                self.names[value] = self.unique(value.name)
 
     def write(self, node: Node) -> None:
         """Append the ONNX nodes of a node."""
@@ -131,13 +139,14 @@ class Writer:
         return onnx.helper.make_tensor_value_info(name, element, type.shape)
 
     def outputs(self) -> list[onnx.ValueInfoProto]:
-        """The graph's outputs; one that no node makes, or that is there twice, is made by an Identity."""
+        """The graph's outputs; one that no node makes, that is there twice, or has a name of its own, is made by an
+        Identity."""
         self._node = None
         infos, returned = [], set()
-        for value in self.graph.outputs:
+        for value, given in zip(self.graph.outputs, self.graph.given_output_names, strict=True):
             name = self.name(value)
-            if value.producer is None or name in returned:
-                source, name = name, self.unique(f"{name}.output")
+            if value.producer is None or name in returned or given not in ("", name):
+                source, name = name, self.unique(given or f"{name}{COPY}")
                 self.op("Identity", [source], name)
             returned.add(name)
             infos.append(self.info(name, value.type))

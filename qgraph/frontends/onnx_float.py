@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import FileError, InputError, QGraphError, UnsupportedOp, VerificationError
-from qgraph.exporters.onnx_float import ORIGINS
+from qgraph.exporters.onnx_float import COPY, ORIGINS
+from qgraph.exporters.onnx_strings import check_strings
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops import ROWS
 from qgraph.frontends.stack_trace import traced_origin
@@ -60,10 +61,17 @@ def _read(proto: onnx.ModelProto) -> Graph:
     reader = Reader(proto)
     for node in proto.graph.node:
         reader.read(OnnxNode(node, reader))
-    reader.graph.set_outputs([reader.value(output.name) for output in proto.graph.output])
+    outputs = [reader.value(output.name) for output in proto.graph.output]
+    names = [_given(output.name, value) for output, value in zip(proto.graph.output, outputs, strict=True)]
+    reader.graph.set_outputs(outputs, names)
     reader.graph.drop_unused_constants()
     verify_graph(reader.graph)
     return reader.graph
+
+
+def _given(name: str, value: Value) -> str:
+    """The name of an output; "" where it is the value's, a number, or what the exporter calls a copy."""
+    return "" if name == value.name or name.isdigit() or COPY in name else name
 
 
 def is_float_model(data: bytes) -> bool:
@@ -75,6 +83,7 @@ def is_float_model(data: bytes) -> bool:
         proto = onnx.load_model_from_string(data)
     except DecodeError:
         return False
+    check_strings(proto)
     own = any(entry.key == "qgraph" for entry in proto.metadata_props)
     return not own and not any(QUANTIZED.search(node.op_type) for node in proto.graph.node)
 
@@ -92,6 +101,7 @@ def _proto(model: Any) -> onnx.ModelProto:
         raise InputError(f"a {type(model).__name__} is no ONNX model", help="give a ModelProto or the path of a file")
     try:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        check_strings(proto)
         onnx.checker.check_model(proto)
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise FileError(f"this is no valid ONNX model: {error}", help="it may be truncated") from None

@@ -8,7 +8,8 @@
     }
 
 The data of a large constant, @w, travel apart: in the `.qg` file, or as `parse(text, constants=...)`. Quantization
-parameters of more than four channels stand above the graph, `quant #1 = <...>`, and print as `i8<#1>`.
+parameters of more than four channels stand above the graph, `quant #1 = <...>`, and print as `i8<#1>`. A result that
+has a name of its own returns as `return boxes=%1`.
 """
 
 from __future__ import annotations

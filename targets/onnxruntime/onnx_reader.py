@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import FileError, QGraphError
+from qgraph.exporters.onnx_strings import check_strings
 from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, verify_graph
 from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import dtype_name
@@ -51,6 +52,7 @@ def _parse(data: bytes) -> onnx.ModelProto:
         raise FileError(
             f"this is not an .onnx file: {error}", help="it may be truncated, or of another format"
         ) from None
+    check_strings(model)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise FileError("this .onnx file keeps its weights in another file", help=FOREIGN)
     return model

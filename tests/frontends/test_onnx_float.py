@@ -10,6 +10,7 @@ import io
 import os
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import qgraph
 from qgraph import passes
-from qgraph.errors import ExportError, FileError, InputError, UnsupportedOp
+from qgraph.errors import ExportError, FileError, InputError, QGraphError, UnsupportedOp
 from qgraph.frontends import from_onnx
 from qgraph.ir import Array, Builder, Graph, Origin, TensorType, Value, op_names
 from tests.models import seeded
@@ -445,3 +446,20 @@ def test_third_party_models_compute_what_the_runtime_does(name: str) -> None:
     graph, model = qgraph.load(path), onnx.load(path)
     x = randoms(*(size if isinstance(size, int) else 2 for size in graph.inputs[0].type.shape)) / 4
     assert close(outputs(graph, [x])[0], by_runtime(model, [x])[0])
+
+
+@pytest.mark.parametrize("name", ["origins", "stem"])
+def test_words_that_are_no_text_are_a_damaged_file(name: str, tmp_path: Path) -> None:
+    graph = Graph("g")
+    x = graph.add_input("x", TensorType(("N", 2)))
+    graph.set_outputs([Builder(graph, origins=(Origin("stem.op", "net.py", 7),)).nn.relu(x)])
+    path = tmp_path / "g.onnx"
+    data = graph.to_onnx().SerializeToString()
+    assert name.encode() in data
+    path.write_bytes(data.replace(name.encode(), b"\xff" + name.encode()[1:]))
+    with pytest.raises(FileError, match="is not text"):
+        qgraph.load(path)
+    for place in range(len(data)):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 0x80]) + data[place + 1 :])
+        with suppress(QGraphError):
+            str(qgraph.load(path))

@@ -82,6 +82,20 @@ def test_lowered_graphs_and_files_keep_the_names_of_results(target: str, tmp_pat
     assert [output.name for output in report.outputs] == names
 
 
+def test_float_onnx_files_keep_the_names_of_results() -> None:
+    def function(model: Apply, x: Tensor) -> object:
+        y = model.conv(x)
+        return {"a": y, "b": y, "c": [y + y, x]}
+
+    x = random((2, 3, 6, 6)).numpy()
+    graph = qgraph.trace(Apply(function), x)
+    back = qgraph.from_onnx(graph.to_onnx())
+    expected, got = qgraph.run(graph, x), qgraph.run(back, x)
+    assert list(got) == list(expected) == ["a", "b", "c.0", "c.1"]
+    for name in expected:
+        same(got[name], expected[name])
+
+
 class Takes(nn.Module):
     """Arguments of all kinds."""
 

@@ -4,11 +4,11 @@
                                                                  %3 = nn.conv(%1, %2, @b)
                                                                  %4 = quant.fake_quant(%3, @1_scale, @1_zero_point)
 
-Weights and biases are the real values of the integers, scales and zero points those of the file; channels come first
-again. Ops that only move integers share their parameters. uint8 becomes int8, all codes 128 lower; asymmetric weights
-(uint8, 2018) get a symmetric scale of their own. The integers of a graph that is raised and lowered again are the same,
-where the target lowers its ops to those that it had and no bias is 2**24 or more. Raises LoweringError for an op that
-has no counterpart.
+Weights and biases are the real values of the integers (a bias counts x_scale * w_scale, whatever the file says), scales
+and zero points those of the file; channels come first again. Ops that only move integers share their parameters. uint8
+becomes int8, all codes 128 lower. A graph that is raised and lowered again gives the same integers for every input (the
+metadata word `raised` keeps a MEAN a MEAN). Raises LoweringError for every op that has no counterpart, and for what its
+counterpart cannot carry, by name: 16 bits, int4 and asymmetric weights, a computed weight, softmax's beta, ...
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from qgraph import targets
 from qgraph.errors import LoweringError
 from qgraph.ir import Graph
+from qgraph.passes.lower import lower
 from qgraph.passes.registry import graph_pass
 
 
@@ -26,4 +27,6 @@ def raise_to_fake_quant(graph: Graph) -> None:
     raising = targets.get(graph.target).raising
     if raising is None:
         raise LoweringError(f"graphs of {graph.target} cannot be raised yet", help="raise one of the litert family")
-    graph.become(raising(graph))
+    raised = raising(graph)
+    lower(raised, target=graph.target)  # refuses scales that could not be lowered again
+    graph.become(raised)

@@ -52,7 +52,8 @@ def choose(node: Node, target: Target) -> Correspondence | Refusal:
     refusals = []
     for row in rows:
         if row.applies(node):
-            against = row.against(node, target.name)
+            lacking = target.lacks(row.target)
+            against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
                 return row
             refusals.append(against)

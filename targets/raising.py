@@ -234,7 +234,9 @@ def _uncarried_activation(type: TensorType) -> Refusal | None:
 def _uncarried_weight(value: Value, row: Correspondence) -> Refusal | None:
     if not value.is_constant or value.type.quant is None:
         return Refusal("nn's layers cannot carry a weight that is computed", "give a constant")
-    quant, symmetric = value.type.quant, SHIFT.get(value.type.dtype, 0)
+    if value.type.dtype not in SHIFT:
+        return Refusal(f"an int8 weight cannot carry {value.type.dtype}: kernels compute it otherwise")
+    quant, symmetric = value.type.quant, SHIFT[value.type.dtype]
     if any(zero != symmetric for zero in quant.zero_point):
         return Refusal(f"a symmetric int8 weight cannot carry zero_point={quant.zero_point[0]} of {value.type.dtype}")
     if row.weight is not None and len(quant.scale) > 1 and quant.axis != row.weight.axis:

@@ -47,6 +47,7 @@ def not_offered(reason: str) -> Kernel:
     def kernel(op: Any, *operands: Any) -> Any:
         raise UnsupportedOp(reason, help="run it as another target of the family: see `qgraph targets`")
 
+    kernel.lacks = reason  # type: ignore[attr-defined]  # for lowering
     return kernel
 
 
@@ -89,6 +90,10 @@ class Target:
     processors: str = ""
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
+
+    def lacks(self, op: str) -> str:
+        """Why the target's runtime does not offer an op of the dialect; "" where it does."""
+        return getattr(self.kernels.get(op), "lacks", "")
 
     @cached_property
     def lowerings(self) -> dict[str, list[Correspondence]]:

@@ -95,3 +95,10 @@ def test_prepare_refuses_every_node_that_cannot_be_lowered(target: str) -> None:
     assert f"{target} cannot lower nn.hard_sigmoid" in message
     assert "{min=-0.3, max=0.9}" in message
     assert all(f"origin  {path}" in message for path in ("up", "gate", "cut"))
+
+
+def test_an_op_that_the_runtime_of_a_variant_lacks_is_refused_at_prepare() -> None:
+    graph = graph_of(OPS["nn.clamp"])
+    qgraph.prepare(graph, target="litert")
+    with pytest.raises(LoweringError, match="TFLite Micro has no RELU_N1_TO_1"):
+        qgraph.prepare(graph, target="tflm")

@@ -184,7 +184,8 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        rounding = "half_even" if node else self.rules.input_rounding
+        rule = self.rules.ops.get(node.op, OpRule()) if node else None
+        rounding = rule.rounding_of(node) if rule and node else self.rules.input_rounding
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+from qgraph.ir import Node
 
 Fixed = tuple[float, int]
 """Scale and zero point that a target's op always gives its result."""
@@ -43,6 +47,10 @@ pad with a number); see `qgraph.targets.grids`.
 """
 
 
+Rounding = str | Callable[[Node], str]
+"""How the integers of a result are rounded, a word of `qgraph.ops.quant` or a function that gives one for a node."""
+
+
 @dataclass(frozen=True)
 class OpRule:
     """What is quantized around one op: its activations always; its weight (operand 1) and bias where `weight` is
@@ -52,6 +60,11 @@ class OpRule:
     weight: QuantSpec | None = None
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
+    rounding: Rounding = "half_even"
+
+    def rounding_of(self, node: Node) -> str:
+        """How the result of a node is rounded."""
+        return self.rounding if isinstance(self.rounding, str) else self.rounding(node)
 
     @property
     def fixed(self) -> Fixed | None:
@@ -66,3 +79,29 @@ class QuantRules:
     activation: QuantSpec
     ops: Mapping[str, OpRule]
     input_rounding: str
+
+
+LARGEST_DIVISOR = 2**10
+"""Up to so many values a float32 mean, in steps of its grid, is closer to the exact one than to its neighbours."""
+
+
+@functools.cache
+def of_mean(word: str) -> Callable[[Node], str]:
+    """The rounding of `nn.avg_pool` and `nn.mean`, where a target sums integers and divides by their number.
+
+    Means of too many values, or of windows that are not all of one size, are rounded half to even: ties are rare there.
+    """
+
+    def rounding(node: Node) -> str:
+        if node.op == "nn.mean":
+            sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]]
+        else:
+            sizes = list(node.attrs["kernel"])
+        if any(isinstance(size, str) for size in sizes):
+            return "half_even"
+        uneven = node.op == "nn.avg_pool" and any(node.attrs["pads"]) and not node.attrs["count_include_pad"]
+        numbers = [math.lcm(*range(1, int(size) + 1)) if uneven else int(size) for size in sizes]
+        count = math.prod(numbers)
+        return f"{word}:{count}" if count <= LARGEST_DIVISOR else "half_even"
+
+    return rounding

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.arith.rounding import round_half_away, round_half_even
+from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Attr, Operand, Result, TensorType, Value, attr, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
@@ -22,6 +23,42 @@ ROUNDING = {
     "half_even_reciprocal": lambda x, scale: round_half_even(x * (scale.dtype.type(1) / scale)),
 }
 """How a target divides and rounds where it quantizes a float: ONNX Runtime; LiteRT's reference kernels; XNNPACK."""
+
+MEAN_ROUNDING = {
+    "half_away_code": lambda steps, zero, count: round_half_away(steps + zero),
+    "half_even_code": lambda steps, zero, count: round_half_even(steps + zero),
+    "half_away_twice": lambda steps, zero, count: _twice(steps, places_of(count)) + zero,
+}
+"""How a target rounds the mean of a number of integers, which stands behind the word: "half_away_code:4". The mean is
+taken to a multiple of 1/4 of a step first, so that a tie is one whatever float sums have made of it. Codes are integers
+as they are stored; "twice": what lies above the zero point, first to `places_of(4)` binary places, a tie up."""
+
+
+def places_of(count: int) -> int:
+    """Binary places that LiteRT's MEAN of `count` elements keeps between its two roundings (reference/reduce.h)."""
+    return max(count.bit_length() - 2, 0)
+
+
+def _twice(steps: Array, places: int) -> Array:
+    one = steps.dtype.type(2**places)
+    return np.asarray(round_half_away(np.floor(steps * one + steps.dtype.type(0.5)) / one))
+
+
+def rounded(x: Array, scale: Array, zero: Array, rounding: str) -> Array:
+    """The codes of x before they are clamped, in x's dtype; scale and zero broadcast against it."""
+    word, _, divisor = rounding.partition(":")
+    if word not in MEAN_ROUNDING:
+        return np.asarray(ROUNDING[word](x, scale) + zero)
+    count = x.dtype.type(divisor)
+    return np.asarray(MEAN_ROUNDING[word](round_half_even(x / scale * count) / count, zero, int(divisor)))
+
+
+def check_rounding(rounding: str) -> None:
+    """Raise TypeMismatch for a rounding that there is not."""
+    word, _, divisor = rounding.partition(":")
+    if rounding not in ROUNDING and not (word in MEAN_ROUNDING and divisor.isdecimal() and int(divisor)):
+        known = ", ".join((*ROUNDING, *(f"{word}:N" for word in MEAN_ROUNDING)))
+        raise TypeMismatch(f"rounding={rounding!r} is not one of {known}")
 
 
 def per_axis(values: Array, rank: int, axis: int | None) -> Array:
@@ -40,7 +77,7 @@ def quantize(
     """The integers of x (still in a float dtype): `clamp(round(x / scale) + zero_point)`; NaN gives the lowest."""
     scale, zero = per_axis(scale, x.ndim, axis), per_axis(zero_point, x.ndim, axis).astype(x.dtype)
     low, high = quant_range
-    q = ROUNDING[rounding](x, scale.astype(x.dtype)) + zero
+    q = rounded(x, scale.astype(x.dtype), zero, rounding)
     return np.where(np.isnan(q), low, np.clip(q, low, high))
 
 
@@ -63,9 +100,10 @@ class FakeQuant:
     axis: int | None = attr(None)
     symmetric: bool = attr(False)
     observer: str = attr("moving_average")
-    rounding: str = attr("half_even", choices=tuple(ROUNDING))
+    rounding: str = attr("half_even")
 
     def infer(self) -> TensorType:
+        check_rounding(self.rounding)
         return self.x.type
 
     def evaluate(self, x: Array, scale: Array, zero_point: Array) -> Array:

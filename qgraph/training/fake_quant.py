@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from qgraph.errors import InputError
+from qgraph.ops.quant import places_of
 
 BELOW_HALF = 0.49999997
 """The largest float32 below one half; see `qgraph.arith.rounding.round_half_away`."""
@@ -30,6 +31,17 @@ ROUNDING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 """The same operations, in the same order, as `qgraph.ops.quant.ROUNDING`; each makes a new tensor."""
 
+MEAN_ROUNDING: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "half_away_code": lambda steps, zero, count: _half_away(steps.add_(zero)),
+    "half_even_code": lambda steps, zero, count: steps.add_(zero).round_(),
+    "half_away_twice": lambda steps, zero, count: _twice(steps, 2 ** places_of(count)).add_(zero),
+}
+"""As `qgraph.ops.quant.MEAN_ROUNDING`."""
+
+
+def _twice(steps: Tensor, one: int) -> Tensor:
+    return _half_away(steps.mul_(one).add_(0.5).floor_().div_(one))
+
 
 def per_axis(values: Tensor, rank: int, axis: int | None) -> Tensor:
     """`values` ([1] or [channels]) shaped to broadcast along `axis` of a tensor of that rank."""
@@ -41,7 +53,10 @@ def unclamped_integers(x: Tensor, scale: Tensor, zero_point: Tensor, rounding: s
 
     Unlike NumPy's `qgraph.ops.quant.quantize`, what follows keeps NaN as NaN, so that a broken loss shows.
     """
-    return ROUNDING[rounding](x, scale).add_(zero_point)
+    word, _, divisor = rounding.partition(":")
+    if word not in MEAN_ROUNDING:
+        return ROUNDING[word](x, scale).add_(zero_point)
+    return MEAN_ROUNDING[word]((x / scale).mul_(int(divisor)).round_().div_(int(divisor)), zero_point, int(divisor))
 
 
 class _StraightThrough(torch.autograd.Function):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
+import functools
+from collections.abc import Callable
+
+from qgraph.ir import Node
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, of_mean
 
 ACTIVATION = QuantSpec("i8", -128, 127)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
@@ -22,12 +26,23 @@ RESULTS = {
     "nn.transpose": OpRule("same"),
     "nn.pad": OpRule("join"),
     "nn.concat": OpRule("join"),  # LiteRT refuses other parameters for max-pool and (int8) concatenation
-    "nn.avg_pool": OpRule("shared"),
-    "nn.mean": OpRule("shared"),
+    "nn.avg_pool": OpRule("shared", rounding=of_mean("half_away_code")),
 }
 
 
-def quant_rules(rounding: str, weights: str = "per-channel") -> QuantRules:
-    """The rules; `rounding` is how the family's QUANTIZE rounds."""
+@functools.cache
+def _mean(word: str) -> Callable[[Node], str]:
+    """The rounding of `nn.mean`: AVERAGE_POOL_2D's where it is spatial, else that of the family's MEAN."""
+
+    def rounding(node: Node) -> str:
+        spatial = node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [2, 3]
+        return of_mean("half_away_code" if spatial else word)(node)
+
+    return rounding
+
+
+def quant_rules(rounding: str, weights: str = "per-channel", mean: str = "half_away_twice") -> QuantRules:
+    """The rules; `rounding` is how the family's QUANTIZE rounds floats, `mean` how its MEAN rounds."""
     layer = OpRule(weight=WEIGHT if weights == "per-channel" else PER_TENSOR)
-    return QuantRules(ACTIVATION, {"nn.conv": layer, "nn.linear": layer, **RESULTS}, rounding)
+    own = {"nn.conv": layer, "nn.linear": layer, "nn.mean": OpRule("shared", rounding=_mean(mean))}
+    return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from qgraph.ops.quant import ROUNDING, folded_layer, per_axis, quantize
+from qgraph.ops.quant import MEAN_ROUNDING, ROUNDING, folded_layer, per_axis, quantize
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded
 from qgraph.training.layers import ConvBatchNorm, batch_norm_gain
 from qgraph.training.observers import WeightQuantizer
@@ -16,7 +16,7 @@ HALF_STEPS = (np.arange(-600, 600) / 4).astype(
 )  # every tie of a scale of a power of two, and beyond the range
 
 
-@pytest.mark.parametrize("rounding", ROUNDING)
+@pytest.mark.parametrize("rounding", [*ROUNDING, *(f"{word}:{n}" for word in MEAN_ROUNDING for n in (1, 4, 9, 48))])
 @pytest.mark.parametrize("scale", [0.5, 0.1, 1 / 3])
 @pytest.mark.parametrize("zero_point", [0, -128, 37])
 def test_values_equal_numpy(rounding: str, scale: float, zero_point: int) -> None:

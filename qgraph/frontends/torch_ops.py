@@ -260,12 +260,12 @@ def adaptive_avg_pool(at: Importer, a: Arguments) -> Value:
     return at.build.nn.avg_pool(x, kernel=kernel, stride=kernel, pads=(0, 0) * len(kernel))
 
 
-@aten("mean.dim")
+@aten("mean.dim", "mean.default")
 def mean(at: Importer, a: Arguments) -> Value:
     """Mean over dimensions."""
     x = at.value(a["self"])
-    dims = a["dim"] if a["dim"] else range(x.type.rank)
-    return at.build.nn.mean(x, axes=tuple(sorted(d % x.type.rank for d in dims)), keepdims=a["keepdim"])
+    dims = a.get("dim") or range(x.type.rank)
+    return at.build.nn.mean(x, axes=tuple(sorted(d % x.type.rank for d in dims)), keepdims=a.get("keepdim", False))
 
 
 @aten("cat.default", "concat.default")
@@ -314,7 +314,7 @@ def fill(at: Importer, a: Arguments) -> Value:
     return _filled(at, at.value(a["self"]), number)
 
 
-@aten("zero.default", "zeros_like.default")
+@aten("zero.default", "zeros_like.default", "empty_like.default")
 def zero(at: Importer, a: Arguments) -> Value:
     """Zeros in the shape of a value."""
     return _filled(at, at.value(a["self"]), 0)

@@ -212,7 +212,7 @@ def _converted(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
 
 @view("dropout.default", "feature_dropout.default")
 def _dropped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
-    if a["train"]:
+    if a["train"] and a["p"] > 0:
         raise TypeMismatch("dropout that acts in eval mode is not supported: its result is random")
     return Dropped(float(a["p"]))
 

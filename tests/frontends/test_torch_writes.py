@@ -11,6 +11,9 @@ from torch.nn import functional as F
 
 import qgraph
 from qgraph.errors import InputError, UnsupportedOp
+from qgraph.frontends.torch_importer import _functional
+from qgraph.frontends.torch_ops import ROWS
+from qgraph.frontends.torch_views import VIEWS
 from tests.frontends.traced import Apply, check_traced, random
 
 IMAGE = (2, 3, 6, 6)
@@ -85,6 +88,32 @@ def residual(model: Apply, x: Tensor) -> Tensor:
     return F.relu(z, inplace=True)
 
 
+def whole(model: Apply, x: Tensor) -> tuple[Tensor, Tensor]:
+    y = model.conv(x)
+    z = torch.empty_like(y)
+    z[:] = y
+    z[:, 0] = 0
+    return z, y
+
+
+def exchanged(model: Apply, x: Tensor) -> Tensor:
+    y = model.conv(x)
+    y[:, :, ::2, ::2], y[:, :, 1::2, 1::2] = y[:, :, 1::2, 1::2].clone(), y[:, :, ::2, ::2].clone()
+    return y
+
+
+def in_a_loop(model: Apply, x: Tensor) -> Tensor:
+    parts = list(model.conv(x).split(1, 1))
+    for i, part in enumerate(parts):
+        part *= i
+    return torch.cat(parts, 1)
+
+
+def to_an_input(model: Apply, x: Tensor) -> Tensor:
+    x[:, :2].mul_(2)
+    return model.conv(x)
+
+
 def under_no_grad(model: Apply, x: Tensor) -> Tensor:
     y = model.conv(x)
     with torch.no_grad():
@@ -135,6 +164,11 @@ CASES: dict[str, Callable[..., object]] = {
     "a known table": known,
     "a residual block": residual,
     "under no_grad": under_no_grad,
+    "every element": whole,
+    "two parts exchanged": exchanged,
+    "parts in a loop": in_a_loop,
+    "an input": to_an_input,
+    "a row for all in-place ops": written(lambda y: y.div_(2).sub_(1).neg_().sigmoid_().tanh_().mul_(3).add_(0.5)),
 }
 
 
@@ -215,3 +249,19 @@ def test_a_write_that_cannot_be_followed_is_refused_with_the_line() -> None:
 
     with pytest.raises(UnsupportedOp, match=r"aten\.diagonal\.default.*traced\.py"):
         qgraph.trace(Apply(function), random(IMAGE))
+
+
+def test_in_place_ops_have_the_arguments_of_their_functional_counterparts() -> None:
+    """Arguments go by their places: `dropout_(self, p, train)` is `dropout(input, p, train)`."""
+    found = 0
+    for name in dir(torch.ops.aten):
+        packet = getattr(torch.ops.aten, name)
+        if not name.endswith("_") or name.startswith("__") or not hasattr(packet, "overloads"):
+            continue
+        for op in (getattr(packet, overload) for overload in packet.overloads()):
+            functional = _functional(op)
+            if functional is not op and str(functional) in {**ROWS, **VIEWS}:
+                found += 1
+                types = [[str(a.type) for a in one._schema.arguments] for one in (op, functional)]
+                assert types[0] == types[1][: len(types[0])], name
+    assert found > 30

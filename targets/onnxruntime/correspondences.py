@@ -56,9 +56,12 @@ def clipped(call: Call, value: Value) -> Value:
 
 
 def requantized(row: Correspondence, call: Call) -> Value:
-    """nn.relu and nn.relu6 where they could not be fused: requantize, then clip."""
+    """nn.relu and nn.relu6 where they could not be fused: cut off at zero, which every grid has, requantize, clip."""
     (x,) = call.xs
     if (x.type.dtype, x.type.quant) != call.element:
+        zero, (low, high) = int(x.type.q.zero_points[0]), integer_range(x.type.dtype)
+        if zero != low:
+            x = call.build.ort.Clip(x, min=zero, max=high)
         x = requantize(call.lowering, x, call.element)
     return clipped(call, x)
 

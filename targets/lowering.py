@@ -141,7 +141,11 @@ class Lowering:
 
     def bias_constant(self, node: Node, bias: Array, weight: QuantizedWeight, x: Value, name: str) -> Value:
         """`bias` (real values, [O]) as int32 constant of scale `x_scale * w_scale`."""
-        scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
+        with np.errstate(over="ignore", under="ignore"):
+            scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
+        if scale.min() < np.finfo(np.float32).tiny or not np.isfinite(scale).all():
+            span = f"{scale.min():.3g} to {scale.max():.3g}"
+            raise fail(node, f"x_scale * w_scale is {span}, outside float32's normal range", CALIBRATE)
         integers = integer_bias(bias, scale)
         if not np.all((integers >= INT32[0]) & (integers <= INT32[1])):
             channel = int(np.argmax(np.abs(integers)))

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Builder, Element, Node, Value
+from qgraph.errors import LoweringError
+from qgraph.ir import Builder, Element, Node, QuantParams, Value
 from qgraph.ir.types import dim_factors
 from qgraph.ops.quant import is_known
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
@@ -21,9 +22,43 @@ from qgraph.targets.lowering import CALIBRATE, Lowering
 LARGEST_MUL_FACTOR = 2.0**8
 
 
+LARGEST_RATIO = 2.0**26
+"""Of scales, up to which kernels that requantize have been compared: beyond int32 their shifts are undefined."""
+LARGEST_SCALE = 2.0**100
+"""Of the operand of a function that kernels compute in float32."""
+SMALLEST_OF_FUNCTIONS = 2.0**-25
+
+
 def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
-    """x with other quantization parameters."""
+    """x with other quantization parameters; raises LoweringError for scales that are too far apart."""
+    assert element[1] is not None
+    refusal = ratio_refusal(x.type.q, element[1])
+    if refusal is not None:
+        raise LoweringError(refusal.reason, help=refusal.help)
     return lowering.build.litert.quantize(x, element=element)
+
+
+def ratio_refusal(x: QuantParams, result: QuantParams, factor: float = 1.0) -> Refusal | None:
+    """Scales whose ratio, times a factor, is too large to requantize."""
+    ratio = abs(factor) * float(x.scales[0]) / float(result.scales[0])
+    if ratio < LARGEST_RATIO:
+        return None
+    return Refusal(f"x_scale / result_scale is {ratio:.3g}, LiteRT's kernels requantize below 2**26", CALIBRATE)
+
+
+def ratio_limits(call: Call) -> Refusal | None:
+    """The operand's scale beside the result's."""
+    factor = max(1.0, abs(float(call.attrs.get("negative_slope", 1.0))))
+    return ratio_refusal(call.xs[0].type.q, call.quant, factor)
+
+
+def function_limits(call: Call) -> Refusal | None:
+    """Scales with which a function in float32 overflows; the reference SOFTMAX aborts up to 2**-26, TFLM's tables end."""
+    scale = float(call.xs[0].type.q.scales[0])
+    if SMALLEST_OF_FUNCTIONS <= scale < LARGEST_SCALE:
+        return None
+    reason = f"the operand's scale is {scale:.3g}, LiteRT takes {SMALLEST_OF_FUNCTIONS:.3g} to {LARGEST_SCALE:.3g}"
+    return Refusal(reason, CALIBRATE)
 
 
 # ---- two operands
@@ -41,13 +76,15 @@ def sum_limits(call: Call) -> Refusal | None:
     """Scales at which LiteRT's ADD and SUB abort or wrap.
 
     The reference kernel aborts where 2 * max(scale) >= 2**20 * result_scale. XNNPACK takes scale / result_scale in
-    [2^-10, 2^8); for the rest runs the optimized kernel, which narrows to 16 bits without saturation.
+    [2^-10, 2^8); for the rest runs the optimized kernel, which narrows to 16 bits without saturation. 2**20 * result
+    has to be a float32.
     """
     a, b = (float(x.type.q.scales[0]) for x in call.xs)
     result = float(call.quant.scales[0])
     with np.errstate(over="ignore"):
         ratios = [float(np.float32(scale) / np.float32(result)) for scale in (a, b)]
-    if max(ratios) < 2.0**7 or (max(ratios) < 2.0**8 and min(ratios) >= 2.0**-10):
+    narrow = max(ratios) < 2.0**7 or (max(ratios) < 2.0**8 and min(ratios) >= 2.0**-10)
+    if narrow and result < LARGEST_SCALE:
         return None
     name = call.node.op.partition(".")[2].upper()
     scales = f"at scales {a:.3g} and {b:.3g} with a result of scale {result:.3g}"
@@ -56,8 +93,8 @@ def sum_limits(call: Call) -> Refusal | None:
 
 def product_limits(call: Call) -> Refusal | None:
     """MUL refuses a factor of 256 or more."""
-    a, b = (x.type.q.scales[0] for x in call.xs)
-    if a * b / call.quant.scales[0] < LARGEST_MUL_FACTOR:
+    a, b = (float(x.type.q.scales[0]) for x in call.xs)
+    if a * b / float(call.quant.scales[0]) < LARGEST_MUL_FACTOR and a * b < LARGEST_SCALE:
         return None
     return Refusal("the product of the operands' scales is 256 times that of the result, or more", CALIBRATE)
 
@@ -72,10 +109,12 @@ BINARY = [
 
 
 def hard_swish_limits(call: Call) -> Refusal | None:
-    """HARD_SWISH refuses an operand of a much larger scale."""
-    if call.xs[0].type.q.scales[0] / (128 * call.quant.scales[0]) < 1:
+    """HARD_SWISH refuses an operand of a much larger scale than the result's, and shifts out of 16 bits beyond 512."""
+    x, result = float(call.xs[0].type.q.scales[0]), float(call.quant.scales[0])
+    if x / (128 * result) < 1 and x < 2.0**9:
         return None
-    return Refusal("LiteRT's HARD_SWISH refuses an operand whose scale is 128 times the result's, or more", CALIBRATE)
+    reason = "LiteRT's HARD_SWISH refuses an operand whose scale is 128 times the result's, or 512, or more"
+    return Refusal(reason, CALIBRATE)
 
 
 def clamp(row: Correspondence, call: Call) -> Value:
@@ -106,10 +145,14 @@ def softmax(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
 
 
 CLAMPS = [
-    Correspondence(source="relu", target="litert.relu", lower=clamp),
-    Correspondence(source="relu6", target="litert.relu6", lower=clamp),
-    Correspondence(source="clamp", target="litert.relu_n1_to_1", only={"min": -1.0, "max": 1.0}, lower=clamp),
-    Correspondence(source="clamp", target="litert.relu_0_to_1", only={"min": 0.0, "max": 1.0}, lower=clamp),
+    Correspondence(source="relu", target="litert.relu", lower=clamp, limits=ratio_limits),
+    Correspondence(source="relu6", target="litert.relu6", lower=clamp, limits=ratio_limits),
+    Correspondence(
+        source="clamp", target="litert.relu_n1_to_1", only={"min": -1.0, "max": 1.0}, lower=clamp, limits=ratio_limits
+    ),
+    Correspondence(
+        source="clamp", target="litert.relu_0_to_1", only={"min": 0.0, "max": 1.0}, lower=clamp, limits=ratio_limits
+    ),
 ]
 UNARY = [
     *CLAMPS,
@@ -117,16 +160,18 @@ UNARY = [
         source="leaky_relu",
         target="litert.leaky_relu",
         attrs={"negative_slope": Pair("alpha", down=lambda slope: float(np.float32(slope)))},
+        limits=ratio_limits,
     ),
     Correspondence(source="hard_swish", target="litert.hard_swish", limits=hard_swish_limits),
-    Correspondence(source="sigmoid", target="litert.logistic", result="fixed"),
-    Correspondence(source="tanh", target="litert.tanh", result="fixed"),
+    Correspondence(source="sigmoid", target="litert.logistic", result="fixed", limits=function_limits),
+    Correspondence(source="tanh", target="litert.tanh", result="fixed", limits=function_limits),
     Correspondence(
         source="softmax",
         target="litert.softmax",
         codecs=(Codec(("beta",), down=lambda call: {}),),
         result="fixed",
         when=last_axis,
+        limits=function_limits,
         moves=over_channels,
         raised=softmax,
         refused=lambda view: Refusal(f"nn.softmax cannot carry beta={view.beta}") if view.beta != 1 else None,
@@ -170,6 +215,7 @@ MEANS = [
         target="litert.mean",
         attrs={"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"},
         applies=lambda node: not spatial_mean(node),
+        limits=ratio_limits,
     ),
 ]
 

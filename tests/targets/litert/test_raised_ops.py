@@ -96,7 +96,6 @@ def comes_back(cases: Cases, target: str) -> str:
     try:
         raised = passes.raise_to_fake_quant(cases.graph)
     except LoweringError as error:
-        assert error.where
         return error.what
     assert raised.target == target
     floats = cases.graph.inputs[0].type.quant is None
@@ -108,6 +107,14 @@ def comes_back(cases: Cases, target: str) -> str:
     return "the same"
 
 
+def refusal(graph: Graph) -> str:
+    try:
+        passes.raise_to_fake_quant(graph)
+    except LoweringError as error:
+        return error.what
+    return ""
+
+
 @pytest.mark.parametrize("name", SAME)
 def test_raised_and_lowered_again_an_op_gives_the_same_integers(name: str) -> None:
     said = Counter(comes_back(one(SAME[name], seed), target) for seed in range(COUNT) for target in TARGETS)
@@ -117,10 +124,5 @@ def test_raised_and_lowered_again_an_op_gives_the_same_integers(name: str) -> No
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_raising_cannot_carry_is_named(name: str) -> None:
     make, message = REFUSED[name]
-    said = set()
-    for seed in range(4):
-        try:
-            passes.raise_to_fake_quant(one(make, seed).graph)
-        except LoweringError as error:
-            said.add(error.what)
+    said = {refusal(one(make, seed).graph) for seed in range(4)}
     assert any(message in each for each in said), said

@@ -1,0 +1,120 @@
+"""What lowers loads and is exact, and what the runtime refuses is not lowered: over scales from 1e-38 to 1e38."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph.errors import LoweringError
+from qgraph.interpreter import execute
+from qgraph.ir import Builder, Graph, TensorType, Value
+from qgraph.targets.litert.file_format import to_tflite
+from tests.targets.litert.families import Families
+
+SHAPE = (1, 4, 5, 5)
+Rng = np.random.Generator
+Make = Callable[["Case", Value], Value]
+
+
+class Case:
+    """A graph of one op whose values have extreme scales."""
+
+    def __init__(self, seed: int, target: str, spread: float) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.spread = spread
+        self.graph = Graph("case", "fake_quant", {"target": target})
+        self.build = Builder(self.graph)
+
+    def quantized(self, x: Value, data: np.ndarray | None = None, axis: int | None = None) -> Value:
+        """x with a scale of its own; `data`: of a weight."""
+        count = 1 if axis is None else x.type.shape[axis]
+        exponents = self.rng.uniform(-self.spread, self.spread, int(count))
+        scale = self.build.constant(np.exp2(exponents).astype(np.float32), "scale")
+        zero = 0 if data is not None else self.rng.choice([-128, 127, 0, int(self.rng.integers(-128, 128))])
+        zero_point = self.build.constant(np.full(int(count), zero, np.int32), "zero_point")
+        if data is not None:
+            shape = [-1 if i == axis else 1 for i in range(data.ndim)]
+            x = self.build.constant((data * scale.data.reshape(shape)).astype(np.float32), "w")
+        attrs = {"axis": axis, "range": (-127, 127) if data is not None else (-128, 127)}
+        return self.build.quant.fake_quant(x, scale, zero_point, **attrs)
+
+    def weight(self, *shape: int) -> Value:
+        data = self.rng.integers(-127, 128, shape)
+        axis = 0 if self.rng.integers(2) else None
+        return self.quantized(Value(TensorType(shape)), data, axis)
+
+    def activation(self) -> str:
+        return str(self.rng.choice(["none", "relu", "relu6"]))
+
+    def bias(self, count: int) -> Value | None:
+        scale = 2.0 ** self.rng.uniform(-self.spread, self.spread)
+        return self.build.constant((self.rng.normal(size=count) * scale).astype(np.float32), "b")
+
+
+def convolution(groups: int) -> Make:
+    def make(case: Case, x: Value) -> Value:
+        w = case.weight(4, 4 // groups, 3, 3)
+        return case.build.nn.conv(x, w, case.bias(4), pads=1, groups=groups, activation=case.activation())
+
+    return make
+
+
+def binary(op: str) -> Make:
+    def make(case: Case, x: Value) -> Value:
+        other = case.quantized(case.graph.add_input("y", TensorType(SHAPE)))
+        return getattr(case.build.nn, op)(x, other, activation=case.activation())
+
+    return make
+
+
+def unary(op: str, **attrs: object) -> Make:
+    return lambda case, x: getattr(case.build.nn, op)(x, **attrs)
+
+
+OPS: dict[str, Make] = {
+    "conv": convolution(1),
+    "depthwise": convolution(4),
+    "linear": lambda case, x: case.build.nn.linear(x, case.weight(3, 5), case.bias(3), activation=case.activation()),
+    **{op: binary(op) for op in ("add", "sub", "mul")},
+    **{op: unary(op) for op in ("relu", "relu6", "hard_swish", "sigmoid", "tanh")},
+    "clamp to 1": unary("clamp", min=0.0, max=1.0),
+    "clamp to -1": unary("clamp", min=-1.0, max=1.0),
+    "leaky_relu": unary("leaky_relu", negative_slope=0.1),
+    "leaky_relu, negative": unary("leaky_relu", negative_slope=-3.0),
+    "softmax": unary("softmax", axis=1),
+    "global mean": unary("mean", axes=(2, 3)),
+    "mean": unary("mean", axes=(1,)),
+    "requantize": lambda case, x: x,
+    "max_pool": unary("max_pool", kernel=(2, 2), stride=(1, 1), pads=1),
+    "pad": unary("pad", pads=(0, 0, 1, 1, 0, 0, 1, 1), value=0.5),
+}
+
+
+def attempt(op: str, seed: int, target: str, spread: float, litert: Families) -> str:
+    """Whether a case is lowered; what is lowered runs, and is exact."""
+    case = Case(seed, target, spread)
+    x = case.quantized(case.graph.add_input("x", TensorType(SHAPE)))
+    case.graph.set_outputs([case.quantized(OPS[op](case, x))])
+    try:
+        lowered = qgraph.lower(case.graph, target)
+    except LoweringError:
+        return "refused"
+    feed = {v.name: case.rng.integers(-128, 128, v.type.shape).astype(np.int8) for v in lowered.inputs}
+    expected = execute(lowered, feed)
+    actual = litert.outputs(target, to_tflite(lowered), [*feed.values()])
+    for ours, theirs in zip(expected, actual, strict=True):
+        assert np.array_equal(ours, theirs), str(lowered)
+    return "exact"
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+@pytest.mark.parametrize("op", OPS)
+def test_what_lowers_loads_and_is_exact(litert: Families, op: str, target: str) -> None:
+    if target == "tflm" and op.startswith("clamp"):
+        pytest.skip("TFLite Micro has no such op")
+    done = Counter(attempt(op, seed, target, spread, litert) for spread in (4.0, 30.0, 120.0) for seed in range(12))
+    assert done["exact"] >= 3, done

@@ -11,15 +11,16 @@ Facts are words about a graph as a whole: `level` (float, fake_quant, integer), 
 from __future__ import annotations
 
 import functools
-import importlib.metadata
+import importlib
 import inspect
 import keyword
+import pkgutil
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Concatenate, Literal, ParamSpec, cast, overload
 
-from qgraph import targets
+from qgraph import extensions, targets
 from qgraph.errors import InputError, PassError, VerificationError
 from qgraph.ir import Graph, collector_paused, verify_graph
 
@@ -31,8 +32,6 @@ Check = Callable[[Graph, Graph], None]
 Edit = Callable[Concatenate[Graph, P], None]
 Pure = Callable[Concatenate[Graph, P], Graph]
 
-ENTRY_POINTS = "qgraph.passes"
-"""The group of Python entry points under which an installed package names its modules of passes."""
 FACTS = ("level", "layout", "calibrated", "target")
 
 
@@ -201,14 +200,14 @@ def _register(
 
 def names() -> list[str]:
     """Names of all passes, sorted."""
-    _load_installed()
+    _load_others()
     return sorted(_REGISTRY)
 
 
 def get(name: str) -> Pass:
     """The pass of that name; raises InputError for an unknown one."""
     if name not in _REGISTRY:
-        _load_installed()
+        _load_others()
     if name not in _REGISTRY:
         raise InputError(
             f"there is no pass {name!r}",
@@ -217,17 +216,12 @@ def get(name: str) -> Pass:
     return _REGISTRY[name]
 
 
-@functools.cache
-def _load_installed() -> None:
-    """Import the modules that installed packages name under the entry point group."""
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:  # noqa: PERF203  the package's own code may raise anything
-            raise InputError(
-                f"the passes {entry.value} of an installed package cannot be imported: {error}",
-                help=f"repair or uninstall {entry.dist.name if entry.dist else entry.name}",
-            ) from error
+def _load_others() -> None:
+    """Import the files of this folder, and the modules that installed packages name."""
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
+    extensions.installed(extensions.PASSES)
 
 
 def _convert(owner: str, option: str, value: object, hint: Any) -> object:

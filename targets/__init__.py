@@ -1,6 +1,7 @@
 """Targets, one folder a target: `targets.get("litert")`, `targets.names()`.
 
-A folder's name with "-" for "_" is the target's name. Nothing else lists them.
+A folder's name with "-" for "_" is the target's name. Nothing else lists them, but for the targets of installed
+packages (`qgraph.extensions`).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib
 import pkgutil
 from typing import TYPE_CHECKING
 
+from qgraph import extensions
 from qgraph.errors import InputError
 
 if TYPE_CHECKING:
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
 
 def names() -> list[str]:
     """Names of all targets, sorted."""
-    return list(_names())
+    return sorted({*_names(), *extensions.installed(extensions.TARGETS)})
 
 
 @functools.cache
@@ -29,14 +31,26 @@ def _names() -> tuple[str, ...]:
 def get(name: str) -> Target:
     """The target of that name; raises InputError for an unknown one."""
     if name not in _names():
-        raise InputError(f"there is no target {name!r}", help=f"use one of {', '.join(names())}")
+        return _installed(name)
     target: Target = importlib.import_module(f"qgraph.targets.{name.replace('-', '_')}").TARGET
+    return target
+
+
+def _installed(name: str) -> Target:
+    """The target of that name of an installed package."""
+    from qgraph.targets.target import Target
+
+    target = extensions.installed(extensions.TARGETS).get(name)
+    if target is None:
+        raise InputError(f"there is no target {name!r}", help=f"use one of {', '.join(names())}")
+    if not isinstance(target, Target) or target.name != name:
+        raise InputError(f"the entry point {name} of {extensions.TARGETS} gives {target!r}, not the Target {name!r}")
     return target
 
 
 def rules_agree(a: str, b: str) -> bool:
     """Whether two targets quantize alike, so that a graph that was prepared for one can be lowered for the other."""
-    return {a, b} <= {*_names()} and get(a).quant_rules() == get(b).quant_rules()
+    return {a, b} <= {*names()} and get(a).quant_rules() == get(b).quant_rules()
 
 
 def load_dialect(name: str) -> bool:

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from qgraph.errors import InputError, UnsupportedOp
+from qgraph.exporters.content import Content
 from qgraph.ir import Graph, Node, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.correspondence import Correspondence
@@ -77,7 +78,7 @@ class Target:
     dequantize_op: str
     requantize: Callable[[Lowering, Any, Any], Any]
     exporters: Mapping[str, Callable[..., bytes]]
-    importers: Mapping[str, Callable[[bytes], Graph]]
+    importers: Mapping[str, Callable[[Content], Graph]]
     runtime: str
     runtime_options: Mapping[str, str] = field(default_factory=dict)
     kernels: Mapping[str, Kernel] = field(default_factory=dict)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from qgraph import targets
 from qgraph.errors import ExportError, FileError, InputError
-from qgraph.frontends.onnx_float import from_onnx, is_float_model
+from qgraph.exporters.content import Content
+from qgraph.frontends.readers import readers, suffixes
 from qgraph.ir import Graph, storage
 from qgraph.ir.files import read_bytes, write_atomically
 
@@ -25,28 +26,24 @@ def load(path: str | os.PathLike[str], *, target: str | None = None) -> Graph:
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
     """
-    suffix = Path(path).suffix
-    data = read_bytes(path)
-    graph = storage.from_bytes(data, str(path)) if suffix == GRAPH_SUFFIX else _imported(path, suffix, data)
+    graph = _read(Content(os.fspath(path), read_bytes(path)))
     if target is not None:
         graph.metadata["target"] = _variant(graph, target)
     return graph
 
 
-def _imported(path: str | os.PathLike[str], suffix: str, data: bytes) -> Graph:
-    if suffix == ONNX_SUFFIX and is_float_model(data):
-        return from_onnx(path)
-    known = {GRAPH_SUFFIX}
-    for name in targets.names():
-        importers = targets.get(name).importers
-        if suffix in importers:
-            try:
-                return importers[suffix](data)
-            except FileError as error:
-                raise FileError(f"{path}: {error.what}", where=error.where, help=error.help) from None
-        known.update(importers)
+def _read(content: Content) -> Graph:
+    """The graph by the first reader that claims the file."""
+    try:
+        reader = next((each for each in readers() if each.claims(content)), None)
+        if reader is not None:
+            return reader.read(content)
+    except FileError as error:
+        what = error.what if error.what.startswith(content.path) else f"{content.path}: {error.what}"
+        raise FileError(what, where=error.where, help=error.help) from None
     raise FileError(
-        f"{path}: a file of suffix {suffix or '(none)'} cannot be read", help=f"suffixes: {', '.join(sorted(known))}"
+        f"{content.path}: a file of suffix {content.suffix or '(none)'} cannot be read",
+        help=f"suffixes: {', '.join(suffixes())}",
     )
 
 

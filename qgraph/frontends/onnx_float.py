@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,16 +75,20 @@ def _given(name: str, value: Value) -> str:
     return "" if name == value.name or name.isdigit() or COPY in name else name
 
 
-def is_float_model(data: bytes) -> bool:
-    """Whether a file holds a float model: an ONNX model without quantized ops, and not one of qgraph's own."""
+def with_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The model of a file in `folder`, with the weights that it keeps in other files there; raises FileError."""
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        proto = onnx.load_model_from_string(data)
-    except DecodeError:
-        return False
-    check_strings(proto)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
+        try:
+            onnx.load_external_data_for_model(model, str(folder))
+        except (OSError, onnx.checker.ValidationError) as error:
+            raise FileError(f"the weights of this ONNX model cannot be read: {error}") from None
+    return model
+
+
+def is_float_model(proto: onnx.ModelProto) -> bool:
+    """Whether a model is one of floats: without quantized ops, and not a file of qgraph's own."""
     own = any(entry.key == "qgraph" for entry in proto.metadata_props)
     return not own and not any(QUANTIZED.search(node.op_type) for node in proto.graph.node)
 
@@ -91,7 +96,7 @@ def is_float_model(data: bytes) -> bool:
 def _proto(model: Any) -> onnx.ModelProto:
     """The model, checked by onnx.checker."""
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     if type(model).__module__.startswith("onnx_graphsurgeon"):
         import onnx_graphsurgeon as gs

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from qgraph.runtimes.catalogue import program_source, programs
 from qgraph.runtimes.messages import InputSet, NamedArray, Processor, Run, RunResult, RuntimeVersion
 from qgraph.runtimes.process import Worker, run_program
-from qgraph.runtimes.programs import PROGRAMS, Program, program_source
+from qgraph.runtimes.programs import PROGRAMS, Program
 
 __all__ = [
     "PROGRAMS",
@@ -23,10 +24,11 @@ __all__ = [
     "Worker",
     "is_installed",
     "program_source",
+    "programs",
     "run_program",
 ]
 
 
 def is_installed(program: str) -> bool:
-    """Whether this Python has the runtime of a key of PROGRAMS; nothing is loaded to find out."""
-    return find_spec(PROGRAMS[program].module) is not None
+    """Whether this Python has the runtime of a key of `programs()`; nothing is loaded to find out."""
+    return find_spec(programs()[program].module) is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from qgraph.errors import RuntimeFailure
-from qgraph.runtimes.programs import PROGRAMS
+from qgraph.runtimes.catalogue import programs
 
 STDERR_LINES = 8  # of the child's standard error, shown in a failure
 
@@ -18,11 +18,10 @@ def last_lines(stderr: bytes) -> tuple[str, ...]:
 
 def missing(program: str, reason: str, on: str | None) -> RuntimeFailure:
     """The runtime or NumPy cannot be imported by the Python that was started."""
-    entry = PROGRAMS[program]
+    entry = programs()[program]
+    install = f"'qgraph-compiler[{entry.extra}]'" if entry.extra else entry.package
     if on is None:
-        return RuntimeFailure(
-            f"{program} cannot be imported: {reason}", help=f"pip install 'qgraph-compiler[{entry.extra}]'"
-        )
+        return RuntimeFailure(f"{program} cannot be imported: {reason}", help=f"pip install {install}")
     return RuntimeFailure(
         f"{program} cannot be imported where {on!r} runs: {reason}",
         help=f"install there: python -m pip install numpy {entry.package}",

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 
 from qgraph.errors import InputError, RuntimeFailure
 from qgraph.runtimes import failures
+from qgraph.runtimes.catalogue import program_source, programs
 from qgraph.runtimes.child import Child
 from qgraph.runtimes.messages import InputSet, NotAnAnswer, RunResult, pack_request
-from qgraph.runtimes.programs import PROGRAMS, program_source
 
 DEFAULT_TIMEOUT = 600.0  # seconds
 
@@ -45,12 +45,12 @@ class Worker:
     def __init__(self, program: str, *, on: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Prepare a worker; nothing starts yet.
 
-        program: a key of PROGRAMS.  on: a command that starts a Python, split as a shell splits it; None: this Python.
+        program: a key of `programs()`.  on: a command that starts a Python, split as a shell splits it; None: this one.
         timeout: seconds for each request, the start of the child included.  Raises InputError for a wrong argument.
         """
-        if program not in PROGRAMS:
+        if program not in programs():
             raise InputError(
-                f"there is no program for a runtime {program!r}", help=f"choose from {', '.join(PROGRAMS)}"
+                f"there is no program for a runtime {program!r}", help=f"choose from {', '.join(programs())}"
             )
         self.program, self.on, self.timeout = program, on, timeout
         self._command = [sys.executable] if on is None else split_command(on)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect
 from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, requantize
-from qgraph.targets.onnxruntime.onnx_reader import from_onnx
+from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
 from qgraph.targets.onnxruntime.rules import ACTIVATIONS, WEIGHTS, quant_rules
@@ -22,7 +22,7 @@ TARGET = Target(
     dequantize_op="ort.DequantizeLinear",
     requantize=requantize,
     exporters={".onnx": to_onnx},
-    importers={".onnx": from_onnx},
+    importers={".onnx": read_onnx},
     runtime="onnxruntime",
     options={
         "activations": Option(tuple(ACTIVATIONS), "type of activations; u8 is much faster on x86"),

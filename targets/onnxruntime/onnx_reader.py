@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import FileError, QGraphError
-from qgraph.exporters.onnx_strings import check_strings
+from qgraph.exporters.content import Content
 from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, verify_graph
 from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import dtype_name
@@ -28,7 +28,12 @@ DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopItera
 
 def from_onnx(data: bytes) -> Graph:
     """The graph in an .onnx file that qgraph exported; raises FileError for any other file."""
-    model = _parse(data)
+    return read_onnx(Content("model.onnx", data))
+
+
+def read_onnx(content: Content) -> Graph:
+    """The same, of a file that was read."""
+    model = _parse(content)
     words = next((entry.value for entry in model.metadata_props if entry.key == METADATA), None)
     if words is None:
         raise FileError("this .onnx file was not exported by qgraph", help=FOREIGN)
@@ -42,17 +47,12 @@ def from_onnx(data: bytes) -> Graph:
         raise FileError(f"this .onnx file is damaged: {error}", help=AGAIN) from None
 
 
-def _parse(data: bytes) -> onnx.ModelProto:
+def _parse(content: Content) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    try:
-        model = onnx.load_model_from_string(data)
-    except DecodeError as error:
-        raise FileError(
-            f"this is not an .onnx file: {error}", help="it may be truncated, or of another format"
-        ) from None
-    check_strings(model)
+    model: onnx.ModelProto | None = content.onnx
+    if model is None:
+        raise FileError("this is not an .onnx file", help="it may be truncated, or of another format")
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
         raise FileError("this .onnx file keeps its weights in another file", help=FOREIGN)
     return model

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import qgraph
-from qgraph import passes
+from qgraph import extensions, passes
 from qgraph.errors import InputError, PassError, VerificationError
 from qgraph.ir import Builder, Graph, parse
 from qgraph.passes import registry
@@ -154,7 +154,7 @@ def test_installed_packages_register_passes_by_an_entry_point(monkeypatch: pytes
     (info / "entry_points.txt").write_text("[qgraph.passes]\ntheirs = their_passes\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     importlib.invalidate_caches()
-    registry._load_installed.cache_clear()
+    extensions.installed.cache_clear()
     assert "their-pass" in passes.names()
     assert passes.get("their-pass").summary == "Theirs."
-    registry._load_installed.cache_clear()
+    extensions.installed.cache_clear()

@@ -1,26 +1,26 @@
 """Self-contained programs that run models on one runtime: standard library, NumPy and that runtime, never qgraph.
 
-Their files here are parts; `program_source` makes of them the text that is sent to a Python.
+Their files here are parts; `source_of` makes of them the text that is sent to a Python.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from importlib.resources import files
 
 
 @dataclass(frozen=True)
 class Program:
-    """A runtime's program: its file here, and the package that it imports."""
+    """A runtime's program: its file, and the package that it imports."""
 
     file: str
     package: str  # on PyPI
     module: str
-    extra: str  # of qgraph-compiler
+    extra: str = ""  # of qgraph-compiler; "": it is installed by itself
+    folder: str = __name__  # the package that holds the file
 
 
-PROGRAMS = {
+PROGRAMS: dict[str, Program] = {
     "litert": Program("litert.py", "ai-edge-litert", "ai_edge_litert", "litert"),
     "onnxruntime": Program("onnxruntime.py", "onnxruntime", "onnxruntime", "onnxruntime"),
     "tflm": Program("tflm.py", "tflite-micro", "tflite_micro", "tflm"),
@@ -39,9 +39,8 @@ serve(start)
 """
 
 
-@cache
-def program_source(name: str) -> str:
-    """The text of a program (a key of PROGRAMS) for any Python from 3.9 on: `python -c TEXT` answers requests."""
-    names = (*SHARED_FILES, PROGRAMS[name].file)
-    parts = [(part, files(__package__).joinpath(part).read_text(encoding="utf-8")) for part in names]
+def source_of(program: Program) -> str:
+    """The text of a program for any Python from 3.9 on: `python -c TEXT` answers requests."""
+    names = [*((__name__, part) for part in SHARED_FILES), (program.folder, program.file)]
+    parts = [(part, files(folder).joinpath(part).read_text(encoding="utf-8")) for folder, part in names]
     return TEMPLATE.format(parts=parts)

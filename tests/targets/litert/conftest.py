@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
 from qgraph.runtimes import is_installed
-from tests.targets.litert.families import Families
+from tests.targets.litert.families import HERE, RELEASE, Families
 
 
 @pytest.fixture(scope="session")
@@ -16,7 +17,8 @@ def litert() -> Iterator[Families]:
     for program, package in (("litert", "ai-edge-litert"), ("tflm", "tflite-micro")):
         if not is_installed(program):
             pytest.skip(f"needs {package}: pip install 'qgraph-compiler[{program}]'")
-    families = Families()
+    names = os.environ.get("QGRAPH_RELEASE_TARGETS")
+    families = Families(names.split(",") if names else HERE, on=RELEASE)
     yield families
     families.close()
 

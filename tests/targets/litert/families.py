@@ -19,6 +19,10 @@ from qgraph.runtimes import RunResult, Worker
 HERE = ("litert", "litert-xnnpack", "tflm")
 """Targets whose runtimes run on this processor."""
 
+RELEASE = os.environ.get("QGRAPH_RELEASE")
+"""A command that starts a Python with another release of a runtime: what differs there is recorded, and fails no test
+(`tests.targets.releases`)."""
+
 ROOM: dict[str, dict[str, object]] = {"tflm": {"arena": 64 << 20}}
 """Options with which a runtime has room for many cases in one file."""
 
@@ -59,6 +63,16 @@ def record(node: Node, target: str, elements: int) -> None:
     """A node whose result was equal to the runtime's, element by element."""
     COMPARED[kind(node), target, "cases"] += 1
     COMPARED[kind(node), target, "elements"] += elements
+
+
+def record_release(node: Node, target: str, ours: Array | None, theirs: Array | None) -> None:
+    """What another release gave for a node: equal to the newest one, different, or refused."""
+    COMPARED[kind(node), target, "cases"] += 1
+    if theirs is None:
+        COMPARED[kind(node), target, "refused"] += 1
+    elif ours is not None:
+        COMPARED[kind(node), target, "elements"] += ours.size
+        COMPARED[kind(node), target, "differ"] += int(np.count_nonzero(ours != theirs))
 
 
 def record_float(op: str, target: str, ours: Array, theirs: Array) -> None:

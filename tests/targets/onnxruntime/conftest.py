@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +15,7 @@ def ort() -> Iterator[Worker]:
     """A child process that runs .onnx files; it starts again after a failure."""
     if not is_installed("onnxruntime"):
         pytest.skip("needs onnxruntime: pip install 'qgraph-compiler[onnxruntime]'")
-    with Worker("onnxruntime") as worker:
+    with Worker("onnxruntime", on=os.environ.get("QGRAPH_RELEASE")) as worker:
         yield worker
 
 

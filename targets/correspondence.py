@@ -74,8 +74,8 @@ class Codec:
     `down` may change the operands of the call, and `up` gives none for what `raised` puts behind the op.
     """
 
-    reads: tuple[str, ...]
-    down: Callable[[Call], Attrs]
+    reads: tuple[str, ...] = ()
+    down: Callable[[Call], Attrs] = lambda call: {}
     up: Callable[[Any], Attrs] = lambda view: {}
     when: Callable[[Node], Refusal | None] = lambda node: None
 
@@ -157,6 +157,7 @@ class Correspondence:
         """What of an instance of the target's op, with these attributes, the source's op cannot say."""
         pairs = [_pair(pair).target for pair in self.attrs.values()]
         known = {*pairs, *(name for codec in self.codecs for name in codec.reads)}
+        known |= {"activation"} if self.behind is not None else set()
         for name, value in attrs.items():
             wanted = self.always.get(name, defaults.get(name))
             if name not in known and value is not None and value != wanted and not (value is False and wanted is None):

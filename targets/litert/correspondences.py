@@ -11,22 +11,21 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Builder, Element, Node, QuantParams, Value
+from qgraph.ir import Builder, Element, Node, Value
 from qgraph.ir.types import dim_factors
 from qgraph.ops.quant import is_known
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, average, clamped_away
+from qgraph.targets.litert.limits import (
+    function_limits,
+    hard_swish_limits,
+    product_limits,
+    ratio_limits,
+    ratio_refusal,
+    sum_limits,
+)
 from qgraph.targets.litert.rows import BY_OP
-from qgraph.targets.lowering import CALIBRATE, Lowering
-
-LARGEST_MUL_FACTOR = 2.0**8
-
-
-LARGEST_RATIO = 2.0**26
-"""Of scales, up to which kernels that requantize have been compared: beyond int32 their shifts are undefined."""
-LARGEST_SCALE = 2.0**100
-"""Of the operand of a function that kernels compute in float32."""
-SMALLEST_OF_FUNCTIONS = 2.0**-25
+from qgraph.targets.lowering import Lowering
 
 
 def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
@@ -36,29 +35,6 @@ def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
     if refusal is not None:
         raise LoweringError(refusal.reason, help=refusal.help)
     return lowering.build.litert.quantize(x, element=element)
-
-
-def ratio_refusal(x: QuantParams, result: QuantParams, factor: float = 1.0) -> Refusal | None:
-    """Scales whose ratio, times a factor, is too large to requantize."""
-    ratio = abs(factor) * float(x.scales[0]) / float(result.scales[0])
-    if ratio < LARGEST_RATIO:
-        return None
-    return Refusal(f"x_scale / result_scale is {ratio:.3g}, LiteRT's kernels requantize below 2**26", CALIBRATE)
-
-
-def ratio_limits(call: Call) -> Refusal | None:
-    """The operand's scale beside the result's."""
-    factor = max(1.0, abs(float(call.attrs.get("negative_slope", 1.0))))
-    return ratio_refusal(call.xs[0].type.q, call.quant, factor)
-
-
-def function_limits(call: Call) -> Refusal | None:
-    """Scales with which a function in float32 overflows; the reference SOFTMAX aborts up to 2**-26, TFLM's tables end."""
-    scale = float(call.xs[0].type.q.scales[0])
-    if SMALLEST_OF_FUNCTIONS <= scale < LARGEST_SCALE:
-        return None
-    reason = f"the operand's scale is {scale:.3g}, LiteRT takes {SMALLEST_OF_FUNCTIONS:.3g} to {LARGEST_SCALE:.3g}"
-    return Refusal(reason, CALIBRATE)
 
 
 # ---- two operands
@@ -72,33 +48,6 @@ def same_rank(node: Node) -> Refusal | None:
     return Refusal(f"operands of ranks {' and '.join(map(str, ranks))} are not supported", "reshape one of them")
 
 
-def sum_limits(call: Call) -> Refusal | None:
-    """Scales at which LiteRT's ADD and SUB abort or wrap.
-
-    The reference kernel aborts where 2 * max(scale) >= 2**20 * result_scale. XNNPACK takes scale / result_scale in
-    [2^-10, 2^8); for the rest runs the optimized kernel, which narrows to 16 bits without saturation. 2**20 * result
-    has to be a float32.
-    """
-    a, b = (float(x.type.q.scales[0]) for x in call.xs)
-    result = float(call.quant.scales[0])
-    with np.errstate(over="ignore"):
-        ratios = [float(np.float32(scale) / np.float32(result)) for scale in (a, b)]
-    narrow = max(ratios) < 2.0**7 or (max(ratios) < 2.0**8 and min(ratios) >= 2.0**-10)
-    if narrow and result < LARGEST_SCALE:
-        return None
-    name = call.node.op.partition(".")[2].upper()
-    scales = f"at scales {a:.3g} and {b:.3g} with a result of scale {result:.3g}"
-    return Refusal(f"LiteRT's {name} wraps or aborts {scales}", CALIBRATE)
-
-
-def product_limits(call: Call) -> Refusal | None:
-    """MUL refuses a factor of 256 or more."""
-    a, b = (float(x.type.q.scales[0]) for x in call.xs)
-    if a * b / float(call.quant.scales[0]) < LARGEST_MUL_FACTOR and a * b < LARGEST_SCALE:
-        return None
-    return Refusal("the product of the operands' scales is 256 times that of the result, or more", CALIBRATE)
-
-
 BINARY = [
     Correspondence(source=op, target=f"litert.{op}", codecs=(ACTIVATION,), when=same_rank, limits=limits)
     for op, limits in (("add", sum_limits), ("sub", sum_limits), ("mul", product_limits))
@@ -106,15 +55,6 @@ BINARY = [
 
 
 # ---- one operand
-
-
-def hard_swish_limits(call: Call) -> Refusal | None:
-    """HARD_SWISH refuses an operand of a much larger scale than the result's, and shifts out of 16 bits beyond 512."""
-    x, result = float(call.xs[0].type.q.scales[0]), float(call.quant.scales[0])
-    if x / (128 * result) < 1 and x < 2.0**9:
-        return None
-    reason = "LiteRT's HARD_SWISH refuses an operand whose scale is 128 times the result's, or 512, or more"
-    return Refusal(reason, CALIBRATE)
 
 
 def clamp(row: Correspondence, call: Call) -> Value:
@@ -168,7 +108,7 @@ UNARY = [
     Correspondence(
         source="softmax",
         target="litert.softmax",
-        codecs=(Codec(("beta",), down=lambda call: {}),),
+        codecs=(Codec(("beta",)),),
         result="fixed",
         when=last_axis,
         limits=function_limits,
@@ -326,8 +266,8 @@ def _moving(source: str, target: str, **words: Any) -> Correspondence:
 
 MOVING = [
     _moving("reshape", "reshape", codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view_shape(view)}),)),
-    _moving("reshape", "squeeze", lowers=False, codecs=(Codec(("axes",), lambda call: {}),), raised=reshaped),
-    _moving("reshape", "expand_dims", lowers=False, codecs=(Codec(("axis",), lambda call: {}),), raised=reshaped),
+    _moving("reshape", "squeeze", lowers=False, codecs=(Codec(("axes",)),), raised=reshaped),
+    _moving("reshape", "expand_dims", lowers=False, codecs=(Codec(("axis",)),), raised=reshaped),
     _moving("transpose", "transpose", attrs={"perm": "perm"}),
     _moving(
         "concat",
@@ -337,14 +277,13 @@ MOVING = [
     ),
     _moving("pad", "pad", attrs={"pads": "pads"}, codecs=(Codec(("value",), pad_code, pad_value),), when=not_negative),
     _moving("slice", "strided_slice", codecs=(Codec(SLICED, strided_slice),), raised=parts, refused=backwards),
-    _moving("slice", "slice", lowers=False, codecs=(Codec(("begin", "size"), lambda call: {}),), raised=sized_parts),
+    _moving("slice", "slice", lowers=False, codecs=(Codec(("begin", "size")),), raised=sized_parts),
 ]
 
 CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING)
-RAISED = {row.target: row for row in reversed(CORRESPONDENCES) if row.raises}
 
 
 def row_of(op: str) -> Correspondence | None:
     """The row that raises an op, or its twin on integers."""
-    row = BY_OP.get(op)
-    return RAISED.get(row.integers if row is not None and row.integers else op)
+    name = BY_OP[op].integers or op if op in BY_OP else op
+    return next((row for row in CORRESPONDENCES if row.raises and row.target == name), None)

@@ -10,10 +10,10 @@ import numpy as np
 from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Node, QuantParams, Value
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
+from qgraph.targets.litert.limits import layer_limits
 from qgraph.targets.litert.padding import padding_for, same_pads
-from qgraph.targets.lowering import CALIBRATE
 
-LOWEST, HIGHEST = -128, 127
+LOWEST = -128
 LARGEST_WINDOW = 2**16
 """Elements up to which the sum of an average is exact in int32 on every kernel."""
 
@@ -114,31 +114,6 @@ WINDOW = Codec(("stride", "padding"), down=_window, up=_window_up, when=two_dime
 # ---- layers
 
 
-def layer_limits(call: Call) -> Refusal | None:
-    """Factors that XNNPACK refuses, and accumulators whose product with the factor may leave int32.
-
-    The factor x_scale * w_scale / result_scale must be below 2**8. Beyond int32, the reference kernel of
-    FULLY_CONNECTED and XNNPACK's AVX512 kernels wrap (measured: a large negative accumulator gives 127), others
-    saturate.
-    """
-    x, weight, bias = call.xs[0].type.q, call.weight, call.bias
-    assert weight is not None
-    assert bias is not None
-    factor = x.scales[0].astype(np.float64) * weight.quant.scales / call.quant.scales[0]
-    if np.any(factor * (1 + 2.0**-22) >= 2.0**8):  # XNNPACK compares the float32 product
-        reason = f"x_scale * w_scale / result_scale is {factor.max():.3g}, XNNPACK takes factors below 256"
-        return Refusal(reason, CALIBRATE)
-    zero_point = int(x.zero_points[0])
-    weights = np.abs(weight.data.astype(np.int64)).reshape(len(weight.data), -1).sum(axis=1)
-    acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - LOWEST, HIGHEST - zero_point) * weights
-    reached = np.maximum(factor, 1) * acc
-    if np.all(reached < 2.0**31 - 2**8):
-        return None
-    channel = int(np.argmax(reached))
-    reason = f"the accumulator of channel {channel} may reach {acc[channel]}, which with its scales leaves int32"
-    return Refusal(reason, call.lowering.tiny_weights())
-
-
 def is_depthwise(node: Node) -> bool:
     """Whether every group of a convolution has one input channel."""
     groups = node.attrs["groups"]
@@ -174,7 +149,7 @@ LAYERS = [
         target="litert.depthwise_conv_2d",
         applies=is_depthwise,
         attrs=DILATION,
-        codecs=(WINDOW, ACTIVATION, Codec((), lambda call: {}, lambda view: {"groups": view.x.type.shape[3]})),
+        codecs=(WINDOW, ACTIVATION, Codec(up=lambda view: {"groups": view.x.type.shape[3]})),
         weight=Weight((1, 2, 3, 0), axis=3, zero_bias=True, bias_first=True),
         limits=layer_limits,
     ),
@@ -183,10 +158,7 @@ LAYERS = [
         target="litert.conv_2d",
         applies=lambda node: not is_depthwise(node),
         attrs=DILATION,
-        codecs=(
-            *(WINDOW, ACTIVATION),
-            Codec((), lambda call: {}, lambda view: {"groups": view.x.type.shape[3] // view.w.type.shape[3]}),
-        ),
+        codecs=(WINDOW, ACTIVATION, Codec(up=lambda view: {"groups": view.x.type.shape[3] // view.w.type.shape[3]})),
         weight=Weight((0, 2, 3, 1), zero_bias=True, bias_first=True),
         limits=layer_limits,
     ),
@@ -194,10 +166,7 @@ LAYERS = [
         source="conv_transpose",
         target="litert.transpose_conv",
         lowers=False,
-        codecs=(
-            Codec(("stride", "padding", "output_shape"), lambda call: {}, _output_padding),
-            ACTIVATION,
-        ),
+        codecs=(Codec(("stride", "padding", "output_shape"), up=_output_padding), ACTIVATION),
         weight=Weight((1, 2, 3, 0)),
         places=(1, 0, 2),
     ),
@@ -246,16 +215,17 @@ def _average_window(call: Call) -> Attrs:
     return {"stride": call.attrs["stride"], "padding": "VALID"}
 
 
+def _uncounted(view: Any) -> Attrs:
+    return _window_up(view) | {"count_include_pad": False}
+
+
 POOLS = [
     Correspondence(
         source="max_pool",
         target="litert.max_pool_2d",
         attrs={"kernel": "kernel"},
         only={"dilation": (1, 1)},
-        codecs=(
-            Codec(WINDOW.reads, lambda call: _window(call, LOWEST), _window_up, two_dimensions),
-            Codec(("activation",), lambda call: {}),
-        ),
+        codecs=(Codec(WINDOW.reads, lambda call: _window(call, LOWEST), _window_up, two_dimensions),),
         result="operand",
         behind=activated,
     ),
@@ -263,15 +233,7 @@ POOLS = [
         source="avg_pool",
         target="litert.average_pool_2d",
         attrs={"kernel": "kernel"},
-        codecs=(
-            Codec(
-                WINDOW.reads,
-                _average_window,
-                lambda view: _window_up(view) | {"count_include_pad": False},
-                two_dimensions,
-            ),
-            Codec(("activation",), lambda call: {}),
-        ),
+        codecs=(Codec(WINDOW.reads, _average_window, _uncounted, two_dimensions),),
         when=_average_when,
         result="operand",
         behind=activated,

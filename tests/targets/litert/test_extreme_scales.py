@@ -118,3 +118,19 @@ def test_what_lowers_loads_and_is_exact(litert: Families, op: str, target: str) 
         pytest.skip("TFLite Micro has no such op")
     done = Counter(attempt(op, seed, target, spread, litert) for spread in (4.0, 30.0, 120.0) for seed in range(12))
     assert done["exact"] >= 3, done
+
+
+def test_relu6_whose_bound_leaves_int32_becomes_relu(litert: Families) -> None:
+    for scale, activation in ((2.0**-28, "RELU6"), (2.0**-33, "RELU")):
+        case = Case(0, "litert", 0.0)
+        x = case.quantized(case.graph.add_input("x", TensorType(SHAPE)))
+        made = case.build.nn.add(x, x, activation="relu6")
+        zero_point = case.build.constant(np.array([-128], np.int32))
+        scales = [case.build.constant(np.array([value], np.float32)) for value in (scale, scale)]
+        case.graph.set_outputs([case.build.quant.fake_quant(made, scales[1], zero_point)])
+        case.graph.replace_uses(x.producer.operand(1), scales[0])
+        lowered = qgraph.lower(case.graph, "litert")
+        assert lowered.nodes[0].attrs["activation"] == activation
+        feed = [case.rng.integers(-128, 128, lowered.inputs[0].type.shape).astype(np.int8)]
+        expected = execute(lowered, {"x": feed[0]})
+        assert np.array_equal(expected[0], litert.outputs("litert", to_tflite(lowered), feed)[0])

@@ -105,6 +105,8 @@ class _Grouping:
             pair = None if number is None else self.cores.get(number)
             if number is None or pair is None or self._behind_activation(which, vertex, neighbour, pair):
                 continue
+            if self._read_without(which, vertex, neighbour):
+                continue
             if absorbs(self.found, self.sides[which], vertex, pair):
                 made = self.groups[number]
                 (made.before, made.after)[which].append(vertex)
@@ -115,6 +117,13 @@ class _Grouping:
         """Whether an activation stands between a batch normalization and the node of the pair: it folds elsewhere."""
         kinds = self.sides[which].kinds
         return kinds[vertex] == "affine" and kinds[neighbour] == "activation" and neighbour != pair[which]
+
+    def _read_without(self, which: int, vertex: int, neighbour: int) -> bool:
+        """Whether others read what an activation is applied to: then it went into nothing before it."""
+        side = self.sides[which]
+        if side.kinds[vertex] != "activation" or neighbour not in side.data_producers[vertex]:
+            return False
+        return any(reader != vertex for reader, _ in side.readers[neighbour])
 
     def _join_twins(self) -> None:
         """Let leftovers join the group of a node of their graph that computes the same: the two became one."""
@@ -168,14 +177,18 @@ class _Grouping:
         return -2 - (vertex if which == 0 else self.found.reverse[vertex])  # an input or the return
 
     def _comparable(self, before: list[int], after: list[int]) -> bool:
-        """Whether one may have become the other: neither is large, and some of it computes, or the kinds are equal."""
+        """Whether one may have become the other: neither is large, and some of it computes, or the kinds are equal.
+
+        A requantization may do the work of an activation: the zero point of its result is the lowest code.
+        """
         if max(len(before), len(after)) > LARGEST:
             return False
         kinds = [{side.kinds[v] for v in vertices} for side, vertices in zip(self.sides, (before, after), strict=True)]
         computes = any(not self.found.a.transparent[v] for v in before) or any(
             not self.found.b.transparent[v] for v in after
         )
-        return computes or kinds[0] == kinds[1]
+        requantized = {"activation"} in kinds and any("quantize" in each for each in kinds)
+        return computes or requantized or kinds[0] == kinds[1]
 
     # ---- order
 

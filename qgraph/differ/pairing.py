@@ -48,12 +48,24 @@ class Pairing:
         return self.a.place_labels(), self.b.place_labels()
 
     def pair(self, u: int, v: int) -> bool:
-        """Match two vertices unless one is taken."""
-        if self.partner[u] >= 0 or self.reverse[v] >= 0:
+        """Match two vertices unless one is taken, or a fake-quant among them is done by a type already."""
+        if self.partner[u] >= 0 or self.reverse[v] >= 0 or self._is_typed(u, v):
             return False
         self.partner[u], self.reverse[v] = v, u
         self._recent.append((u, v))
         return True
+
+    def _is_typed(self, u: int, v: int) -> bool:
+        """Whether one is a fake-quant and the other requantizes the counterpart of what that quantizes: an integer
+        graph says by the type of a value what a fake-quant says behind it."""
+        if self.a.kinds[u] != "quantize" or self.b.kinds[v] != "quantize":
+            return False
+        makers = [side.data_producers[w][:1] for side, w in ((self.a, u), (self.b, v))]
+        if not all(makers) or self.partner[makers[0][0]] != makers[1][0]:
+            return False
+        nodes = [side.nodes[maker[0]] for side, maker in zip((self.a, self.b), makers, strict=True)]
+        typed = [node is not None and node.results[0].type.quant is not None for node in nodes]
+        return typed[0] != typed[1]
 
     def free(self, *, skeleton: bool = False) -> tuple[list[int], list[int]]:
         """The unmatched vertices of both graphs; `skeleton`: only those that values do not flow through."""
@@ -207,9 +219,12 @@ def pair_inputs(a: Graph, b: Graph) -> list[tuple[int, int]]:
 
 
 def _pair_by_words(found: Pairing, labels: Labels, hashes: Sequence[Hashes] | None) -> None:
-    """Match by origin, then by path, constants' names and the result's name; with `hashes` only where one agrees."""
+    """Match by origin, then by path, constants' names and the result's name; with `hashes` only where one agrees.
+
+    Without them only the skeleton: transparent vertices before and behind a node have its origin too.
+    """
     for words in (_origins, _paths, _constant_names, _result_names):
-        free = found.free()
+        free = found.free(skeleton=hashes is None)
         if not all(free):
             return
         first = _index_words(found.a, labels[0], words, free[0])

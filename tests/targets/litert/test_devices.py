@@ -23,7 +23,7 @@ from tests.targets.litert.whole_model import small_cnn
 
 @pytest.fixture(scope="module")
 def lowered() -> Graph:
-    return qgraph.lower(small_cnn(), "litert")
+    return qgraph.lower(small_cnn("litert"), "litert")
 
 
 def test_the_array_holds_the_file_and_names_its_operators(lowered: Graph, tmp_path: Path) -> None:

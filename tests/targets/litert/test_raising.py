@@ -20,7 +20,7 @@ EXACT = ("mlperf_tiny/kws_ref_model", "mlperf_tiny/ad01_int8", "tflm/hello_world
 
 @pytest.fixture(scope="module")
 def lowered() -> Graph:
-    return from_tflite(to_tflite(qgraph.lower(small_cnn(), "litert")))
+    return from_tflite(to_tflite(qgraph.lower(small_cnn("litert"), "litert")))
 
 
 def test_raised_and_lowered_again_the_integers_are_the_same(lowered: Graph) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 
 import qgraph
 from qgraph.interpreter import execute
-from qgraph.ir import Graph, QuantParams
+from qgraph.ir import QuantParams
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.targets.litert.families import HERE, Families
 from tests.targets.litert.layer_cases import INT8, LAYERS, boundary
@@ -20,13 +21,8 @@ from tests.targets.litert.test_pooling import pool
 from tests.targets.litert.whole_model import images, small_cnn
 
 
-@pytest.fixture(scope="module")
-def network() -> Graph:
-    return small_cnn()
-
-
-def differing(families: Families, network: Graph, target: str, io: str, x: np.ndarray) -> int:
-    lowered = qgraph.lower(network, target, io=io)
+def differing(families: Families, target: str, io: str, x: np.ndarray, **options: Any) -> int:
+    lowered = qgraph.lower(small_cnn(target, **options), target, io=io)
     model = to_tflite(lowered)
     assert from_tflite(model) == lowered
     feed = qgraph.quantize_inputs(lowered, x)
@@ -40,26 +36,25 @@ def differing(families: Families, network: Graph, target: str, io: str, x: np.nd
 
 @pytest.mark.parametrize("io", ["integer", "float"])
 @pytest.mark.parametrize("target", HERE)
-def test_no_byte_differs(litert: Families, network: Graph, target: str, io: str) -> None:
+def test_no_byte_differs(litert: Families, target: str, io: str) -> None:
     for batch in (1, 50):
-        assert differing(litert, network, target, io, images(batch, 3)) == 0
+        assert differing(litert, target, io, images(batch, 3)) == 0
 
 
 def test_per_tensor_weights(litert: Families) -> None:
-    network = small_cnn(seed=1, weights="per-tensor")
     for target in HERE:
-        assert differing(litert, network, target, "integer", images(20, 4)) == 0
+        assert differing(litert, target, "integer", images(20, 4), seed=1, weights="per-tensor") == 0
 
 
-def test_integer_and_float_inputs_agree(network: Graph) -> None:
+def test_integer_and_float_inputs_agree() -> None:
     x = images(20, 5)
     for target in HERE:
-        integer, floating = (qgraph.lower(network, target, io=io) for io in ("integer", "float"))
+        integer, floating = (qgraph.lower(small_cnn(target), target, io=io) for io in ("integer", "float"))
         assert np.array_equal(qgraph.run(integer, x, dequantize=True), qgraph.run(floating, x))
 
 
-def test_every_node_keeps_its_origin(network: Graph) -> None:
-    lowered = qgraph.lower(network, "litert")
+def test_every_node_keeps_its_origin() -> None:
+    lowered = qgraph.lower(small_cnn("litert"), "litert")
     assert all(node.origins for node in lowered.nodes)
 
 
@@ -73,11 +68,11 @@ OPS = {
 
 @pytest.mark.emulated
 @pytest.mark.parametrize("machine", ["avx2", "arm64"])
-def test_no_byte_differs_on_another_processor(machine: str, network: Graph, request: pytest.FixtureRequest) -> None:
+def test_no_byte_differs_on_another_processor(machine: str, request: pytest.FixtureRequest) -> None:
     default = "litert-xnnpack-arm64" if machine == "arm64" else "litert-xnnpack"
     families = Families(("litert", default), on=request.getfixturevalue(machine))
     for target in families.names:
-        assert differing(families, network, target, "float", images(6, 6)) == 0
+        assert differing(families, target, "float", images(6, 6)) == 0
     for seed, make in enumerate(OPS.values()):
         for cases in groups(16, make, 50 + seed, size=16):
             cases.check(families)

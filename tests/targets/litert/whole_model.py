@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -38,8 +40,9 @@ def images(count: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=(count, 3, SIZE, SIZE)).astype(np.float32)
 
 
-def small_cnn(seed: int = 0, **options: str) -> Graph:
-    """The fake-quantized, calibrated graph of a network with random weights and statistics."""
+@functools.cache
+def small_cnn(target: str, seed: int = 0, **options: str) -> Graph:
+    """The graph of a network with random weights and statistics, fake-quantized for the target and calibrated."""
     torch.manual_seed(seed)
     model = SmallCNN()
     for module in model.modules():
@@ -49,4 +52,4 @@ def small_cnn(seed: int = 0, **options: str) -> Graph:
             nn.init.uniform_(module.weight, -1, 1)
             nn.init.uniform_(module.bias, -1, 1)
     graph = qgraph.trace(model.eval(), (torch.from_numpy(images(2, 1)),))
-    return qgraph.calibrate(qgraph.prepare(graph, "litert", **options), [images(40, 2)])
+    return qgraph.calibrate(qgraph.prepare(graph, target, **options), [images(40, 2)])

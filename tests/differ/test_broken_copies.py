@@ -32,9 +32,10 @@ def broken(graph: Graph) -> tuple[Graph, list[int]]:
 
 
 def clipped(graph: Graph) -> Graph:
-    """The graph lowered to onnxruntime with fewer bits in one place, so that a Clip stays a node of its own."""
+    """The graph lowered to onnxruntime with fewer bits in one place, so that a Clip stays a node of its own, and
+    calibrated on smaller values, so that it acts."""
     prepared = qgraph.prepare(graph, target="onnxruntime", overrides={"split": {"activation_bits": 7}})
-    return qgraph.lower(qgraph.calibrate(prepared, [inputs_of("branches")]), target="onnxruntime")
+    return qgraph.lower(qgraph.calibrate(prepared, [inputs_of("branches") / 2]), target="onnxruntime")
 
 
 def positions_of(changes: Iterator[Change] | tuple[Change, ...] | list[Change], graph: Graph) -> list[int]:

@@ -31,13 +31,6 @@ def broken(graph: Graph) -> tuple[Graph, list[int]]:
     return copy, positions
 
 
-def clipped(graph: Graph) -> Graph:
-    """The graph lowered to onnxruntime with fewer bits in one place, so that a Clip stays a node of its own, and
-    calibrated on smaller values, so that it acts."""
-    prepared = qgraph.prepare(graph, target="onnxruntime", overrides={"split": {"activation_bits": 7}})
-    return qgraph.lower(qgraph.calibrate(prepared, [inputs_of("branches") / 2]), target="onnxruntime")
-
-
 def positions_of(changes: Iterator[Change] | tuple[Change, ...] | list[Change], graph: Graph) -> list[int]:
     nodes = list(graph.nodes)
     return sorted(nodes.index(node) for change in changes for node in change.before)
@@ -46,7 +39,7 @@ def positions_of(changes: Iterator[Change] | tuple[Change, ...] | list[Change], 
 @pytest.fixture(params=["litert", "litert stripped", "onnxruntime", "onnxruntime stripped"])
 def case(request: pytest.FixtureRequest, levels: Levels) -> tuple[Graph, Graph, list[int]]:
     target, _, bare = request.param.partition(" ")
-    graph = levels["branches", target] if target == "litert" else clipped(levels["branches", "float"])
+    graph = levels["branches", target]
     copy, positions = broken(graph)
     return graph, strip(copy) if bare else copy, positions
 

@@ -42,8 +42,7 @@ def test_every_node_of_the_lowered_form_has_its_counterpart(
             assert change.before[0].op == "nn.dropout"
         else:
             kinds = [{kind_of_op(node.op) for node in nodes} for nodes in (change.before, change.after)]
-            requantized = kinds == [{"activation"}, {"dequantize", "quantize"}]  # whose zero point does it
-            assert kinds[0] & kinds[1] or (requantized and target == "onnxruntime"), change
+            assert kinds[0] & kinds[1], change
     convs = [change for change in diff.changes if layer(change) == "conv"]
     assert len(convs) == len(before.find("nn.conv"))
     for change in convs:

@@ -220,7 +220,7 @@ def absorbs(found: Pairing, side: Structure, vertex: int, pair: tuple[int, int])
     if x is None or y is None or node is None:
         return False
     kind = side.kinds[vertex]
-    if kind == "quantize":
+    if kind in ("quantize", "rounding"):
         fake = node.results[0].type.is_float
         return fake and (x.op != y.op or found.a.graph.level != found.b.graph.level)
     weighted = found.a.kinds[pair[0]] in _WITH_WEIGHTS or found.b.kinds[pair[1]] in _WITH_WEIGHTS

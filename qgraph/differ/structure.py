@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from qgraph.differ.kinds import TRANSPARENT, node_kind
+from qgraph.differ.kinds import TRANSPARENT, node_kind, rounds_its_maker
 from qgraph.ir import Array, Graph, Node, Value, traits_of
 
 Edges = list[list[tuple[int, int]]]
@@ -89,7 +89,8 @@ class Structure:
             self.kinds[v] = "return"
             return
         folded = any(self.const_rooted[p] for p, _ in self.producers[v])
-        self.kinds[v] = node_kind(node.op, has_constant=folded or bool(self.constants[v]))
+        kind = node_kind(node.op, has_constant=folded or bool(self.constants[v]))
+        self.kinds[v] = "rounding" if kind == "quantize" and rounds_its_maker(node) else kind
         self.unordered[v] = traits_of(node.op).commutative
         self.const_rooted[v] = bool(node.operands) and all(self.const_rooted[p] for p, _ in self.producers[v])
         sizes = [size for _, value in self.constants[v] if value.type.rank > 1 for size in value.data.shape if size > 1]

@@ -17,6 +17,7 @@ from qgraph.ir import Graph, Node, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.correspondence import Correspondence
 from qgraph.targets.lowering import Lowering
+from qgraph.targets.releases import number
 from qgraph.targets.rules import QuantRules
 
 Kernel = Callable[..., Any]
@@ -89,8 +90,17 @@ class Target:
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
     processors: str = ""
+    proven: str = ""  # the release of the runtime that all evidence is of (`qgraph.targets.releases`)
+    earlier: Mapping[str, Mapping[str, Kernel]] = field(default_factory=dict)  # release -> kernels of those before it
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
+
+    def kernels_at(self, release: str) -> Mapping[str, Kernel]:
+        """The kernels of a release of the runtime; of the proven one for ""."""
+        if not release:
+            return self.kernels
+        changed = [self.earlier[limit] for limit in sorted(self.earlier, key=number) if number(release) < number(limit)]
+        return {**self.kernels, **{op: kernel for kernels in reversed(changed) for op, kernel in kernels.items()}}
 
     def lacks(self, op: str) -> str:
         """Why the target's runtime does not offer an op of the dialect; "" where it does."""

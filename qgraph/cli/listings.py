@@ -10,6 +10,7 @@ from importlib.resources import files
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
 from qgraph.passes import registry
+from qgraph.targets import releases
 from qgraph.targets.target import Target
 
 
@@ -51,11 +52,25 @@ def target_details(name: str) -> Listing:
     lines.append(f"lowers      {', '.join(target.lowerings)}")
     width = max(map(len, ops))
     lines += ["", *(f"{op:{width}}  {doc}" for op, doc in ops.items())]
+    known = releases.table(target)
+    if known:
+        lines += ["", *_release_lines(known)]
+        data["releases"] = known
     table = op_table(target)
     if table:
         lines += ["", *_table_lines(table)]
         data["evidence"] = table
     return Listing("\n".join(lines), data)
+
+
+def _release_lines(table: dict[str, dict[str, str]]) -> list[str]:
+    """One line an op that differs on some release of the runtime, and one for all others."""
+    names = [*next(iter(table.values()))]
+    width, column = max(map(len, (*table, "releases of the runtime"))), max(map(len, (*names, "not tried")))
+    lines = [f"{'releases of the runtime':{width}}  " + "  ".join(f"{name:>{column}}" for name in names)]
+    for op, row in table.items():
+        lines.append(f"{op:{width}}  " + "  ".join(f"{row[name]:>{column}}" for name in names))
+    return lines
 
 
 def op_table(target: Target) -> dict[str, dict[str, dict[str, object]]]:

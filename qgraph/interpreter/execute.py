@@ -14,8 +14,8 @@ Watch = Callable[[Value, Array], None]
 def execute(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -> list[Array]:
     """The graph's outputs for prepared inputs (see `prepare_inputs`), by input name.
 
-    A value's array is let go after its last use. An integer graph runs with the kernels of its target. Errors of an op
-    carry the node and its origin.
+    A value's array is let go after its last use. An integer graph runs with the kernels of its target, as the
+    release of the runtime has them that the metadata word `release` names. Errors of an op carry node and origin.
     """
     kernels = _kernels(graph)
     values: dict[Value, Array] = {value: inputs[value.name] for value in graph.inputs}
@@ -47,7 +47,7 @@ def _kernels(graph: Graph) -> Mapping[str, Callable[..., Array]]:
         return {}
     from qgraph import targets
 
-    return targets.get(graph.target).kernels
+    return targets.get(graph.target).kernels_at(graph.metadata.get("release", ""))
 
 
 def _evaluate(

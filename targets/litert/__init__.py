@@ -6,6 +6,7 @@ from qgraph.targets.litert import dialect
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.correspondences import CORRESPONDENCES, requantize
+from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.rules import quant_rules
 from qgraph.targets.raising import raise_graph
@@ -41,6 +42,8 @@ TARGET = Target(
         "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight")
     },
     notes=float_notes,
+    proven="2.3.0",
+    earlier=EARLIER,
     processors="any: the same integers on x86 (with and without AVX512) and 64-bit ARM",
 )
 

@@ -26,6 +26,7 @@ TARGET = replace(
     explain=kernels_in(__name__, __path__, "EXPLAIN"),
     processors="x86, with and without AVX512",
     notes=notes_of("litert-xnnpack"),
+    earlier={},
 )
 
 __all__ = ["TARGET"]

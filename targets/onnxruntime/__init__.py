@@ -33,6 +33,7 @@ TARGET = Target(
     },
     processors="x86; without VNNI only files of pair-safe or u8 weights; 64-bit ARM differs in QLinearAdd and pooling",
     notes=notes,
+    proven="1.32.0",
 )
 
 __all__ = ["TARGET", "dialect"]

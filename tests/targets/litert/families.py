@@ -15,6 +15,7 @@ import numpy as np
 from qgraph import targets
 from qgraph.ir import Array, Node
 from qgraph.runtimes import RunResult, Worker
+from qgraph.targets.releases import kind
 
 HERE = ("litert", "litert-xnnpack", "tflm")
 """Targets whose runtimes run on this processor."""
@@ -83,13 +84,6 @@ def record_float(op: str, target: str, ours: Array, theirs: Array) -> None:
     COMPARED[(*key, "cases")] += 1
     COMPARED[(*key, "elements")] += ours.size
     COMPARED[(*key, WORST)] = max(COMPARED[(*key, WORST)], worst)
-
-
-def kind(node: Node) -> str:
-    """An op with the storage types of its operands (once where they are equal) and result: "litert.add i8->i8"."""
-    operands = [value.type.dtype for value in node.inputs]
-    words = operands[:1] if len(set(operands)) == 1 else operands
-    return f"{node.op} {','.join(words)}->{node.results[0].type.dtype}"
 
 
 def _write() -> None:

@@ -1,0 +1,27 @@
+"""What earlier releases of LiteRT's reference kernels compute differently, as far as known; see `releases.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from qgraph.ir import Array
+from qgraph.targets.litert.dialect.linear import FullyConnected
+from qgraph.targets.litert.kernels.layers import is_wide, narrow, refuse_bias_scale, refuse_misread_bias, wide
+from qgraph.targets.target import Kernel
+
+
+def fully_connected(op: FullyConnected, x: Array, w: Array, bias: Array | None) -> Array:
+    """FULLY_CONNECTED: a fixed-point multiplier, rounded twice, or of 16 bits the wide product, as in TFLite Micro.
+
+    Measured on 1.2.0; from 1.3.0 on it is the float64 product.
+    """
+    refuse_bias_scale(op)
+    acc = op.accumulate(x, w, bias)
+    if not is_wide(op):
+        return narrow(op, acc)
+    refuse_misread_bias(op, op.quantized_bias_type, "FULLY_CONNECTED")
+    return narrow(op, acc) if op.quantized_bias_type == "i32" else wide(op, acc)
+
+
+EARLIER: Mapping[str, Mapping[str, Kernel]] = {"1.3": {"litert.fully_connected": fully_connected}}
+"""release -> kernels of all releases before it."""

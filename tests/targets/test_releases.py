@@ -1,0 +1,114 @@
+"""Releases of the runtimes: what is known of them, and the rules that changed between them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph import targets
+from qgraph.interpreter import execute
+from qgraph.ir import Graph, parse
+from qgraph.targets import releases
+from qgraph.targets.releases import DIFFERS, EVERY_OP, NOT_TRIED, PROVEN, TRIED, UNTRIED
+from tests.targets.litert.families import Families
+from tests.targets.litert.layer_cases import INT8, boundary
+from tests.targets.litert.op_cases import Cases
+from tests.targets.releases import environment
+
+OLD = "1.2.0"
+NAMES = [name for name in targets.names() if releases.tried(targets.get(name))]
+
+
+def network() -> Graph:
+    """FULLY_CONNECTED and RESHAPE."""
+    return parse("""graph @g level=integer target=litert layout=NHWC (%x: i8<0.1:0>[N,2]) {
+  const @w: i8<0.5:0>[2,2] = [1, 2, 3, 4]
+  %1: i8<0.2:0>[N,2] = litert.fully_connected(%x, @w)
+  %2: i8<0.2:0>[N,2,1] = litert.reshape(%1) {shape=[-1,2,1]}
+  return %2
+}""")
+
+
+def test_every_runtime_has_a_second_release_that_was_tried() -> None:
+    assert NAMES == ["litert", "litert-xnnpack", "onnxruntime", "tflm"]
+    assert all(targets.get(name).proven not in releases.tried(targets.get(name)) for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_table_has_a_row_for_each_op_that_differs_and_one_for_the_rest(name: str) -> None:
+    target = targets.get(name)
+    table = releases.table(target)
+    rest = {op: row for op, row in table.items() if not op.startswith(target.dialect)}
+    assert [*rest] == ([TRIED, UNTRIED] if name != "onnxruntime" else [TRIED])
+    assert set(rest[TRIED].values()) == {PROVEN}
+    assert all(next(iter(row)) == target.proven for row in table.values())
+    assert all(DIFFERS in row.values() for op, row in table.items() if op not in rest)
+
+
+def test_an_op_that_was_not_tried_is_not_called_proven() -> None:
+    assert releases.mark({"litert.add i8->i8": PROVEN}, "litert.sub i8->i8") == NOT_TRIED
+    assert releases.mark({EVERY_OP: PROVEN}, "ort.Clip u8->u8") == PROVEN
+    assert releases.mark({"litert.add i8->i8": "differs: 1 of 2 elements"}, "litert.add i8->i8") == DIFFERS
+
+
+def test_verify_says_what_differs_on_another_release() -> None:
+    target, graph = targets.get("litert"), network()
+    assert releases.notes(graph, target, target.proven) == ()
+    first, *_ = releases.notes(graph, target, OLD)
+    assert first == "on release 1.2.0 these compute otherwise than on 2.3.0: litert.fully_connected i8->i8"
+    assert releases.notes(graph, target, "9.0") == (
+        "litert is proven for 2.3.0; release 9.0 was not tried",
+        "these differ between releases: litert.fully_connected i8->i8",
+    )
+
+
+def test_rules_that_changed_are_keyed_by_release() -> None:
+    target = targets.get("litert")
+    assert "litert.fully_connected" in target.kernels_at("1.2.0")
+    assert target.kernels_at("1.3.0") == target.kernels_at("2.3.0") == target.kernels_at("") == target.kernels
+    assert targets.get("litert-xnnpack").kernels_at("1.2.0") == targets.get("litert-xnnpack").kernels
+
+
+def test_an_earlier_release_computes_fully_connected_as_tflite_micro() -> None:
+    cases = Cases(np.random.default_rng(4))
+    for factor in np.exp2(np.random.default_rng(5).uniform(-12, 4, 12)):
+        boundary(cases, "fully_connected", INT8, float(factor))
+    cases.graph.set_outputs(cases.outputs)
+    cases.graph.metadata["target"] = "litert"
+    newest = execute(cases.graph, cases.feed)
+    cases.graph.metadata["release"] = OLD
+    earlier = execute(cases.graph, cases.feed)
+    del cases.graph.metadata["release"]
+    cases.graph.metadata["target"] = "tflm"
+    assert all(np.array_equal(a, b) for a, b in zip(earlier, execute(cases.graph, cases.feed), strict=True))
+    assert not all(np.array_equal(a, b) for a, b in zip(earlier, newest, strict=True))
+
+
+@pytest.fixture(scope="session")
+def old_litert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with LiteRT 1.2.0, made where QGRAPH_ENVIRONMENTS does not hold it yet."""
+    folder = os.environ.get("QGRAPH_ENVIRONMENTS")
+    return environment(f"ai-edge-litert=={OLD}", Path(folder) if folder else tmp_path_factory.mktemp("environments"))
+
+
+@pytest.mark.slow
+def test_verify_is_exact_on_an_earlier_release_and_names_it(old_litert: Path) -> None:
+    report = qgraph.verify(network(), on=str(old_litert))
+    assert report.bit_exact
+    assert report.version == f"litert {OLD}"
+    assert any("litert.fully_connected" in note for note in report.notes)
+
+
+@pytest.mark.slow
+def test_fully_connected_of_an_earlier_release_on_both_sides_of_every_step(old_litert: Path) -> None:
+    runtimes = Families(("litert",), on=str(old_litert))
+    cases = Cases(np.random.default_rng(4))
+    cases.graph.metadata["release"] = OLD
+    for factor in np.exp2(np.random.default_rng(5).uniform(-30, 6, 40)):
+        boundary(cases, "fully_connected", INT8, float(factor))
+    cases.check(runtimes)
+    runtimes.close()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qgraph
-from qgraph.errors import InputError, LoweringError
+from qgraph.errors import InputError, LoweringError, PrecisionWarning
 
 torch = pytest.importorskip("torch")
 IMAGES = np.random.default_rng(0).normal(size=(4, 4, 4, 4)).astype(np.float32)  # NCHW and NHWC have one shape
@@ -75,8 +75,9 @@ def test_arguments_of_the_wrong_kind() -> None:
         qgraph.trace(conv(), None)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="not an array of numbers"):
         qgraph.quantize(graph, "litert", calibration=[np.array(["a"])])
-    with pytest.raises(InputError, match="values of torch"):
-        qgraph.trace(conv().bfloat16(), IMAGES)
+    with pytest.warns(PrecisionWarning, match="has values of bfloat16: the graph has float32"):
+        narrow = qgraph.trace(conv().bfloat16(), IMAGES)
+    assert {value.type.dtype for value in narrow.constants.values()} == {"f32"}
     wants_gradients = torch.from_numpy(IMAGES).requires_grad_()
     assert np.array_equal(qgraph.run(graph, wants_gradients), qgraph.run(graph, IMAGES))
 

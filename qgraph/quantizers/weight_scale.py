@@ -33,8 +33,7 @@ def weight_scale(
     weight: [O, *rest] float. `axis` 0 or None. A channel of zeros has `SMALLEST` of the largest scale, 1 where all are
     zeros, until calibration knows the scale of the layer's input (`torch_weight_scale`).
     """
-    rows = rows_of(weight)
-    scale = np.where(rows.any(axis=1), quantizer.scale(rows, quant_max), np.float32(0)).astype(np.float32)
+    scale = np.asarray(quantizer.scale(rows_of(weight), quant_max), np.float32)
     if axis is None:
         scale = scale.max(keepdims=True)
     largest = float(scale.max())
@@ -52,8 +51,8 @@ def torch_weight_scale(
     """
     import torch
 
-    rows = w.movedim(1, -1).flatten(1) if w.ndim > 1 else w.reshape(-1, 1)
-    scale = torch.where(rows.any(dim=1), quantizer.torch_scale(rows, limit), 0.0)
+    ordered = w.movedim(1, -1) if quantizer.needs_order and w.ndim > 1 else w  # a copy of the weight, at every step
+    scale = quantizer.torch_scale(ordered.reshape(w.shape[0], -1), limit)
     if axis is None:
         scale = scale.amax().reshape(1)
     free = torch.ones_like(scale[:1])

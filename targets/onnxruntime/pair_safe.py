@@ -70,9 +70,10 @@ class PairSafe(Quantizer):
 
     uses: ClassVar[tuple[str, ...]] = ("weight",)
     binding: ClassVar[bool] = True
+    needs_order: ClassVar[bool] = True
 
     def scale(self, channels: Array, limit: int) -> Array:
-        return pair_safe_scale(channels, quant_max=limit)
+        return np.where(channels.any(axis=1), pair_safe_scale(channels, quant_max=limit), np.float32(0))
 
     def torch_scale(self, channels: Tensor, limit: Tensor) -> Tensor:
         from torch.nn.functional import pad
@@ -82,7 +83,7 @@ class PairSafe(Quantizer):
         scale = wide.abs().amax(dim=1) / limit
         for side in (even.clamp(min=0), (-even).clamp(min=0)):
             scale = scale.maximum((side[:, 0::2] + side[:, 1::2]).amax(dim=1) / (PAIR_LIMIT - 1))
-        return scale.clamp(min=float(np.finfo(np.float32).tiny)).float()
+        return scale.where(scale == 0, scale.clamp(min=float(np.finfo(np.float32).tiny))).float()
 
     def for_layer(self, node: Node) -> str:
         """A depthwise kernel multiplies no pairs; one with a depth multiplier is a convolution of groups."""

@@ -254,6 +254,19 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Call
     for node in graph.nodes:
         for value in node.results:
             add_value(value, vertex(node, 1))
-    moved = networkx.minimum_cut(network, MOVED, STAYS)[1][0]
+    moved = _source_side(network)
     label = {node: MOVED if node in moved else STAYS for node in graph.nodes}
     return {node: known or (label[node], label[node]) for node, known in ends.items()}
+
+
+def _source_side(network: networkx.DiGraph[object]) -> set[object]:
+    """The source's side of the minimum cut: part by part, since a part that one terminal alone touches needs none."""
+    near = {end: {*network.successors(end), *network.predecessors(end)} for end in (MOVED, STAYS)}
+    free = network.subgraph(vertex for vertex in network if vertex not in near)
+    moved: set[object] = set()
+    for part in networkx.weakly_connected_components(free):
+        if part.isdisjoint(near[STAYS]):
+            moved |= part
+        elif not part.isdisjoint(near[MOVED]):
+            moved |= networkx.minimum_cut(network.subgraph({*part, MOVED, STAYS}), MOVED, STAYS)[1][0]
+    return moved

@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Graph, TensorType, Value
-from qgraph.ops.quant import quantize
+from qgraph.interpreter.execute import execute
+from qgraph.ir import Array, Builder, Graph, TensorType, Value
 
 Layout = Literal["NCHW", "NHWC"]
 Inputs = Array | Sequence[Array] | Mapping[str, Array]
@@ -134,19 +134,17 @@ def _check_shape(value: Value, array: Array) -> None:
 
 
 def as_integers(graph: Graph, type: TensorType, array: Array) -> Array:
-    """Floats as the integers of a type, rounded as the graph's target rounds its inputs."""
+    """Floats as the integers of a type, by the quantize op of the graph's target, as its runtime computes it.
+
+    Raises InputError for a type without a scale, UnsupportedOp for one that the op does not give.
+    """
     from qgraph import targets
 
     if type.quant is None:
         raise InputError(f"floats cannot be converted to {type}, which has no scale")
-    rounding = targets.get(graph.target).quant_rules().input_rounding
-    bounds = np.iinfo(type.numpy)
-    q = quantize(
-        array.astype(np.float32, copy=False),
-        type.quant.scales,
-        type.quant.zero_points,
-        (int(bounds.min), int(bounds.max)),
-        type.quant.axis,
-        rounding,
-    )
-    return q.astype(type.numpy)
+    converting = Graph("input", "integer", graph.metadata)
+    x = converting.add_input("x", TensorType(array.shape))
+    op = targets.get(graph.target).quantize_op
+    made = Builder(converting).node(op, [x], {}, element=(type.dtype, type.quant)).result
+    converting.set_outputs([made])
+    return execute(converting, {"x": array.astype(np.float32, copy=False)})[0]

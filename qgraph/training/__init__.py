@@ -11,8 +11,8 @@ softmax, and sums with constants. Off by a code now and then:
 * A bias is rounded to `x_scale * w_scale`, at most half a unit of the accumulator.
 * Fewer bits than eight (`activation_bits`) are clamped by onnxruntime; LiteRT's ops saturate at eight.
 
-`to_torch(...).eval()` and `run` of the prepared graph differ where float sums, which each adds up in its own order, fall
-on two sides of a rounding border: by one step there, and by what follows from it downstream.
+`to_torch(...).eval()` and `run` of the prepared graph differ where float sums, which each adds up in its own order,
+fall on two sides of a rounding border: by one step there, and by what follows from it downstream.
 """
 
 from qgraph.imports import require_torch

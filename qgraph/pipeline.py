@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qgraph import passes
 from qgraph.ir import Graph
+from qgraph.ir.finite import check_finite
 from qgraph.passes.insert_fake_quant import Observers, Overrides
 from qgraph.passes.lower import check_lowered
 from qgraph.passes.manager import PassManager
@@ -34,6 +35,7 @@ def prepare(
     random inputs; without its fake-quant it must compute what it was made of. Further options are the target's
     (`qgraph targets NAME`).
     """
+    check_finite(graph, masks=True)
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")

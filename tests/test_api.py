@@ -234,3 +234,15 @@ def test_tied_weights_are_one_constant() -> None:
     graph = qgraph.trace(Tied(), torch.zeros(2, 4))
     assert len(graph.constants) == 1
     assert qgraph.verify(qgraph.quantize(graph, target="litert", calibration=[images((4,))])).bit_exact
+
+
+def test_what_is_not_finite_is_named_before_it_is_quantized() -> None:
+    graph = qgraph.parse("""graph @g level=float (%x: f32[N,2]) {
+  const @w: f32[2,2] = [1.0,nan,0.5,1.0], @far: f32[2] = [inf,0.0]
+  %1: f32[N,2] = nn.linear(%x, @w)
+  %2: f32[N,2] = nn.add(%1, @far)
+  return %2
+}""")
+    with pytest.raises(InputError, match="2 parameters of graph @g") as caught:
+        qgraph.prepare(graph, target="onnxruntime")
+    assert [name in str(caught.value) for name in ("@w", "@far")] == [True, True]

@@ -64,3 +64,12 @@ def test_what_cannot_be_verified_is_a_clear_error() -> None:
         qgraph.verify(lowered, runtime="onnxruntime")
     with pytest.raises(RuntimeFailure, match="no-such-command"):
         qgraph.verify(lowered, on="no-such-command")
+
+
+def test_a_graph_of_batch_0_is_refused() -> None:
+    graph = qgraph.parse("""graph @g level=integer target=litert (%x: i8<0.05:0>[0,8]) {
+  %1: i8<0.05:0>[0,8] = litert.relu(%x)
+  return %1
+}""")
+    with pytest.raises(InputError, match="batches of 0 examples"):
+        qgraph.verify(graph)

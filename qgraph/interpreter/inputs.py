@@ -67,6 +67,8 @@ def split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Arra
         return [arrays]
     sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     batches = [int(dim) for dim in fixed.values() if not isinstance(dim, str)]
+    if 0 in batches:
+        raise InputError("the graph takes batches of 0 examples: there is none to run it on")
     counts = {size // batch for size, batch in zip(sizes.values(), batches, strict=False)}
     if len(counts) > 1 or any(size % batch for size, batch in zip(sizes.values(), batches, strict=False)):
         raise InputError(

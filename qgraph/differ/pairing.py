@@ -221,10 +221,10 @@ def pair_inputs(a: Graph, b: Graph) -> list[tuple[int, int]]:
 def _pair_by_words(found: Pairing, labels: Labels, hashes: Sequence[Hashes] | None) -> None:
     """Match by origin, then by path, constants' names and the result's name; with `hashes` only where one agrees.
 
-    Without them only the skeleton: transparent vertices before and behind a node have its origin too.
+    Only the skeleton: transparent vertices before and behind a node have its origin too.
     """
     for words in (_origins, _paths, _constant_names, _result_names):
-        free = found.free(skeleton=hashes is None)
+        free = found.free(skeleton=True)
         if not all(free):
             return
         first = _index_words(found.a, labels[0], words, free[0])

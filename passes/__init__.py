@@ -8,6 +8,7 @@ from qgraph.passes.decompose import decompose
 from qgraph.passes.drop_dead_code import drop_dead_code
 from qgraph.passes.drop_dropout import drop_dropout
 from qgraph.passes.eliminate_common_subexpressions import eliminate_common_subexpressions
+from qgraph.passes.engine.registry import get, graph_pass, names
 from qgraph.passes.extract import extract
 from qgraph.passes.fold_batchnorm import fold_batchnorm
 from qgraph.passes.fold_constants import fold_constants
@@ -18,7 +19,6 @@ from qgraph.passes.insert_fake_quant import insert_fake_quant
 from qgraph.passes.lower import lower
 from qgraph.passes.partition import partition
 from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
-from qgraph.passes.registry import get, graph_pass, names
 from qgraph.passes.set_batch import set_batch
 from qgraph.passes.simplify import simplify
 from qgraph.passes.strip_fake_quant import strip_fake_quant

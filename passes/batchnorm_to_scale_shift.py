@@ -13,8 +13,8 @@ from qgraph.ir import Builder, Graph
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import folded_name
-from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
 
 

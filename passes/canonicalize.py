@@ -13,8 +13,8 @@ from __future__ import annotations
 
 from qgraph.ir import Graph
 from qgraph.passes.drop_dead_code import erase_dead_code
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import compute_constants
-from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
 from qgraph.passes.simplify import KEEPING_PARAMETERS
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from qgraph import targets
 from qgraph.ir import Graph
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import fold_batchnorm
 from qgraph.passes.lower import in_layout
-from qgraph.passes.registry import graph_pass
 from qgraph.targets.lowering import combined, fail, illegal
 
 

@@ -32,8 +32,8 @@ from qgraph.errors import InputError
 from qgraph.ir import IO_LAYOUT, Attr, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.permuting import to_first, to_last
 from qgraph.ops.quant import is_known
-from qgraph.passes.flattened import is_absorbed
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.rules.flattened import is_absorbed
 
 STAYS, MOVED = 0, 1
 """Labels: a value with its dimensions in the order that it has in the graph, or in the other layout's."""

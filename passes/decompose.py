@@ -32,9 +32,9 @@ from qgraph.errors import PassError
 from qgraph.ir import Attr, Builder, Graph, Node, Value
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
-from qgraph.passes.clamps import CARRIERS, activation_value, check_words, node_bounds
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, pattern, rewrite, rule
+from qgraph.passes.rules.clamps import CARRIERS, activation_value, check_words, node_bounds
 
 
 @dataclass(frozen=True)

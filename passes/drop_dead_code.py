@@ -10,7 +10,7 @@ Inputs of the graph stay, used or not. Exact bit for bit.
 from __future__ import annotations
 
 from qgraph.ir import Graph
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 
 
 def erase_dead_code(graph: Graph) -> None:

@@ -8,7 +8,7 @@ Exact bit for bit (at inference).
 from __future__ import annotations
 
 from qgraph.ir import Builder, Graph
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
 
 

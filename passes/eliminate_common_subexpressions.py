@@ -21,8 +21,8 @@ import numpy as np
 
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ir.origin import union
-from qgraph.passes.log import current_log
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.log import current_log
+from qgraph.passes.engine.registry import graph_pass
 
 NAME = "eliminate_common_subexpressions"
 

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph, Node, Value
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 
 
 @graph_pass(exact="bits")

@@ -29,8 +29,10 @@ from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias
 from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import folded_name
-from qgraph.passes.layer_scaling import (
+from qgraph.passes.rewriter import Declined, Match, Replacement, every, pattern, rewrite, rule
+from qgraph.passes.rules.layer_scaling import (
     LAYERS,
     bias_constant,
     folded_weight,
@@ -40,8 +42,6 @@ from qgraph.passes.layer_scaling import (
     scaled_outputs,
     shift_of_outputs,
 )
-from qgraph.passes.registry import graph_pass
-from qgraph.passes.rewriter import Declined, Match, Replacement, every, pattern, rewrite, rule
 
 QUANTIZATION_ATTRS = ("type", "range", "observer")
 NORMALIZATION_ATTRS = ("eps", "momentum", "batches")

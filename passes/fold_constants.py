@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 
 from qgraph.ir import Graph, Node, op_def
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 
 _FOLDED = re.compile(r"\.folded(\.\d+)?$")
 

@@ -19,8 +19,10 @@ import numpy as np
 
 from qgraph.ir import Array, Builder, Graph, Node, Value
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import folded_name
-from qgraph.passes.layer_scaling import (
+from qgraph.passes.rewriter import Declined, Match, Pattern, Replacement, pattern, rewrite, rule
+from qgraph.passes.rules.layer_scaling import (
     bias_constant,
     channel_axis,
     folded_weight,
@@ -31,8 +33,6 @@ from qgraph.passes.layer_scaling import (
     scaled_outputs,
     shift_of_outputs,
 )
-from qgraph.passes.registry import graph_pass
-from qgraph.passes.rewriter import Declined, Match, Pattern, Replacement, pattern, rewrite, rule
 
 WIDENS = "the constant is not one number for each channel"
 

@@ -17,7 +17,9 @@ from collections.abc import Sequence
 
 from qgraph.ir import Attr, Builder, Graph, Node
 from qgraph.ops.nn.activation import NO_ACTIVATION
-from qgraph.passes.clamps import (
+from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.rewriter import Declined, Match, Replacement, Rule, pattern, rewrite, rule
+from qgraph.passes.rules.clamps import (
     CARRIERS,
     CLAMPS,
     carried_bounds,
@@ -26,8 +28,6 @@ from qgraph.passes.clamps import (
     clamped_bounds,
     node_bounds,
 )
-from qgraph.passes.registry import graph_pass
-from qgraph.passes.rewriter import Declined, Match, Replacement, Rule, pattern, rewrite, rule
 
 
 def _fused(op: Node, activation: Node) -> dict[str, Attr] | None:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Dim, Graph, Node, op_def
 from qgraph.ir.types import dim_product
-from qgraph.passes.registry import graph_pass
+from qgraph.passes.engine.registry import graph_pass
 
 
 @graph_pass(exact="bits")

@@ -31,10 +31,10 @@ from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import per_axis
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, become_layer, is_foldable
-from qgraph.passes.overrides import CheckedOverrides, Overrides
-from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
+from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation

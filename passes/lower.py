@@ -18,11 +18,11 @@ from qgraph.ir import Graph, Node
 from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
-from qgraph.passes.flattened import absorb_transposes
+from qgraph.passes.engine.lowering_check import compare_lowered
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import fold_live
-from qgraph.passes.lowering_check import compare_lowered
-from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import rewrite
+from qgraph.passes.rules.flattened import absorb_transposes
 from qgraph.targets.correspondence import bound_to
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.target import Target

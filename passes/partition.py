@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.ir import Graph, Node
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.extract import lasting_names, subgraph
-from qgraph.passes.registry import graph_pass
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from __future__ import annotations
 from qgraph import targets
 from qgraph.errors import LoweringError
 from qgraph.ir import Graph
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.lower import lower
-from qgraph.passes.registry import graph_pass
 
 
 @graph_pass(

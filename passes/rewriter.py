@@ -27,7 +27,7 @@ from qgraph.errors import PassError, TypeMismatch
 from qgraph.ir import Builder, Graph, Node, OpDef, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ir.pattern import TypePattern
-from qgraph.passes.log import Log, current_log
+from qgraph.passes.engine.log import Log, current_log
 
 
 @dataclass(frozen=True)

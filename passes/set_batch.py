@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from qgraph.errors import InputError
 from qgraph.ir import Dim, Graph
+from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.infer_types import infer_results
-from qgraph.passes.registry import graph_pass
 
 
 @graph_pass(exact="bits")

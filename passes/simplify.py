@@ -24,7 +24,9 @@ from qgraph.errors import TypeMismatch
 from qgraph.ir import Builder, Graph, Node, Value
 from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import NO_ACTIVATION
-from qgraph.passes.clamps import (
+from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
+from qgraph.passes.rules.clamps import (
     CARRIERS,
     CLAMPS,
     carried_bounds,
@@ -32,8 +34,6 @@ from qgraph.passes.clamps import (
     clamped_bounds,
     node_bounds,
 )
-from qgraph.passes.registry import graph_pass
-from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
 
 NEUTRAL = {"nn.add": 0, "nn.sub": 0, "nn.mul": 1}
 """The second operand with which an op does nothing; for add and mul also the first."""

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from qgraph.ir import Builder, Graph
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
+from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.engine.validation import validate
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, QUANTIZATION_ATTRS
-from qgraph.passes.registry import graph_pass
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
-from qgraph.passes.validation import validate
 
 
 @rule(pattern("quant.fake_quant", "x"))

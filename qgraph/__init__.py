@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qgraph.frontends import export, from_onnx, load, save, trace
     from qgraph.interpreter import quantize_inputs, run
     from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
-    from qgraph.passes.manager import PassManager
+    from qgraph.passes.engine.manager import PassManager
     from qgraph.pipeline import lower, prepare, quantize
     from qgraph.training import calibrate, freeze, from_torch, to_torch
     from qgraph.verification import Verification, verify
@@ -28,7 +28,7 @@ _WHERE = {
     "qgraph.frontends": ("export", "from_onnx", "load", "save", "trace"),
     "qgraph.interpreter": ("quantize_inputs", "run"),
     "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
-    "qgraph.passes.manager": ("PassManager",),
+    "qgraph.passes.engine.manager": ("PassManager",),
     "qgraph.pipeline": ("lower", "prepare", "quantize"),
     "qgraph.training": ("calibrate", "freeze", "from_torch", "to_torch"),
     "qgraph.verification": ("Verification", "verify"),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from qgraph import passes
 from qgraph.ir import Graph
 from qgraph.ir.finite import check_finite
+from qgraph.passes.engine.manager import PassManager
 from qgraph.passes.insert_fake_quant import Observers, Overrides
 from qgraph.passes.lower import check_lowered
-from qgraph.passes.manager import PassManager
 
 if TYPE_CHECKING:
     from qgraph.training.batches import Batch

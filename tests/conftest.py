@@ -33,7 +33,7 @@ ROUND_TRIP = 2000
 @pytest.fixture(scope="session", autouse=True)
 def _every_pass_is_followed_by_a_round_trip() -> Iterator[None]:
     """What any pass leaves, in any test, comes back from its text and from its file."""
-    from qgraph.passes import manager, registry
+    from qgraph.passes.engine import manager, registry
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (registry, manager):

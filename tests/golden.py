@@ -7,7 +7,7 @@ from pathlib import Path
 
 from qgraph.errors import QGraphError
 from qgraph.ir import Graph, parse
-from qgraph.passes.manager import PassManager
+from qgraph.passes.engine.manager import PassManager
 
 SEPARATOR = "// ---- EXPECT\n"
 

@@ -15,7 +15,7 @@ from qgraph import extensions, passes, targets
 from qgraph.errors import FileError, InputError
 from qgraph.exporters.content import Content
 from qgraph.frontends import readers
-from qgraph.passes import registry
+from qgraph.passes.engine import registry
 from qgraph.runtimes import programs
 from qgraph.runtimes.catalogue import program_source
 

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
-from qgraph.passes import registry
+from qgraph.passes.engine import registry
 from qgraph.targets import releases
 from qgraph.targets.target import Target
 

@@ -6,7 +6,7 @@ import pytest
 
 from qgraph import passes
 from qgraph.ir import parse
-from qgraph.passes.log import Log, logging_to
+from qgraph.passes.engine.log import Log, logging_to
 
 CONSTANTS = """
   const @w: f32[2,2,1] = [1.0, 2.0, 3.0, 4.0], @c: f32[2] = [2.0, 3.0], @wide: f32[1,1,4] = [1.0, 2.0, 3.0, 4.0]

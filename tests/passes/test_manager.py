@@ -11,7 +11,7 @@ import qgraph
 from qgraph import extensions, passes
 from qgraph.errors import InputError, PassError, VerificationError
 from qgraph.ir import Builder, Graph, parse
-from qgraph.passes import registry
+from qgraph.passes.engine import registry
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
 
 GRAPH = """graph @g level=float (%x: f32[N,4]) {

@@ -8,7 +8,7 @@ import torch
 
 import qgraph
 from qgraph import passes
-from qgraph.passes.manager import PassManager
+from qgraph.passes.engine.manager import PassManager
 from tests.models import Globals, Mixed, seeded
 
 MODELS = {"mixed": (Mixed, (3, 16, 16)), "globals": (Globals, (4, 7, 9))}

@@ -10,7 +10,7 @@ import pytest
 from qgraph.errors import InputError, PassError
 from qgraph.ir import Builder, Graph, parse, verify_graph
 from qgraph.passes import rewriter
-from qgraph.passes.log import Log, logging_to
+from qgraph.passes.engine.log import Log, logging_to
 from qgraph.passes.rewriter import Declined, Match, Replacement, every, match_pattern, maybe, pattern, rewrite, rule
 
 GRAPH = """graph @g level=float (%x: f32[N,4], %y: f32[N,4]) {

@@ -13,9 +13,9 @@ from qgraph import passes
 from qgraph.errors import ValidationError
 from qgraph.interpreter.execute import execute
 from qgraph.ir import Builder, Graph, parse
-from qgraph.passes import registry
+from qgraph.passes.engine import registry
+from qgraph.passes.engine.validation import validate
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
-from qgraph.passes.validation import validate
 from tests.passes.random_graphs import random_graphs
 from tests.passes.test_exactness import CASES, FOCUS, IDS, edited
 

@@ -9,7 +9,7 @@ import torch
 import qgraph
 from qgraph.ir import Array, Attr, Builder, Graph, TensorType, Value, op_names
 from qgraph.ops.nn.activation import ACTIVATIONS, NO_ACTIVATION
-from qgraph.passes.clamps import CARRIERS, activation_value
+from qgraph.passes.rules.clamps import CARRIERS, activation_value
 
 WINDOW: dict[str, Attr] = {"stride": (1,), "pads": (0, 1), "dilation": (1,)}
 

@@ -16,9 +16,9 @@ from qgraph.imports import in_short
 from qgraph.ir import Graph, collector_paused, storage, verify_graph
 from qgraph.ir.files import write_npz
 from qgraph.ir.printer import node_printer
-from qgraph.passes.log import Log, logging_to
-from qgraph.passes.registry import Pass, facts_of, get, verify_facts
-from qgraph.passes.validation import validate
+from qgraph.passes.engine.log import Log, logging_to
+from qgraph.passes.engine.registry import Pass, facts_of, get, verify_facts
+from qgraph.passes.engine.validation import validate
 
 Step = str | Pass | Callable[..., Graph] | tuple[str | Pass, dict[str, object]]
 Hook = Callable[[str, Graph], None]

@@ -32,6 +32,8 @@ Check = Callable[[Graph, Graph], None]
 Edit = Callable[Concatenate[Graph, P], None]
 Pure = Callable[Concatenate[Graph, P], Graph]
 
+PACKAGE = "qgraph.passes"
+"""Where every file is a pass."""
 FACTS = ("level", "layout", "calibrated", "target")
 
 
@@ -217,10 +219,9 @@ def get(name: str) -> Pass:
 
 
 def _load_others() -> None:
-    """Import the files of this folder, and the modules that installed packages name."""
-    package = __name__.rpartition(".")[0]
-    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
-        importlib.import_module(f"{package}.{module.name}")
+    """Import the files beside this folder, and the modules that installed packages name."""
+    for module in pkgutil.iter_modules(importlib.import_module(PACKAGE).__path__):
+        importlib.import_module(f"{PACKAGE}.{module.name}")
     extensions.installed(extensions.PASSES)
 
 

@@ -18,8 +18,8 @@ from qgraph.interpreter.execute import execute
 from qgraph.interpreter.samples import FLOAT_RANGES, sample_inputs
 from qgraph.ir import Array, Graph, Node, TensorType, Value
 from qgraph.ops.nn.permuting import to_first, to_last
-from qgraph.passes.log import Log
-from qgraph.passes.registry import Exact
+from qgraph.passes.engine.log import Log
+from qgraph.passes.engine.registry import Exact
 
 Same: TypeAlias = Callable[[Array, Array], bool]
 

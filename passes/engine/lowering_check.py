@@ -14,7 +14,7 @@ from qgraph.interpreter.execute import execute
 from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import Array, Node, Value, op_def
 from qgraph.ir.types import integer_range
-from qgraph.passes.validation import described
+from qgraph.passes.engine.validation import described
 from qgraph.targets.lowering import Lowering
 
 TOLERANCE = 2.0

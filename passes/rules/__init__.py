@@ -1,0 +1,1 @@
+"""What several passes say: patterns, and rules that they share."""

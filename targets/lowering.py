@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
 from qgraph.ir import IO_LAYOUT, Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
+from qgraph.ir.types import integer_range
 from qgraph.ops.quant import quantize
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
 
@@ -84,6 +85,7 @@ class Lowering:
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
+        self.clamped: dict[Value, tuple[int, int]] = {}  # of the graph, whose codes are fewer than its dtype has
 
     # ---- what a target's rows use
 
@@ -160,9 +162,9 @@ class Lowering:
     def element(self, node: Node) -> Element:
         """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first
         operand."""
-        for user in node.result.users:
-            if user.op == "quant.fake_quant":
-                return self._element_of(user)
+        behind = fake_quant_of(node.result)
+        if behind is not None:
+            return self._element_of(behind)
         first = self.operand(node).type
         return first.dtype, first.quant
 
@@ -208,7 +210,7 @@ class Lowering:
     def _lower_inputs(self) -> None:
         for value in self.source.inputs:
             shape = value.type.shape
-            fake_quant = next((user for user in value.users if user.op == "quant.fake_quant"), None)
+            fake_quant = fake_quant_of(value)
             if fake_quant is None:
                 if not value.users:
                     raise LoweringError(f"input %{value.name} is not used", help="take it out of the model's forward")
@@ -219,7 +221,8 @@ class Lowering:
             if not integer:
                 self.build.origins = fake_quant.origins
                 made = self.build.node(self.target.quantize_op, [made], {}, element=(dtype, quant)).result
-            self.lowered[value] = made
+            self.build.origins = fake_quant.origins
+            self.lowered[value] = self._within(made, fake_quant)
 
     def _lower(self, node: Node) -> None:
         self.build.origins = node.origins
@@ -238,7 +241,18 @@ class Lowering:
         if row.result == "fixed":
             wanted = self.element(node)
             made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
-        self.lowered[node.result] = made
+        behind = fake_quant_of(node.result)
+        self.lowered[node.result] = made if behind is None else self._within(made, behind)
+
+    def _within(self, value: Value, fake_quant: Node) -> Value:
+        """The value within the codes that a fake-quant lets through: fewer bits may be asked for than its dtype has."""
+        low, high = self.clamped.get(value, integer_range(value.type.dtype))
+        lowest, highest = fake_quant.attrs["range"]
+        wanted = max(low, int(lowest)), min(high, int(highest))
+        if wanted != (low, high):
+            value = self.target.clamp(self, value, *wanted)
+            self.clamped[value] = wanted
+        return value
 
     def _call(self, row: Correspondence, node: Node) -> Call:
         """The lowered operands of a node, and the element type that its result gets."""
@@ -274,7 +288,7 @@ class Lowering:
         dtype, quant = self._element_of(node)
         if (value.type.dtype, value.type.quant) != (dtype, quant):
             value = self.target.requantize(self, value, (dtype, quant))
-        self.lowered[node.result] = value
+        self.lowered[node.result] = self._within(value, node)
 
     def _element_of(self, fake_quant: Node) -> Element:
         scale, zero_point = fake_quant.operand(1), fake_quant.operand(2)
@@ -301,6 +315,11 @@ class Lowering:
                 made.name = name
         clear = [made.name for made in outputs] == names
         self.graph.set_outputs(outputs, () if clear else names)
+
+
+def fake_quant_of(value: Value) -> Node | None:
+    """The fake-quantization that says what integers a value becomes."""
+    return next((user for user in value.users if user.op == "quant.fake_quant"), None)
 
 
 def _range(fake_quant: Node) -> tuple[int, int]:

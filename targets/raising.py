@@ -256,6 +256,7 @@ def raise_graph(graph: Graph) -> Graph:
     Raises LoweringError naming every op that has no counterpart, or what a counterpart cannot carry.
     """
     from qgraph.passes.convert_layout import convert_layout
+    from qgraph.passes.drop_dead_code import erase_dead_code
 
     target = targets.get(graph.target)
     rows: Rows = target.raisings.get
@@ -271,6 +272,7 @@ def raise_graph(graph: Graph) -> Graph:
         upward.build.origins = node.origins
         upward.values[node.result] = _raised(upward, node, rounding)
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
+    erase_dead_code(upward.new)  # constants that have become attributes
     upward.new.drop_unused_constants()
     if target.layout == "NHWC":
         return convert_layout(upward.new, to="NCHW", io="images")

@@ -78,6 +78,7 @@ class Target:
     quantize_op: str  # float -> integer, in the dialect
     dequantize_op: str
     requantize: Callable[[Lowering, Any, Any], Any]
+    clamp: Callable[[Lowering, Any, int, int], Any]  # a value whose codes are within lowest and highest (inclusive)
     exporters: Mapping[str, Callable[..., bytes]]
     importers: Mapping[str, Callable[[Content], Graph]]
     runtime: str

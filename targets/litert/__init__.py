@@ -5,7 +5,7 @@ from __future__ import annotations
 from qgraph.targets.litert import dialect
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
-from qgraph.targets.litert.correspondences import CORRESPONDENCES, requantize
+from qgraph.targets.litert.correspondences import CORRESPONDENCES, clamped, requantize
 from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.rules import quant_rules
@@ -30,6 +30,7 @@ TARGET = Target(
     quantize_op="litert.quantize",
     dequantize_op="litert.dequantize",
     requantize=requantize,
+    clamp=clamped,
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=raise_graph,

@@ -5,15 +5,15 @@ Layers and windows stand in `layer_rows`. Channels are last: a spatial op is of 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from qgraph.errors import LoweringError
+from qgraph.errors import LoweringError, UnsupportedOp
 from qgraph.ir import Builder, Element, Node, Value
-from qgraph.ir.types import dim_factors
-from qgraph.ops.quant import is_known
+from qgraph.ir.types import dim_factors, integer_range
+from qgraph.ops.quant import is_known, quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, average, clamped_away
 from qgraph.targets.litert.limits import (
@@ -26,6 +26,7 @@ from qgraph.targets.litert.limits import (
 )
 from qgraph.targets.litert.rows import BY_OP
 from qgraph.targets.lowering import Lowering
+from qgraph.targets.raising import real
 
 
 def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
@@ -35,6 +36,16 @@ def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
     if refusal is not None:
         raise LoweringError(refusal.reason, help=refusal.help)
     return lowering.build.litert.quantize(x, element=element)
+
+
+def clamped(lowering: Lowering, x: Value, low: int, high: int) -> Value:
+    """x within the codes low..high, by MINIMUM and MAXIMUM with a constant: they compare integers."""
+    lowest, highest = integer_range(x.type.dtype)
+    for op, code, limit in (("minimum", high, highest), ("maximum", low, lowest)):
+        if code != limit:
+            bound = np.full((1,) * x.type.rank, code, x.type.numpy)
+            x = lowering.build.node(f"litert.{op}", [x, lowering.build.constant(bound, op, x.type.q)], {}).result
+    return x
 
 
 # ---- two operands
@@ -94,8 +105,62 @@ CLAMPS = [
         source="clamp", target="litert.relu_0_to_1", only={"min": 0.0, "max": 1.0}, lower=clamp, limits=ratio_limits
     ),
 ]
+
+
+CODES = (-128, 127)
+
+
+def bounded(row: Correspondence, call: Call) -> Value:
+    """nn.clamp with bounds that no op of LiteRT's has: requantize, then clamp the codes."""
+    x = call.xs[0] if call.xs[0].type.quant == call.quant else requantize(call.lowering, call.xs[0], call.element)
+    bounds = [np.asarray(call.attrs[name], np.float32) for name in ("min", "max")]
+    low, high = (int(quantize(b, q.scales, q.zero_points, CODES, None)) for q in [call.quant] for b in bounds)
+    return clamped(call.lowering, x, low, high)
+
+
+def bound_of(view: Any) -> tuple[Value, Value]:
+    """Of MINIMUM and MAXIMUM: the operand that is computed, and the other."""
+    return (view.b, view.a) if view.a.is_constant else (view.a, view.b)
+
+
+def not_a_bound(view: Any) -> Refusal | None:
+    """MINIMUM and MAXIMUM are a clamp where all have one grid, and one operand is one number."""
+    op, (x, bound) = view.__class__.__name__, bound_of(view)
+    if not bound.is_constant or np.unique(bound.data).size != 1 or view.infer().shape != x.type.shape:
+        return Refusal(f"nn has no {op} but with one constant number")
+    if len({view.a.type.quant, view.b.type.quant, view.result.type.quant}) > 1:
+        return Refusal(f"nn.clamp cannot carry different parameters: {view.a.type}, {view.b.type}, {view.result.type}")
+    return None
+
+
+def raised_bound(side: str) -> Callable[[Builder, Any, Sequence[Any]], Value]:
+    """MINIMUM ("max") and MAXIMUM ("min") with one number as nn.clamp."""
+
+    def raised(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+        refusal = not_a_bound(view)
+        if refusal is not None:
+            raise UnsupportedOp(refusal.reason)
+        x = operands[1] if view.a.is_constant else operands[0]
+        made: Value = build.nn.clamp(x, **{side: float(real(bound_of(view)[1]).flat[0])})
+        return made
+
+    return raised
+
+
+BOUNDS = [
+    Correspondence(
+        source="clamp",
+        target=f"litert.{op}",
+        lower=bounded,
+        limits=ratio_limits,
+        raised=raised_bound(side),
+        refused=not_a_bound,
+    )
+    for op, side in (("minimum", "max"), ("maximum", "min"))
+]
 UNARY = [
     *CLAMPS,
+    *BOUNDS,
     Correspondence(
         source="leaky_relu",
         target="litert.leaky_relu",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect
-from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, requantize
+from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, clamp, requantize
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -21,6 +21,7 @@ TARGET = Target(
     quantize_op="ort.QuantizeLinear",
     dequantize_op="ort.DequantizeLinear",
     requantize=requantize,
+    clamp=clamp,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
     runtime="onnxruntime",

@@ -36,13 +36,13 @@ def activation_range(activation: str, element: Element) -> tuple[int, int]:
     return max(low, codes[0]), min(high, codes[1])
 
 
-def code_range(node: Node, dtype: str) -> tuple[int, int]:
-    """Lowest and highest code that the fake-quant behind a node lets through: fewer bits may be asked for than 8."""
-    for user in node.result.users:
-        if user.op == "quant.fake_quant":
-            low, high = user.attrs["range"]
-            return int(low), int(high)
-    return integer_range(dtype)
+def clamp(lowering: Lowering, x: Value, low: int, high: int) -> Value:
+    """x within the codes low..high: by the Clip that made it, where nothing else reads that, else by one of its own."""
+    maker = x.producer
+    if maker is None or maker.op != "ort.Clip" or x.users or x in lowering.lowered.values():
+        return lowering.build.ort.Clip(x, min=low, max=high)
+    maker.attrs.update(min=max(low, maker.attrs["min"]), max=min(high, maker.attrs["max"]))
+    return x
 
 
 def clipped(call: Call, value: Value) -> Value:
@@ -50,8 +50,7 @@ def clipped(call: Call, value: Value) -> Value:
     dtype = value.type.dtype
     source = call.node.op.partition(".")[2]
     activation = str(call.attrs.get("activation", source if source in BOUNDS else "none"))
-    bounds, codes = activation_range(activation, (dtype, value.type.quant)), code_range(call.node, dtype)
-    low, high = max(bounds[0], codes[0]), min(bounds[1], codes[1])
+    low, high = activation_range(activation, (dtype, value.type.quant))
     return value if (low, high) == integer_range(dtype) else call.build.ort.Clip(value, min=low, max=high)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import qgraph
 from qgraph import passes, targets
 from qgraph.errors import LoweringError
 from qgraph.ir import Builder, Graph, TensorType, Value
+from qgraph.targets.target import not_offered
 
 SHAPE = (2, 4, 4)
 WEIGHT = np.full((2, 2, 1, 1), 0.5, np.float32)
@@ -81,10 +83,10 @@ def test_prepare_refuses_every_node_that_cannot_be_lowered(target: str) -> None:
         def __init__(self) -> None:
             super().__init__()
             self.up, self.norm = torch.nn.ConvTranspose2d(2, 3, 3, stride=2), torch.nn.BatchNorm2d(3)
-            self.gate, self.cut = torch.nn.Hardsigmoid(), torch.nn.Hardtanh(-0.3, 0.9)
+            self.gate, self.rows = torch.nn.Hardsigmoid(), torch.nn.Softmax(2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.cut(self.gate(self.norm(self.up(x))))
+            return self.rows(self.gate(self.norm(self.up(x))))
 
     graph = qgraph.trace(Net().eval(), torch.from_numpy(images()))
     with pytest.raises(LoweringError) as caught:
@@ -93,12 +95,22 @@ def test_prepare_refuses_every_node_that_cannot_be_lowered(target: str) -> None:
     assert f"{target} cannot lower 3 nodes" in message
     assert f"{target} cannot lower nn.conv_transpose" in message
     assert f"{target} cannot lower nn.hard_sigmoid" in message
-    assert "{min=-0.3, max=0.9}" in message
-    assert all(f"origin  {path}" in message for path in ("up", "gate", "cut"))
+    assert "{axis=2}" in message
+    assert all(f"origin  {path}" in message for path in ("up", "gate", "rows"))
 
 
-def test_an_op_that_the_runtime_of_a_variant_lacks_is_refused_at_prepare() -> None:
-    graph = graph_of(OPS["nn.clamp"])
-    qgraph.prepare(graph, target="litert")
-    with pytest.raises(LoweringError, match="TFLite Micro has no RELU_N1_TO_1"):
+def test_an_op_that_the_runtime_of_a_variant_lacks_is_refused_at_prepare(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph = graph_of(OPS["nn.tanh"])
+    qgraph.prepare(graph, target="tflm")
+    tflm = targets.get("tflm")
+    lacking = replace(tflm, kernels={**tflm.kernels, "litert.tanh": not_offered("TFLite Micro has no TANH")})
+    monkeypatch.setattr(targets, "get", lambda name: lacking)
+    with pytest.raises(LoweringError, match="TFLite Micro has no TANH"):
         qgraph.prepare(graph, target="tflm")
+
+
+@pytest.mark.parametrize(("target", "ops"), [("litert", ["relu_n1_to_1"]), ("tflm", ["quantize", "minimum"])])
+def test_a_clamp_that_a_runtime_has_no_op_for_is_a_minimum(target: str, ops: list[str]) -> None:
+    lowered = qgraph.quantize(graph_of(OPS["nn.clamp"]), target=target, calibration=[images()])
+    assert [node.op for node in lowered.nodes][-len(ops) :] == [f"litert.{op}" for op in ops]
+    assert qgraph.verify(lowered, target, inputs=images()).bit_exact

@@ -1,0 +1,173 @@
+"""Put small faults into the code, one at a time, and see whether its tests find them.
+
+    python -m tests.mutation                            # 25 mutants of each area of areas.json
+    python -m tests.mutation passes --sample 40 --seed 1
+    python -m tests.mutation --at passes/rewriter.py:300
+
+An area maps modules to the test files that concern them, quick ones first; a mutant runs those, until the first fails.
+The tree is copied once; each mutant is written there and tested in a fork of this process, which has loaded the
+libraries that the tests need. A mutant on which the tests hang is caught. What no test can find is listed in
+equivalent.json, with the reason, and not tried. The mutants of a sample follow from its seed and the sources.
+"""
+
+from __future__ import annotations
+
+import argparse
+import compileall
+import contextlib
+import fnmatch
+import importlib
+import json
+import os
+import py_compile
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.mutation.mutants import Mutant, mutants, unlisted
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
+PRELOADED = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors")
+PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
+FAILED = (1, 2)
+"""Exit codes of pytest: a test failed; a test file could not be imported."""
+
+
+def main() -> int:
+    """Run the command; 1 where a mutant survives."""
+    arguments = _arguments()
+    areas: dict[str, dict[str, list[str]]] = json.loads((HERE / "areas.json").read_text())
+    tried = caught = 0
+    survivors: list[Mutant] = []
+    os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    with tempfile.TemporaryDirectory() as folder:
+        tree = _copied(Path(folder) / "tree")
+        for area in arguments.areas or areas:
+            chosen = _chosen(areas[area], arguments)
+            found = [each for each, tests in chosen if not _survives(tree, each, tests)]
+            lost = [each for each, _ in chosen if each not in found]
+            print(f"{area}: {len(found)} of {len(chosen)} caught", flush=True)
+            tried, caught, survivors = tried + len(chosen), caught + len(found), survivors + lost
+    print(f"{caught} of {tried} mutants caught ({caught / max(tried, 1):.1%})")
+    print("\n".join(["survivors:", *(f"  {each}" for each in survivors)]) if survivors else "none survives")
+    return bool(survivors)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("areas", nargs="*", help="of areas.json; all by default")
+    parser.add_argument("--sample", type=int, default=25, help="mutants an area")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at", default="", help="only FILE or FILE:LINE, all mutants there")
+    return parser.parse_args()
+
+
+def _chosen(area: dict[str, list[str]], arguments: argparse.Namespace) -> list[tuple[Mutant, list[str]]]:
+    """A sample of an area's mutants, in order, each with the test files that concern it."""
+    equivalent = json.loads((HERE / "equivalent.json").read_text())
+    files, _, line = arguments.at.partition(":")
+    found: list[tuple[Mutant, list[str]]] = []
+    seen: set[Path] = set()
+    for pattern, tests in area.items():
+        for path in sorted(set(ROOT.glob(pattern)) - seen):
+            seen.add(path)
+            module = path.relative_to(ROOT).as_posix()
+            if fnmatch.fnmatch(module, files or "*"):
+                there = unlisted(mutants(module, path.read_bytes()), equivalent)
+                found += [(each, tests) for each in there if line in ("", str(each.line))]
+    if arguments.at:
+        return found
+    chosen = random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))
+    return sorted(chosen, key=lambda each: (each[0].module, each[0].line))
+
+
+def _copied(tree: Path) -> Path:
+    """A copy of the source tree, links included; its bytecode goes by the hash of the source, not by the time."""
+    tree.mkdir()
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tree / name)
+    compileall.compile_dir(tree, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH)
+    return tree
+
+
+_LIMITS: dict[tuple[str, ...], float] = {}
+
+
+def _survives(tree: Path, mutant: Mutant, tests: list[str]) -> bool:
+    """Whether the tests pass on a mutant; raises SystemExit where they fail without it."""
+    key = tuple(tests)
+    if key not in _LIMITS:
+        start = time.monotonic()
+        if _tested(tree, tests, 3600):
+            raise SystemExit(f"these tests fail on the code as it is: {' '.join(tests)}\n{_output(tree)}")
+        _LIMITS[key] = 30 + 3 * (time.monotonic() - start)
+        print(f"  {(_LIMITS[key] - 30) / 3:.0f} s: {' '.join(tests)}", flush=True)
+    path, start = tree / mutant.module, time.monotonic()
+    source = path.read_bytes()
+    path.write_bytes(mutant.applied(source))
+    try:
+        code = _tested(tree, tests, _LIMITS[key])
+    finally:
+        path.write_bytes(source)
+    if code not in (0, None, *FAILED):
+        raise SystemExit(f"pytest ended with {code} on {mutant}\n{_output(tree)}")
+    word = "SURVIVES" if code == 0 else "caught"
+    print(f"  {word:8} {time.monotonic() - start:4.0f} s  {mutant}", flush=True)
+    return code == 0
+
+
+def _tested(tree: Path, tests: list[str], limit: float) -> int | None:
+    """Exit code of pytest on the copy, run in a fork; None where it takes longer than `limit` seconds."""
+    child = os.fork()
+    if child == 0:
+        os._exit(_run_tests(tree, tests))
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else FAILED[0]
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+def _run_tests(tree: Path, tests: list[str]) -> int:
+    """In the fork: pytest on the copy, what it prints in a file."""
+    try:
+        os.setsid()
+        os.chdir(tree)
+        output = os.open(tree / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.environ["PYTHONPATH"] = str(tree)
+        sys.path[:] = [str(tree), *(each for each in sys.path if Path(each).resolve() != ROOT)]
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("tests", "qgraph")]:
+            del sys.modules[name]
+        import pytest
+
+        return int(pytest.main([*PYTEST, *tests]))
+    except BaseException as error:
+        print(repr(error), file=sys.stderr)
+        return FAILED[0]
+
+
+def _output(tree: Path) -> str:
+    return (tree / "output").read_text(errors="replace")[-3000:]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

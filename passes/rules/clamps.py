@@ -55,8 +55,6 @@ def clamp_attrs(bounds: Interval) -> dict[str, Attr]:
 
 def clamp_value(build: Builder, x: Value, bounds: Interval) -> Value:
     """x clamped to the bounds: x itself where they are infinite, else relu, relu6 or clamp."""
-    if bounds == (-math.inf, math.inf):
-        return x
     return activation_value(build, x, clamp_attrs(bounds))
 
 

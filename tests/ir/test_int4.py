@@ -38,3 +38,6 @@ def test_the_range_is_that_of_four_bits() -> None:
     assert integer_range("i4") == (-8, 7)
     with pytest.raises(VerificationError, match="its data reach from -9 to 7"):
         verify_graph(linear(np.array([[-9, 7]])))
+    with pytest.raises(VerificationError, match="its data reach from -8 to 8"):
+        verify_graph(linear(np.array([[-8, 8]])))
+    verify_graph(linear(np.array([[-8, 7]])))

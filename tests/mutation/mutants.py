@@ -174,9 +174,8 @@ class _Finder(ast.NodeVisitor):
     def _swap(self, whole: ast.AST, operator: ast.AST, left: ast.AST, right: ast.AST) -> None:
         """Another operator between two expressions."""
         old, new = OPERATORS[type(operator)]
-        (start, _), (_, middle), (after, end) = self._span(whole), self._span(left), self._span(right)
-        between = self.source[middle:after].decode()
-        first, last = self.source[start:middle].decode(), self.source[after : self._span(whole)[1]].decode()
+        (start, end), (_, middle), (after, _) = self._span(whole), self._span(left), self._span(right)
+        first, between, last = (self.source[a:b].decode() for a, b in ((start, middle), (middle, after), (after, end)))
         if old in between:
             self.add(whole, f"{first}{between.replace(old, new, 1)}{last}")
 

@@ -7,7 +7,7 @@ import pytest
 
 import qgraph
 from qgraph.errors import InputError
-from qgraph.passes import decompose
+from qgraph.passes import decompose, fuse_conv_relu
 from qgraph.passes.decompose import chosen_ways
 
 CASES = {
@@ -43,3 +43,5 @@ def test_an_activation_that_there_is_not_is_refused() -> None:
     graph = qgraph.parse("graph @g level=float (%x: f32[N]) {\n  %1: f32[N] = nn.relu(%x)\n  return %1\n}")
     with pytest.raises(InputError, match="'gelu' is not a choice"):
         decompose(graph, ops="nn.relu", activations=("gelu",))
+    with pytest.raises(InputError, match="'gelu' is not a choice"):
+        fuse_conv_relu(graph, activations=("gelu",))

@@ -71,6 +71,23 @@ def test_a_shrunk_dimension_and_negative_bounds_come_back() -> None:
     assert np.array_equal(qgraph.run(raised, (array.astype(np.float32) - 3) * 0.5), (array[:, -2, 1:-1:2] - 3.0) * 0.5)
 
 
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack"])
+@pytest.mark.parametrize("io", ["integer", "float"])
+def test_a_raised_model_rounds_its_input_as_the_target_does(target: str, io: str) -> None:
+    """On ties, where the roundings of the targets differ."""
+    given, read = ("i8<0.5:3>", "%x") if io == "integer" else ("f32", "%0")
+    quantized = "" if io == "integer" else "  %0: i8<0.5:3>[1,8] = litert.quantize(%x)\n"
+    graph = qgraph.parse(f"""graph @g level=integer target={target} (%x: {given}[1,8]) {{
+{quantized}  %1: i8<0.5:3>[1,8] = litert.reshape({read}) {{shape=[1,8]}}
+  return %1
+}}""")
+    ties = (np.arange(-4, 4, dtype=np.float32)[None] + np.float32(0.5)) * np.float32(0.5)
+    feed = qgraph.quantize_inputs(graph, ties)
+    expected = qgraph.run(graph, feed, dequantize=True)
+    assert np.array_equal(qgraph.run(passes.raise_to_fake_quant(graph), ties), expected)
+    assert np.array_equal(expected[0, 4:6], [0.5, 1.0] if target == "litert" else [0.0, 1.0])
+
+
 def test_a_raised_model_trains(lowered: Graph) -> None:
     module = qgraph.to_torch(passes.raise_to_fake_quant(lowered)).train()
     optimizer = torch.optim.SGD(module.parameters(), 0.01)

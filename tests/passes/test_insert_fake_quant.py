@@ -1,0 +1,73 @@
+"""What `insert-fake-quant` refuses, and what it leaves as it was."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph import passes
+from qgraph.errors import InputError
+from qgraph.ir import Graph
+
+GRAPH = """graph @g level=float (%x: f32[N,2,3,3]) {
+  const @w: f32[2,2,1,1] = [1.0, 2.0, -1.0, 0.5], @g: f32[2] = 2.0, @z: f32[2] = 0.5
+  %1: f32[N,2,3,3] = nn.conv(%x, @w) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]} loc(stem m.py:1)
+  %2: f32[N,2,3,3] = nn.batch_norm(%1, @g, @z, @z, @g) {eps=0.0} loc(norm m.py:2)
+  %3: f32[N,2,3,3] = nn.conv(%2, @w) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]} loc(stem m.py:3)
+  return %3
+}"""
+
+
+def graph() -> Graph:
+    return qgraph.parse(GRAPH)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batchnorm": "gone"}, "batchnorm='gone' is not a choice"),
+        ({"overrides": {"tail": {"bits": 4}}}, "override 'tail' matches no origin of the graph"),
+        ({"overrides": {"stem": {"bit": 4}}}, "override 'stem' has no word bit"),
+        ({"overrides": {"stem": {"bits": 1}}}, r"override 'stem': bits=1 is outside 2\.\.8"),
+        ({"overrides": {"stem": {"bits": 9}}}, r"override 'stem': bits=9 is outside 2\.\.8"),
+        ({"overrides": {"stem": {"bits": 4}, "s*": {"bits": 5}}}, r"override 's\*': bits=5 has no effect"),
+        ({"observers": {"bias": "min_max"}}, "observers name 'bias'"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        passes.insert_fake_quant(graph(), target="litert", **options)
+
+
+@pytest.mark.parametrize("bits", [2, 8])
+def test_weights_of_fewer_bits_have_a_symmetric_range_and_its_scale(bits: int) -> None:
+    prepared = passes.insert_fake_quant(graph(), target="litert", overrides={"stem": {"bits": bits}}, batchnorm="fold")
+    largest = 2 ** (bits - 1) - 1
+    layer = prepared.find("nn.conv")[-1].operand(1).producer
+    assert layer is not None
+    assert layer.attrs["range"] == (-largest, largest)
+    np.testing.assert_array_equal(layer.operand(1).data, np.float32([2, 1]) / np.float32(largest))
+
+
+def test_a_weight_that_two_layers_share_is_quantized_once_unless_one_has_a_live_batchnorm() -> None:
+    text = GRAPH.replace("nn.batch_norm(%1, @g, @z, @z, @g) {eps=0.0}", "nn.relu(%1)")
+    shared = passes.insert_fake_quant(qgraph.parse(text), target="litert")
+    first, second = shared.find("nn.conv")
+    assert first.operand(1) is second.operand(1)
+    live = passes.insert_fake_quant(graph(), target="litert")
+    assert len(live.find("quant.conv_batch_norm")) == 1
+    scales = [name for name in live.constants if name.startswith("w") and name.endswith("_scale")]
+    assert scales == ["w_scale", "w_1_scale"], "folded, the weight has another range"
+    np.testing.assert_array_equal(
+        live.constants["w_scale"].data, live.constants["w_1_scale"].data * np.float32(2 / np.sqrt(2.0))
+    )
+
+
+def test_the_graph_says_how_it_was_prepared() -> None:
+    prepared = passes.insert_fake_quant(graph(), target="litert", weights="per-tensor")
+    assert prepared.level == "fake_quant"
+    assert (prepared.metadata["target"], prepared.metadata["weights"]) == ("litert", "per-tensor")
+    assert [value.data.size for name, value in prepared.constants.items() if name.endswith("_scale")] == [1] * 5

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 
 from qgraph.ir import TensorType
-from qgraph.passes.layer_scaling import per_channel
+from qgraph.passes.rules.layer_scaling import per_channel
 
 
 @given(

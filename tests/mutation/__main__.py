@@ -134,15 +134,18 @@ def _tested(tree: Path, tests: list[str], limit: float) -> int | None:
     child = os.fork()
     if child == 0:
         os._exit(_run_tests(tree, tests))
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else FAILED[0]
-        time.sleep(0.05)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return None
+    end, done, status = time.monotonic() + limit, 0, 0
+    try:
+        while not done and time.monotonic() < end:
+            time.sleep(0.05)
+            done, status = os.waitpid(child, os.WNOHANG)
+    finally:  # an interrupt ends the child too
+        if not done:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    if not done:
+        return None
+    return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else FAILED[0]
 
 
 def _run_tests(tree: Path, tests: list[str]) -> int:

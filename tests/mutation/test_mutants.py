@@ -1,0 +1,72 @@
+"""The mutation command's own: mutants of a few lines, and tables that fit the tree."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.mutation.__main__ import HERE, ROOT
+from tests.mutation.mutants import mutants, unlisted
+
+SOURCE = b'''"""Doc."""
+from typing import TYPE_CHECKING
+Bytes = bytes | None
+if TYPE_CHECKING:
+    LIMIT = 3
+
+@dataclass(frozen=True)
+class A:
+    def f(self, x: int | None, *, wide: bool = False) -> int:
+        """Two."""
+        assert x > 1
+        if not x and wide:
+            raise ValueError(f"{x + 1} is \xc3\xa4")
+        for y in zip(x, x, strict=True):
+            x.seen = min(y, -2)
+        return x << 1
+'''
+
+
+def test_each_mutant_changes_one_place() -> None:
+    found = mutants("m.py", SOURCE)
+    assert [f"{each.line} {each.change}" for each in found] == [
+        "9 False -> True",
+        "12 not x -> (x)",
+        "12 not x and wide -> not (not x and wide)",
+        "12 not x and wide -> not x or wide",
+        '13 raise ValueError(f"{x + 1} is ä") -> pass',
+        "15 x.seen = min(y, -2) -> pass",
+        "15 min -> max",
+        "15 -2 -> (2)",
+        "15 2 -> (2 + 1)",
+        "15 2 -> (2 - 1)",
+        "16 return x << 1 -> return None",
+        "16 x << 1 -> x >> 1",
+        "16 1 -> (1 + 1)",
+        "16 1 -> (1 - 1)",
+    ]
+    assert {each.place for each in found} == {"A.f"}
+    for each in found:
+        compile(each.applied(SOURCE), "m.py", "exec")
+        assert each.applied(SOURCE) != SOURCE
+    listed = [{"module": "m.py", "place": "A.f", "change": "min -> max", "reason": "a sample"}]
+    assert len(list(unlisted(found, listed))) == len(found) - 1
+
+
+def test_the_areas_name_modules_and_tests_that_there_are() -> None:
+    for area in json.loads((HERE / "areas.json").read_text()).values():
+        for pattern, tests in area.items():
+            assert list(ROOT.glob(pattern)), pattern
+            assert all((ROOT / test).exists() for test in tests), tests
+
+
+LISTED = json.loads((HERE / "equivalent.json").read_text())
+
+
+@pytest.mark.parametrize("entry", LISTED, ids=lambda entry: f"{entry['module']}: {entry['change'][:40]}")
+def test_what_is_listed_as_equivalent_is_a_mutant_and_has_a_reason(entry: dict[str, str]) -> None:
+    module = ROOT / entry["module"]
+    found = mutants(entry["module"], module.read_bytes())
+    assert any((each.place, each.change) == (entry["place"], entry["change"]) for each in found)
+    assert entry["reason"]

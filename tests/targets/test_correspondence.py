@@ -1,0 +1,181 @@
+"""What a row of a target's correspondences says, in both directions."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from qgraph import targets
+from qgraph.ir import Builder, Graph, Node, QuantParams, TensorType
+from qgraph.ops import nn as _nn  # noqa: F401  # registers the ops
+from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal, bound_to
+from qgraph.targets.lowering import Lowering, choose, combined, fail, illegal
+
+Q = QuantParams.of(0.5, 0)
+
+
+def node(op: str = "leaky_relu", **attrs: Any) -> Node:
+    graph = Graph("g")
+    x = graph.add_input("x", TensorType(("N", 4, 4, 2)))
+    made = Builder(graph).node(f"nn.{op}", [x, x] if op == "add" else [x], attrs).result
+    graph.set_outputs([made])
+    assert made.producer is not None
+    return made.producer
+
+
+def call(of: Node) -> Call:
+    lowering = Lowering(of.graph, targets.get("litert"), "integer")
+    x = lowering.graph.add_input("x", TensorType(("N", 4, 4, 2), "i8", Q))
+    return Call(lowering, of, [x], ("i8", QuantParams.of(0.25, 1)))
+
+
+def leaky(**fields: Any) -> Correspondence:
+    slope = Pair("alpha", lambda value: value * 2, lambda view: view.alpha / 2)
+    return Correspondence(source="leaky_relu", target="litert.leaky_relu", attrs={"negative_slope": slope}, **fields)
+
+
+# ---- down
+
+
+def test_attributes_go_over_by_pairs_then_codecs_then_what_is_always_so() -> None:
+    row = leaky(codecs=(Codec(down=lambda call: {"beta": 1, "gamma": 1}),), always={"gamma": 2})
+    assert row.target_attrs(call(node(negative_slope=0.25))) == {"alpha": 0.5, "beta": 1, "gamma": 2}
+    same = Correspondence(source="leaky_relu", target="litert.leaky_relu", attrs={"negative_slope": "alpha"})
+    assert same.target_attrs(call(node(negative_slope=0.25))) == {"alpha": 0.25}
+
+
+@pytest.mark.parametrize(("result", "quant"), [("own", QuantParams.of(0.25, 1)), ("operand", Q)])
+def test_a_result_has_its_own_parameters_or_those_of_its_operand(result: Any, quant: QuantParams) -> None:
+    made = leaky(result=result).lowered(call(node(negative_slope=0.25)))
+    assert made.type.quant == quant
+    assert made.producer is not None
+    assert made.producer.attrs == {"alpha": 0.5}
+
+
+def test_given_attributes_go_before_those_of_the_row_and_after_stands_behind() -> None:
+    row = leaky(after=lambda call, value: call.build.litert.relu(value, element=call.element))
+    made = row.lowered(call(node(negative_slope=0.25)), alpha=0.75)
+    assert made.producer is not None
+    assert made.producer.op == "litert.relu"
+    below = made.producer.operand(0).producer
+    assert below is not None
+    assert below.attrs == {"alpha": 0.75}
+
+
+def test_what_is_against_a_node_is_said_in_order() -> None:
+    refused = Refusal("the codec refuses")
+    when = leaky(codecs=(Codec(), Codec(when=lambda node: refused)), when=lambda node: Refusal("the row refuses"))
+    assert when.against(node(), "litert") is refused
+    only = leaky(only={"negative_slope": 0.5}, when=lambda node: Refusal("the row refuses"))
+    assert only.against(node(negative_slope=0.25), "litert") == Refusal(
+        "LEAKY_RELU has no negative_slope=0.25, only 0.5"
+    )
+    assert only.against(node(negative_slope=0.5), "litert") == Refusal("the row refuses")
+    assert leaky().against(node(), "litert") is None
+    add = Correspondence(source="add", target="litert.add", activations=("none", "relu"))
+    assert add.against(node("add", activation="relu"), "litert") is None
+    reason = add.against(node("add", activation="relu6"), "litert")
+    assert reason is not None
+    assert reason.reason == "litert cannot lower nn.add with the activation relu6"
+
+
+# ---- up
+
+
+DEFAULTS = {"alpha": 1.0, "activation": "NONE", "flag": None, "mode": "a"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "attrs", "named"),
+    [
+        ({}, {"alpha": 3.0}, ""),
+        ({}, {"mode": "a"}, ""),
+        ({}, {"mode": "b"}, "mode=b"),
+        ({"codecs": (Codec(("mode",)),)}, {"mode": "b"}, ""),
+        ({"always": {"mode": "b"}}, {"mode": "b"}, ""),
+        ({"always": {"mode": "b"}}, {"mode": "a"}, "mode=a"),
+        ({}, {"mode": None}, ""),
+        ({}, {"flag": False}, ""),
+        ({}, {"flag": True}, "flag=True"),
+        ({}, {"flag": 3}, "flag=3"),
+        ({"always": {"flag": True}}, {"flag": False}, "flag=False"),
+        ({}, {"activation": "RELU"}, "activation=RELU"),
+        ({"behind": lambda build, value, word: value}, {"activation": "RELU"}, ""),
+    ],
+)
+def test_what_the_source_cannot_say_is_named(fields: dict[str, Any], attrs: dict[str, Any], named: str) -> None:
+    refusal = leaky(**fields).uncarried(SimpleNamespace(), attrs, DEFAULTS)
+    assert (refusal.reason if refusal else "") == (f"nn.leaky_relu cannot carry {named}" if named else "")
+
+
+def test_a_row_may_refuse_instances() -> None:
+    row = leaky(refused=lambda view: Refusal("not this one") if view.alpha < 0 else None)
+    assert row.uncarried(SimpleNamespace(alpha=-1.0), {}, {}) == Refusal("not this one")
+    assert row.uncarried(SimpleNamespace(alpha=1.0), {}, {}) is None
+
+
+def raised(row: Correspondence, operands: list[Any], **view: Any) -> Node:
+    made = row.counterpart(
+        Builder(operands[0].graph if hasattr(operands[0], "graph") else GRAPH), SimpleNamespace(**view), operands
+    )
+    assert made.producer is not None
+    return made.producer
+
+
+GRAPH = Graph("up")
+X, Y = (GRAPH.add_input(name, TensorType((1, 4, 4, 2))) for name in "xy")
+
+
+def test_a_counterpart_has_the_rows_attributes() -> None:
+    row = leaky(codecs=(Codec(up=lambda view: {}),))
+    assert raised(row, [X], alpha=0.5).attrs == {"negative_slope": 0.25}
+    only = Correspondence(source="clamp", target="litert.relu_n1_to_1", only={"min": -1.0, "max": 1.0})
+    assert raised(only, [X]).attrs == {"min": -1.0, "max": 1.0}
+    codec = Correspondence(source="leaky_relu", target="t", codecs=(Codec(up=lambda view: {"negative_slope": 3.0}),))
+    assert raised(codec, [X]).attrs == {"negative_slope": 3.0}
+
+
+def test_operands_go_to_their_places_and_an_activation_behind() -> None:
+    swapped = Correspondence(source="sub", target="t", places=(1, 0))
+    assert list(raised(swapped, [X, Y]).inputs) == [Y, X]
+    assert list(raised(Correspondence(source="sub", target="t"), [[X, Y]]).inputs) == [X, Y]
+    behind = Correspondence(
+        source="sub", target="t", behind=lambda build, value, word: build.node(word, [value], {}).result
+    )
+    assert raised(behind, [X, Y], activation="nn.relu").op == "nn.relu"
+    spatial = Correspondence(source="max_pool", target="t", codecs=(Codec(up=lambda view: POOL),))
+    assert raised(spatial, [X]).op == "nhwc.max_pool"
+    own = Correspondence(source="sub", target="t", raised=lambda build, view, operands: build.nn.add(*operands))
+    assert raised(own, [X, Y]).op == "nn.add"
+
+
+POOL = {"kernel": (2, 2), "stride": (2, 2), "pads": (0, 0, 0, 0)}
+
+
+# ---- which row
+
+
+def test_rows_say_which_nodes_move() -> None:
+    moves = bound_to([leaky(moves=lambda node: node.attrs["negative_slope"] > 0), leaky(), CONCAT])
+    assert moves(node(negative_slope=0.5)) is True
+    assert moves(node(negative_slope=-0.5)) is False
+    assert moves(node("relu")) is None
+
+
+CONCAT = Correspondence(source="concat", target="t")
+
+
+def test_every_node_that_cannot_be_lowered_is_told_with_every_reason_once() -> None:
+    graph = node("hard_sigmoid").graph
+    x = graph.inputs[0]
+    build = Builder(graph)
+    graph.set_outputs([graph.outputs[0], build.nn.softmax(x, axis=2), build.nn.relu(x)])
+    found = illegal(graph, targets.get("litert"))
+    assert [each.op for each, _ in found] == ["nn.hard_sigmoid", "nn.softmax"]
+    assert found[0][1].reason == "litert cannot lower nn.hard_sigmoid"
+    errors = [fail(each, *refusal) for each, refusal in found]
+    assert str(combined(errors, "litert cannot lower")).startswith("litert cannot lower 2 nodes")
+    assert str(combined(errors[:1], "litert cannot lower")) == str(errors[0])
+    assert isinstance(choose(graph.nodes[-1], targets.get("litert")), Correspondence)

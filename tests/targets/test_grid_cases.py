@@ -1,0 +1,156 @@
+"""Which values lie on one grid, case by case: the values of a group stand together, groups are parted by `|`."""
+
+from __future__ import annotations
+
+import pytest
+
+import qgraph
+from qgraph import targets
+from qgraph.errors import InputError
+from qgraph.ir import Graph, Node
+from qgraph.targets.grids import Grids
+
+HEAD = "graph @g level=float (%x: f32[N,2,4,4], %y: f32[N,2,4,4]) {\n  const @k: f32[1,2,4,4] = 0.5\n"
+SAME, WIDE, MEAN = "f32[N,2,4,4]", "f32[N,4,4,4]", "f32[N,2,1,1]"
+
+
+def pad(of: str, value: float) -> str:
+    return f"%p: {SAME} = nn.pad(%{of}) {{pads=[0,0,0,0,0,0,0,0], value={value}}}"
+
+
+A = f"%a: {SAME} = nn.relu(%x)"
+B = f"%b: {SAME} = nn.relu(%y)"
+CAT = f"%c: {WIDE} = nn.concat(%a, %b) {{axis=1}}"
+MOVED = f"%r: {SAME} = nn.max_pool(%a) {{kernel=[1,1], stride=[1,1], pads=[0,0,0,0]}}"
+OTHER = f"%o: {SAME} = nn.relu6(%a)"
+SIGMOIDS = (f"%a: {SAME} = nn.sigmoid(%x)", f"%b: {SAME} = nn.sigmoid(%y)")
+TANH = f"%b: {SAME} = nn.tanh(%y)"
+MEANS = [f"%{new}: {MEAN} = nn.mean(%{old}) {{axes=[2,3], keepdims=true}}" for new, old in (("m", "a"), ("n", "b"))]
+
+CASES: dict[str, tuple[list[str], str, str]] = {  # what it is -> lines, what is returned, groups
+    "two that nobody else reads join": ([A, B, CAT], "c", "a b c | x | y"),
+    "inputs join too": ([f"%c: {WIDE} = nn.concat(%x, %y) {{axis=1}}"], "c", "c x y"),
+    "one that is returned keeps its own": ([A, B, CAT], "a c", "a | b c | x | y"),
+    "one that another op reads keeps its own": ([A, B, OTHER, CAT], "c o", "a | b c | o | x | y"),
+    "one that moves joins with what it moves": (
+        [A, B, MOVED, CAT.replace("%a", "%r")],
+        "c",
+        "a b c r | x | y",
+    ),
+    "one that moves, of what another op reads": (
+        [A, B, OTHER, MOVED, CAT.replace("%a", "%r")],
+        "c o",
+        "a r | b c | o | x | y",
+    ),
+    "one that moves and is returned": ([A, B, MOVED, CAT.replace("%a", "%r")], "r c", "a r | b c | x | y"),
+    "what moves to the concat beside the value itself": (
+        [A, MOVED, f"%c: {WIDE} = nn.concat(%a, %r) {{axis=1}}"],
+        "c",
+        "a c r | x",
+    ),
+    "the same value twice": ([A, f"%c: {WIDE} = nn.concat(%a, %a) {{axis=1}}"], "c", "a c | x"),
+    "dropout moves": (
+        [A, B, f"%r: {SAME} = nn.dropout(%a) {{p=0.5}}", CAT.replace("%a", "%r")],
+        "c",
+        "a b c r | x | y",
+    ),
+    "a mean has the grid of its operand, and does not join": (
+        [A, B, *MEANS, "%c: f32[N,4,1,1] = nn.concat(%m, %n) {axis=1}"],
+        "c",
+        "a m | b n | c | x | y",
+    ),
+    "two fixed grids that are one lend it": ([*SIGMOIDS, CAT], "c", "a b c | x | y"),
+    "two fixed grids that differ do not": ([SIGMOIDS[0], TANH, CAT], "c", "a | b | c | x | y"),
+    "a fixed grid and another do not": ([SIGMOIDS[0], B, CAT], "c", "a | b c | x | y"),
+    "a fixed grid and a constant do not": (
+        [SIGMOIDS[0], f"%c: {WIDE} = nn.concat(%a, @k) {{axis=1}}"],
+        "c",
+        "a | c | x",
+    ),
+    "a fixed grid lends itself to others' readers too": ([*SIGMOIDS, CAT], "a c", "a b c | x | y"),
+    "a concat of one moves": ([A, f"%c: {SAME} = nn.concat(%a) {{axis=1}}"], "a c", "a c | x"),
+    "a pad with zeros moves": ([A, pad("a", 0.0)], "a p", "a p | x"),
+    "a pad with a number has its own": ([A, pad("a", 0.5)], "a p", "a | p | x"),
+    "a pad with a number takes what nobody else reads": ([A, pad("a", 0.5)], "p", "a p | x"),
+    "a pad with infinity has its operand's": ([A, pad("a", float("-inf"))], "a p", "a p | x"),
+    "a pad with a number that a fixed grid holds": ([SIGMOIDS[0], pad("a", 0.5)], "a p", "a p | x"),
+    "a pad with a number that a fixed grid does not hold": ([SIGMOIDS[0], pad("a", 2.0)], "a p", "a | p | x"),
+    "concats of concats": (
+        [A, B, CAT, "%d: f32[N,6,4,4] = nn.concat(%c, %x) {axis=1}"],
+        "d",
+        "a b c d | x | y",
+    ),
+}
+
+
+def graph_of(lines: list[str], returned: str) -> Graph:
+    used = " ".join(lines)
+    head = HEAD if "%y" in used else HEAD.replace(", %y: f32[N,2,4,4]", "")
+    outputs = ", ".join(f"%{name}" for name in returned.split())
+    return qgraph.parse(
+        head + "\n".join(f"  {line} loc({line[1]} m.py:1)" for line in lines) + f"\n  return {outputs}\n}}"
+    )
+
+
+def grids_of(lines: list[str], returned: str, bits: dict[str, int] | None = None) -> Grids:
+    def asked(node: Node) -> tuple[int, str] | None:
+        name = node.result.name
+        return (bits[name], name) if bits and name in bits else None
+
+    return Grids(graph_of(lines, returned), targets.get("litert").quant_rules(), asked)
+
+
+def groups(grids: Grids) -> str:
+    found: dict[int, list[str]] = {}
+    for value in grids.activations():
+        found.setdefault(id(grids.of(value)), []).append(value.name)
+    return " | ".join(sorted(" ".join(sorted(names)) for names in found.values()))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_lie_on_one_grid_where_that_costs_nobody_anything(case: str) -> None:
+    lines, returned, expected = CASES[case]
+    assert groups(grids_of(lines, returned)) == expected
+
+
+BITS = {
+    "one operand asks": ({"a": 4}, "a b c | x | y", 4),
+    "both ask for the same": ({"a": 4, "b": 4}, "a b c | x | y", 4),
+    "the operands differ": ({"a": 4, "b": 6}, "a | b | c | x | y", None),
+    "the result asks": ({"c": 4}, "a b c | x | y", 4),
+    "the result and an operand ask for the same": ({"c": 4, "a": 4}, "a b c | x | y", 4),
+    "the result and an operand differ": ({"c": 4, "a": 6}, "a | b c | x | y", 4),
+}
+
+
+@pytest.mark.parametrize("case", BITS)
+def test_nobody_gets_other_bits_than_he_asks_for(case: str) -> None:
+    bits, expected, number = BITS[case]
+    grids = grids_of([A, B, CAT], "c", bits)
+    assert groups(grids) == expected
+    asked = next(grids.of(value) for value in grids.activations() if value.name == "c").bits
+    assert (asked[0] if asked else None) == number
+
+
+def test_bits_of_a_result_keep_fixed_grids_from_being_lent_and_fixed_grids_have_none() -> None:
+    assert groups(grids_of([*SIGMOIDS, CAT], "c", {"c": 4})) == "a | b | c | x | y"
+    assert groups(grids_of([*SIGMOIDS, CAT], "c", {"a": 4})) == "a b c | x | y"
+
+
+def test_what_moves_may_ask_for_the_same_bits_and_no_others() -> None:
+    grids = grids_of([A, MOVED], "r", {"a": 4, "r": 4})
+    (grid,) = {id(grids.of(value)): grids.of(value) for value in grids.activations() if value.name in "ar"}.values()
+    assert grid.bits is not None
+    assert grid.bits[:2] == (4, "a")
+    with pytest.raises(InputError, match="'a' and 'r' ask for activations of 4 and 5 bits") as caught:
+        grids_of([A, MOVED], "r", {"a": 4, "r": 5})
+    assert "a  (m.py:1)" in str(caught.value)
+    assert "r  (m.py:1)" in str(caught.value)
+
+
+def test_a_pads_number_counts_in_its_grid() -> None:
+    for value, number in ((0.5, 0.5), (0.0, 0.0)):
+        grids = grids_of([A, pad("a", value)], "p")
+        assert [grids.of(each).number for each in grids.activations() if each.name == "p"] == [number]
+    grids = grids_of([SIGMOIDS[0], pad("a", 0.5)], "p")
+    assert [grids.of(each).fixed for each in grids.activations() if each.name == "p"] == [(1 / 256, -128)]

@@ -1,0 +1,203 @@
+"""Every quantizer against its definition, written out in NumPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qgraph import quantizers
+from qgraph.errors import InputError
+from qgraph.quantizers.mse import FRACTIONS, LEVELS
+from qgraph.quantizers.weight_scale import BIAS_GOAL, BIAS_LIMIT, SMALLEST, rows_of, torch_weight_scale, weight_scale
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def values(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    rng = np.random.default_rng(seed)
+    return torch.from_numpy((rng.normal(rng.normal(), 1, shape) * rng.choice([0.1, 1, 9], shape)).astype(np.float32))
+
+
+def ranges(name: str, x: torch.Tensor, axis: int | None) -> np.ndarray:
+    """(low, high) of each row."""
+    seen = quantizers.get(name).seen(x, axis).numpy()
+    assert seen.dtype == np.float32
+    return np.stack((seen[0], -seen[1]), axis=1)
+
+
+def rows(x: torch.Tensor, axis: int | None) -> np.ndarray:
+    array = x.numpy()
+    return array.reshape(1, -1) if axis is None else np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+
+
+@settings(max_examples=30)
+@given(SEEDS, st.sampled_from([None, 0, 1]))
+def test_min_max_covers_everything(seed: int, axis: int | None) -> None:
+    x = values(seed, (3, 4, 5))
+    expected = [(row.min(), row.max()) for row in rows(x, axis)]
+    for name in ("min_max", "moving_average", "lsq"):
+        assert np.array_equal(ranges(name, x, axis), np.asarray(expected))
+
+
+@settings(max_examples=30)
+@given(SEEDS, st.sampled_from([None, 0, 1]), st.sampled_from([60.0, 90.0, 99.99, 100.0]), st.integers(1, 40))
+def test_a_percentile_leaves_as_many_out_below_as_above(seed: int, axis: int | None, percent: float, size: int) -> None:
+    x = values(seed, (2, 3, size))
+    for (low, high), row in zip(ranges(f"percentile:{percent}", x, axis), rows(x, axis), strict=True):
+        last = min(max(round(row.size * (50 + percent / 2) / 100), 1), row.size)  # of the sorted ones, from 1 on
+        assert high == np.sort(row)[last - 1]
+        assert low == np.sort(row)[row.size - last]
+    magnitudes = np.sort(np.abs(rows(x, 0)), axis=1)
+    last = min(max(round(magnitudes.shape[1] * percent / 100), 1), magnitudes.shape[1])
+    scale = quantizers.get(f"percentile:{percent}").scale(rows(x, 0), 7)
+    assert np.array_equal(scale, magnitudes[:, last - 1] / np.float32(7))
+
+
+def squared_error(row: np.ndarray, low: float, high: float) -> float:
+    step = max((high - low) / LEVELS, 1e-30)
+    return float(np.square(np.clip(np.rint((row - low) / step), 0, LEVELS) * step + low - row).sum())
+
+
+@settings(max_examples=20)
+@given(SEEDS, st.sampled_from([None, 1]))
+def test_no_other_fraction_of_the_range_has_a_smaller_error(seed: int, axis: int | None) -> None:
+    assert FRACTIONS[0] == 1
+    assert FRACTIONS[-1] == pytest.approx(0.325)
+    x = values(seed, (2, 3, 40))
+    for (low, high), row in zip(ranges("mse", x, axis), rows(x, axis), strict=True):
+        widest = min(row.min(), 0.0), max(row.max(), 0.0)
+        errors = [squared_error(row.astype(np.float64), *(f * w for w in widest)) for f in FRACTIONS]
+        fraction = (high - low) / (widest[1] - widest[0])
+        chosen = int(np.argmin(np.abs(np.asarray(FRACTIONS) - fraction)))
+        assert fraction == pytest.approx(FRACTIONS[chosen], rel=1e-6)
+        assert errors[chosen] <= min(errors) * 1.001  # the quantizer sums in float32
+    weight = rows(x, 1)
+    widest = np.abs(weight).max(axis=1) / np.float32(7)
+    for scale, wide, row in zip(quantizers.get("mse").scale(weight, 7), widest, weight, strict=True):
+        errors = [
+            float(np.square(np.clip(np.rint(row / step), -7, 7) * step - row.astype(np.float64)).sum())
+            for step in (float(wide * np.float32(f)) for f in FRACTIONS)
+        ]
+        assert scale == wide * np.float32(FRACTIONS[int(np.argmin(errors))])
+
+
+def test_of_equal_errors_the_largest_range_is_taken() -> None:
+    assert np.array_equal(ranges("mse", torch.zeros(4), None), [[0, 0]])
+    assert ranges("mse", torch.tensor([0.0, 255.0, 1.0, 2.0]), None).tolist() == [[0, 255]]  # exact: no error at all
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("moving_average", 0.05), ("moving_average:0.25", 0.25), ("percentile:99", 0.05), ("mse", 0.05)],
+)
+def test_in_training_a_range_moves_towards_each_batch(name: str, weight: float) -> None:
+    before, seen = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-3.0], [0.0]])
+    moved = quantizers.get(name).trained(before, seen)
+    torch.testing.assert_close(moved, before * (1 - weight) + seen * weight)
+
+
+def test_in_calibration_a_range_covers_all_chunks_or_is_their_mean() -> None:
+    chunks = [torch.tensor([[-float(i * i)], [-float(10 - i)]]) for i in range(1, 6)]
+    for name, expected in (("min_max", [-25, -9]), ("moving_average", [-25, -9]), ("percentile", [-11, -7])):
+        found = chunks[0]
+        for count, chunk in enumerate(chunks[1:], 2):
+            found = quantizers.get(name).calibrated(found, chunk, count)
+        np.testing.assert_allclose(found.flatten(), expected, rtol=1e-6)
+    assert torch.equal(quantizers.get("min_max").trained(chunks[0], chunks[4]), torch.tensor([[-25.0], [-9.0]]))
+    found = quantizers.get("mse").calibrated(chunks[0], chunks[4], 4)
+    np.testing.assert_allclose(found.flatten(), [-7, -8], rtol=1e-6)
+
+
+def test_the_gradient_of_a_learned_step_is_that_of_the_paper() -> None:
+    """Esser et al. 2020, equation 3 and section 2.2; x inside, on both sides outside, and exactly at the ends."""
+    x = torch.tensor([0.3, -0.8, 9.0, -9.0, 3.4, 1.26], requires_grad=True)
+    scale, zero = torch.tensor([0.5], requires_grad=True), torch.tensor([1.0])
+    low, high = -8, 7
+    result = quantizers.get("lsq").learned(x, scale, zero, (low, high), lambda x, scale: torch.round(x / scale))
+    codes = np.clip(np.rint(np.float32([0.3, -0.8, 9, -9, 3.4, 1.26]) / 0.5) + 1, low, high)
+    assert np.array_equal(result.detach().numpy(), (codes - 1) * np.float32(0.5))
+    result.sum().backward()
+    inside = np.array([1, 1, 0, 0, 0, 1], bool)  # 3.4 rounds to the code 8
+    assert x.grad is not None
+    assert scale.grad is not None
+    assert np.array_equal(x.grad.numpy(), inside.astype(np.float32))
+    slopes = np.where(inside, codes - 1 - x.detach().numpy() / 0.5, codes - 1)
+    np.testing.assert_allclose(scale.grad, slopes.sum() / np.sqrt(6 * (high - low) / 2), rtol=1e-5)
+
+
+@settings(max_examples=60)
+@given(
+    SEEDS,
+    st.sampled_from([0, None]),
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from([0.0, 1e-4, 1.0, 1e8]), st.sampled_from([1e-6, 0.1, 3.0, np.nan])),
+        max_size=3,
+    ),
+)
+def test_a_weights_scale_leaves_room_for_every_bias_beside_it(
+    seed: int, axis: int | None, layers: list[tuple[bool, float, float]]
+) -> None:
+    rng = np.random.default_rng(seed)
+    w = (rng.normal(size=(4, 6)) * rng.choice([0.0, 1e-6, 1.0], (4, 1))).astype(np.float32)
+    arguments: list[torch.Tensor | None] = []
+    own = np.abs(w).max(axis=1) / np.float32(127)
+    own = own if axis == 0 else own.max(keepdims=True)
+    wanted, free = own.astype(np.float64), 1.0
+    for has_bias, size, x_scale in layers:
+        bias = (rng.normal(size=4) * size).astype(np.float32) if has_bias else None
+        arguments += [None if bias is None else torch.from_numpy(bias), torch.tensor([x_scale], dtype=torch.float32)]
+        known = not np.isnan(x_scale)
+        free = min(free, 1 / np.float32(x_scale)) if known else free
+        if bias is not None and known:
+            largest = np.abs(bias) if axis == 0 else np.abs(bias).max(keepdims=True)
+            goal = np.where(own > 0, 1 / BIAS_LIMIT, 1 / BIAS_GOAL)
+            wanted = np.maximum(wanted, largest / np.float32(x_scale) * goal)
+    top = wanted.max()
+    expected = np.maximum(wanted, top * SMALLEST if top > 0 else free)
+    limit = torch.tensor([127], dtype=torch.int32)
+    found = torch_weight_scale(torch.from_numpy(w), limit, axis, quantizers.get("min_max"), arguments)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5)
+
+
+def test_a_weight_of_zeros_has_the_smallest_scale_that_the_others_leave() -> None:
+    w = np.zeros((3, 2), np.float32)
+    assert np.array_equal(weight_scale(w, 127, 0, quantizers.get("min_max")), [1, 1, 1])
+    w[1, 0] = 127
+    assert np.array_equal(weight_scale(w, 127, 0, quantizers.get("min_max")), np.float32([SMALLEST, 1, SMALLEST]))
+    assert np.array_equal(weight_scale(w, 127, None, quantizers.get("min_max")), [1])
+
+
+def test_rows_come_in_the_order_in_which_a_convolution_multiplies() -> None:
+    assert np.array_equal(rows_of(np.arange(12.0).reshape(1, 3, 2, 2)), [[0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]])
+    assert rows_of(np.arange(3.0)).shape == (3, 1)
+    assert rows_of(np.ones((2, 5))).shape == (2, 5)
+
+
+# ---- names
+
+
+def test_quantizers_are_named_with_the_options_that_are_not_the_defaults() -> None:
+    assert str(quantizers.get("percentile")) == str(quantizers.get("percentile:99.99")) == "percentile"
+    assert str(quantizers.get("percentile:90")) == "percentile:90.0"
+    assert str(quantizers.get("min_max")) == "min_max"
+    names = quantizers.names()
+    assert names == sorted(names)
+    assert {"fixed", "lsq", "min_max", "moving_average", "mse", "pair_safe", "percentile"} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("median", "there is no quantizer 'median'"),
+        ("percentile:1:2", "quantizer percentile has 1 options, 'percentile:1:2' gives 2"),
+        ("percentile:50", "leaves nothing"),
+        ("percentile:100.5", "leaves nothing"),
+        ("percentile:x", "quantizer 'percentile:x': could not convert"),
+    ],
+)
+def test_a_name_or_option_that_there_is_not_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        quantizers.get(text)

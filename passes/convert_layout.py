@@ -214,7 +214,7 @@ class Conversion:
 
 def _is_permutable(value: Value) -> bool:
     """Whether a fake-quant of the value, where it has one, has no axis."""
-    return value.producer is None or not is_known(value) or value.producer.attrs["axis"] is None
+    return value.producer is None or not is_known(value) or value.producer.attrs.get("axis") is None
 
 
 def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Callable[[Value], int]) -> dict[Node, Ends]:

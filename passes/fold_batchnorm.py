@@ -24,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Builder, Graph, Node
+from qgraph.ir import Array, Builder, Graph, Node, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias
@@ -144,7 +144,11 @@ def fold_live(match: Match, build: Builder) -> Replacement:
     constant = folded_weight(build, weight, w)
     quantized = build.node("quant.fake_quant", [constant, scale, zero_point], {**kept, "axis": axis, "symmetric": True})
     attrs = {k: v for k, v in node.attrs.items() if k not in (*QUANTIZATION_ATTRS, *NORMALIZATION_ATTRS)}
-    operands = [match.values["x"], quantized.result, bias_constant(build, folded, w, bias)]
+    shift = bias_constant(build, folded, w, bias)
+    x_scale = op_def(node.op).view(node).x_scale
+    if x_scale is not None:
+        shift = build.quant.fake_quant_bias(shift, x_scale, scale)
+    operands = [match.values["x"], quantized.result, shift]
     return build.node(LIVE_LAYERS[node.op], operands, attrs).result
 
 

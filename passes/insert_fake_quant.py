@@ -2,8 +2,9 @@
 
     %1 = nn.conv(%x, @w, @b)     ->   %1 = quant.fake_quant(%x, @x_scale, @x_zero_point)
                                       %2 = quant.fake_quant(@w, @w_scale, @w_zero_point) {axis=0}
-                                      %3 = nn.conv(%1, %2, @b)
-                                      %4 = quant.fake_quant(%3, @conv_scale, @conv_zero_point)
+                                      %3 = quant.fake_quant_bias(@b, @x_scale, @w_scale)
+                                      %4 = nn.conv(%1, %2, %3)
+                                      %5 = quant.fake_quant(%4, @conv_scale, @conv_zero_point)
 
 Scales of weights follow from the weights. Scales of activations are NaN until calibration (`qgraph.calibrate`) or
 training sets them. Values that must share parameters name the same constants; `qgraph.targets.grids` says which do.
@@ -26,11 +27,11 @@ import numpy as np
 
 from qgraph import quantizers, targets
 from qgraph.errors import InputError
-from qgraph.ir import Array, Builder, Graph, Node, Value
+from qgraph.ir import Array, Builder, Graph, Node, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
-from qgraph.ops.quant import per_axis
+from qgraph.ops.quant import grid_of, per_axis
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, become_layer, is_foldable
 from qgraph.passes.rewriter import rewrite
@@ -77,6 +78,7 @@ def insert_fake_quant(
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
+    inserter.quantize_biases()
     checked.check_effect()
     graph.drop_unused_constants()
 
@@ -229,6 +231,31 @@ class _Inserter:
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
                     self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
+
+    def quantize_biases(self) -> None:
+        """Round the constant bias of every layer with a fake-quantized weight to the steps of its integers."""
+        for node in self.graph.nodes:
+            if node.op not in LIVE_LAYERS and node.op not in self.rules.ops:
+                continue
+            grid = grid_of(node.operand(0))
+            if grid is None or grid.operand(1).type.shape != (1,):
+                continue
+            if node.op in LIVE_LAYERS:
+                self.graph.set_operands(node, [*node.operands, grid.operand(1)])
+            else:
+                self._quantize_bias(node, grid.operand(1))
+
+    def _quantize_bias(self, layer: Node, x_scale: Value) -> None:
+        definition = op_def(layer.op)
+        weight, bias = (definition.operand_index(role) for role in ("weight", "bias"))
+        if weight is None or bias is None or bias >= len(layer.operands):
+            return
+        maker, value = layer.operand(weight).producer, layer.operands[bias]
+        if value is None or not value.is_constant or maker is None or maker.op != "quant.fake_quant":
+            return
+        build = Builder(self.graph, layer, layer.origins)
+        made = build.quant.fake_quant_bias(value, x_scale, maker.operand(1))
+        self.graph.set_operands(layer, [*layer.operands[:bias], made, *layer.operands[bias + 1 :]])
 
     def _weight_spec(self, node: Node, rule: OpRule) -> QuantSpec | None:
         spec = rule.weight

@@ -2,8 +2,9 @@
 
     %1 = quant.fake_quant(%x, @x_scale, @x_zero_point)
     %2 = quant.fake_quant(@w, @w_scale, @w_zero_point)     ->    %3 = nn.conv(%x, @w, @b)
-    %3 = nn.conv(%1, %2, @b)
-    %4 = quant.fake_quant(%3, @y_scale, @y_zero_point)
+    %3 = quant.fake_quant_bias(@b, @x_scale, @w_scale)
+    %4 = nn.conv(%1, %2, %3)
+    %5 = quant.fake_quant(%3, @y_scale, @y_zero_point)
 
 A `quant.conv_batch_norm` or `quant.linear_batch_norm` becomes its layer and an `nn.batch_norm`. Parameters keep the
 values that training gave them.
@@ -13,13 +14,14 @@ from __future__ import annotations
 
 from qgraph.ir import Builder, Graph
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
+from qgraph.ops.quant import FAKE_QUANTS
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.engine.validation import validate
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, QUANTIZATION_ATTRS
 from qgraph.passes.rewriter import Match, Replacement, pattern, rewrite, rule
 
 
-@rule(pattern("quant.fake_quant", "x"))
+@rule(pattern("|".join(FAKE_QUANTS), "x"))
 def pass_through(match: Match, build: Builder) -> Replacement:
     """What was fake-quantized."""
     return match.values["x"]

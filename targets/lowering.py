@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
 from qgraph.ir import IO_LAYOUT, Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
-from qgraph.ops.quant import quantize
+from qgraph.ops.quant import INT32, integer_bias, quantize, unquantized
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
 
 if TYPE_CHECKING:
     from qgraph.targets.target import Target
 
-INT32 = (-(2**31), 2**31 - 1)
 CALIBRATE = "calibrate with data that are like those in use"
 
 
@@ -137,6 +136,7 @@ class Lowering:
         bias = node.operands[index] if index < len(node.operands) else None
         if bias is None:
             return None
+        bias = unquantized(bias)
         if not bias.is_constant:
             raise fail(node, f"{self.target.name} needs a constant bias for {node.op}")
         return self.bias_constant(node, bias.data, weight, x, bias.name)
@@ -226,6 +226,8 @@ class Lowering:
 
     def _lower(self, node: Node) -> None:
         self.build.origins = node.origins
+        if node.op == "quant.fake_quant_bias":
+            return
         if node.op == "quant.fake_quant":
             if not node.operand(0).is_constant:
                 self._lower_fake_quant(node)
@@ -325,11 +327,6 @@ def fake_quant_of(value: Value) -> Node | None:
 def _range(fake_quant: Node) -> tuple[int, int]:
     low, high = fake_quant.attrs["range"]
     return int(low), int(high)
-
-
-def integer_bias(bias: Array, scale: Array) -> Array:
-    """The integers of a bias, still in float64."""
-    return np.asarray(np.rint(bias.astype(np.float64) / scale.astype(np.float64)))
 
 
 def combined(errors: Sequence[QGraphError], what: str) -> LoweringError:

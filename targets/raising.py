@@ -15,9 +15,9 @@ import numpy as np
 from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
-from qgraph.ops.quant import per_axis
+from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.targets.correspondence import Correspondence, Refusal
-from qgraph.targets.lowering import combined, fail, integer_bias
+from qgraph.targets.lowering import combined, fail
 
 SHIFT = {"i8": 0, "u8": 128}
 """Storage of activations that can be raised -> how much lower the codes are as int8."""
@@ -138,6 +138,7 @@ class Integers(Upward):
         super().__init__(new, rows)
         self.parents: dict[Value, Value] = {}  # value -> another with the same parameters, between which integers move
         self.parameters: dict[Value, tuple[Value, Value]] = {}
+        self.scales: dict[Value, Value] = {}  # weight -> the constant of its scales
         for node in old.nodes:
             row = rows(node.op)
             if row is not None and row.result == "operand":
@@ -184,7 +185,7 @@ class Integers(Upward):
             "symmetric": True,
             "observer": "min_max",
         }
-        scale = self.build.constant(quant.scales, f"{value.name}_scale")
+        scale = self.scales[value] = self.build.constant(quant.scales, f"{value.name}_scale")
         zero = self.build.constant(np.zeros(quant.scales.shape, np.int32), f"{value.name}_zero_point")
         return self.build.node("quant.fake_quant", [constant, scale, zero], attrs).result
 
@@ -196,14 +197,20 @@ class Integers(Upward):
         if lost.any():
             code = value.data[int(np.argmax(lost))]
             raise fail(node, f"nn.{node.op} cannot carry the bias {code}: float32 has 24 bits", "make it smaller")
-        return self.build.constant(floats, value.name)
+        x, w = factors(node)
+        x_scale, _ = self.parameters[self._root(x)]
+        return self.build.quant.fake_quant_bias(self.build.constant(floats, value.name), x_scale, self.scales[w])
+
+
+def factors(node: Node) -> tuple[Value, Value]:
+    """What a layer multiplies: its input and its weight."""
+    w = node.operand(op_def(node.op).operand_index("weight") or 0)
+    return next(value for value in node.inputs if not value.is_constant), w
 
 
 def bias_scale(node: Node, shape: tuple[int, ...]) -> Array:
     """x_scale * w_scale [O], which is the scale of a bias whatever the file says of it."""
-    definition = op_def(node.op)
-    w = node.operand(definition.operand_index("weight") or 0)
-    x = next(value for value in node.inputs if not value.is_constant)
+    x, w = factors(node)
     return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, shape).astype(np.float32)
 
 

@@ -10,12 +10,16 @@ import numpy as np
 
 from qgraph.arith.rounding import round_half_away, round_half_even
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Attr, Operand, Result, TensorType, Value, attr, op, operand, result
+from qgraph.ir import Array, Attr, Node, Operand, Result, TensorType, Value, attr, op, op_def, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.nn.permuting import Perm
+
+INT32 = (-(2**31), 2**31 - 1)
+FAKE_QUANTS = ("quant.fake_quant", "quant.fake_quant_bias")
+"""Ops whose first operand is rounded; the others are parameters."""
 
 ROUNDING = {
     "half_even": lambda x, scale: round_half_even(x / scale),
@@ -115,10 +119,62 @@ class FakeQuant:
         return {} if self.axis is None else None
 
 
+def integer_bias(bias: Array, scale: Array) -> Array:
+    """The integers of a bias, still in float64 and not clamped to int32."""
+    return np.asarray(np.rint(bias.astype(np.float64) / scale.astype(np.float64)))
+
+
+def bias_in_steps(bias: Array, x_scale: Array, w_scale: Array) -> Array:
+    """The bias [O] that int32 integers of scale `x_scale * w_scale` (float32, [1] or [O]) stand for."""
+    with np.errstate(all="ignore"):
+        scale = x_scale.astype(np.float32) * w_scale.astype(np.float32)
+        codes = np.clip(integer_bias(bias, scale), *INT32)
+        return np.asarray((codes * scale.astype(np.float64)).astype(bias.dtype))
+
+
+@op("quant.fake_quant_bias", kind="quantize", acts_in_training=True)
+class FakeQuantBias:
+    """A layer's bias, rounded to what int32 integers of scale `x_scale * w_scale` can stand for.
+
+    result = clamp(round(bias / (x_scale * w_scale)), int32) * (x_scale * w_scale), half to even, in float64.
+    `x_scale`: of the layer's input, `w_scale`: of its weight.
+    """
+
+    bias: Operand = operand("f[O]", role="bias")
+    x_scale: Operand = operand("f[1]", role="x_scale")
+    w_scale: Operand = operand("f[P]", role="scale")
+    result: Result = result("f[O]")
+
+    def infer(self) -> TensorType:
+        return self.bias.type
+
+    def evaluate(self, bias: Array, x_scale: Array, w_scale: Array) -> Array:
+        return bias_in_steps(bias, x_scale, w_scale)
+
+
 def is_known(value: Value) -> bool:
     """Whether a value is a constant, or a fake-quantized one."""
+    return unquantized(value).is_constant
+
+
+def unquantized(value: Value) -> Value:
+    """What a value was before its fake-quantization; the value itself where it has none."""
     maker = value.producer
-    return value.is_constant or (maker is not None and maker.op == "quant.fake_quant" and maker.operand(0).is_constant)
+    return maker.operand(0) if maker is not None and maker.op in FAKE_QUANTS else value
+
+
+def grid_of(value: Value) -> Node | None:
+    """The fake-quantization that says which integers a value becomes, behind ops that move elements; None for none."""
+    node = maker_of(value)
+    return node if node is not None and node.op == "quant.fake_quant" else None
+
+
+def maker_of(value: Value) -> Node | None:
+    """The node that computes a value, but for those that move its elements."""
+    node = value.producer
+    while node is not None and (op_def(node.op).traits.moves_data or node.op == "nn.dropout"):
+        node = node.operand(0).producer
+    return node
 
 
 def folded_layer(
@@ -128,16 +184,18 @@ def folded_layer(
     quant: tuple[Array, Array],
     quant_range: tuple[int, int],
     eps: float,
+    x_scale: Array | None = None,
 ) -> tuple[Array, Array]:
     """Fake-quantized folded weight and folded bias, for batch_norm = (gamma, beta, mean, var), quant = (scale,
-    zero_point)."""
+    zero_point); the bias is not rounded without `x_scale`."""
     gamma, beta, mean, var = batch_norm
     scale, zero_point = quant
     gain = batch_norm_gain(gamma, var, eps)
     axis = 0 if scale.size == w.shape[0] else None
     q = quantize(w * per_axis(gain, w.ndim, 0), scale, zero_point, quant_range, axis)
     weight = (q - per_axis(zero_point, w.ndim, axis).astype(w.dtype)) * per_axis(scale, w.ndim, axis)
-    return weight, folded_bias(bias, gain, beta, mean)
+    folded = folded_bias(bias, gain, beta, mean)
+    return weight, folded if x_scale is None else bias_in_steps(folded, x_scale, scale)
 
 
 def folded_bias(bias: Array | None, gain: Array, beta: Array, mean: Array) -> Array:
@@ -152,6 +210,7 @@ class ConvBatchNorm:
 
     result = activation(conv(x, fake_quant(w * gain)) + (bias - mean) * gain + beta), gain = gamma / sqrt(var + eps)
 
+    With `x_scale`, the scale of x, the folded bias is rounded as `quant.fake_quant_bias` does it.
     In training (`qgraph.to_torch`) the statistics of the batch normalize; see `qgraph/training`. `fold-batchnorm`
     turns the op into `nn.conv` of a `quant.fake_quant` weight.
     """
@@ -165,6 +224,7 @@ class ConvBatchNorm:
     var: Operand = operand("f[O]", role="statistic")
     scale: Operand = operand("f[P]", role="scale")
     zero_point: Operand = operand("i32[P]", role="zero_point")
+    x_scale: Operand | None = operand("f[1]", optional=True, role="x_scale")
     result: Result = result("f[N, O, *S']")
     stride: tuple[int, ...] = attr()
     pads: tuple[int, ...] = attr()
@@ -201,8 +261,11 @@ class ConvBatchNorm:
         var: Array,
         scale: Array,
         zero_point: Array,
+        x_scale: Array | None = None,
     ) -> Array:
-        weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
+        weight, bias = folded_layer(
+            w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps, x_scale
+        )
         y = convolve(x, weight, bias, self.stride, self.pads, self.dilation, self.groups)
         return activate(y, self.activation, self.clamp)
 
@@ -220,6 +283,7 @@ class LinearBatchNorm:
     var: Operand = operand("f[O]", role="statistic")
     scale: Operand = operand("f[P]", role="scale")
     zero_point: Operand = operand("i32[P]", role="zero_point")
+    x_scale: Operand | None = operand("f[1]", optional=True, role="x_scale")
     result: Result = result("f[N, O]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
@@ -248,6 +312,9 @@ class LinearBatchNorm:
         var: Array,
         scale: Array,
         zero_point: Array,
+        x_scale: Array | None = None,
     ) -> Array:
-        weight, bias = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps)
+        weight, bias = folded_layer(
+            w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps, x_scale
+        )
         return activate(np.matmul(x, weight.T) + bias, self.activation, self.clamp)

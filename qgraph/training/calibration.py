@@ -22,7 +22,7 @@ from qgraph.training.conversion import (
 )
 from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
-from qgraph.training.observers import ActivationQuantizer, FakeQuantizer
+from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, FakeQuantizer
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -91,13 +91,18 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     """Eval mode with observers on; afterwards everything is as before."""
     found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
     quantizers = [part for part in found if not part.frozen and part.quantizer.observes]
+    biases = [part for part in traced.modules() if isinstance(part, BiasQuantizer)]
     modes = {part: part.training for part in traced.modules()}
     traced.eval()
+    for bias in biases:
+        bias.observing = 1
     try:
         yield quantizers
     finally:
         for quantizer in quantizers:
             quantizer.observing = 0
+        for bias in biases:
+            bias.observing = 0
         for part, mode in modes.items():
             part.training = mode
 

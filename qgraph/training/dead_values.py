@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from torch import Tensor, fx
 
 from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ops.quant import maker_of
 from qgraph.training.observers import ActivationQuantizer
 
 FACTOR = 2.0**-8
@@ -43,7 +44,7 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
 def _settled(value: Value, of: dict[str, Tensor], dead: set[str], paths: dict[str, str]) -> float | None:
     """The scale that the neighbours of the values with this one leave free; None where there is no layer."""
     marks = [node for node in value.users if node.op == "quant.fake_quant"]
-    before = [unit for mark in marks if (unit := _unit(_maker(mark.operand(0)), of)) is not None]
+    before = [unit for mark in marks if (unit := _unit(maker_of(mark.operand(0)), of)) is not None]
     goals = []
     for layer in {layer for mark in marks for layer in _layers_behind(mark.result)}:
         result = next((user for user in layer.result.users if user.op == "quant.fake_quant"), None)
@@ -56,7 +57,7 @@ def _settled(value: Value, of: dict[str, Tensor], dead: set[str], paths: dict[st
 
 def _unit(layer: Node | None, of: dict[str, Tensor]) -> float | None:
     """`x_scale * w_scale` of a layer."""
-    maker = _maker(layer.operand(0)) if layer is not None and _is_layer(layer) else None
+    maker = maker_of(layer.operand(0)) if layer is not None and _is_layer(layer) else None
     if layer is None or maker is None or maker.op != "quant.fake_quant":
         return None
     return float(of[maker.operand(1).name].max()) * _weight_scale(layer, of)
@@ -74,14 +75,6 @@ def _is_layer(node: Node) -> bool:
         return False
     weight = node.operand(1).producer
     return node.dialect == "quant" or (weight is not None and weight.op == "quant.fake_quant")
-
-
-def _maker(value: Value) -> Node | None:
-    """The node that computes a value, but for those that move its elements."""
-    node = value.producer
-    while node is not None and (op_def(node.op).traits.moves_data or node.op == "nn.dropout"):
-        node = node.operand(0).producer
-    return node
 
 
 def _layers_behind(value: Value) -> Iterator[Node]:

@@ -22,9 +22,10 @@ from qgraph import quantizers
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
+from qgraph.ops.quant import grid_of, unquantized
 from qgraph.training import windows
 from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
-from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
+from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 
 Row = Callable[["Emitter", Node], fx.Node]
 
@@ -95,6 +96,11 @@ class Emitter:
             self._place(self._modules[key], make())
         return self.traced.call_module(self._modules[key], tuple(args))
 
+    def live_operands(self, node: Node) -> list[fx.Node | None]:
+        """The operands of a layer with a live batch normalization; the count of its batches before the last."""
+        *operands, x_scale = self.operands(node, len(op_def(node.op).operands))
+        return [*operands, self.counter(node), x_scale]
+
     def counter(self, node: Node) -> fx.Node | None:
         """The count of batches of a batch normalization that averages them all; None for one that has a momentum."""
         if node.attrs["batches"] is None:
@@ -122,11 +128,8 @@ class Emitter:
 
     def input_scale(self, layer: Node) -> fx.Node | None:
         """The scale of a layer's input; None where it has none."""
-        maker = layer.operand(0).producer
-        while maker is not None and (op_def(maker.op).traits.moves_data or maker.op == "nn.dropout"):
-            maker = maker.operand(0).producer
-        known = maker is not None and maker.op == "quant.fake_quant" and maker.operand(1).type.shape == (1,)
-        return self.value(maker.operand(1)) if maker is not None and known else None
+        grid = grid_of(layer.operand(0))
+        return self.value(grid.operand(1)) if grid is not None and grid.operand(1).type.shape == (1,) else None
 
     def biases_beside(self, weight: Node) -> list[fx.Node | None]:
         """The bias and the input's scale of every layer that has a fake-quantized weight, in turn."""
@@ -135,6 +138,7 @@ class Emitter:
             scale = self.input_scale(layer) if op_def(layer.op).operand_index("weight") == 1 else None
             if scale is not None:
                 bias = layer.operands[2] if len(layer.operands) > 2 else None
+                bias = None if bias is None else unquantized(bias)
                 fits = bias is not None and bias.is_constant and bias.type.shape == weight.result.type.shape[:1]
                 found += [self.value(bias) if fits and bias is not None else None, scale]
         return found
@@ -231,13 +235,13 @@ def _batch_norm(at: Emitter, node: Node) -> fx.Node:
 def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
     window = tuple(node.attrs[name] for name in WINDOW)
     make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
-    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node), at.input_scale(node)]))
+    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
 
 
 @emits("quant.linear_batch_norm")
 def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
     make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
-    return at.activated(node, at.call_module(node, make, [*at.operands(node), at.counter(node), at.input_scale(node)]))
+    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
 
 
 def _layer_settings(node: Node) -> tuple[WeightQuantizer, float, float]:
@@ -271,6 +275,11 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     first = not at.has_module(key)
     make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
     return at.call_module(node, make, [*at.operands(node), a["rounding"], first], key)
+
+
+@emits("quant.fake_quant_bias")
+def _fake_quant_bias(at: Emitter, node: Node) -> fx.Node:
+    return at.call_module(node, BiasQuantizer, at.operands(node))
 
 
 # ---- the rows: everything else

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from qgraph.errors import InputError
-from qgraph.ops.quant import places_of
+from qgraph.ops.quant import INT32, places_of
 
 BELOW_HALF = 0.49999997
 """The largest float32 below one half; see `qgraph.arith.rounding.round_half_away`."""
@@ -111,6 +111,27 @@ class _FakeQuantizeUnfolded(_StraightThrough):
         ctx.quant_range = quant_range  # type: ignore[attr-defined]
         ratio = scale / gain
         return torch.where(ratio.isfinite(), integers.clamp(*quant_range).sub_(zero).mul_(ratio), w)
+
+
+class _FakeQuantizeBias(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
+        scale = (x_scale.float() * w_scale.float()).double()
+        return (bias / scale).round_().clamp_(*INT32).mul_(scale).to(bias.dtype)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.BackwardCFunction, grad: Tensor) -> tuple[Tensor, None, None]:
+        return grad, None, None
+
+
+def fake_quantize_bias(bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
+    """A bias [O] rounded to what int32 integers of scale `x_scale * w_scale` stand for.
+
+    The bits of `qgraph.ops.quant.bias_in_steps`. x_scale: [1], w_scale: [1] or [O]. The gradient reaches the bias as if
+    it were not rounded.
+    """
+    result: Tensor = _FakeQuantizeBias.apply(bias, x_scale, w_scale)  # type: ignore[no-untyped-call]
+    return result
 
 
 def fake_quantize(

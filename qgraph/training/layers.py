@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
-from qgraph.training.observers import WeightQuantizer
+from qgraph.training.observers import BiasQuantizer, WeightQuantizer
 from qgraph.training.windows import convolve
 
 
@@ -42,7 +42,7 @@ class LayerBatchNorm(torch.nn.Module):
 
     def __init__(self, quantizer: WeightQuantizer, eps: float, momentum: float) -> None:
         super().__init__()
-        self.quantizer = quantizer
+        self.quantizer, self.bias_quantizer = quantizer, BiasQuantizer()
         self.eps, self.momentum = eps, momentum
         self.frozen_statistics = False
 
@@ -72,7 +72,8 @@ class LayerBatchNorm(torch.nn.Module):
             return normalized(y, (gamma, beta, mean, var), batches, self.momentum, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
         weight = self.quantizer.fake_quantized(folded, scale, zero_point)
-        return self._layer(x, weight, folded_bias(bias, gain, beta, mean))
+        shift = folded_bias(bias, gain, beta, mean)
+        return self._layer(x, weight, shift if x_scale is None else self.bias_quantizer(shift, x_scale, scale))
 
     @torch.no_grad()
     def refresh(

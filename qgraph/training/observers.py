@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
 from qgraph.quantizers.weight_scale import torch_weight_scale
-from qgraph.training.fake_quant import ROUNDING, fake_quantize, per_axis
+from qgraph.training.fake_quant import ROUNDING, fake_quantize, fake_quantize_bias, per_axis
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -59,6 +59,15 @@ class WeightQuantizer(FakeQuantizer):
             return
         limit = self.quant_range[1] - zero_point.reshape(-1)[:1]
         scale.copy_(torch_weight_scale(w, limit, self.axis, self.quantizer, layers))
+
+
+class BiasQuantizer(nn.Module):
+    """Rounds a bias to steps of `x_scale * w_scale`; calibration, which is in float, takes it as it is."""
+
+    observing = 0
+
+    def forward(self, bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
+        return bias if self.observing else fake_quantize_bias(bias, x_scale, w_scale)
 
 
 class ActivationQuantizer(FakeQuantizer):

@@ -72,7 +72,8 @@ def test_fake_quant_belongs_to_the_layer_that_it_quantizes(levels: Levels) -> No
     diff = qgraph.diff(levels["mixed", "float"], levels["mixed", "litert-fq"])
     quantized = next(c for c in diff.changes if any(node.op == "nn.linear" for node in c.after) and len(c.before) == 1)
     assert quantized.kind == "split"
-    assert [node.op for node in quantized.after] == ["quant.fake_quant", "nn.linear", "quant.fake_quant"]
+    ops = ["quant.fake_quant", "quant.fake_quant_bias", "nn.linear", "quant.fake_quant"]
+    assert [node.op for node in quantized.after] == ops
     alone = [c for c in diff.changes if c.kind == "added" and c.after[0].op == "quant.fake_quant"]
     assert not alone
 

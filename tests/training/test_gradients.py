@@ -99,7 +99,8 @@ def test_folded_layer_has_the_bits_of_numpy() -> None:
     w, bias, gamma, beta, mean = (rng.normal(size=s).astype(np.float32) for s in ((6, 2, 3, 3), 6, 6, 6, 6))
     var = rng.gamma(1, 1, 6).astype(np.float32)
     scale, zero = rng.uniform(0.01, 0.02, 6).astype(np.float32), np.zeros(6, np.int32)
-    weight, folded = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero), (-127, 127), 1e-5)
+    x_scale = np.float32([0.03])
+    weight, folded = folded_layer(w, bias, (gamma, beta, mean, var), (scale, zero), (-127, 127), 1e-5, x_scale)
     seen: list[torch.Tensor | None] = []
 
     class Recorder(ConvBatchNorm):
@@ -109,7 +110,8 @@ def test_folded_layer_has_the_bits_of_numpy() -> None:
 
     layer = Recorder(WeightQuantizer((-127, 127), 0, "min_max"), 1e-5, 0.1, ((1, 1), (0,) * 4, (1, 1), 1)).eval()
     layer.quantizer.frozen = True
-    layer(*(torch.from_numpy(a) for a in (w, w, bias, gamma, beta, mean, var, scale, zero)))
+    tensors = [torch.from_numpy(a) for a in (w, w, bias, gamma, beta, mean, var, scale, zero)]
+    layer(*tensors, None, torch.from_numpy(x_scale))
     assert np.array_equal(seen[0].numpy(), weight)  # type: ignore[union-attr]
     assert np.array_equal(seen[1].numpy(), folded)  # type: ignore[union-attr]
 

@@ -25,6 +25,7 @@ from qgraph.ir import Array, Graph, Value
 if TYPE_CHECKING:
     import torch
 
+FIXED = "where the model does other things for another batch size, trace it for one: dynamic_batch=False"
 SUM = 256
 """sqrt(K) for sums of K = 65,536 terms."""
 
@@ -44,6 +45,12 @@ def check_against(
     inputs = {v.name: leaf.numpy().copy() for v, leaf in zip(importer.graph.inputs, fed, strict=True)}
     result = model(*_copied(args), **_copied(named))
     expected = [_array(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
+    if len(expected) != len(importer.graph.outputs):
+        raise InputError(
+            f"{importer.graph.name} returns {len(expected)} values for a batch of another size, "
+            f"and {len(importer.graph.outputs)} as it was traced",
+            help=FIXED,
+        )
     bound = SUM * _depth(importer.graph)
     got = _executed(importer.graph, inputs)
     if all(_close(a, b, bound * 2.0**-24) for a, b in zip(got, expected, strict=True)):
@@ -201,7 +208,7 @@ def _difference(
     return InputError(
         f"the graph traced from {importer.graph.name} computes something else: output {names[index]!r} {what}",
         where=_first_node(importer, fed, inputs, bound),
-        help="this is a fault of qgraph's, or the model's results are random; check=False traces it all the same",
+        help=f"{FIXED}; where its results are random, check=False traces it all the same; else it is qgraph's fault",
     )
 
 

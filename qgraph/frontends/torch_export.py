@@ -58,9 +58,9 @@ def trace(
     require_torch()
     import torch
 
-    args, named = _arguments(model, example, kwargs or {})
+    given = _arguments(model, example, kwargs or {})
     with _prepared(model), torch.no_grad():
-        program, args, named = _exported(model, args, named, dynamic_batch)
+        program, args, named = _exported(model, *given, dynamic_batch)
         importer = Importer(program, name or type(model).__name__, _averages(model))
         graph = importer.run()
         _set_outputs(graph, importer)
@@ -68,6 +68,8 @@ def trace(
         if check:
             run = model if isinstance(model, torch.nn.Module) else program.module()
             check_against(run, args, named, importer)
+            if args is not given[0]:  # the batch was repeated: a model may do other things for one example
+                check_against(run, *given, importer)
     erase_dead_code(graph)
     verify_graph(graph)
     return graph

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -215,3 +216,27 @@ def test_a_size_that_is_a_multiple_of_the_batch_is_told_apart_from_it() -> None:
     assert [value.type.shape for value in graph.inputs] == [("N", 8), ("N*4", 2)]
     x, y = random((3, 8)), random((12, 2), 1)
     same(qgraph.run(graph, x.numpy(), y.numpy()), (x.reshape(-1, 2) + y).numpy())
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda x: x * 2 if x.shape[0] == 1 else x,
+        lambda x: x.squeeze(0),
+        lambda x: (x, x) if x.shape[0] == 1 else (x,),
+    ],
+    ids=["another branch", "another shape", "another number of results"],
+)
+def test_what_a_model_does_for_one_example_alone_is_refused_unless_the_batch_is_fixed(forward: Any) -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return forward(x)
+
+    x = torch.randn(1, 3, 2, 2)
+    with pytest.raises(InputError, match="dynamic_batch=False"):
+        qgraph.trace(Model(), x)
+    graph = qgraph.trace(Model(), x, dynamic_batch=False)
+    expected = Model()(x)
+    got = qgraph.run(graph, x.numpy())
+    first = next(iter(got.values())) if isinstance(got, dict) else got
+    assert np.array_equal(first, (expected[0] if isinstance(expected, tuple) else expected).numpy())

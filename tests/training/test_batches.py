@@ -1,0 +1,75 @@
+"""Examples in chunks that depend on their sequence alone, and batches as a graph's inputs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qgraph.errors import InputError
+from qgraph.ir import Graph, TensorType, Value
+from qgraph.training.batches import CHUNK, module_inputs, rebatched
+
+
+def inputs(*shapes: tuple[int | str, ...], dtype: str = "f32") -> list[Value]:
+    graph = Graph("g")
+    return [graph.add_input(f"x{index}", TensorType(shape, dtype)) for index, shape in enumerate(shapes)]
+
+
+@given(st.lists(st.tuples(st.integers(1, 80), st.sampled_from([2, 2, 2, 3])), max_size=6))
+def test_chunks_are_full_and_keep_the_order_until_the_shape_changes(cuts: list[tuple[int, int]]) -> None:
+    values = inputs(("N", "L"), ("N",))
+    total = sum(size for size, _ in cuts)
+    places = torch.arange(total)
+    given_, start = [], 0
+    for size, length in cuts:
+        given_.append([places[start : start + size, None].repeat(1, length), places[start : start + size]])
+        start += size
+    chunks = list(rebatched(values, given_))
+    assert torch.equal(torch.cat([chunk[1] for chunk in chunks]) if chunks else places, places)
+    assert all(torch.equal(chunk[0][:, 0], chunk[1]) and chunk[0].is_contiguous() for chunk in chunks)
+    lengths = [length for size, length in cuts for _ in range(size)]
+    for chunk, after in zip(chunks, [*chunks, None][1:], strict=True):
+        assert {lengths[int(place)] for place in chunk[1]} == {chunk[0].shape[1]}
+        short = len(chunk[1]) < CHUNK
+        assert len(chunk[1]) <= CHUNK
+        assert not short or after is None or after[0].shape[1] != chunk[0].shape[1]
+
+
+@pytest.mark.parametrize("shapes", [((4, 2),), (("N", 2), (4, 2)), ((),)])
+def test_batches_of_a_fixed_size_stay_as_they_are(shapes: tuple[tuple[int | str, ...], ...]) -> None:
+    batches = [[torch.ones([4 if isinstance(d, str) else d for d in shape]) for shape in shapes] for _ in range(3)]
+    assert list(rebatched(inputs(*shapes), batches)) == batches
+
+
+def test_inputs_come_by_order_or_by_name_in_the_types_of_the_graph() -> None:
+    module, values = torch.nn.Linear(1, 1), inputs(("N", 2), ("N",), dtype="f64")
+    a, b = np.ones((3, 2), np.float16), [1, 2, 3]
+    for batch in ((a, b, "label"), {"x1": b, "x0": a, "other": 0}):
+        found = module_inputs(module, values, batch, "batch 1")  # type: ignore[arg-type]
+        assert [tensor.dtype for tensor in found] == [torch.float64] * 2
+        assert [list(tensor.shape) for tensor in found] == [[3, 2], [3]]
+    (only,) = module_inputs(module, inputs(("N",)), {"whatever": b}, "batch 1")  # type: ignore[dict-item]
+    assert only.dtype == torch.float32
+    (whole,) = module_inputs(module, inputs(("N",), dtype="i32"), [np.array([1, 2], np.int32)], "batch 1")
+    assert whole.dtype == torch.int32
+
+
+@pytest.mark.parametrize(
+    ("batch", "message"),
+    [
+        ((np.ones((3, 2)),), "batch 7 has 1 arrays, the graph has 2 inputs: x0, x1"),
+        ({"x0": np.ones((3, 2))}, "batch 7 has x0"),
+        ((np.ones((3, 2)), np.ones((3, 1))), r"batch 7: %x1 has shape \[3, 1\], the graph takes \[N\]"),
+        ((np.ones((3, 3)), np.ones(3)), r"batch 7: %x0 has shape \[3, 3\], the graph takes \[N, 2\]"),
+        ((np.ones((3, 2)), [1, np.nan, 2]), "batch 7: %x1 contains NaN or infinity"),
+        ((np.ones((3, 2)), [1, np.inf, 2]), "batch 7: %x1 contains NaN or infinity"),
+        ((np.ones((3, 2)), np.ones(0)), "batch 7: %x1 is empty"),
+        ((np.ones((3, 2)), ["a", "b", "c"]), "batch 7: %x1 is not an array of numbers"),
+    ],
+)
+def test_a_batch_that_does_not_fit_is_refused(batch: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        module_inputs(torch.nn.Linear(1, 1), inputs(("N", 2), ("N",)), batch, "batch 7")  # type: ignore[arg-type]

@@ -116,3 +116,29 @@ def test_a_constant_operand_is_permuted_and_every_op_goes_along() -> None:
     x = np.random.default_rng(2).normal(size=(2, 3, 6, 7)).astype(np.float32)
     y = np.asarray(qgraph.run(moved, x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(y, np.asarray(qgraph.run(graph, x)), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(7,), (4, 5), (3, 4, 5)])
+def test_layers_over_any_number_of_dimensions_move(sizes: tuple[int, ...]) -> None:
+    """With a constant operand of fewer dimensions, a scalar one, and one of the whole rank among them."""
+    rank, rng = len(sizes), np.random.default_rng(3)
+    graph = Graph()
+    value = graph.add_input("x", TensorType(("N", 3, *sizes)))
+    build = Builder(graph)
+    words = {"stride": (1,) * rank, "pads": (0,) * 2 * rank, "dilation": (1,) * rank}
+    weight = rng.normal(size=(3, 3, *(1,) * rank)).astype(np.float32)
+    value = build.nn.conv(value, build.constant(weight, "w"), **words)
+    for shape in ((3, *(1,) * rank), (1,) * (rank + 2), (sizes[-1],), (1, 3, *sizes)):
+        value = build.nn.add(value, build.constant(rng.normal(size=shape).astype(np.float32), "c"))
+    value = build.nn.conv(build.nn.relu(value), build.constant(weight, "w"), **words)
+    graph.set_outputs([value])
+    moved = passes.convert_layout(graph)
+    verify_graph(moved)
+    assert [node.op for node in moved.find("nn.transpose|nhwc.*")] == [
+        "nn.transpose",
+        "nhwc.conv",
+        "nhwc.conv",
+        "nn.transpose",
+    ]
+    x = rng.normal(size=(2, 3, *sizes)).astype(np.float32)
+    np.testing.assert_allclose(qgraph.run(moved, x), qgraph.run(graph, x), rtol=1e-5, atol=1e-6)

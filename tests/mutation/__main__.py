@@ -34,7 +34,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
 PRELOADED = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors")
-PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header"]
+PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "-m", "not slow and not emulated"]
 FAILED = (1, 2)
 """Exit codes of pytest: a test failed; a test file could not be imported."""
 

@@ -151,28 +151,83 @@ def test_a_pattern_of_an_op_that_there_is_not_is_an_error() -> None:
         rewrite(graph(), [misspelt])
 
 
-def test_only_what_is_near_a_rewrite_is_looked_at_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A chain of n nodes that a rule shortens one by one takes a number of looks that is linear in n."""
-    looks, tried = [], []
+@pytest.fixture
+def tried(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the rules that were tried, once for each node."""
+    names: list[str] = []
     apply = rewriter._apply
 
-    def counted(*arguments: Any) -> Any:
-        tried.append(1)
-        return apply(*arguments)
+    def counted(graph: Graph, rule: rewriter.Rule, *arguments: Any) -> Any:
+        names.append(rule.name)
+        return apply(graph, rule, *arguments)
 
     monkeypatch.setattr(rewriter, "_apply", counted)
+    return names
+
+
+def chain(op: str, length: int) -> Graph:
+    made = Graph()
+    value = made.add_input("x", graph().inputs[0].type)
+    for _ in range(length):
+        value = Builder(made).node(op, [value], {}).result
+    made.set_outputs([value])
+    return made
+
+
+def test_only_what_is_near_a_rewrite_is_looked_at_again(tried: list[str]) -> None:
+    """Rules that shorten a chain of n nodes, or put others in their place, take a number of looks linear in n."""
 
     @rule(pattern("nn.relu", pattern("nn.relu", "x")))
     def shorten(match: Match, build: Builder) -> Replacement:
-        looks.append(1)
         return build.nn.relu(match.x)
 
-    chain = Graph()
-    value = chain.add_input("x", graph().inputs[0].type)
-    for _ in range(500):
-        value = Builder(chain).nn.relu(value)
-    chain.set_outputs([value])
-    assert rewrite(chain, [shorten]) == 499
-    assert len(looks) == 499
+    @rule(pattern("nn.relu6|nn.relu", "x"))
+    def exchange(match: Match, build: Builder) -> Replacement:
+        return Declined("done") if match.root.op == "nn.relu" else build.nn.relu(match.x)
+
+    shortened = chain("nn.relu", 500)
+    assert rewrite(shortened, [shorten]) == 499
+    assert len(shortened) == 1
     assert len(tried) <= 4 * 500, "every node once, and what is around each rewrite"
-    assert len(chain) == 1
+    tried.clear()
+    exchanged = chain("nn.relu6", 500)
+    assert rewrite(exchanged, [exchange]) == 500
+    assert [node.op for node in exchanged.nodes] == ["nn.relu"] * 500
+    assert len(tried) <= 4 * 500, "every node once, and what is around each rewrite"
+
+
+def test_what_reads_a_new_value_and_what_a_rewrite_frees_is_looked_at_again() -> None:
+    """A rule that applies only once another did, before it and behind it."""
+
+    @rule(pattern("nn.relu6", "x"))
+    def exchange(match: Match, build: Builder) -> Replacement:
+        return build.nn.relu(match.x)
+
+    @rule(pattern("nn.add", pattern("nn.relu", "x"), pattern("nn.relu", "x")))
+    def behind(match: Match, build: Builder) -> Replacement:
+        return build.nn.mul(match.x, build.constant(np.full((1, 4), 2, np.float32), "two"))
+
+    @rule(pattern("nn.sigmoid", "x", uses=1, bind="sigmoid"))
+    def before(match: Match, build: Builder) -> Replacement:
+        return build.nn.tanh(match.x)
+
+    made = parse("""graph @g level=float (%x: f32[N,4]) {
+  %1: f32[N,4] = nn.relu(%x)
+  %2: f32[N,4] = nn.relu6(%x)
+  %3: f32[N,4] = nn.add(%1, %2)
+  return %3
+}""")
+    assert rewrite(made, [behind, exchange]) == 2
+    assert [node.op for node in made.nodes] == ["nn.mul"]
+
+    @rule(pattern("nn.add", "x", "x"))
+    def once(match: Match, build: Builder) -> Replacement:
+        return build.nn.relu(match.x)
+
+    twice = parse("""graph @g level=float (%x: f32[N,4]) {
+  %1: f32[N,4] = nn.sigmoid(%x)
+  %2: f32[N,4] = nn.add(%1, %1)
+  return %2
+}""")
+    assert rewrite(twice, [before, once]) == 2, "the sigmoid has one use after the add is gone"
+    assert [node.op for node in twice.nodes] == ["nn.tanh", "nn.relu"]

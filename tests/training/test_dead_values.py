@@ -1,0 +1,78 @@
+"""The scale of an activation that calibration saw as nothing but zeros, by its neighbours."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph.ir import Graph
+from qgraph.training.dead_values import FACTOR, LARGEST_FACTOR
+
+HEAD = """graph @g level=float (%x: f32[N,4]) {
+  const @w1: f32[4,4] = 0.5, @b1: f32[4] = -99.0, @w2: f32[4,4] = 0.25, @w3: f32[4,4] = 4.0, @b: f32[4] = [3,-2,1,4]
+  const @g: f32[4] = 2.0, @m: f32[4] = 0.0, @v: f32[4] = 1.0, @low: f32[4] = -1e30
+  %1: f32[N,4] = nn.linear(%x, @w1, @b1) {activation="relu"} loc(dead m.py:1)
+"""
+BODIES = {
+    "one layer behind": "  %2: f32[N,4] = nn.linear(%1, @w2, @b) loc(out m.py:2)\n  return %2\n}",
+    "what moves it between": """  %2: f32[N,2,2] = nn.reshape(%1) {shape=[-1,2,2]}
+  %3: f32[N,2,2] = nn.dropout(%2) {p=0.5}
+  %4: f32[N,4] = nn.reshape(%3) {shape=[-1,4]}
+  %5: f32[N,4] = nn.linear(%4, @w2, @b) loc(out m.py:2)
+  return %5
+}""",
+    "two layers behind": """  %2: f32[N,4] = nn.linear(%1, @w2, @b) loc(out m.py:2)
+  %3: f32[N,4] = nn.linear(%1, @w3, @b) loc(other m.py:3)
+  return %2, %3
+}""",
+    "a normalized layer behind": """  %2: f32[N,4] = nn.linear(%1, @w2, @b)
+  %3: f32[N,4] = nn.batch_norm(%2, @g, @m, @m, @v) {eps=0.0} loc(out m.py:2)
+  return %3
+}""",
+    "a layer behind that is dead too": """  %2: f32[N,4] = nn.linear(%1, @w2, @low) {activation="relu"} loc(out m.py:2)
+  return %2
+}""",
+    "no layer behind": "  %2: f32[N,4] = nn.sigmoid(%1) loc(out m.py:2)\n  return %2\n}",
+}
+X = np.float32([[1, -1, 2, 0.5], [3, 0, 1, 1]])
+
+
+def calibrated(text: str) -> Graph:
+    return qgraph.calibrate(qgraph.prepare(qgraph.parse(text), "litert"), [X])
+
+
+def scale(graph: Graph, stem: str) -> float:
+    (name,) = (name for name in graph.constants if name.startswith(stem) and name.endswith("_scale"))
+    return float(graph.constants[name].data.max())
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_free_scale_follows_from_its_neighbours(body: str) -> None:
+    graph = calibrated(HEAD + BODIES[body])
+    before = scale(graph, "x") * scale(graph, "w1")
+    if body in ("no layer behind", "a layer behind that is dead too"):
+        expected = before / FACTOR
+    else:
+        expected = FACTOR * scale(graph, "out") / scale(graph, "w2")
+        if body == "two layers behind":
+            expected = min(expected, FACTOR * scale(graph, "other") / scale(graph, "w3"))
+        assert expected > before / LARGEST_FACTOR
+    np.testing.assert_allclose(scale(graph, "dead"), expected, rtol=1e-6)
+
+
+def test_a_free_scale_is_not_so_small_that_the_layer_before_could_not_be_requantized() -> None:
+    body = BODIES["one layer behind"].replace("@b)", "@tiny)")
+    graph = calibrated(HEAD.replace("const @g", "const @tiny: f32[4] = 1e-9, @g") + body)
+    expected = scale(graph, "x") * scale(graph, "w1") / LARGEST_FACTOR
+    np.testing.assert_allclose(scale(graph, "dead"), expected, rtol=1e-6)
+
+
+def test_a_scale_without_any_layer_stays_one_and_one_that_is_seen_is_left_alone() -> None:
+    graph = calibrated(
+        f"{HEAD.partition('  const')[0]}  %1: f32[N,4] = nn.clamp(%x) {{min=0.0, max=0.0}}\n  return %1\n}}"
+    )
+    assert scale(graph, "clamp") == 1
+    lively = calibrated((HEAD + BODIES["one layer behind"]).replace("= -99.0", "= 0.0"))
+    largest = np.maximum(X @ np.full((4, 4), 0.5, np.float32), 0).max()
+    np.testing.assert_allclose(scale(lively, "dead"), largest / 255, rtol=1e-6)

@@ -16,6 +16,7 @@ from qgraph.passes.fold_mul_add import fold_mul_add
 from qgraph.passes.fuse_conv_relu import fuse_conv_relu
 from qgraph.passes.infer_types import infer_types
 from qgraph.passes.insert_fake_quant import insert_fake_quant
+from qgraph.passes.legalize import legalize
 from qgraph.passes.lower import lower
 from qgraph.passes.partition import partition
 from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
@@ -41,6 +42,7 @@ __all__ = [
     "graph_pass",
     "infer_types",
     "insert_fake_quant",
+    "legalize",
     "lower",
     "names",
     "partition",

@@ -2,23 +2,50 @@
 
     %1 = nn.hard_sigmoid(%x)   ->   LoweringError: litert cannot lower nn.hard_sigmoid
 
-The graph stays as it is. What depends on scales is known when they are: `lower` checks it.
+With `fallback=float` only those are refused that the target cannot hold in float either. The graph stays as it is. What
+depends on scales is known when they are: `lower` checks it.
 """
 
 from __future__ import annotations
 
 from qgraph import targets
-from qgraph.ir import Graph
+from qgraph.ir import Graph, Node
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import fold_batchnorm
-from qgraph.passes.lower import in_layout
-from qgraph.targets.lowering import combined, fail, illegal
+from qgraph.passes.legalize import in_float_form
+from qgraph.passes.lower import check_fallback, float_nodes, in_layout
+from qgraph.targets.correspondence import Refusal
+from qgraph.targets.lowering import choose, combined, fail, illegal
+from qgraph.targets.target import Target
+
+KEEP = "or keep it in float: prepare(..., fallback='float')"
 
 
 @graph_pass(exact="bits", needs={"level": "float", "layout": "NCHW"})
-def check_lowerable(graph: Graph, target: str) -> None:
+def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> None:
+    check_fallback(fallback)
     chosen = targets.get(target)
-    laid_out, named = in_layout(fold_batchnorm(graph), chosen)
-    errors = [fail(named.get(node, node), *refusal) for node, refusal in illegal(laid_out, chosen)]
+    folded = fold_batchnorm(graph)
+    refused = _refused(folded.clone(), chosen, in_float=False)
+    if not refused:
+        return
+    left = _refused(folded, chosen, in_float=True)
+    help = "" if left else KEEP
+    errors = [
+        fail(node, why.reason, ", ".join(filter(None, (why.help, help))))
+        for node, why in (left if fallback else refused)
+    ]
     if errors:
         raise combined(errors, f"{target} cannot lower")
+
+
+def _refused(graph: Graph, target: Target, in_float: bool) -> list[tuple[Node, Refusal]]:
+    """The nodes that the target cannot lower, nor keep `in_float`, and why."""
+    if in_float:
+        in_float_form(graph, target, float_nodes(graph, target))
+    laid_out, named = in_layout(graph, target)
+    found = [(named.get(node, node), node, why) for node, why in illegal(laid_out, target)]
+    if not in_float:
+        return [(name, why) for name, _, why in found]
+    judged = [(name, why, choose(node, target, in_float=True)) for name, node, why in found]
+    return [(name, why) for name, why, row in judged if isinstance(row, Refusal)]

@@ -16,11 +16,15 @@ Where an operand of a concat cannot have the parameters of the result, a `quant.
 A convolution or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or
 `quant.linear_batch_norm`, which keeps the normalization alive in training, unless `batchnorm=fold`; a batch
 normalization that follows no such layer becomes one (see `fold-batchnorm`).
+
+With `fallback=float` ops that have no integer form on the target stay in float: they read what is fake-quantized, their
+weights are not, and their results only where an integer op reads them or the graph returns them. Batch normalization
+behind such a layer is folded into it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -33,12 +37,20 @@ from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import grid_of, per_axis
 from qgraph.passes.engine.registry import graph_pass
-from qgraph.passes.fold_batchnorm import LIVE_LAYERS, NORMALIZATION_ATTRS, become_layer, is_foldable
-from qgraph.passes.rewriter import rewrite
+from qgraph.passes.fold_batchnorm import (
+    LIVE_LAYERS,
+    NORMALIZATION_ATTRS,
+    become_layer,
+    fold_into_layer,
+    is_foldable,
+)
+from qgraph.passes.lower import check_fallback, float_nodes
+from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
+from qgraph.targets.lowering import FALLBACK
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 __all__ = ["Observers", "Overrides", "insert_fake_quant"]
@@ -63,24 +75,46 @@ def insert_fake_quant(
     batchnorm: str = "live",
     overrides: Overrides | None = None,
     observers: Observers | None = None,
+    fallback: str | None = None,
     **options: str,
 ) -> None:
+    check_fallback(fallback)
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = chosen(targets.get(target).quant_rules(**options), observers or {})
     checked = CheckedOverrides(graph, overrides or {})
+    never_alive = graph.find("nn.conv_transpose")
+    if fallback:
+        never_alive += float_nodes(graph, targets.get(target))
+        graph.metadata[FALLBACK] = fallback
+    _fold_behind(graph, never_alive)
     graph.level = "fake_quant"
     graph.metadata.update({"target": target, **options})
     inserter = _Inserter(graph, rules, checked)
     if batchnorm == "live":
         inserter.keep_batch_norms()
     rewrite(graph, [become_layer])
+    if fallback:
+        inserter.floats = float_nodes(graph, targets.get(target))
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
     inserter.quantize_biases()
     checked.check_effect()
     graph.drop_unused_constants()
+
+
+def _fold_behind(graph: Graph, layers: Collection[Node]) -> None:
+    """Fold batch normalization into layers in which it is not kept alive."""
+    if not layers:
+        return
+
+    def fold(match: Match, build: Builder) -> Replacement:
+        if match.nodes["layer"] not in layers:
+            return Declined("it stays alive in this layer")
+        return fold_into_layer.rewrite(match, build)
+
+    rewrite(graph, [rule(fold_into_layer.pattern)(fold)])
 
 
 def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
@@ -118,6 +152,7 @@ class _Inserter:
     overrides: CheckedOverrides
     weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
     grids: dict[Value, tuple[Value, Value]] = field(default_factory=dict)  # root of a grid -> its constants
+    floats: Collection[Node] = ()  # nodes that stay in float
 
     def keep_batch_norms(self) -> None:
         """conv + batch_norm -> quant.conv_batch_norm, where the layer takes the batch normalization in."""
@@ -150,7 +185,7 @@ class _Inserter:
         """Fake-quantize the constant weight of every layer."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            spec = self._weight_spec(node, rule) if rule else None
+            spec = self._weight_spec(node, rule) if rule and node not in self.floats else None
             if spec is None or not node.operand(1).is_constant:
                 continue
             w = node.operand(1)
@@ -161,7 +196,7 @@ class _Inserter:
 
     def quantize_activations(self) -> None:
         """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""
-        grids = Grids(self.graph, self.rules, lambda node: self.overrides.bits(node, "activation_bits"))
+        grids = Grids(self.graph, self.rules, lambda node: self.overrides.bits(node, "activation_bits"), self.floats)
         edges = [
             (node, index, grids.of(node.result))
             for node in self.graph.nodes
@@ -181,16 +216,21 @@ class _Inserter:
         """Fake-quantize what an input or a result is for its readers; one that is not observed is clamped to its
         grid."""
         node = value.producer
+        users, kept = value.users, []
+        if node in self.floats:
+            kept = [user for user in users if user in self.floats]
+            if len(kept) == len(users) and not value.is_output:
+                return
         spec, scale, zero_point = self._parameters(grid)
-        users = value.users
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
-        rounding = rule.rounding_of(node) if rule and node else self.rules.input_rounding
+        rounded = rule is not None and node is not None and node not in self.floats
+        rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding)
         assert made.producer is not None
-        self.graph.replace_uses(value, made, keep=[made.producer])
+        self.graph.replace_uses(value, made, keep=[made.producer, *kept])
 
     def _requantize(self, edges: list[tuple[Node, int, Grid]]) -> None:
         """Put a fake-quant with the parameters of a join before each operand that has others."""
@@ -219,7 +259,7 @@ class _Inserter:
         """Fake-quantize constants that stand among activations (x + constant), by their own range."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            if rule is None or rule.weight is not None or rule.result != "own":
+            if rule is None or rule.weight is not None or rule.result != "own" or node in self.floats:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant:

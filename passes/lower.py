@@ -7,7 +7,8 @@
 
 Batch normalization is folded, dropout dropped and the layout converted first. `io` says whether the graph takes and
 gives integers or floats; it defaults to the target's choice. What cannot be lowered is an error that names every such
-node, its origin and the reason.
+node, its origin and the reason; with `fallback=float` (the choice of `prepare` by default) it stays in float instead,
+between an op that dequantizes and one that quantizes.
 """
 
 from __future__ import annotations
@@ -20,17 +21,22 @@ from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
 from qgraph.passes.engine.lowering_check import compare_lowered
 from qgraph.passes.engine.registry import graph_pass
-from qgraph.passes.fold_batchnorm import fold_live
+from qgraph.passes.fold_batchnorm import LIVE_LAYERS, fold_live
+from qgraph.passes.legalize import in_float_form
 from qgraph.passes.rewriter import rewrite
 from qgraph.passes.rules.flattened import absorb_transposes
-from qgraph.targets.correspondence import bound_to
-from qgraph.targets.lowering import Lowering
+from qgraph.targets.correspondence import Refusal, bound_to
+from qgraph.targets.lowering import FALLBACK, Lowering, illegal
 from qgraph.targets.target import Target
+
+NORMALIZATION = ("nn.batch_norm", *LIVE_LAYERS)
+"""Ops that other layers take in, or that become one, before anything is lowered."""
 
 
 def check_lowered(before: Graph, after: Graph) -> None:
     """Raise ValidationError where a lowered graph computes something else than the fake-quant graph it was made of."""
-    lowering = _lowering(before.clone(), targets.get(after.target), after.metadata["io"])
+    words = after.metadata
+    lowering = _lowering(before.clone(), targets.get(after.target), words["io"], words.get(FALLBACK, ""))
     if lowering.graph != after:
         raise ValidationError("this is not what lowering the fake-quant graph gives")
     compare_lowered(lowering)
@@ -42,19 +48,38 @@ def check_lowered(before: Graph, after: Graph) -> None:
     gives={"level": "integer", "layout": "", "target": "{target}"},
     check=check_lowered,
 )
-def lower(graph: Graph, target: str, io: str | None = None) -> None:
+def lower(graph: Graph, target: str, io: str | None = None, fallback: str | None = None) -> None:
     chosen = targets.get(target)
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
-    graph.become(_lowering(graph, chosen, io or chosen.io).graph)
+    check_fallback(fallback)
+    graph.become(_lowering(graph, chosen, io or chosen.io, fallback or graph.metadata.get(FALLBACK, "")).graph)
 
 
-def _lowering(graph: Graph, target: Target, io: str) -> Lowering:
+def _lowering(graph: Graph, target: Target, io: str, fallback: str) -> Lowering:
     """A lowering that has run; it changes the graph that it is given."""
+    if fallback:
+        graph.metadata[FALLBACK] = fallback
+        in_float_form(graph, target, float_nodes(graph, target))
     laid_out, named = in_layout(graph, target)
-    lowering = Lowering(laid_out, target, io, named)
+    lowering = Lowering(laid_out, target, io, named, fallback)
     lowering.run()
     return lowering
+
+
+def check_fallback(fallback: str | None) -> None:
+    """Raise InputError for a fallback that there is not."""
+    if fallback not in (None, "", "float"):
+        raise InputError(f"fallback={fallback!r} is not a choice", help='choose "float", or leave it out')
+
+
+def float_nodes(graph: Graph, target: Target) -> dict[Node, Refusal]:
+    """The nodes of a graph that have no integer form on the target, and why, whatever their scales are."""
+    copy = graph.clone()
+    own = dict(zip(copy.nodes, graph.nodes, strict=True))
+    laid_out, named = in_layout(copy, target)
+    found = ((own.get(named.get(node, node)), why) for node, why in illegal(laid_out, target))
+    return {node: why for node, why in found if node is not None and node.op not in NORMALIZATION}
 
 
 def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:

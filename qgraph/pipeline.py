@@ -24,6 +24,7 @@ def prepare(
     batchnorm: str = "live",
     overrides: Overrides | None = None,
     observers: Observers | None = None,
+    fallback: str | None = None,
     check: bool = False,
     **options: str,
 ) -> Graph:
@@ -31,26 +32,36 @@ def prepare(
 
     `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps
     patterns of origins to {"bits": n, "activation_bits": n}; `observers` names quantizers (`qgraph.quantizers`) for
-    "activation" and "weight", such as {"activation": "percentile:99.9"}. `check`: run the graph after each step on
-    random inputs; without its fake-quant it must compute what it was made of. Further options are the target's
-    (`qgraph targets NAME`).
+    "activation" and "weight", such as {"activation": "percentile:99.9"}. `fallback="float"`: what the target has no
+    integer form for stays in float. `check`: run the graph after each step on random inputs; without its fake-quant it
+    must compute what it was made of. Further options are the target's (`qgraph targets NAME`).
     """
     check_finite(graph, masks=True)
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}
-    steps += ["fuse-conv-relu", ("check-lowerable", {"target": target}), ("insert-fake-quant", insertion)]
+    kept = {"fallback": fallback} if fallback is not None else {}
+    steps += [
+        ("legalize", {"target": target}),
+        "fuse-conv-relu",
+        ("check-lowerable", {"target": target, **kept}),
+        ("insert-fake-quant", insertion | kept),
+    ]
     return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
 
-def lower(graph: Graph, target: str, *, io: str | None = None, check: bool = False) -> Graph:
+def lower(
+    graph: Graph, target: str, *, io: str | None = None, fallback: str | None = None, check: bool = False
+) -> Graph:
     """The calibrated fake-quantized graph as integer ops of the target.
 
-    `io` "integer" or "float": what the graph takes and gives; the target's choice by default. `check`: hold each
-    lowered op against the fake-quantized one that it was made of, on random inputs. Raises LoweringError.
+    `io` "integer" or "float": what the graph takes and gives; the target's choice by default. `fallback="float"` keeps
+    in float what has no integer form, also under the scales that there are; the choice of `prepare` by default.
+    `check`: hold each lowered op against the fake-quantized one that it was made of, on random inputs. Raises
+    LoweringError.
     """
-    lowered = passes.lower(graph, target=target, io=io)
+    lowered = passes.lower(graph, target=target, io=io, fallback=fallback)
     if check:
         check_lowered(graph, lowered)
     return lowered
@@ -64,11 +75,14 @@ def quantize(
     io: str | None = None,
     overrides: Overrides | None = None,
     observers: Observers | None = None,
+    fallback: str | None = None,
     check: bool = False,
     **options: str,
 ) -> Graph:
     """Post-training quantization: prepare, calibrate on batches, lower."""
     from qgraph.training import calibrate
 
-    prepared = prepare(graph, target, overrides=overrides, observers=observers, check=check, **options)
+    prepared = prepare(
+        graph, target, overrides=overrides, observers=observers, fallback=fallback, check=check, **options
+    )
     return lower(calibrate(prepared, calibration), target, io=io, check=check)

@@ -39,6 +39,7 @@ class Call:
     weight: QuantizedWeight | None = None
     w: Value | None = None  # the weight as the target has it
     bias: Value | None = None
+    in_float: bool = False  # the operands are floats, and `element` is f32
 
     @property
     def attrs(self) -> Attrs:
@@ -47,8 +48,8 @@ class Call:
 
     @property
     def build(self) -> Builder:
-        """Builds in the lowered graph."""
-        return self.lowering.build
+        """Builds in the lowered graph; where the node stays in float, the ops on floats."""
+        return self.lowering.float_build if self.in_float else self.lowering.build
 
     @property
     def quant(self) -> QuantParams:
@@ -84,11 +85,13 @@ class Codec:
 class Weight:
     """How the target's weight lies: its dimensions as places in the source's [O, I, *K], the axis of its channels.
 
-    `zero_bias`: the target wants a bias where the source has none. `bias_first`: a file has the bias before the weight.
+    `channels`: the dimension of the output channels in the source. `zero_bias`: the target wants a bias where the
+    source has none. `bias_first`: a file has the bias before the weight.
     """
 
     order: tuple[int, ...] = ()  # the source's own
     axis: int = 0
+    channels: int = 0
     zero_bias: bool = False
     bias_first: bool = False
 

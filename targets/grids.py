@@ -11,7 +11,7 @@ order of operands does not matter.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,6 +62,7 @@ class Grids:
     graph: Graph
     rules: QuantRules
     bits: Bits
+    floats: Collection[Node] = ()  # those that stay in float: what integer ops read of them has a grid of its own
     _of: dict[Value, Grid] = field(default_factory=dict)
     _merged: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> the one that it became a part of
 
@@ -82,6 +83,8 @@ class Grids:
 
     def rule(self, node: Node) -> ResultRule:
         """How the node's result gets its parameters; a join of one operand and nothing else moves integers only."""
+        if node in self.floats:
+            return "own"
         if node.op == "nn.dropout":
             return "same"
         rule = self.rules.ops.get(node.op)

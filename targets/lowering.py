@@ -9,20 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
-from qgraph.ir import IO_LAYOUT, Array, Builder, Element, Graph, Node, QuantParams, TensorType, Value
+from qgraph.ir import IO_LAYOUT, Array, Attr, Builder, Element, Graph, Node, QuantParams, TensorType, Value, op_def
 from qgraph.ir.types import integer_range
-from qgraph.ops.quant import INT32, integer_bias, quantize, unquantized
+from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, quantize, unquantized
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
 
 if TYPE_CHECKING:
     from qgraph.targets.target import Target
 
+FALLBACK = "fallback"
+"""The metadata word that says that ops without an integer form stay in "float"."""
 CALIBRATE = "calibrate with data that are like those in use"
 
 
@@ -45,14 +47,14 @@ def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
     return found
 
 
-def choose(node: Node, target: Target) -> Correspondence | Refusal:
-    """The target's row that lowers a node, or why there is none."""
+def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence | Refusal:
+    """The target's row that lowers a node, or keeps it `in_float`; or why there is none."""
     source = node.op.partition(".")[2]
-    rows = target.lowerings.get(f"nn.{source}", ())
+    rows = (target.float_lowerings if in_float else target.lowerings).get(f"nn.{source}", ())
     refusals = []
     for row in rows:
         if row.applies(node):
-            lacking = target.lacks(row.target)
+            lacking = target.lacks(target.float_ops.get(row.target, row.target) if in_float else row.target)
             against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
                 return row
@@ -64,18 +66,40 @@ def choose(node: Node, target: Target) -> Correspondence | Refusal:
 
 @dataclass(frozen=True)
 class QuantizedWeight:
-    """A weight as integers in the source's layout [O, I, *K] or [O, I], and what they mean (`axis` is 0 or None)."""
+    """A weight as integers in the source's layout [O, I, *K] or [O, I], and what they mean (`axis` is that of O, or
+    None); of a transposed convolution O is at 1."""
 
     data: NDArray[np.integer]
     dtype: str
     quant: QuantParams
     name: str
+    channels: int = 0  # the dimension of O
+
+    @property
+    def by_channel(self) -> NDArray[np.integer]:
+        """The integers that each output channel has: [O, all others]."""
+        first = np.moveaxis(self.data, self.channels, 0)
+        return first.reshape(len(first), -1)
+
+
+class FloatBuilder(Builder):
+    """Builds a target's ops on floats where a row names those on integers."""
+
+    def __init__(self, build: Builder, float_ops: Mapping[str, str]) -> None:
+        super().__init__(build.graph, origins=build.origins)
+        self.float_ops = float_ops
+
+    def node(self, op: str, operands: Sequence[Value | None], attrs: dict[str, Attr], **words: Any) -> Node:
+        """Insert the node; floats have no element type to choose."""
+        return super().node(self.float_ops.get(op, op), operands, attrs, names=words.get("names", ()))
 
 
 class Lowering:
     """The state of one lowering: `source` read, `graph` built, and which lowered value each source value became."""
 
-    def __init__(self, source: Graph, target: Target, io: str, named: Mapping[Node, Node] | None = None) -> None:
+    def __init__(
+        self, source: Graph, target: Target, io: str, named: Mapping[Node, Node] | None = None, fallback: str = ""
+    ) -> None:
         self.source = source
         self.named = named or {}  # how errors name a node: by another one
         self.target = target
@@ -83,6 +107,8 @@ class Lowering:
         metadata = {**source.metadata, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
+        self.fallback = fallback == "float"
+        self.real: dict[Value, Value] = {}  # integers of the graph -> their floats
         self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
         self.clamped: dict[Value, tuple[int, int]] = {}  # of the graph, whose codes are fewer than its dtype has
 
@@ -107,7 +133,7 @@ class Lowering:
         integers = integers.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - integers.ndim) + integers.shape)
         return self.build.constant(integers, source.name, quant)
 
-    def weight(self, node: Node, index: int = 1) -> QuantizedWeight:
+    def weight(self, node: Node, form: Weight, index: int = 1) -> QuantizedWeight:
         """The integers of a weight, which must be a fake-quantized constant."""
         maker = node.operand(index).producer
         if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
@@ -120,7 +146,9 @@ class Lowering:
         integers = quantize(
             source.data, quant.scales, quant.zero_points, _range(maker), quant.axis, str(attrs["rounding"])
         )
-        return QuantizedWeight(integers.astype(TensorType((), element[0]).numpy), element[0], quant, source.name)
+        return QuantizedWeight(
+            integers.astype(TensorType((), element[0]).numpy), element[0], quant, source.name, form.channels
+        )
 
     def weight_constant(self, weight: QuantizedWeight, form: Weight) -> Value:
         """A weight as a constant in the form that the target's op wants."""
@@ -233,6 +261,18 @@ class Lowering:
                 self._lower_fake_quant(node)
             return
         row = choose(node, self.target)
+        if self.fallback and self._stays_float(node, row):
+            self.lowered[node.result] = self._in_float(node)
+            return
+        try:
+            self.lowered[node.result] = self._as_integers(node, row)
+        except LoweringError:
+            if not self.fallback:
+                raise
+            self.lowered[node.result] = self._in_float(node)
+
+    def _as_integers(self, node: Node, row: Correspondence | Refusal) -> Value:
+        """The node by the row's op on integers; raises LoweringError for what its scales do not admit."""
         if isinstance(row, Refusal):
             raise fail(node, *row)
         call = self._call(row, node)
@@ -244,7 +284,7 @@ class Lowering:
             wanted = self.element(node)
             made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
         behind = fake_quant_of(node.result)
-        self.lowered[node.result] = made if behind is None else self._within(made, behind)
+        return made if behind is None else self._within(made, behind)
 
     def _within(self, value: Value, fake_quant: Node) -> Value:
         """The value within the codes that a fake-quant lets through: fewer bits may be asked for than its dtype has."""
@@ -256,12 +296,68 @@ class Lowering:
             self.clamped[value] = wanted
         return value
 
+    # ---- ops that stay in float
+
+    @property
+    def float_build(self) -> Builder:
+        """Builds the target's ops on floats."""
+        return FloatBuilder(self.build, self.target.float_ops)
+
+    def _stays_float(self, node: Node, row: Correspondence | Refusal) -> bool:
+        """Whether a node has no integer form, reads floats, or makes what nothing quantizes."""
+        if isinstance(row, Refusal):
+            return True
+        read = [self.lowered[value] for value in node.inputs if value in self.lowered]
+        if any(value.type.quant is None for value in read):
+            return True
+        quantized = any(user.op == "quant.fake_quant" for user in node.result.users)
+        return row.result != "operand" and not quantized
+
+    def _in_float(self, node: Node) -> Value:
+        """The node by the target's op on floats, behind what makes floats of its operands."""
+        row = choose(node, self.target, in_float=True)
+        if isinstance(row, Refusal):
+            raise fail(node, *row)
+        rank = node.result.type.rank
+        count = len(node.operands) if row.weight is None else 1
+        call = Call(self, node, [self.as_float(node.operand(i), rank) for i in range(count)], ("f32", None))
+        call.in_float = True
+        if row.weight is not None:
+            w, order = node.operand(1), row.weight.order
+            data = known_data(w)
+            call.w = self.build.constant(
+                np.ascontiguousarray(data.transpose(order)) if order else data, _source(w).name
+            )
+            call.bias = self._float_bias(node, row.weight)
+        return row.lowered(call) if row.lower is None else row.lower(row, call)
+
+    def _float_bias(self, node: Node, form: Weight) -> Value | None:
+        bias = node.operands[2] if len(node.operands) > 2 else None
+        if bias is not None:
+            return self.build.constant(known_data(bias), _source(bias).name)
+        if not form.zero_bias:
+            return None
+        name = f"{_source(node.operand(1)).name}.bias"
+        return self.build.constant(np.zeros(known_data(node.operand(1)).shape[form.channels], np.float32), name)
+
+    def as_float(self, value: Value, rank: int) -> Value:
+        """The floats of an operand; constants are broadcast to `rank` dimensions."""
+        if value not in self.lowered:
+            data = known_data(value)
+            return self.build.constant(data.reshape((1,) * (rank - data.ndim) + data.shape), _source(value).name)
+        made = self.lowered[value]
+        if made.type.quant is None:
+            return made
+        if made not in self.real:
+            self.real[made] = self.build.node(self.target.dequantize_op, [made], {}).result
+        return self.real[made]
+
     def _call(self, row: Correspondence, node: Node) -> Call:
         """The lowered operands of a node, and the element type that its result gets."""
         if row.weight is None:
             xs = [self.operand(node, index) for index in range(len(node.operands))]
             return Call(self, node, xs, self._result_element(row, node, xs[0]))
-        x, weight = self.operand(node), self.weight(node)
+        x, weight = self.operand(node), self.weight(node, row.weight)
         if row.weight.bias_first:
             bias = self._bias(row.weight, node, weight, x)
             w = self.weight_constant(weight, row.weight)
@@ -274,7 +370,7 @@ class Lowering:
         bias = self.bias(node, weight, x)
         if bias is not None or not form.zero_bias:
             return bias
-        return self.bias_constant(node, np.zeros(weight.data.shape[0]), weight, x, f"{weight.name}.bias")
+        return self.bias_constant(node, np.zeros(len(weight.by_channel)), weight, x, f"{weight.name}.bias")
 
     def _result_element(self, row: Correspondence, node: Node, x: Value) -> Element:
         if row.result == "operand":
@@ -288,7 +384,9 @@ class Lowering:
     def _lower_fake_quant(self, node: Node) -> None:
         value = self.lowered[node.operand(0)]
         dtype, quant = self._element_of(node)
-        if (value.type.dtype, value.type.quant) != (dtype, quant):
+        if value.type.quant is None:
+            value = self.build.node(self.target.quantize_op, [value], {}, element=(dtype, quant)).result
+        elif (value.type.dtype, value.type.quant) != (dtype, quant):
             value = self.target.requantize(self, value, (dtype, quant))
         self.lowered[node.result] = self._within(value, node)
 
@@ -322,6 +420,21 @@ class Lowering:
 def fake_quant_of(value: Value) -> Node | None:
     """The fake-quantization that says what integers a value becomes."""
     return next((user for user in value.users if user.op == "quant.fake_quant"), None)
+
+
+def known_data(value: Value) -> Array:
+    """The floats of a constant, or of the fake-quantized form of one; raises LoweringError for a computed value."""
+    if value.is_constant:
+        return value.data
+    maker = value.producer
+    if maker is None or maker.op not in FAKE_QUANTS or not all(each.is_constant for each in maker.inputs):
+        raise LoweringError(f"operand {value} is neither computed from an input nor a constant")
+    return op_def(maker.op).evaluate(maker, [each.data for each in maker.inputs])[0]
+
+
+def _source(value: Value) -> Value:
+    """The constant behind a value."""
+    return value if value.producer is None else value.producer.operand(0)
 
 
 def _range(fake_quant: Node) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ops.quant import integer_bias, per_axis
-from qgraph.targets.correspondence import Correspondence, Refusal
+from qgraph.targets.correspondence import Correspondence, Refusal, Weight
 from qgraph.targets.lowering import combined, fail
 
 SHIFT = {"i8": 0, "u8": 128}
@@ -47,7 +47,7 @@ class Upward:
                 operands.append(None)
             elif index == weight:
                 assert row.weight is not None
-                operands.append(self.weight(node, value, row.weight.order))
+                operands.append(self.weight(node, value, row.weight))
             else:
                 operands.append(self.bias(node, value) if index == bias else self.activation(value))
         return row.counterpart(self.build, definition.view(node), definition.grouped(operands))
@@ -58,8 +58,9 @@ class Upward:
             self.values[value] = self.new.add_constant(real(value), value.name)
         return self.values[value]
 
-    def weight(self, node: Node, value: Value, order: Sequence[int]) -> Value:
+    def weight(self, node: Node, value: Value, form: Weight) -> Value:
         """A weight in the order of dimensions that `nn` has."""
+        order = form.order
         back = tuple(int(i) for i in np.argsort(order)) if order else tuple(range(value.type.rank))
         if value.is_constant:
             return self.build.constant(np.ascontiguousarray(real(value).transpose(back)), value.name)
@@ -174,14 +175,14 @@ class Integers(Upward):
         given: dict[str, Attr] = {"type": "i8", "range": (-128, 127), **attrs}
         return self.build.node("quant.fake_quant", [made, *self.parameters[root]], given).result
 
-    def weight(self, node: Node, value: Value, order: Sequence[int]) -> Value:
+    def weight(self, node: Node, value: Value, form: Weight) -> Value:
         """A weight in `nn`'s order of dimensions, fake-quantized per output channel or as a whole."""
-        constant, quant = super().weight(node, value, order), value.type.q
+        constant, quant = super().weight(node, value, form), value.type.q
         lowest = int(value.data.min()) - SHIFT.get(value.type.dtype, 0)
         attrs: dict[str, Attr] = {
             "type": "i8",
             "range": (min(lowest, NARROW[0]), NARROW[1]),
-            "axis": 0 if len(quant.scale) > 1 else None,
+            "axis": form.channels if len(quant.scale) > 1 else None,
             "symmetric": True,
             "observer": "min_max",
         }

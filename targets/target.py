@@ -53,6 +53,14 @@ def not_offered(reason: str) -> Kernel:
     return kernel
 
 
+def _by_source(rows: Iterable[Correspondence]) -> dict[str, list[Correspondence]]:
+    found: dict[str, list[Correspondence]] = {}
+    for row in rows:
+        if row.lowers:
+            found.setdefault(f"nn.{row.source}", []).append(row)
+    return found
+
+
 def no_notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """Nothing to say: the target's integers are the same on every processor."""
     return ()
@@ -90,6 +98,10 @@ class Target:
     advice: Mapping[str, str] = field(default_factory=dict)  # op -> what to change where targets have to agree on it
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
+    legalize: Sequence[str] = ()  # rewrites (`passes/legalize.py`) for ops that it lacks, before fake-quant
+    floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
+    float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
+    float_forms: Sequence[str] = ()  # rewrites for ops that stay in float, as they are lowered
     processors: str = ""
     proven: str = ""  # the release of the runtime that all evidence is of (`qgraph.targets.releases`)
     earlier: Mapping[str, Mapping[str, Kernel]] = field(default_factory=dict)  # release -> kernels of those before it
@@ -110,11 +122,12 @@ class Target:
     @cached_property
     def lowerings(self) -> dict[str, list[Correspondence]]:
         """The rows that lower each op of `nn`."""
-        found: dict[str, list[Correspondence]] = {}
-        for row in self.correspondences:
-            if row.lowers:
-                found.setdefault(f"nn.{row.source}", []).append(row)
-        return found
+        return _by_source(self.correspondences)
+
+    @cached_property
+    def float_lowerings(self) -> dict[str, list[Correspondence]]:
+        """The rows that lower each op of `nn` that stays in float."""
+        return _by_source(self.floats)
 
     @cached_property
     def raisings(self) -> dict[str, Correspondence]:

@@ -22,6 +22,7 @@ app = typer.Typer(
     help="A compiler for quantized neural networks: what you train is what ships, bit for bit.",
 )
 
+Fallback = Annotated[str | None, typer.Option(help="float: ops without an integer form on the target stay in float.")]
 GraphFile = Annotated[Path, typer.Argument(help="A graph: .qg, or a .tflite or .onnx file that qgraph exported.")]
 Output = Annotated[Path, typer.Option("-o", "--output", help="The file to write.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -77,6 +78,7 @@ def quantize(
     observer: Annotated[
         list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
     ] = None,
+    fallback: Fallback = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
@@ -85,7 +87,8 @@ def quantize(
 
     graph = qgraph.load(file)
     observers = key_values(observer or [])
-    prepared = qgraph.prepare(graph, target=target, observers=observers, **key_values(option or []))
+    options = key_values(option or [])
+    prepared = qgraph.prepare(graph, target=target, observers=observers, fallback=fallback, **options)
     data = read_npz(calibration, [value.name for value in graph.inputs])
     qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
     typer.echo(f"{output}: fake-quantized for {target}")
@@ -97,12 +100,13 @@ def lower(
     target: Target,
     output: Output,
     io: Annotated[str | None, typer.Option(help="integer or float: what the graph takes and gives.")] = None,
+    fallback: Fallback = None,
     check: Annotated[bool, typer.Option("--check", help="Hold each op against what it was made of.")] = False,
 ) -> None:
     """Lower a calibrated fake-quantized graph to a target's integer ops."""
     import qgraph
 
-    graph = qgraph.lower(qgraph.load(file), target=target, io=io, check=check)
+    graph = qgraph.lower(qgraph.load(file), target=target, io=io, fallback=fallback, check=check)
     qgraph.save(graph, output)
     typer.echo(f"{output}: {len(graph)} nodes of {target}")
 

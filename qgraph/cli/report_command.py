@@ -32,6 +32,7 @@ def report(
         "macs": found.macs,
         "weight_bytes": found.weight_bytes,
         "peak_activation_bytes": found.peak_bytes,
+        "in_float": {"nodes": len(found.in_float), "macs": sum(each.macs for each in found.in_float)},
         "ops": {op: dict(zip(("nodes", "macs", "weight_bytes"), row, strict=True)) for op, row in by_op.items()},
     }
     if as_json:
@@ -41,6 +42,10 @@ def report(
     typer.echo(f"  multiply-accumulates    {found.macs:>14,}")
     typer.echo(f"  weights, bytes          {found.weight_bytes:>14,}")
     typer.echo(f"  activations, peak bytes {found.peak_bytes:>14,}")
+    if found.in_float:
+        count, macs = len(found.in_float), sum(each.macs for each in found.in_float)
+        ops = ", ".join(sorted({each.node.op for each in found.in_float}))
+        typer.echo(f"  in float                {macs:>14,} MACs of {count} of {len(graph)} nodes: {ops}")
     for op, (count, macs, size) in sorted(by_op.items(), key=lambda item: -item[1][1]):
         typer.echo(f"  {op:32} {count:5} nodes {macs:>14,} MACs {size:>12,} bytes")
     for each in found.nodes if nodes else ():

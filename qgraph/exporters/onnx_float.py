@@ -7,7 +7,7 @@ none, a number serves. The origins stand in each node's `metadata_props`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -57,6 +57,25 @@ def to_onnx(graph: Graph) -> onnx.ModelProto:
     return model
 
 
+class OnnxNodes(Protocol):
+    """What a row writes to: ONNX nodes and tensors by name."""
+
+    def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
+        """Append one ONNX node."""
+
+    def operands(self, node: Node) -> list[str]:
+        """The names of a node's operands."""
+
+    def name(self, value: Value) -> str:
+        """The name of a value that is there already, or of a constant."""
+
+    def constant(self, data: Array, wanted: str) -> str:
+        """A new initializer."""
+
+    def unique(self, wanted: str) -> str:
+        """A name that is not taken."""
+
+
 class Writer:
     """The ONNX nodes and tensors of a graph as they are made, and the names that values have there."""
 
@@ -85,14 +104,7 @@ class Writer:
         self._node = node
         if node.result not in self.names:
             self.names[node.result] = self.unique(str(len(self.names)))
-        result = self.names[node.result]
-        activation = ACTIVATIONS[node.attrs.get("activation", "none")]
-        if activation is None:
-            ROWS[node.op](self, node, result)
-        else:
-            inner = self.unique(f"{result}.inner")
-            ROWS[node.op](self, node, inner)
-            activation(self, node, inner, result)
+        write_op(self, node, self.names[node.result])
 
     def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
         """Append one ONNX node, with the origins of the node that is being written."""
@@ -153,14 +165,14 @@ class Writer:
         return infos
 
 
-Row = Callable[[Writer, Node, str], None]
+Row = Callable[[OnnxNodes, Node, str], None]
 """Writes the ONNX nodes of a node; the last of them makes the tensor of the given name."""
 
 
 def _same(op: str, **attrs: str) -> Row:
     """The row of an op that ONNX has too; `attrs`: ONNX's name of an attribute = our name of it."""
 
-    def write(writer: Writer, node: Node, result: str) -> None:
+    def write(writer: OnnxNodes, node: Node, result: str) -> None:
         writer.op(op, writer.operands(node), result, **_attributes(node, attrs))
 
     return write
@@ -171,7 +183,7 @@ def _attributes(node: Node, names: Mapping[str, str]) -> dict[str, Any]:
     return {name: int(value) if isinstance(value, bool) else value for name, value in values.items()}
 
 
-def _clip(writer: Writer, node: Node, x: str, bounds: tuple[float, float], result: str) -> None:
+def _clip(writer: OnnxNodes, node: Node, x: str, bounds: tuple[float, float], result: str) -> None:
     dtype = node.result.type.numpy
     ends = [
         "" if np.isinf(bound) else writer.constant(np.array(bound, dtype), f"{result}.{end}")
@@ -180,12 +192,12 @@ def _clip(writer: Writer, node: Node, x: str, bounds: tuple[float, float], resul
     writer.op("Clip", [x, *ends], result)
 
 
-def _clamp(writer: Writer, node: Node, result: str) -> None:
+def _clamp(writer: OnnxNodes, node: Node, result: str) -> None:
     bounds = (0.0, 6.0) if node.op == "nn.relu6" else (node.attrs["min"], node.attrs["max"])
     _clip(writer, node, writer.name(node.operand(0)), bounds, result)
 
 
-def _conv_transpose(writer: Writer, node: Node, result: str) -> None:
+def _conv_transpose(writer: OnnxNodes, node: Node, result: str) -> None:
     """ONNX Runtime takes only an output_padding less than the stride; a smaller pad at the end says the same."""
     stride, pads, more = node.attrs["stride"], list(node.attrs["pads"]), list(node.attrs["output_padding"])
     for i, step in enumerate(stride):
@@ -200,7 +212,7 @@ def _conv_transpose(writer: Writer, node: Node, result: str) -> None:
     writer.op("ConvTranspose", writer.operands(node), result, **attrs)
 
 
-def _linear(writer: Writer, node: Node, result: str) -> None:
+def _linear(writer: OnnxNodes, node: Node, result: str) -> None:
     x, weight = node.operand(0), node.operand(1)
     if x.type.rank == 2:
         writer.op("Gemm", writer.operands(node), result, transB=1)
@@ -217,12 +229,12 @@ def _linear(writer: Writer, node: Node, result: str) -> None:
         writer.op("Add", [product, writer.name(node.operand(2))], result)
 
 
-def _batch_norm(writer: Writer, node: Node, result: str) -> None:
+def _batch_norm(writer: OnnxNodes, node: Node, result: str) -> None:
     momentum = 1 - node.attrs["momentum"]  # ONNX weighs the running statistics, torch the batch's
     writer.op("BatchNormalization", writer.operands(node), result, epsilon=node.attrs["eps"], momentum=momentum)
 
 
-def _dropout(writer: Writer, node: Node, result: str) -> None:
+def _dropout(writer: OnnxNodes, node: Node, result: str) -> None:
     ratio = writer.constant(np.array(node.attrs["p"], np.float32), f"{result}.ratio")
     writer.op("Dropout", [*writer.operands(node), ratio], result)
 
@@ -230,20 +242,20 @@ def _dropout(writer: Writer, node: Node, result: str) -> None:
 def _with_integers(op: str, *names: str, **attrs: str) -> Row:
     """The row of an op whose attributes `names` are inputs in ONNX: lists of int64."""
 
-    def write(writer: Writer, node: Node, result: str) -> None:
+    def write(writer: OnnxNodes, node: Node, result: str) -> None:
         lists = [writer.constant(np.atleast_1d(np.array(node.attrs[n], np.int64)), f"{result}.{n}") for n in names]
         writer.op(op, [*writer.operands(node), *lists], result, **_attributes(node, attrs))
 
     return write
 
 
-def _pad(writer: Writer, node: Node, result: str) -> None:
+def _pad(writer: OnnxNodes, node: Node, result: str) -> None:
     pads = writer.constant(np.array(node.attrs["pads"], np.int64), f"{result}.pads")
     value = writer.constant(np.array(node.attrs["value"], node.result.type.numpy), f"{result}.value")
     writer.op("Pad", [*writer.operands(node), pads, value], result)
 
 
-def _hard_sigmoid(writer: Writer, node: Node, result: str) -> None:
+def _hard_sigmoid(writer: OnnxNodes, node: Node, result: str) -> None:
     writer.op("HardSigmoid", writer.operands(node), result, alpha=1 / 6, beta=0.5)
 
 
@@ -280,7 +292,7 @@ ROWS: dict[str, Row] = {
 }
 """Op of the dialect `nn` -> how it is written."""
 
-Activation = Callable[[Writer, Node, str, str], None]
+Activation = Callable[[OnnxNodes, Node, str, str], None]
 """Writes the activation that a node carries: from the inner tensor to the result."""
 
 ACTIVATIONS: dict[str, Activation | None] = {
@@ -291,3 +303,14 @@ ACTIVATIONS: dict[str, Activation | None] = {
     "hard_swish": lambda writer, node, x, result: writer.op("HardSwish", [x], result),
 }
 """Word of the attribute `activation` -> how it is written."""
+
+
+def write_op(writer: OnnxNodes, node: Node, result: str) -> None:
+    """Write a node, and the activation that it carries behind it, to the tensor of the given name."""
+    activation = ACTIVATIONS[node.attrs.get("activation", "none")]
+    if activation is None:
+        ROWS[node.op](writer, node, result)
+        return
+    inner = writer.unique(f"{result}.inner")
+    ROWS[node.op](writer, node, inner)
+    activation(writer, node, inner, result)

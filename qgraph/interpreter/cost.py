@@ -31,6 +31,11 @@ class Cost:
         return sum(each.macs for each in self.nodes)
 
     @property
+    def in_float(self) -> tuple[NodeCost, ...]:
+        """The nodes of an integer graph that compute on floats: they stay in float between dequantize and quantize."""
+        return tuple(each for each in self.nodes if _is_in_float(each.node))
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of all constants, shared ones once."""
         constants = {value for each in self.nodes for value in each.node.inputs if value.is_constant}
@@ -55,6 +60,14 @@ def macs(node: Node) -> int:
     """Multiply-accumulates for one example: what the op's definition says by `macs`, else none."""
     view = op_def(node.op).view(node)
     return int(view.macs()) if hasattr(view, "macs") else 0
+
+
+def _is_in_float(node: Node) -> bool:
+    """Whether a node of an integer graph reads floats and makes floats."""
+    if node.graph.level != "integer":
+        return False
+    values = [value for value in (*node.inputs, *node.results) if not value.is_constant]
+    return all(value.type.is_float for value in values)
 
 
 def byte_size(type: TensorType) -> int:

@@ -30,10 +30,11 @@ def weight_scale(
 ) -> NDArray[np.float32]:
     """The scale of each channel, [channels], or of the whole weight, [1], for integers in [-quant_max, quant_max].
 
-    weight: [O, *rest] float. `axis` 0 or None. A channel of zeros has `SMALLEST` of the largest scale, 1 where all are
-    zeros, until calibration knows the scale of the layer's input (`torch_weight_scale`).
+    weight: [O, *rest] float; the channels O stand on `axis`, 0 where that is None. A channel of zeros has `SMALLEST` of
+    the largest scale, 1 where all are zeros, until calibration knows the scale of the layer's input
+    (`torch_weight_scale`).
     """
-    scale = np.asarray(quantizer.scale(rows_of(weight), quant_max), np.float32)
+    scale = np.asarray(quantizer.scale(rows_of(np.moveaxis(weight, axis or 0, 0)), quant_max), np.float32)
     if axis is None:
         scale = scale.max(keepdims=True)
     largest = float(scale.max())
@@ -45,12 +46,13 @@ def torch_weight_scale(
 ) -> Tensor:
     """`weight_scale` in torch, the same float32, raised where a bias would not fit at scale `x_scale * w_scale`.
 
-    w: [O, *rest]; limit: [1], the largest integer above the zero point. `layers`: the bias [O] (or None) and the scale
-    [1] of the input of every layer that has the weight, in turn. Weights that are so much smaller than the bias beside
-    them become coarse: they move the result by less than a step of it.
+    w: [O, *rest], or with O on `axis`; limit: [1], the largest integer above the zero point. `layers`: the bias [O] (or
+    None) and the scale [1] of the input of every layer that has the weight, in turn. Weights that are so much smaller
+    than the bias beside them become coarse: they move the result by less than a step of it.
     """
     import torch
 
+    w = w.movedim(axis, 0) if axis else w
     ordered = w.movedim(1, -1) if quantizer.needs_order and w.ndim > 1 else w  # a copy of the weight, at every step
     scale = quantizer.torch_scale(ordered.reshape(w.shape[0], -1), limit)
     if axis is None:

@@ -199,7 +199,7 @@ def _trained_operands(node: Node) -> tuple[int, ...]:
 
 def is_weight(node: Node) -> bool:
     """Whether a fake-quant node's scale follows from a constant, and not from what is observed."""
-    return node.operand(0).is_constant and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0)
+    return node.operand(0).is_constant and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0, 1)
 
 
 # ---- the rows: layers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qgraph.targets.litert import dialect
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
-from qgraph.targets.litert.correspondences import CORRESPONDENCES, clamped, requantize
+from qgraph.targets.litert.correspondences import CORRESPONDENCES, FLOAT_OPS, FLOATS, clamped, requantize
 from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.rules import quant_rules
@@ -34,6 +34,10 @@ TARGET = Target(
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=raise_graph,
+    legalize=("nn.hard_sigmoid",),
+    floats=FLOATS,
+    float_ops=FLOAT_OPS,
+    float_forms=("one-dimensional", "softmax-over-last"),
     runtime="litert",
     evidence=__name__,
     arithmetic=ARITHMETIC,

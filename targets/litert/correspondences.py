@@ -70,7 +70,7 @@ BINARY = [
 
 def clamp(row: Correspondence, call: Call) -> Value:
     """RELU and its kin as ops of their own; bounds that no code reaches are left out."""
-    word = clamped_away(row.target.partition(".")[2].upper(), call.quant)
+    word = clamped_away(row.target.partition(".")[2].upper(), call.element[1])
     if word == "NONE":
         return requantize(call.lowering, call.xs[0], call.element)
     return next(other for other in CLAMPS if other.target == f"litert.{word.lower()}").lowered(call)
@@ -111,11 +111,23 @@ CODES = (-128, 127)
 
 
 def bounded(row: Correspondence, call: Call) -> Value:
-    """nn.clamp with bounds that no op of LiteRT's has: requantize, then clamp the codes."""
+    """nn.clamp with bounds that no op of LiteRT's has: requantize, then clamp the codes; floats by MAXIMUM, MINIMUM."""
+    if call.in_float:
+        return bounded_floats(call)
     x = call.xs[0] if call.xs[0].type.quant == call.quant else requantize(call.lowering, call.xs[0], call.element)
     bounds = [np.asarray(call.attrs[name], np.float32) for name in ("min", "max")]
     low, high = (int(quantize(b, q.scales, q.zero_points, CODES, None)) for q in [call.quant] for b in bounds)
     return clamped(call.lowering, x, low, high)
+
+
+def bounded_floats(call: Call) -> Value:
+    """nn.clamp of floats."""
+    (x,) = call.xs
+    for op, name in (("maximum", "min"), ("minimum", "max")):
+        bound = np.full((1,) * x.type.rank, call.attrs[name], np.float32)
+        if np.isfinite(bound).all():
+            x = call.build.node(f"litert.{op}", [x, call.build.constant(bound, op)], {}).result
+    return x
 
 
 def bound_of(view: Any) -> tuple[Value, Value]:
@@ -248,21 +260,24 @@ def reshaped(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
 
 def concatenation(row: Correspondence, call: Call) -> Value:
     """CONCATENATION; operands of other parameters than the first are requantized."""
-    call.xs[:] = [x if x.type.quant == call.quant else requantize(call.lowering, x, call.element) for x in call.xs]
+    call.xs[:] = [x if x.type.quant == call.element[1] else requantize(call.lowering, x, call.element) for x in call.xs]
     return row.lowered(call)
 
 
 def pad_code(call: Call) -> Attrs:
     """The integer of the value around x; None where that is real 0, which PAD has by itself."""
-    value, q = float(call.attrs["value"] or 0), call.quant
+    value = float(call.attrs["value"] or 0)
+    if call.in_float:
+        return {"value": value or None}
+    q = call.quant
     code = np.clip(np.rint(value / q.scales[0]) + q.zero_points[0], -128, 127)
     return {"value": None if value == 0 else int(code)}
 
 
 def pad_value(view: Any) -> Attrs:
     """The real value of the integer around x."""
-    if view.value is None:
-        return {"value": 0.0}
+    if view.value is None or view.x.type.quant is None:
+        return {"value": view.value or 0.0}
     q = view.x.type.q
     return {"value": float((view.value - q.zero_points[0]) * q.scales[0])}
 
@@ -345,7 +360,16 @@ MOVING = [
     _moving("slice", "slice", lowers=False, codecs=(Codec(("begin", "size")),), raised=sized_parts),
 ]
 
+FLOAT_OPS = {row.integers: op for op, row in BY_OP.items() if row.integers}
+"""Op on integers -> the op on floats, where it is another one."""
+FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "litert.strided_slice")
+"""Ops that move elements of any type."""
+
 CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING)
+
+
+FLOATS = tuple(row for row in CORRESPONDENCES if row.target in (*FLOAT_OPS, *FLOAT_MOVES))
+"""The rows by which ops are lowered that stay in float: those whose op there is on floats too."""
 
 
 def row_of(op: str) -> Correspondence | None:

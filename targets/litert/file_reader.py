@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value
@@ -100,6 +102,14 @@ class Reader:
             name = self.subgraph.tensors[index].name
             raise FileError(f"tensor {name!r} is {data.dtype}{list(data.shape)}, not a short list of integers")
         return tuple(int(i) for i in data.reshape(-1))
+
+    def number(self, index: int) -> float:
+        """A constant of one float32."""
+        data = self.data(index)
+        if data.dtype != np.float32 or data.size != 1:
+            name = self.subgraph.tensors[index].name
+            raise FileError(f"tensor {name!r} is {data.dtype}{list(data.shape)}, not one float32")
+        return float(data.reshape(()))
 
     def add_input(self, index: int) -> None:
         """Add an input of the graph."""
@@ -219,7 +229,8 @@ def _attributes(reader: Reader, row: Row, operator: tflite.Operator) -> dict[str
     for attr, place in row.constants.items():
         index = operator.inputs[place] if place < len(operator.inputs) else -1
         if index >= 0 and (place not in row.places or reader.is_known(index)):
-            attrs[attr] = _from_constant(attr, reader.integers(index))
+            floats = attr == "value" and reader.data(index).dtype.kind == "f"
+            attrs[attr] = reader.number(index) if floats else _from_constant(attr, reader.integers(index))
             if row.computed:
                 attrs[row.computed] = index in reader.known
     return {**attrs, **(row.read(operator) if row.read else {})}

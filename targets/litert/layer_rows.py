@@ -11,9 +11,10 @@ from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Node, QuantParams, Value
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.litert.limits import layer_limits
-from qgraph.targets.litert.padding import padding_for, same_pads
+from qgraph.targets.litert.padding import output_size, padding_for, same_pads
 
 LOWEST = -128
+LOWEST_FLOAT = float(np.finfo(np.float32).min)
 LARGEST_WINDOW = 2**16
 """Elements up to which the sum of an average is exact in int32 on every kernel."""
 
@@ -29,18 +30,21 @@ LESS = {"RELU6": "RELU", "RELU_0_TO_1": "RELU", "RELU_N1_TO_1": "NONE"}
 UPPER = {"RELU6": 6.0, "RELU_0_TO_1": 1.0, "RELU_N1_TO_1": 1.0}
 
 
-def clamped_away(word: str, quant: QuantParams) -> str:
+def clamped_away(word: str, quant: QuantParams | None) -> str:
     """The activation; without bounds whose codes leave int32 under this scale, where kernels wrap or refuse.
 
-    No 8-bit code reaches such a bound, so that the results are the same. Source: kernels/kernel_util.cc (Quantize).
+    No 8-bit code reaches such a bound, so that the results are the same; floats (None) have none. Source:
+    kernels/kernel_util.cc (Quantize).
     """
+    if quant is None:
+        return word
     steps = np.float64(UPPER.get(word, 0.0)) / np.float64(quant.scales[0])
     return LESS[word] if steps > 2.0**31 - 2**9 else word
 
 
 ACTIVATION = Codec(
     ("activation",),
-    down=lambda call: {"activation": clamped_away(WORDS[call.attrs["activation"]], call.quant)},
+    down=lambda call: {"activation": clamped_away(WORDS[call.attrs["activation"]], call.element[1])},
     up=lambda view: RAISED[view.activation],
 )
 
@@ -90,11 +94,12 @@ def padding(node: Node) -> str | None:
     return padding_for(spatial(node.operand(0)), _kernel(node), a["stride"], extended_pads(node), dilation)
 
 
-def _window(call: Call, value: int | None = None) -> Attrs:
+def _window(call: Call, value: float | None = None) -> Attrs:
     """Stride and padding; an explicit PAD before where LiteRT's paddings do not mean these pads."""
     word = padding(call.node)
     if word is None:
         pads, word = extended_pads(call.node), "VALID"
+        value = LOWEST_FLOAT if value is not None and call.in_float else value
         call.xs[0] = call.build.litert.pad(call.xs[0], pads=(0, *pads[:2], 0, 0, *pads[2:], 0), value=value)
     return {"stride": call.attrs["stride"], "padding": word}
 
@@ -142,6 +147,39 @@ def _output_padding(view: Any) -> Attrs:
     }
 
 
+def _states_batch(node: Node) -> Refusal | None:
+    """TRANSPOSE_CONV has the shape of its result as a constant."""
+    shape = node.result.type.shape
+    if all(isinstance(size, int) for size in shape):
+        return None
+    reason = f"LiteRT's TRANSPOSE_CONV states the shape of its result, and {node.result.type} is open"
+    return Refusal(reason, "fix the batch: the pass set-batch, or trace with dynamic_batch=False")
+
+
+def transposed(row: Correspondence, call: Call) -> Value:
+    """TRANSPOSE_CONV; where neither padding means the pads, VALID with all that there is, and what is cut off it."""
+    (x,), a = call.xs, call.attrs
+    assert call.w is not None
+    kernel, begins = tuple(int(size) for size in call.w.type.shape[1:3]), a["pads"][:2]
+    out, stride = spatial(call.node.result), a["stride"]
+
+    def fits(word: str) -> bool:
+        pads = same_pads(out, kernel, stride, (1, 1))[:2] if word == "SAME" else (0, 0)
+        sizes = zip(out, kernel, stride, spatial(x), strict=True)
+        return pads == begins and all(output_size(o, k, s, 1, word) == size for o, k, s, size in sizes)
+
+    word = next(filter(fits, ("SAME", "VALID")), None)
+    sizes = zip(spatial(x), stride, kernel, begins, out, strict=True)
+    whole = out if word else tuple(max((n - 1) * s + k, begin + size) for n, s, k, begin, size in sizes)
+    shape = (int(x.type.shape[0]), *whole, int(call.w.type.shape[0]))
+    words = row.target_attrs(call) | {"stride": stride, "padding": word or "VALID", "output_shape": shape}
+    made = call.build.node(row.target, [call.w, x, call.bias], words, element=call.element).result
+    if word:
+        return made
+    begin, end = (0, *begins, 0), (0, *(b + size for b, size in zip(begins, out, strict=True)), 0)
+    return call.build.litert.strided_slice(made, begin=begin, end=end, strides=(1,) * 4, begin_mask=9, end_mask=9)
+
+
 DILATION = {"dilation": "dilation"}
 LAYERS = [
     Correspondence(
@@ -165,10 +203,13 @@ LAYERS = [
     Correspondence(
         source="conv_transpose",
         target="litert.transpose_conv",
-        lowers=False,
-        codecs=(Codec(("stride", "padding", "output_shape"), up=_output_padding), ACTIVATION),
-        weight=Weight((1, 2, 3, 0)),
+        only={"dilation": (1, 1), "groups": 1},
+        codecs=(Codec(("stride", "padding", "output_shape"), up=_output_padding, when=two_dimensions), ACTIVATION),
+        weight=Weight((1, 2, 3, 0), channels=1, zero_bias=True, bias_first=True),
         places=(1, 0, 2),
+        when=_states_batch,
+        limits=layer_limits,
+        lower=transposed,
     ),
     Correspondence(
         source="linear",

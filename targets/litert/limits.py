@@ -96,7 +96,7 @@ def layer_limits(call: Call) -> Refusal | None:
         reason = f"x_scale * w_scale / result_scale is {factor.max():.3g}, XNNPACK takes factors below 256"
         return Refusal(reason, CALIBRATE)
     zero_point = int(x.zero_points[0])
-    weights = np.abs(weight.data.astype(np.int64)).reshape(len(weight.data), -1).sum(axis=1)
+    weights = np.abs(weight.by_channel.astype(np.int64)).sum(axis=1)
     acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - LOWEST, HIGHEST - zero_point) * weights
     reached = np.maximum(factor, 1) * acc
     if np.all(reached < 2.0**31 - 2**8):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 from qgraph.ir import Node
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, of_mean
@@ -44,5 +45,10 @@ def _mean(word: str) -> Callable[[Node], str]:
 def quant_rules(rounding: str, weights: str = "per-channel", mean: str = "half_away_twice") -> QuantRules:
     """The rules; `rounding` is how the family's QUANTIZE rounds floats, `mean` how its MEAN rounds."""
     layer = OpRule(weight=WEIGHT if weights == "per-channel" else PER_TENSOR)
-    own = {"nn.conv": layer, "nn.linear": layer, "nn.mean": OpRule("shared", rounding=_mean(mean))}
+    assert layer.weight is not None
+    transposed = replace(layer, weight=replace(layer.weight, axis=None if layer.weight.axis is None else 1))
+    own = {
+        **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
+        "nn.mean": OpRule("shared", rounding=_mean(mean)),
+    }
     return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding)

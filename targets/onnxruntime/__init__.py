@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect
-from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, clamp, requantize
+from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, FLOATS, clamp, requantize
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -22,6 +22,7 @@ TARGET = Target(
     dequantize_op="ort.DequantizeLinear",
     requantize=requantize,
     clamp=clamp,
+    floats=FLOATS,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
     runtime="onnxruntime",

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from qgraph.arith.windows import window_pads
-from qgraph.ir import Element, Node, Value
+from qgraph.exporters.onnx_float import ROWS
+from qgraph.ir import Element, Node, Value, op_def
 from qgraph.ir.types import integer_range
-from qgraph.ops.nn.activation import BOUNDS
+from qgraph.ops.nn.activation import ACTIVATIONS, BOUNDS
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.lowering import CALIBRATE, Lowering
 from qgraph.targets.onnxruntime import kernels
@@ -23,7 +24,7 @@ def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
 # ---- activations
 
 
-def activation_range(activation: str, element: Element) -> tuple[int, int]:
+def activation_range(bounds: tuple[float, float], element: Element) -> tuple[int, int]:
     """Lowest and highest code of a result with an activation: its bounds, quantized.
 
     Exact: quantizing is monotone, so the code of a clamped value is the clamped code.
@@ -31,8 +32,7 @@ def activation_range(activation: str, element: Element) -> tuple[int, int]:
     dtype, quant = element
     assert quant is not None
     low, high = integer_range(dtype)
-    bounds = [np.asarray(bound, np.float32) for bound in BOUNDS[activation]]
-    codes = [int(kernels.quantize(bound, quant, dtype)) for bound in bounds]
+    codes = [int(kernels.quantize(np.asarray(bound, np.float32), quant, dtype)) for bound in bounds]
     return max(low, codes[0]), min(high, codes[1])
 
 
@@ -45,21 +45,30 @@ def clamp(lowering: Lowering, x: Value, low: int, high: int) -> Value:
     return x
 
 
+def bounds_of(node: Node) -> tuple[float, float]:
+    """Lowest and highest result of an op that carries an activation, or is one."""
+    if node.op == "nn.clamp":
+        return node.attrs["min"], node.attrs["max"]
+    source = node.op.partition(".")[2]
+    word = node.attrs.get("activation", source if source in BOUNDS else "none")
+    low, high = node.attrs["clamp"] if word == "clamp" else BOUNDS[word]
+    return float(low), float(high)
+
+
 def clipped(call: Call, value: Value) -> Value:
     """The value within its activation's range, by an `ort.Clip` unless that is the dtype's range."""
     dtype = value.type.dtype
-    source = call.node.op.partition(".")[2]
-    activation = str(call.attrs.get("activation", source if source in BOUNDS else "none"))
-    low, high = activation_range(activation, (dtype, value.type.quant))
+    low, high = activation_range(bounds_of(call.node), (dtype, value.type.quant))
     return value if (low, high) == integer_range(dtype) else call.build.ort.Clip(value, min=low, max=high)
 
 
 def requantized(row: Correspondence, call: Call) -> Value:
-    """nn.relu and nn.relu6 where they could not be fused: cut off at zero, which every grid has, requantize, clip."""
+    """nn.relu, nn.relu6 and nn.clamp where they could not be fused: cut off at zero, which every grid has, requantize,
+    clip; a clamp to other bounds has no zero to cut off at."""
     (x,) = call.xs
     if (x.type.dtype, x.type.quant) != call.element:
         zero, (low, high) = int(x.type.q.zero_points[0]), integer_range(x.type.dtype)
-        if zero != low:
+        if zero != low and bounds_of(call.node)[0] == 0:
             x = call.build.ort.Clip(x, min=zero, max=high)
         x = requantize(call.lowering, x, call.element)
     return clipped(call, x)
@@ -112,9 +121,10 @@ def linear(row: Correspondence, call: Call) -> Value:
     shape = call.xs[0].type.shape
     if len(shape) == 2:
         return row.lowered(call)
-    call.xs[0] = call.build.ort.Reshape(call.xs[0], shape=(-1, int(shape[-1])))
+    reshape = call.build.nn.reshape if call.in_float else call.build.ort.Reshape
+    call.xs[0] = reshape(call.xs[0], shape=(-1, int(shape[-1])))
     made = row.lowered(call)
-    return call.build.ort.Reshape(made, shape=(-1, *shape[1:-1], int(made.type.shape[-1])))
+    return reshape(made, shape=(-1, *shape[1:-1], int(made.type.shape[-1])))
 
 
 # ---- pools and means
@@ -190,6 +200,26 @@ def pad_code(call: Call) -> Attrs:
     return {"value": int(kernels.quantize(np.asarray(call.attrs["value"], np.float32), x.q, x.dtype))}
 
 
+def kept(op: str) -> Correspondence:
+    """The row of an op that stays in float, as it is."""
+    weighted = op_def(op).operand_index("weight") == 1
+    return Correspondence(
+        source=op.partition(".")[2],
+        target=op,
+        codecs=(Codec(down=lambda call: call.attrs),),
+        weight=Weight() if weighted else None,
+        activations=ACTIVATIONS,
+        raises=False,
+        when=linear_when if op == "nn.linear" else lambda node: None,
+        lower=linear if op == "nn.linear" else None,
+    )
+
+
+FLOATS = tuple(kept(op) for op in ROWS if op not in ("nn.batch_norm", "nn.dropout"))
+"""The rows of ops that stay in float: those that the writer of float models has a counterpart of."""
+
+CARRIED = (*BOUNDS, "clamp")
+"""Activations that the codes of a result are cut off by."""
 WINDOWS = {"kernel": "kernel_shape", "stride": "strides"}
 CORRESPONDENCES = (
     Correspondence(
@@ -197,6 +227,7 @@ CORRESPONDENCES = (
         target="ort.QLinearConv",
         attrs={"stride": "strides", "pads": "pads", "dilation": "dilations", "groups": "group"},
         weight=Weight(),
+        activations=CARRIED,
         when=one_to_three,
         limits=layer_limits,
         after=clipped,
@@ -205,14 +236,16 @@ CORRESPONDENCES = (
         source="linear",
         target="ort.QGemm",
         weight=Weight(),
+        activations=CARRIED,
         when=linear_when,
         limits=layer_limits,
         lower=linear,
         after=clipped,
     ),
-    Correspondence(source="add", target="ort.QLinearAdd", limits=sum_limits, after=clipped),
+    Correspondence(source="add", target="ort.QLinearAdd", activations=CARRIED, limits=sum_limits, after=clipped),
     Correspondence(source="relu", target="ort.Clip", lower=requantized),
     Correspondence(source="relu6", target="ort.Clip", lower=requantized),
+    Correspondence(source="clamp", target="ort.Clip", lower=requantized),
     Correspondence(
         source="max_pool",
         target="ort.MaxPool",

@@ -17,6 +17,10 @@ OPSETS = (13, 22)
 3.10, has no QuantizeLinear of opset 23."""
 
 
+OPSET = 17
+"""That is written by default."""
+
+
 @dataclass(frozen=True)
 class Slot:
     """One operand of a dialect op, or one attribute, among a node's inputs.

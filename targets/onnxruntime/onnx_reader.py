@@ -15,6 +15,7 @@ from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import dtype_name
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.dialect import bias_params
+from qgraph.targets.onnxruntime.float_nodes import FLOAT, check_same, read_attrs
 from qgraph.targets.onnxruntime.onnx_layout import FLOAT_OPS, LAYOUTS, METADATA, REQUANTIZE, VERSION, Slot
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
         reader.read_node(node)
     reader.graph.set_outputs(reader.values[tensor.name] for tensor in surgeon.outputs)
     verify_graph(reader.graph)
+    if words.get("floats"):
+        check_same(model, reader.graph, words["form"])
     return reader.graph
 
 
@@ -119,7 +122,9 @@ class _Reader:
     def read_node(self, node: Any) -> None:
         """Add what an ONNX node stands for, if it is not only half of a float op's frame."""
         name = node.outputs[0].name
-        if self.words["form"] == "qdq" and node.op == "DequantizeLinear" and self._in_frame(node):
+        if node.name.endswith(FLOAT):
+            self.read_float(name)
+        elif self.words["form"] == "qdq" and node.op == "DequantizeLinear" and self._in_frame(node):
             self.real[name] = self.operand(node.inputs[0], _params(*node.inputs[1:3]))
         elif node.name.endswith(REQUANTIZE):
             self.values[name] = self.values[node.inputs[0].name]
@@ -133,6 +138,13 @@ class _Reader:
             self.add(frame.op, frame.operands, self.attrs(frame.op, frame.node, element), element, name)
         else:
             self.read_integer(node, name)
+
+    def read_float(self, name: str) -> None:
+        """Add the op on floats whose last ONNX node makes a tensor."""
+        if name in self.words["floats"]:
+            op, attrs, operands = self.words["floats"][name]
+            values = [self.values[operand] if operand else None for operand in operands]
+            self.add(op, values, read_attrs(attrs), None, name)
 
     def _in_frame(self, node: Any) -> bool:
         return any(user.op in FLOAT_OPS and not user.name.endswith(REQUANTIZE) for user in node.outputs[0].outputs)

@@ -17,24 +17,40 @@ from qgraph.ir import Array, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.dialect import MICROSOFT
-from qgraph.targets.onnxruntime.onnx_layout import FORMS, LAYOUTS, METADATA, OPSETS, REQUANTIZE, VERSION, Layout, Slot
+from qgraph.targets.onnxruntime.float_nodes import OPSET as FLOAT_OPSET
+from qgraph.targets.onnxruntime.float_nodes import FloatNodes, stays_float
+from qgraph.targets.onnxruntime.onnx_layout import (
+    FORMS,
+    LAYOUTS,
+    METADATA,
+    OPSET,
+    OPSETS,
+    REQUANTIZE,
+    VERSION,
+    Layout,
+    Slot,
+)
 
 if TYPE_CHECKING:
     import onnx
     import onnx_graphsurgeon as gs
 
 
-def to_onnx(graph: Graph, form: str = "qoperator", opset: int = 17) -> bytes:
+def to_onnx(graph: Graph, form: str = "qoperator", opset: int | None = None) -> bytes:
     """The graph as an .onnx file, checked by onnx.checker.
 
-    `form`: "qoperator", whose bytes are the same at every optimization level, or "qdq". `opset`: of ONNX's own ops.
-    Raises ExportError for a graph that is not of the `ort` dialect.
+    `form`: "qoperator", whose bytes are the same at every optimization level, or "qdq". `opset`: of ONNX's own ops,
+    17, or 18 where ops stay in float. Raises ExportError for a graph that is not of the `ort` dialect.
     """
     import onnx
     import onnx_graphsurgeon as gs
 
     if form not in FORMS:
         raise ExportError(f"form={form!r} is not a choice", help=f"choose from {', '.join(FORMS)}")
+    floats = [node for node in graph.nodes if stays_float(node)]
+    opset = opset or (FLOAT_OPSET if floats else OPSET)
+    if floats and opset < FLOAT_OPSET:
+        raise ExportError(f"{floats[0].op} stays in float, which needs opset {FLOAT_OPSET}", where=floats[0].where)
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise ExportError(f"opset {opset} is not supported", help=f"choose from {OPSETS[0]} to {OPSETS[1]}")
     _check_outputs(graph)
@@ -74,6 +90,9 @@ class _Writer:
     taken: set[str] = field(default_factory=set)
     params: dict[tuple[QuantParams, str], tuple[Any, Any]] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.floats = FloatNodes(self)
+
     def write(self) -> None:
         """Fill `nodes` and `tensors`."""
         for value in self.graph.inputs:
@@ -85,19 +104,25 @@ class _Writer:
                 name = self.unique(node.result.name, node.result.name)
                 self.tensors[node.result] = self.variable(name, node.result.type)
         for number, node in enumerate(self.graph.nodes, 1):
-            if node.op not in LAYOUTS:
-                raise ExportError(
-                    f"an .onnx file cannot hold {node.op}", where=node.where, help="lower to onnxruntime first"
-                )
-            if node.result not in self.tensors:
-                self.tensors[node.result] = self.variable(self.unique(str(number), ""), node.result.type)
-            if node.origins:
-                self.origins[self.tensors[node.result].name] = ", ".join(map(str, node.origins))
-            layout = LAYOUTS[node.op]
-            if self.form == "qdq" and layout.float_op:
-                self.write_float(node, layout)
-            else:
-                self.write_integer(node, layout)
+            self.write_node(number, node)
+
+    def write_node(self, number: int, node: Node) -> None:
+        """Append what a node is in the file."""
+        floats = stays_float(node)
+        if node.op not in LAYOUTS and not floats:
+            raise ExportError(
+                f"an .onnx file cannot hold {node.op}", where=node.where, help="lower to onnxruntime first"
+            )
+        if node.result not in self.tensors:
+            self.tensors[node.result] = self.variable(self.unique(str(number), ""), node.result.type)
+        if node.origins:
+            self.origins[self.tensors[node.result].name] = ", ".join(map(str, node.origins))
+        if floats:
+            self.floats.write(node)
+        elif self.form == "qdq" and LAYOUTS[node.op].float_op:
+            self.write_float(node, LAYOUTS[node.op])
+        else:
+            self.write_integer(node, LAYOUTS[node.op])
 
     # ---- the two forms
 
@@ -259,6 +284,8 @@ def _description(graph: Graph, writer: _Writer) -> str:
         "renamed": writer.renamed,
         "origins": writer.origins,
     }
+    if writer.floats.words:
+        words["floats"] = writer.floats.words
     return json.dumps(words)
 
 

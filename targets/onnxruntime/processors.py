@@ -10,12 +10,18 @@ from qgraph.targets.onnxruntime.saturation import saturating_nodes
 
 SHOWN = 3
 """Nodes that a note names."""
+EXACT = {"nn.reshape", "nn.transpose", "nn.pad", "nn.concat", "nn.slice", "nn.relu", "nn.relu6", "nn.clamp"}
+"""Ops on floats that round nothing."""
 ARM = ("aarch64", "arm64")
 
 
 def notes(graph: Graph, processor: Processor) -> Sequence[str]:
-    """Whether u8 x s8 pairs can saturate somewhere, or did here, and what 64-bit ARM computes differently."""
+    """Which ops on floats are not bit-exact, whether u8 x s8 pairs can saturate somewhere, or did here, and what 64-bit
+    ARM computes differently."""
     found = []
+    floats = sorted({node.op for node in graph.nodes if node.dialect == "nn"} - EXACT)
+    if floats:
+        found.append(f"floats of {', '.join(floats)}: their last digits may differ from the runtime's")
     nodes = saturating_nodes(graph)
     if nodes:
         names = ", ".join(map(_name, nodes[:SHOWN]))

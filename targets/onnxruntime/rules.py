@@ -19,6 +19,7 @@ RESULTS = {
     "nn.add": OpRule(),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
+    "nn.clamp": OpRule(),
     "nn.max_pool": OpRule("same"),
     "nn.reshape": OpRule("same"),
     "nn.transpose": OpRule("same"),

@@ -20,6 +20,7 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
     "eliminate-common-subexpressions": [{}, {"constants": False}],
     "fold-batchnorm": [{"alone": word} for word in ("conv", "scale-shift", "keep")],
     "fuse-conv-relu": [{}, {"activations": ("relu", "relu6", "clamp", "hard_swish")}],
+    "legalize": [{"target": "litert"}, {"target": "onnxruntime"}],
     "insert-fake-quant": [{"target": "litert"}, {"target": "onnxruntime", "batchnorm": "fold"}],
 }
 """Options with which a pass is tried; none where it is not named."""
@@ -33,6 +34,7 @@ FOCUS = {
     "fold-constants": "constant_expression",
     "fold-mul-add": "folding",
     "fuse-conv-relu": "fusing",
+    "legalize": "unary",
     "simplify": "repeating",
 }
 """What a pass's graphs have more of."""

@@ -160,4 +160,10 @@ row(
 
 @on_floats("litert.float_pad", of="litert.pad", exact_on=REFERENCE)
 class FloatPad(Pad):
-    """PAD on floats."""
+    """PAD (with zeros) or PADV2 (with `value`) on floats."""
+
+    value: float | None = attr(None)  # type: ignore[assignment]  # of the type that is padded
+
+    def evaluate(self, x: Array) -> Array:
+        widths = [(self.pads[i], self.pads[x.ndim + i]) for i in range(x.ndim)]
+        return np.pad(x, widths, constant_values=self.value or 0.0)

@@ -1,0 +1,129 @@
+"""Write what a target has no op for by ops that it has, before fake-quant is inserted.
+
+    %1 = nn.hard_sigmoid(%x)                          %1 = nn.add(%x, @number_3)
+                                               ->     %2 = nn.relu6(%1)
+                                                      %3 = nn.mul(%2, @number_0.166667)
+
+    %2 = nn.conv(%x, @w) {activation="hard_swish"}    %1 = nn.conv(%x, @w)
+                                               ->     %2 = nn.hard_swish(%1)
+
+`Target.legalize` names the ops that are rewritten, each by its way in `decompose`; an activation that the target's op
+does not carry becomes a node of its own. What is legal stays as it is.
+
+Exact in real arithmetic; constants such as 1/6 are rounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from qgraph import targets
+from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
+from qgraph.ops.nn.activation import NO_ACTIVATION
+from qgraph.passes.decompose import chosen_ways
+from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
+from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.targets.target import Target
+
+
+@graph_pass(exact="real", needs={"level": "float", "layout": "NCHW"})
+def legalize(graph: Graph, target: str) -> None:
+    chosen = targets.get(target)
+    rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen))]
+    ways = chosen_ways([op for op in chosen.lowerings if op not in chosen.legalize])
+    rules += [rule(pattern(op))(ways[op].rewrite) for op in chosen.legalize]
+    rewrite(graph, rules)
+    graph.drop_unused_constants()
+
+
+def _splitting(target: Target) -> Rewrite:
+    def split_activation(match: Match, build: Builder) -> Replacement:
+        node = match.root
+        if node.attrs["activation"] in carried(node.op, target):
+            return Declined(f"{target.name}'s op carries {node.attrs['activation']}")
+        plain = build.node(node.op, node.operands, {**node.attrs, **NO_ACTIVATION}).result
+        return activation_value(build, plain, node.attrs)
+
+    return split_activation
+
+
+def carried(op: str, target: Target) -> Collection[str]:
+    """The activations that the target's op for an op of `nn` carries; for batch normalization: its layers'.
+
+    Of an op that has no integer form: what the op on floats carries.
+    """
+    source = "nn.conv" if op == "nn.batch_norm" else op
+    rows = target.lowerings.get(source) or target.float_lowerings.get(source) or []
+    return {"none", *(word for row in rows for word in row.activations)}
+
+
+# ---- forms of ops that stay in float
+
+
+@rule(pattern("nn.conv|nn.conv_transpose|nn.max_pool|nn.avg_pool", bind="node"))
+def one_dimensional(match: Match, build: Builder) -> Replacement:
+    """A window over one dimension, as one over two of which the first has one element."""
+    node = match.root
+    x = node.operand(0)
+    if x.type.rank != 3:
+        return Declined(f"{x.type} has {x.type.rank - 2} spatial dimensions")
+    image = build.nn.reshape(x, shape=(-1, *_sizes(x)[:1], 1, *_sizes(x)[1:]))
+    operands: list[Value | None] = [image, *node.operands[1:]]
+    if op_def(node.op).operand_index("weight") == 1:
+        w = node.operand(1)
+        if not w.is_constant:
+            return Declined("the weight is not a constant")
+        operands[1] = build.constant(np.expand_dims(w.data, 2), w.name)
+    attrs = {name: _widened(name, value) for name, value in node.attrs.items()}
+    made = build.node(node.op, operands, attrs).result
+    return build.nn.reshape(made, shape=(-1, *_sizes(node.result)))
+
+
+def _sizes(value: Value) -> tuple[int, ...]:
+    """All sizes but the batch."""
+    return tuple(int(size) for size in value.type.shape[1:])
+
+
+STILL: dict[str, int] = {"stride": 1, "dilation": 1, "kernel": 1, "output_padding": 0}
+"""What an attribute says of a dimension over which the window does not move."""
+
+
+def _widened(name: str, value: Any) -> Attr:
+    """An attribute of one spatial dimension with another before it."""
+    if name == "pads":
+        return (0, value[0], 0, value[1])
+    made: Attr = (STILL[name], *value) if name in STILL else value
+    return made
+
+
+@rule(pattern("nn.softmax", "x", bind="node"))
+def softmax_over_last(match: Match, build: Builder) -> Replacement:
+    """A softmax over an axis inside, between two transposes that exchange it with the last."""
+    x, axis = match.values["x"], match.root.attrs["axis"]
+    last = x.type.rank - 1
+    if axis in (1, last):
+        return Declined("layouts bring the channels to the end")
+    perm = [*range(last + 1)]
+    perm[axis], perm[last] = last, axis
+    moved = build.nn.softmax(build.nn.transpose(x, perm=tuple(perm)), axis=last)
+    return build.nn.transpose(moved, perm=tuple(perm))
+
+
+FLOAT_FORMS: dict[str, Rule] = {"one-dimensional": one_dimensional, "softmax-over-last": softmax_over_last}
+"""What `Target.float_forms` may name: rewrites of ops that have no integer form."""
+
+
+def in_float_form(graph: Graph, target: Target, floats: Collection[Node]) -> None:
+    """Rewrite the nodes that stay in float as the target's ops on floats want them."""
+
+    def only(each: Rule) -> Rule:
+        def rewritten(match: Match, build: Builder) -> Replacement:
+            return each.rewrite(match, build) if match.root in floats else Declined("it has an integer form")
+
+        return rule(each.pattern)(rewritten)
+
+    rewrite(graph, [only(FLOAT_FORMS[name]) for name in target.float_forms])

@@ -1,0 +1,131 @@
+"""Ops of `nn` that stay in float within an `ort` graph, in its .onnx file: written as the float exporter does.
+
+The file's metadata says which node each is; read back, it must give the very same ONNX nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from qgraph.errors import FileError
+from qgraph.exporters.onnx_float import ROWS, write_op
+from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ir.types import integer_range
+from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime.onnx_layout import REQUANTIZE
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_graphsurgeon as gs
+
+    from qgraph.targets.onnxruntime.onnx_writer import _Writer
+
+FLOAT = ".float"
+"""End of the names of the ONNX nodes that such a node becomes."""
+OPSET = 18
+"""The lowest whose ops the rows of the float exporter are."""
+
+
+def stays_float(node: Node) -> bool:
+    """Whether a node of an `ort` graph is an op of `nn`."""
+    return node.op in ROWS
+
+
+@dataclass
+class FloatNodes:
+    """The ONNX nodes of one graph's ops of `nn`; see `qgraph.exporters.onnx_float.OnnxNodes`."""
+
+    writer: _Writer
+    words: dict[str, tuple[str, dict[str, Any], list[str]]] = field(default_factory=dict)  # what the metadata says
+    tensors: dict[str, Any] = field(default_factory=dict)
+    clipped: dict[Value, Any] = field(default_factory=dict)
+
+    def write(self, node: Node) -> None:
+        """Append the ONNX nodes of a node."""
+        result = self.writer.tensors[node.result]
+        self.tensors[result.name] = result
+        operands = ["" if value is None else self.writer.tensors[value].name for value in node.operands]
+        self.words[result.name] = (node.op, dict(node.attrs), operands)
+        write_op(self, node, result.name)
+
+    def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
+        """Append one ONNX node."""
+        made = self.tensors.get(result) or self._add(_variable(result))
+        given = [self.tensors[name] if name else self.writer.empty() for name in inputs]
+        lists = {name: list(value) if isinstance(value, tuple) else value for name, value in attrs.items()}
+        self.writer.surgeon(op, f"{result}{FLOAT}", lists, given, made)
+
+    def operands(self, node: Node) -> list[str]:
+        """The names of a node's operands."""
+        return ["" if value is None else self.name(value) for value in node.operands]
+
+    def name(self, value: Value) -> str:
+        """The name of a value; of what a DequantizeLinear makes: behind a Clip at the ends of its range.
+
+        It changes nothing, and keeps the runtime from making an op on integers of the float op between
+        DequantizeLinear and QuantizeLinear (QDQ transformers, at EXTENDED and above).
+        """
+        tensor = self.writer.tensors[value]
+        if value.producer is not None and value.producer.op == "ort.DequantizeLinear":
+            if value not in self.clipped:
+                self.clipped[value] = self._clip(value, tensor)
+            tensor = self.clipped[value]
+        return str(self._add(tensor).name)
+
+    def _clip(self, value: Value, tensor: Any) -> Any:
+        assert value.producer is not None
+        source = value.producer.operand(0).type
+        ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
+        bounds = [
+            self.tensors[self.constant(data, f"{tensor.name}.{end}")]
+            for end, data in zip(("min", "max"), ends, strict=True)
+        ]
+        made = self.writer.variable(self.writer.unique(f"{tensor.name}.float"), value.type)
+        self.writer.surgeon("Clip", f"{made.name}{REQUANTIZE}", {}, [tensor, *bounds], made)
+        return made
+
+    def constant(self, data: Array, wanted: str) -> str:
+        """A new initializer."""
+        return str(self._add(self.writer.constant(self.writer.unique(wanted), data)).name)
+
+    def unique(self, wanted: str) -> str:
+        """A name that is not taken."""
+        return self.writer.unique(wanted)
+
+    def _add(self, tensor: Any) -> Any:
+        return self.tensors.setdefault(tensor.name, tensor)
+
+
+def _variable(name: str) -> gs.Variable:
+    import onnx_graphsurgeon as gs
+
+    return gs.Variable(name, np.float32)
+
+
+def read_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a node as the metadata has them: lists are tuples."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in attrs.items()}
+
+
+def check_same(model: onnx.ModelProto, graph: Graph, form: str) -> None:
+    """Raise FileError unless writing the graph again gives the ONNX nodes on floats that the model has."""
+    import onnx
+
+    from qgraph.targets.onnxruntime.onnx_writer import to_onnx
+
+    opset = next(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    again = onnx.load_from_string(to_onnx(graph, form, opset))
+    if _float_parts(model) != _float_parts(again):
+        raise FileError("the ops on floats of this .onnx file are not those that its metadata tells of")
+
+
+def _float_parts(model: onnx.ModelProto) -> list[bytes]:
+    """The nodes on floats, and what is constant among their inputs."""
+    nodes = [node for node in model.graph.node if node.name.endswith((FLOAT, REQUANTIZE))]
+    read = {name for node in nodes for name in node.input}
+    tensors = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    return sorted(part.SerializeToString(deterministic=True) for part in [*nodes, *tensors])

@@ -1,0 +1,169 @@
+"""Ops without an integer form stay in float, between an op that dequantizes and one that quantizes, if one asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qgraph
+from qgraph import targets
+from qgraph.errors import LoweringError, QGraphError
+from qgraph.ir import Graph
+from tests.models import seeded
+
+F = torch.nn.functional
+
+
+class SoftmaxInside(torch.nn.Module):
+    """A softmax over the height, between convolutions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.norm = torch.nn.Conv2d(3, 8, 3, padding=1), torch.nn.BatchNorm2d(8)
+        self.after, self.head = torch.nn.Conv2d(8, 4, 1), torch.nn.Linear(4 * 36, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = torch.softmax(torch.relu(self.norm(self.before(x))), 2)
+        return self.head(self.after(y).flatten(1))
+
+
+class OneDimensional(torch.nn.Module):
+    """Convolutions, batch normalization and pooling of one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.norm = torch.nn.Conv1d(3, 8, 3, padding=1), torch.nn.BatchNorm1d(8)
+        self.second, self.head = torch.nn.Conv1d(8, 4, 3, stride=2, padding=2), torch.nn.Linear(4 * 8, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = F.max_pool1d(torch.relu(self.norm(self.first(x))), 3, 1, 1)
+        return self.head(self.second(y).flatten(1))
+
+
+class Many(torch.nn.Module):
+    """Neighbouring ops that some target lacks, read by others and returned."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before, self.after = torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(4, 4, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = torch.softmax(F.hardswish(self.before(x)), 3)
+        z = torch.softmax(torch.tanh(y) * y - torch.sigmoid(y), 2)
+        return self.after(z) + y, F.leaky_relu(z)
+
+
+MODELS: dict[str, tuple[Callable[[], torch.nn.Module], tuple[int, ...], tuple[str, ...]]] = {
+    "softmax": (SoftmaxInside, (3, 6, 6), ("litert", "onnxruntime")),
+    "1d": (OneDimensional, (3, 14), ("litert",)),
+    "many": (Many, (3, 6, 6), ("litert", "onnxruntime")),
+}
+"""Model, the shape of an example, and the families of targets that refuse it without a fallback."""
+
+EVERY = [(target, model) for target in targets.names() for model in MODELS]
+
+
+def traced(model: str) -> tuple[Graph, np.ndarray]:
+    make, shape, _ = MODELS[model]
+    x = np.random.default_rng(0).normal(0, 1, (8, *shape)).astype(np.float32)
+    return qgraph.trace(seeded(make()).eval(), torch.from_numpy(x)), x
+
+
+def arrays(result: object) -> list[np.ndarray]:
+    return list(result.values()) if isinstance(result, dict) else [np.asarray(result)]
+
+
+@pytest.mark.parametrize(("target", "model"), EVERY)
+def test_a_model_with_ops_that_stay_in_float_works_end_to_end(target: str, model: str, tmp_path: Path) -> None:
+    graph, x = traced(model)
+    families = MODELS[model][2]
+    if any(target.startswith(family) for family in families):
+        with pytest.raises(LoweringError, match=r"fallback='float'"):
+            qgraph.prepare(graph, target=target)
+    prepared = qgraph.prepare(graph, target=target, fallback="float", check=True)
+    calibrated = qgraph.from_torch(qgraph.to_torch(qgraph.calibrate(prepared, [x])))
+    expected = arrays(qgraph.run(calibrated, x))
+    for io in ("integer", "float"):
+        lowered = qgraph.lower(calibrated, target=target, io=io, check=True)
+        for ours, theirs in zip(arrays(qgraph.run(lowered, x, dequantize=True, layout="NCHW")), expected, strict=True):
+            assert np.abs(ours - theirs).max() <= 0.06 * np.abs(theirs).max()
+        path = tmp_path / f"model{next(iter(targets.get(target).exporters))}"
+        qgraph.export(lowered, path)
+        assert qgraph.load(path) == lowered if target in ("litert", "onnxruntime") else True
+    assert qgraph.parse(str(lowered), constants=lowered) == lowered
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_the_runtime_gives_the_same_integers_around_what_stays_in_float(target: str, model: str) -> None:
+    graph, x = traced(model)
+    lowered = qgraph.quantize(graph, target=target, calibration=[x], fallback="float")
+    report = qgraph.verify(lowered, samples=32)
+    assert report.mismatches <= 0.002 * report.compared, report
+    if any(node.op in ("nn.softmax", "litert.float_conv_2d") for node in lowered.nodes):
+        assert any("their last digits may differ" in note for note in report.notes)
+
+
+def test_neighbours_that_stay_in_float_have_no_fake_quant_between() -> None:
+    graph, _ = traced("many")
+    prepared = qgraph.prepare(graph, target="onnxruntime", fallback="float")
+    floats = {"nn.softmax", "nn.hard_swish", "nn.tanh", "nn.mul", "nn.sub", "nn.sigmoid", "nn.leaky_relu"}
+    inside = [node for node in prepared.nodes if node.op in floats]
+    assert len(inside) == 8
+    for node in inside:
+        for value in node.inputs:
+            assert value.producer is not None
+            assert value.producer.op in floats or value.producer.op == "quant.fake_quant"
+    assert prepared.find("nn.mul")[0].result.users[0].op == "nn.sub"
+    (second,) = [node for node in prepared.find("nn.softmax") if node.attrs["axis"] == 2]
+    assert {user.op for user in second.result.users} == {"quant.fake_quant", "nn.leaky_relu"}
+
+
+def test_weights_of_layers_that_stay_in_float_are_floats() -> None:
+    graph, x = traced("1d")
+    prepared = qgraph.prepare(graph, target="litert", fallback="float")
+    assert all(node.operand(1).is_constant for node in prepared.find("nn.conv"))
+    lowered = qgraph.lower(qgraph.calibrate(prepared, [x]), target="litert")
+    layers = lowered.find("litert.float_conv_2d")
+    assert [node.operand(1).type.dtype for node in layers] == ["f32", "f32"]
+    assert {origin.path for origin in layers[0].origins} >= {"first", "norm"}
+
+
+def test_what_is_legal_is_as_it_is_without_a_fallback() -> None:
+    graph, x = traced("1d")
+    plain = qgraph.quantize(graph, target="onnxruntime", calibration=[x])
+    asked = qgraph.quantize(graph, target="onnxruntime", calibration=[x], fallback="float")
+    assert asked.metadata.pop("fallback") == "float"
+    assert asked == plain
+
+
+def test_what_no_target_holds_in_float_is_refused_by_name() -> None:
+    x = np.random.default_rng(0).normal(0, 1, (2, 2, 4, 4, 4)).astype(np.float32)
+    graph = qgraph.trace(torch.nn.Conv3d(2, 2, 1).eval(), torch.from_numpy(x))
+    for fallback in (None, "float"):
+        with pytest.raises(LoweringError, match="two spatial dimensions, not 3") as caught:
+            qgraph.prepare(graph, target="litert", fallback=fallback)
+        assert "fallback" not in caught.value.help
+    with pytest.raises(QGraphError, match="fallback='int' is not a choice"):
+        qgraph.prepare(graph, target="litert", fallback="int")
+
+
+def test_scales_that_the_target_refuses_are_kept_in_float_by_lower() -> None:
+    model = torch.nn.Conv2d(1, 1, 1)
+    torch.nn.init.constant_(model.weight, 1e-6)
+    torch.nn.init.constant_(model.bias, 3.0)
+    x = np.full((4, 1, 2, 2), 1e-3, np.float32)
+    x[0] *= -1
+    graph = qgraph.trace(model.eval(), torch.from_numpy(x))
+    calibrated = qgraph.calibrate(qgraph.prepare(graph, target="litert"), [x])
+    for name, value in list(calibrated.constants.items()):
+        if name.endswith("conv_scale"):
+            calibrated.replace_uses(value, calibrated.add_constant(value.data * np.float32(1e-12), name))
+    with pytest.raises(LoweringError):
+        qgraph.lower(calibrated, target="litert")
+    kept = qgraph.lower(calibrated, target="litert", fallback="float", check=True)
+    assert "litert.float_conv_2d" in [node.op for node in kept.nodes]

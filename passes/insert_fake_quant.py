@@ -48,6 +48,7 @@ from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
+from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.lowering import FALLBACK
@@ -240,7 +241,10 @@ class _Inserter:
             if (node, value) not in made:
                 spec, scale, zero_point = self._parameters(grid)
                 build = Builder(self.graph, node, node.origins)
-                made[node, value] = self._fake_quant(build, value, scale, zero_point, spec)
+                before = grid_of(value)
+                source = before.operand(1) if before is not None else None
+                rounding = self.rules.requantizing if source is not None else "half_even"
+                made[node, value] = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
             self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
 
     def _parameters(self, grid: Grid) -> tuple[QuantSpec, Value, Value]:
@@ -322,12 +326,20 @@ class _Inserter:
         )
 
     def _fake_quant(
-        self, build: Builder, x: Value, scale: Value, zero_point: Value, spec: QuantSpec, rounding: str = "half_even"
+        self,
+        build: Builder,
+        x: Value,
+        scale: Value,
+        zero_point: Value,
+        spec: QuantSpec,
+        rounding: str = "half_even",
+        source: Value | None = None,
     ) -> Value:
         return build.quant.fake_quant(
             x,
             scale,
             zero_point,
+            *([source] if source is not None and get_rounding(rounding).needs_source else []),
             type=spec.dtype,
             range=(spec.quant_min, spec.quant_max),
             axis=spec.axis,

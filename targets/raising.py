@@ -16,8 +16,10 @@ from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ops.quant import integer_bias, per_axis
+from qgraph.quantizers.rounding import get_rounding
 from qgraph.targets.correspondence import Correspondence, Refusal, Weight
 from qgraph.targets.lowering import combined, fail
+from qgraph.targets.rules import QuantRules
 
 SHIFT = {"i8": 0, "u8": 128}
 """Storage of activations that can be raised -> how much lower the codes are as int8."""
@@ -164,8 +166,8 @@ class Integers(Upward):
             self.values[value] = self.quantized(constant, value) if value.type.quant is not None else constant
         return self.values[value]
 
-    def quantized(self, made: Value, old: Value, **attrs: Attr) -> Value:
-        """`made`, fake-quantized with the parameters that `old` has in the file."""
+    def quantized(self, made: Value, old: Value, source: Value | None = None, **attrs: Attr) -> Value:
+        """`made`, fake-quantized with the parameters that `old` has in the file; `source`: whose integers it was."""
         root, shift = self._root(old), SHIFT[old.type.dtype]
         if root not in self.parameters:
             name = old.name or f"v{len(self.parameters)}"
@@ -173,7 +175,8 @@ class Integers(Upward):
             scale = self.build.constant(old.type.q.scales[:1], f"{name}_scale")
             self.parameters[root] = scale, self.build.constant(zero, f"{name}_zero_point")
         given: dict[str, Attr] = {"type": "i8", "range": (-128, 127), **attrs}
-        return self.build.node("quant.fake_quant", [made, *self.parameters[root]], given).result
+        before = [] if source is None else [self.parameters[self._root(source)][0]]
+        return self.build.node("quant.fake_quant", [made, *self.parameters[root], *before], given).result
 
     def weight(self, node: Node, value: Value, form: Weight) -> Value:
         """A weight in `nn`'s order of dimensions, fake-quantized per output channel or as a whole."""
@@ -271,14 +274,15 @@ def raise_graph(graph: Graph) -> Graph:
     words = {"target": graph.target, "raised": "yes"}
     upward = Integers(graph, Graph(graph.name, "fake_quant", words), rows)
     _refuse(graph, rows, {target.quantize_op, target.dequantize_op})
-    rounding = target.quant_rules().input_rounding
+    rules = target.quant_rules()
+    rounding = rules.input_rounding
     for value in graph.inputs:
         upward.values[value] = made = upward.new.add_input(value.name, TensorType(value.type.shape))
         if value.type.quant is not None:
             upward.values[value] = upward.quantized(made, value, rounding=rounding)
     for node in graph.nodes:
         upward.build.origins = node.origins
-        upward.values[node.result] = _raised(upward, node, rounding)
+        upward.values[node.result] = _raised(upward, node, rules)
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
     erase_dead_code(upward.new)  # constants that have become attributes
     upward.new.drop_unused_constants()
@@ -287,13 +291,16 @@ def raise_graph(graph: Graph) -> Graph:
     return upward.new
 
 
-def _raised(upward: Integers, node: Node, rounding: str) -> Value:
+def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
     row = upward.rows(node.op)
     if row is None:  # a conversion between floats and integers
-        made = upward.activation(node.operand(0))
-        floats = node.operand(0).type.quant is None
-        words = {"rounding": rounding} if floats else {}
-        return made if node.result.type.quant is None else upward.quantized(made, node.result, **words)
+        x = node.operand(0)
+        made = upward.activation(x)
+        if node.result.type.quant is None:
+            return made
+        word = rules.input_rounding if x.type.quant is None else rules.requantizing
+        source = x if get_rounding(word).needs_source else None
+        return upward.quantized(made, node.result, source, rounding=word)
     made = upward.counterpart(node)
     if op_def(node.op).traits.moves_data:
         return made

@@ -48,7 +48,8 @@ pad with a number); see `qgraph.targets.grids`.
 
 
 Rounding = str | Callable[[Node], str]
-"""How the integers of a result are rounded, a word of `qgraph.ops.quant` or a function that gives one for a node."""
+"""How the integers of a result are rounded: a word of `qgraph.quantizers.rounding`, or a function that gives one for a
+node."""
 
 
 @dataclass(frozen=True)
@@ -74,11 +75,13 @@ class OpRule:
 
 @dataclass(frozen=True)
 class QuantRules:
-    """All rules of a target. `input_rounding` says how it quantizes a float (a key of `qgraph.ops.quant.ROUNDING`)."""
+    """All rules of a target. `input_rounding` says how it quantizes a float, `requantizing` how it brings integers to
+    another grid: words of `qgraph.quantizers.rounding`."""
 
     activation: QuantSpec
     ops: Mapping[str, OpRule]
     input_rounding: str
+    requantizing: str = "half_even"
 
 
 LARGEST_DIVISOR = 2**10

@@ -8,61 +8,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.arith.rounding import round_half_away, round_half_even
-from qgraph.errors import TypeMismatch
+from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Attr, Node, Operand, Result, TensorType, Value, attr, op, op_def, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.nn.permuting import Perm
+from qgraph.quantizers.rounding import get_rounding
 
 INT32 = (-(2**31), 2**31 - 1)
 FAKE_QUANTS = ("quant.fake_quant", "quant.fake_quant_bias")
 """Ops whose first operand is rounded; the others are parameters."""
-
-ROUNDING = {
-    "half_even": lambda x, scale: round_half_even(x / scale),
-    "half_away": lambda x, scale: round_half_away(x / scale),
-    "half_even_reciprocal": lambda x, scale: round_half_even(x * (scale.dtype.type(1) / scale)),
-}
-"""How a target divides and rounds where it quantizes a float: ONNX Runtime; LiteRT's reference kernels; XNNPACK."""
-
-MEAN_ROUNDING = {
-    "half_away_code": lambda steps, zero, count: round_half_away(steps + zero),
-    "half_even_code": lambda steps, zero, count: round_half_even(steps + zero),
-    "half_away_twice": lambda steps, zero, count: _twice(steps, places_of(count)) + zero,
-}
-"""How a target rounds the mean of a number of integers, which stands behind the word: "half_away_code:4". The mean is
-taken to a multiple of 1/4 of a step first, so that a tie is one whatever float sums have made of it. Codes are integers
-as they are stored; "twice": what lies above the zero point, first to `places_of(4)` binary places, a tie up."""
-
-
-def places_of(count: int) -> int:
-    """Binary places that LiteRT's MEAN of `count` elements keeps between its two roundings (reference/reduce.h)."""
-    return max(count.bit_length() - 2, 0)
-
-
-def _twice(steps: Array, places: int) -> Array:
-    one = steps.dtype.type(2**places)
-    return np.asarray(round_half_away(np.floor(steps * one + steps.dtype.type(0.5)) / one))
-
-
-def rounded(x: Array, scale: Array, zero: Array, rounding: str) -> Array:
-    """The codes of x before they are clamped, in x's dtype; scale and zero broadcast against it."""
-    word, _, divisor = rounding.partition(":")
-    if word not in MEAN_ROUNDING:
-        return np.asarray(ROUNDING[word](x, scale) + zero)
-    count = x.dtype.type(divisor)
-    return np.asarray(MEAN_ROUNDING[word](round_half_even(x / scale * count) / count, zero, int(divisor)))
-
-
-def check_rounding(rounding: str) -> None:
-    """Raise TypeMismatch for a rounding that there is not."""
-    word, _, divisor = rounding.partition(":")
-    if rounding not in ROUNDING and not (word in MEAN_ROUNDING and divisor.isdecimal() and int(divisor)):
-        known = ", ".join((*ROUNDING, *(f"{word}:N" for word in MEAN_ROUNDING)))
-        raise TypeMismatch(f"rounding={rounding!r} is not one of {known}")
 
 
 def per_axis(values: Array, rank: int, axis: int | None) -> Array:
@@ -77,11 +34,16 @@ def quantize(
     quant_range: tuple[int, int],
     axis: int | None,
     rounding: str = "half_even",
+    source: Array | None = None,
 ) -> Array:
-    """The integers of x (still in a float dtype): `clamp(round(x / scale) + zero_point)`; NaN gives the lowest."""
+    """The integers of x (still in a float dtype): `clamp(round(x / scale) + zero_point)`; NaN gives the lowest.
+
+    `rounding`: a word of `qgraph.quantizers.rounding`; `source`: [1], the scale of the grid on which x lies already.
+    """
     scale, zero = per_axis(scale, x.ndim, axis), per_axis(zero_point, x.ndim, axis).astype(x.dtype)
     low, high = quant_range
-    q = rounded(x, scale.astype(x.dtype), zero, rounding)
+    before = None if source is None else source.reshape(()).astype(x.dtype)
+    q = get_rounding(rounding).codes(x, scale.astype(x.dtype), zero, before)
     return np.where(np.isnan(q), low, np.clip(q, low, high))
 
 
@@ -92,12 +54,14 @@ class FakeQuant:
 
     result = (clamp(round(x / scale) + zero_point, range) - zero_point) * scale, per index of `axis` where it is given.
     A scale of NaN has not been calibrated yet. `observer` names the quantizer (`qgraph.quantizers`) that sets the
-    parameters in calibration and training.
+    parameters in calibration and training. `rounding` is a word of `qgraph.quantizers.rounding`; where x lies on a grid
+    already, which is requantized, that grid's scale is `source`.
     """
 
     x: Operand = operand("f[...]", trained=True)
     scale: Operand = operand("f[P]", role="scale")
     zero_point: Operand = operand("i32[P]", role="zero_point")
+    source: Operand | None = operand("f[1]", optional=True, role="x_scale")
     result: Result = result("f[...]")
     type: str = attr("i8", choices=tuple(name for name in NUMPY_DTYPE if name[0] in "iu"))
     range: tuple[int, int] = attr((-128, 127))
@@ -107,11 +71,16 @@ class FakeQuant:
     rounding: str = attr("half_even")
 
     def infer(self) -> TensorType:
-        check_rounding(self.rounding)
+        try:
+            needs_source = get_rounding(self.rounding).needs_source
+        except InputError as error:
+            raise TypeMismatch(error.what) from None
+        if needs_source and self.source is None:
+            raise TypeMismatch(f"rounding={self.rounding!r} needs the scale of the grid on which x lies")
         return self.x.type
 
-    def evaluate(self, x: Array, scale: Array, zero_point: Array) -> Array:
-        q = quantize(x, scale, zero_point, self.range, self.axis, self.rounding)
+    def evaluate(self, x: Array, scale: Array, zero_point: Array, source: Array | None = None) -> Array:
+        q = quantize(x, scale, zero_point, self.range, self.axis, self.rounding, source)
         zero = per_axis(zero_point, x.ndim, self.axis).astype(x.dtype)
         return np.asarray((q - zero) * per_axis(scale, x.ndim, self.axis))
 

@@ -97,7 +97,7 @@ def quantizer(name: str) -> Callable[[T], T]:
 
 def names() -> list[str]:
     """Names of all quantizers, sorted."""
-    _load()
+    load_all()
     return sorted(_REGISTRY)
 
 
@@ -107,7 +107,7 @@ def get(text: str) -> Quantizer:
     options are others."""
     name, *options = text.split(":")
     if name not in _REGISTRY:
-        _load()
+        load_all()
     if name not in _REGISTRY:
         raise InputError(f"there is no quantizer {name!r}", help=f"use one of {', '.join(names())}")
     cls = _REGISTRY[name]
@@ -119,6 +119,7 @@ def get(text: str) -> Quantizer:
         raise InputError(f"quantizer {text!r}: {error}", help="options are numbers: percentile:99.9") from None
 
 
-def _load() -> None:
+def load_all() -> None:
+    """Import whatever registers quantizers and roundings."""
     for provider in PROVIDERS:
         importlib.import_module(provider).load_quantizers()

@@ -1,13 +1,14 @@
 """Graphs as torch modules: calibration and fake-quant training.
 
 **What fake-quant sees of the integers, and what not** (`python -m tests.fake_quant_agreement` prints the share of equal
-codes by op and target). Modelled: the grid of every value, requantization on the edges of joins, numbers that a pad
-brings in, fewer bits than eight, the integers of biases, how a target rounds floats, and how it rounds means. Predicted
-in full: moves, pools, means, sigmoid, tanh, softmax, and sums with constants. Off by a code now and then:
+codes by op and target). Modelled: the grid of every value, requantization on the edges of joins, as the target rounds
+there, numbers that a pad brings in, fewer bits than eight, the integers of biases, how a target rounds floats, and how
+it rounds means. Predicted in full: moves, pools, means, joins, sigmoid, tanh, softmax, and sums with constants. Off by
+a code now and then:
 
 * Sums and products with a quotient of scales are rounded twice, or with a multiplier of 31 bits, by LiteRT's reference
   kernels and TFLM, and in float32 by others: 0.1 to 0.7% of the codes of convolutions, sums and products, 4 to 7% of
-  leaky_relu's, up to 13% of those requantized on an edge to a join.
+  leaky_relu's.
 * While batch normalization uses the statistics of a batch there is no folded bias that could be rounded.
 
 `to_torch(...).eval()` and `run` of the prepared graph differ where float sums, which each adds up in its own order,

@@ -23,6 +23,7 @@ from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.ops.quant import grid_of, unquantized
+from qgraph.quantizers.rounding import get_rounding
 from qgraph.training import windows
 from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
@@ -270,11 +271,12 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     if is_weight(node):
         if a["rounding"] != "half_even":
             raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
-        args = [*at.operands(node), *at.biases_beside(node)]
+        args = [*at.operands(node, 3), *at.biases_beside(node)]
         return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
+    get_rounding(str(a["rounding"]))  # before torch.compile comes to it
     first = not at.has_module(key)
     make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
-    return at.call_module(node, make, [*at.operands(node), a["rounding"], first], key)
+    return at.call_module(node, make, [*at.operands(node, 4), a["rounding"], first], key)
 
 
 @emits("quant.fake_quant_bias")

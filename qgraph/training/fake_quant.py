@@ -6,41 +6,11 @@ arXiv 1308.3432): it passes where the integer before clamping lies within [quant
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from qgraph.errors import InputError
-from qgraph.ops.quant import INT32, places_of
-
-BELOW_HALF = 0.49999997
-"""The largest float32 below one half; see `qgraph.arith.rounding.round_half_away`."""
-
-
-def _half_away(quotient: Tensor) -> Tensor:
-    if quotient.dtype == torch.float64:
-        raise InputError("half_away rounding trains in float32 only")
-    return quotient.add_(torch.copysign(torch.full_like(quotient, BELOW_HALF), quotient)).trunc_()
-
-
-ROUNDING: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "half_even": lambda x, scale: (x / scale).round_(),
-    "half_away": lambda x, scale: _half_away(x / scale),
-    "half_even_reciprocal": lambda x, scale: (x * (1 / scale)).round_(),
-}
-"""The same operations, in the same order, as `qgraph.ops.quant.ROUNDING`; each makes a new tensor."""
-
-MEAN_ROUNDING: dict[str, Callable[[Tensor, Tensor, int], Tensor]] = {
-    "half_away_code": lambda steps, zero, count: _half_away(steps.add_(zero)),
-    "half_even_code": lambda steps, zero, count: steps.add_(zero).round_(),
-    "half_away_twice": lambda steps, zero, count: _twice(steps, 2 ** places_of(count)).add_(zero),
-}
-"""As `qgraph.ops.quant.MEAN_ROUNDING`."""
-
-
-def _twice(steps: Tensor, one: int) -> Tensor:
-    return _half_away(steps.mul_(one).add_(0.5).floor_().div_(one))
+from qgraph.ops.quant import INT32
+from qgraph.quantizers.rounding import get_rounding
 
 
 def per_axis(values: Tensor, rank: int, axis: int | None) -> Tensor:
@@ -48,15 +18,14 @@ def per_axis(values: Tensor, rank: int, axis: int | None) -> Tensor:
     return values.reshape(()) if axis is None else values.reshape([-1 if i == axis else 1 for i in range(rank)])
 
 
-def unclamped_integers(x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str = "half_even") -> Tensor:
-    """`round(x / scale) + zero_point` as floats; scale and zero_point as `per_axis` shapes them, in x's dtype.
+def unclamped_integers(
+    x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str = "half_even", source: Tensor | None = None
+) -> Tensor:
+    """`round(x / scale) + zero_point` as floats; all broadcast against x, in its dtype.
 
     Unlike NumPy's `qgraph.ops.quant.quantize`, what follows keeps NaN as NaN, so that a broken loss shows.
     """
-    word, _, divisor = rounding.partition(":")
-    if word not in MEAN_ROUNDING:
-        return ROUNDING[word](x, scale).add_(zero_point)
-    return MEAN_ROUNDING[word]((x / scale).mul_(int(divisor)).round_().div_(int(divisor)), zero_point, int(divisor))
+    return get_rounding(rounding).torch_codes(x, scale, zero_point, source)
 
 
 class _StraightThrough(torch.autograd.Function):
@@ -65,12 +34,10 @@ class _StraightThrough(torch.autograd.Function):
     """
 
     @staticmethod
-    def backward(
-        ctx: torch.autograd.function.BackwardCFunction, grad: Tensor
-    ) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: torch.autograd.function.BackwardCFunction, grad: Tensor) -> tuple[Tensor | None, ...]:
         (integers,) = ctx.saved_tensors
         low, high = ctx.quant_range  # type: ignore[attr-defined]
-        return torch.ops.aten.hardtanh_backward(grad, integers, low - 0.5, high + 0.5), None, None, None, None, None
+        return torch.ops.aten.hardtanh_backward(grad, integers, low - 0.5, high + 0.5), *(None,) * ctx.constants  # type: ignore[attr-defined]
 
 
 class _FakeQuantize(_StraightThrough):
@@ -83,12 +50,14 @@ class _FakeQuantize(_StraightThrough):
         quant_range: tuple[int, int],
         axis: int | None,
         rounding: str,
+        source: Tensor | None,
     ) -> Tensor:
         scale = per_axis(scale, x.ndim, axis).to(x.dtype)
         zero = per_axis(zero_point, x.ndim, axis).to(x.dtype)
-        integers = unclamped_integers(x, scale, zero, rounding)
+        source = None if source is None else per_axis(source, x.ndim, None).to(x.dtype)
+        integers = unclamped_integers(x, scale, zero, rounding, source)
         ctx.save_for_backward(integers)
-        ctx.quant_range = quant_range  # type: ignore[attr-defined]
+        ctx.quant_range, ctx.constants = quant_range, 6  # type: ignore[attr-defined]
         return integers.clamp(*quant_range).sub_(zero).mul_(scale)
 
 
@@ -108,7 +77,7 @@ class _FakeQuantizeUnfolded(_StraightThrough):
         zero = per_axis(zero_point, w.ndim, axis).to(w.dtype)
         integers = unclamped_integers(w * gain, scale, zero)
         ctx.save_for_backward(integers)
-        ctx.quant_range = quant_range  # type: ignore[attr-defined]
+        ctx.quant_range, ctx.constants = quant_range, 5  # type: ignore[attr-defined]
         ratio = scale / gain
         return torch.where(ratio.isfinite(), integers.clamp(*quant_range).sub_(zero).mul_(ratio), w)
 
@@ -141,13 +110,15 @@ def fake_quantize(
     quant_range: tuple[int, int],
     axis: int | None = None,
     rounding: str = "half_even",
+    source: Tensor | None = None,
 ) -> Tensor:
     """x rounded to what integers within `quant_range` (inclusive) stand for; float32 (float64 for a float64 x).
 
-    scale, zero_point: [1], or [channels] along `axis`. The gradient reaches x only.
+    scale, zero_point: [1], or [channels] along `axis`; source: [1], as in `quant.fake_quant`. The gradient reaches x
+    only.
     """
     wide = x if x.dtype == torch.float64 else x.float()
-    result: Tensor = _FakeQuantize.apply(wide, scale, zero_point, quant_range, axis, rounding)  # type: ignore[no-untyped-call]
+    result: Tensor = _FakeQuantize.apply(wide, scale, zero_point, quant_range, axis, rounding, source)  # type: ignore[no-untyped-call]
     return result
 
 

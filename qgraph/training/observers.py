@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
+from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
-from qgraph.training.fake_quant import ROUNDING, fake_quantize, fake_quantize_bias, per_axis
+from qgraph.training.fake_quant import fake_quantize, fake_quantize_bias, per_axis
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -27,12 +28,21 @@ class FakeQuantizer(nn.Module):
         self.quantizer = quantizers.get(observer)
         self.frozen = False
 
-    def fake_quantized(self, x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str = "half_even") -> Tensor:
+    def fake_quantized(
+        self,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        rounding: str = "half_even",
+        source: Tensor | None = None,
+    ) -> Tensor:
         """x on the grid, with the gradients that the quantizer gives."""
         if not self.quantizer.trains or self.frozen:
-            return fake_quantize(x, scale, zero_point, self.quant_range, self.axis, rounding)
-        wide = per_axis(scale, x.ndim, self.axis), per_axis(zero_point, x.ndim, self.axis).to(x.dtype)
-        return self.quantizer.learned(x, *wide, self.quant_range, ROUNDING[rounding])
+            return fake_quantize(x, scale, zero_point, self.quant_range, self.axis, rounding, source)
+        step, zero = per_axis(scale, x.ndim, self.axis), per_axis(zero_point, x.ndim, self.axis).to(x.dtype)
+        word = get_rounding(rounding)
+        round = lambda x, scale: word.torch_codes(x, scale, zero, source) - zero  # noqa: E731
+        return self.quantizer.learned(x, step, zero, self.quant_range, round)
 
     def extra_repr(self) -> str:
         return f"range={self.quant_range}, axis={self.axis}, observer={self.quantizer}"
@@ -94,8 +104,11 @@ class ActivationQuantizer(FakeQuantizer):
             self.register_buffer(name, torch.full((2, parameters), torch.nan), persistent=False)
         self._calibrated = False
 
-    def forward(self, x: Tensor, scale: Tensor, zero_point: Tensor, rounding: str, first: bool) -> Tensor:
-        """`first`: the first call in a batch."""
+    def forward(
+        self, x: Tensor, scale: Tensor, zero_point: Tensor, source: Tensor | None, rounding: str, first: bool
+    ) -> Tensor:
+        """`source`: the scale of the grid on which x lies, where it is requantized; `first`: the first call in a
+        batch."""
         if self.observing:
             self.observe(x, scale, zero_point, first)
             return x
@@ -103,7 +116,7 @@ class ActivationQuantizer(FakeQuantizer):
             self.observe(x, scale, zero_point, first)
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)
-        return self.fake_quantized(x, scale, zero_point, rounding)
+        return self.fake_quantized(x, scale, zero_point, rounding, source)
 
     def _check(self, scale: Tensor) -> None:
         if bool(scale.isnan().any()):

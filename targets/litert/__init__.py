@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qgraph.targets.litert import dialect
+from qgraph.targets.litert import dialect, rounding
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.correspondences import CORRESPONDENCES, FLOAT_OPS, FLOATS, clamped, requantize
@@ -52,4 +52,4 @@ TARGET = Target(
     processors="any: the same integers on x86 (with and without AVX512) and 64-bit ARM",
 )
 
-__all__ = ["TARGET", "dialect"]
+__all__ = ["TARGET", "dialect", "rounding"]

@@ -42,8 +42,11 @@ def _mean(word: str) -> Callable[[Node], str]:
     return rounding
 
 
-def quant_rules(rounding: str, weights: str = "per-channel", mean: str = "half_away_twice") -> QuantRules:
-    """The rules; `rounding` is how the family's QUANTIZE rounds floats, `mean` how its MEAN rounds."""
+def quant_rules(
+    rounding: str, weights: str = "per-channel", mean: str = "half_away_twice", requantizing: str = "double_rounding"
+) -> QuantRules:
+    """The rules; `rounding` and `requantizing` say how the family's QUANTIZE rounds floats and integers, `mean` how its
+    MEAN rounds."""
     layer = OpRule(weight=WEIGHT if weights == "per-channel" else PER_TENSOR)
     assert layer.weight is not None
     transposed = replace(layer, weight=replace(layer.weight, axis=None if layer.weight.axis is None else 1))
@@ -51,4 +54,4 @@ def quant_rules(rounding: str, weights: str = "per-channel", mean: str = "half_a
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
         "nn.mean": OpRule("shared", rounding=_mean(mean)),
     }
-    return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding)
+    return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding, requantizing)

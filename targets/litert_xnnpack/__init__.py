@@ -13,7 +13,7 @@ from qgraph.targets.target import kernels_in
 
 def rules(weights: str = "per-channel") -> QuantRules:
     """The rules of `litert`, with XNNPACK's rounding of floats: half to even, by the reciprocal of the scale."""
-    return quant_rules("half_even_reciprocal", weights, "half_even_code")
+    return quant_rules("half_even_reciprocal", weights, "half_even_code", "steps_of_256")
 
 
 TARGET = replace(

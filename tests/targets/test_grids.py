@@ -146,12 +146,18 @@ def test_a_fixed_grid_has_only_what_comes_from_ops_that_have_it(target: str, see
             assert all(rules[op].result == "fixed" for op in sources(grid_of(node.operand(0))))
 
 
+OFF = {"half_even": 0.5, "double_rounding": 0.75, "steps_of_256": 1.0}
+"""Steps by which a target's requantization may be off: half a step; with a first rounding to halves of a step (factors
+below 1/2) a quarter more; with a factor in units of 1/256, which is off by 1/512 for each of 255 codes, half a step
+more."""
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @settings(max_examples=6)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_joined_result_is_as_good_as_its_operands_by_themselves(target: str, seed: int) -> None:
-    """Element by element: an error of at most the operand's own, half a step of its grid, and half a step of the
-    joined one."""
+    """Element by element: an error of at most the operand's own, half a step of its grid, and what the target's
+    requantization may be off, in steps of the joined one."""
     growing = Growing(seed, target)
     parts = growing.parts()
     apart = growing.graph.clone()
@@ -165,11 +171,11 @@ def test_a_joined_result_is_as_good_as_its_operands_by_themselves(target: str, s
     single = qgraph.run(alone, x)
     outputs = list(single.values()) if isinstance(single, dict) else [single]
     own = dict(zip(dict.fromkeys(parts), zip(outputs, alone.outputs, strict=True), strict=True))
-    step = joined_scale(joint)
+    step = joined_scale(joint) * OFF[targets.get(target).quant_rules().requantizing]
     for index, part in enumerate(parts):
         result, value = own[part]
         place = slice(4 * index, 4 * index + 4)
-        bound = np.abs(result - np.asarray(exact)[:, place]) + 0.501 * (scale_of(value) + step) + 1e-5
+        bound = np.abs(result - np.asarray(exact)[:, place]) + 0.501 * scale_of(value) + 1.001 * step + 1e-5
         assert (error[:, place] <= bound).all()
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from qgraph.ops.quant import MEAN_ROUNDING, ROUNDING, folded_layer, per_axis, quantize
+from qgraph.ops.quant import folded_layer, per_axis, quantize
+from qgraph.quantizers.rounding import OfMean, roundings
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded
 from qgraph.training.layers import ConvBatchNorm, batch_norm_gain
 from qgraph.training.observers import WeightQuantizer
@@ -16,7 +17,12 @@ HALF_STEPS = (np.arange(-600, 600) / 4).astype(
 )  # every tie of a scale of a power of two, and beyond the range
 
 
-@pytest.mark.parametrize("rounding", [*ROUNDING, *(f"{word}:{n}" for word in MEAN_ROUNDING for n in (1, 4, 9, 48))])
+MEANS = [word for word, cls in roundings().items() if issubclass(cls, OfMean)]
+REQUANTIZING = [word for word, cls in roundings().items() if cls.needs_source]
+OF_FLOATS = [word for word in roundings() if word not in MEANS + REQUANTIZING]
+
+
+@pytest.mark.parametrize("rounding", [*OF_FLOATS, *(f"{word}:{n}" for word in MEANS for n in (1, 4, 9, 48))])
 @pytest.mark.parametrize("scale", [0.5, 0.1, 1 / 3])
 @pytest.mark.parametrize("zero_point", [0, -128, 37])
 def test_values_equal_numpy(rounding: str, scale: float, zero_point: int) -> None:
@@ -24,6 +30,17 @@ def test_values_equal_numpy(rounding: str, scale: float, zero_point: int) -> Non
     s, z = np.array([scale], np.float32), np.array([zero_point], np.int32)
     expected = (quantize(x, s, z, (-128, 127), None, rounding) - np.float32(zero_point)) * s
     got = fake_quantize(torch.from_numpy(x), torch.from_numpy(s), torch.from_numpy(z), (-128, 127), None, rounding)
+    assert np.array_equal(got.numpy(), expected)
+
+
+@pytest.mark.parametrize("rounding", REQUANTIZING)
+@pytest.mark.parametrize("ratio", [0.5, 0.1, 1 / 3, 1.0, 1.5, 7.0, 1e-3, 1e-12, 300.0, 2.0**20])
+def test_requantized_values_equal_numpy(rounding: str, ratio: float) -> None:
+    source, s = np.array([0.037], np.float32), np.array([0.037 / ratio], np.float32)
+    x, z = np.arange(-255, 256).astype(np.float32) * source, np.array([-13], np.int32)
+    expected = (quantize(x, s, z, (-128, 127), None, rounding, source) - np.float32(-13)) * s
+    tensors = [torch.from_numpy(each) for each in (x, s, z, source)]
+    got = fake_quantize(*tensors[:3], (-128, 127), None, rounding, tensors[3])
     assert np.array_equal(got.numpy(), expected)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from qgraph.ir import Array
+from qgraph.targets.litert.dialect.layers import is_wide, narrow, refuse_bias_scale, refuse_misread_bias, wide
 from qgraph.targets.litert.dialect.linear import FullyConnected
-from qgraph.targets.litert.kernels.layers import is_wide, narrow, refuse_bias_scale, refuse_misread_bias, wide
 from qgraph.targets.target import Kernel
 
 

@@ -12,13 +12,12 @@ from qgraph.arith import gemmlowp
 from qgraph.arith.c_library import expf
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
-from qgraph.targets.litert.dialect.activation import LeakyRelu
+from qgraph.targets.litert.dialect.activation import LeakyRelu, ratio
 from qgraph.targets.litert.dialect.functions import Elu, Logistic, Tanh
+from qgraph.targets.litert.dialect.functions_16 import logistic_or_tanh, power_of_two_shift
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, scaled, zero_point
 from qgraph.targets.litert.dialect.softmax import Softmax
-from qgraph.targets.litert.kernels.activation import ratio
-from qgraph.targets.litert.kernels.common import centred, saturated, scale, scaled, zero_point
-from qgraph.targets.litert.kernels.functions_16 import logistic_or_tanh, power_of_two_shift
-from qgraph.targets.litert.kernels.tables import tabulated
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert_xnnpack.delegation import refusal
 from qgraph.targets.target import Kernel
 

@@ -25,11 +25,11 @@ from qgraph.targets.litert.dialect.convolution import Conv2d, DepthwiseConv2d
 from qgraph.targets.litert.dialect.elementwise import Add, Maximum, Minimum, Mul, SquaredDifference, Sub
 from qgraph.targets.litert.dialect.functions import Elu, Exp, Gelu, Log, Logistic, Rsqrt, Sqrt, Tanh
 from qgraph.targets.litert.dialect.linear import BatchMatmul, FullyConnected
+from qgraph.targets.litert.dialect.parameters import scale
 from qgraph.targets.litert.dialect.pooling import MaxPool2d
 from qgraph.targets.litert.dialect.quantize import Quantize
 from qgraph.targets.litert.dialect.softmax import L2Normalization, Softmax
 from qgraph.targets.litert.dialect.transposed import TransposeConv
-from qgraph.targets.litert.kernels.common import scale
 
 
 class Refusal(NamedTuple):

@@ -7,12 +7,11 @@ import numpy as np
 from qgraph.arith.fixed_point import quantize_multiplier, saturating_rounding_doubling_high_mul
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array, TensorType
-from qgraph.targets.litert.dialect.elementwise import Mul, Sum
-from qgraph.targets.litert.kernels.common import centred, saturated, scale, zero_point
-from qgraph.targets.litert.kernels.elementwise import requantized, sum_factor
-from qgraph.targets.litert.kernels.tables import tabulated, tabulated_pairs
-from qgraph.targets.litert_xnnpack.common import activation_range
+from qgraph.targets.litert.dialect.elementwise import Mul, Sum, requantized, sum_factor
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, zero_point
+from qgraph.targets.litert.dialect.tables import tabulated, tabulated_pairs
 from qgraph.targets.litert_xnnpack.delegation import refusal
+from qgraph.targets.litert_xnnpack.parameters import activation_range
 from qgraph.targets.target import Kernel
 
 BLOCK = 16

@@ -10,15 +10,14 @@ from qgraph.arith.fixed_point import multiply_half_up
 from qgraph.arith.requantize import requantize_fp32
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array, TensorType
-from qgraph.targets.litert.dialect.layers import Layer
+from qgraph.targets.litert.dialect.layers import Layer, refuse_uncovered
 from qgraph.targets.litert.dialect.linear import BatchMatmul
+from qgraph.targets.litert.dialect.parameters import scale, zero_point
 from qgraph.targets.litert.dialect.transposed import TransposeConv
-from qgraph.targets.litert.kernels.common import scale, zero_point
-from qgraph.targets.litert.kernels.layers import refuse_uncovered
 from qgraph.targets.litert_xnnpack import optimized_layers
-from qgraph.targets.litert_xnnpack.common import activation_range
 from qgraph.targets.litert_xnnpack.delegation import refusal
 from qgraph.targets.litert_xnnpack.optimized_layers import Rounding
+from qgraph.targets.litert_xnnpack.parameters import activation_range
 from qgraph.targets.target import Kernel
 
 FACTOR_LIMIT = 256.0

@@ -14,12 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from qgraph.arith.exactness import Accumulator, as_int32
 from qgraph.arith.fixed_point import quantize_multiplier
 from qgraph.ir import Array
+from qgraph.targets.litert.dialect import layers as reference
 from qgraph.targets.litert.dialect.convolution import Conv2d, DepthwiseConv2d
 from qgraph.targets.litert.dialect.layers import Layer
 from qgraph.targets.litert.dialect.linear import FullyConnected
+from qgraph.targets.litert.dialect.parameters import activation_range, saturated
 from qgraph.targets.litert.dialect.transposed import TransposeConv
-from qgraph.targets.litert.kernels import layers as reference
-from qgraph.targets.litert.kernels.common import activation_range, saturated
 
 Rounding = Callable[[ArrayLike, ArrayLike, ArrayLike], NDArray[np.int32]]
 """(accumulator, multiplier, shift) -> rounded."""

@@ -9,10 +9,10 @@ from qgraph.arith.rounding import round_half_away
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale
 from qgraph.targets.litert.dialect.quantize import OFFERED, Quantize
-from qgraph.targets.litert.kernels.common import centred, saturated, scale
-from qgraph.targets.litert.kernels.quantize import requantize as half_away
-from qgraph.targets.litert.kernels.tables import tabulated
+from qgraph.targets.litert.dialect.quantize import requantize as half_away
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert_xnnpack.delegation import refusal
 from qgraph.targets.target import Kernel
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from qgraph.ir import Array
 from qgraph.ir.types import integer_range
+from qgraph.targets.litert.dialect.parameters import scale, zero_point
 from qgraph.targets.litert.dialect.reduction import Mean, Sum
-from qgraph.targets.litert.kernels.common import scale, zero_point
 from qgraph.targets.target import Kernel
 
 MultiplyAdd = Callable[[Array, np.float32, np.float32], Array]

@@ -8,11 +8,10 @@ from qgraph.arith.fixed_point import multiply_double_rounding, quantize_multipli
 from qgraph.arith.gemmlowp import saturate
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
-from qgraph.targets.litert.dialect.activation import HardSwish
+from qgraph.targets.litert.dialect.activation import HardSwish, hard_swish, hard_swish_factors
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale
 from qgraph.targets.litert.dialect.softmax import Softmax
-from qgraph.targets.litert.kernels.activation import hard_swish, hard_swish_factors
-from qgraph.targets.litert.kernels.common import centred, saturated, scale
-from qgraph.targets.litert.kernels.tables import tabulated
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert_xnnpack.activation import softmax_exponentials
 from qgraph.targets.target import Kernel
 

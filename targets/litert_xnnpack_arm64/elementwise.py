@@ -5,10 +5,10 @@ from __future__ import annotations
 from qgraph.arith.fixed_point import multiply_rndnu
 from qgraph.ir import Array, TensorType
 from qgraph.targets.litert.dialect.elementwise import Mul
-from qgraph.targets.litert.kernels.common import centred, saturated
-from qgraph.targets.litert.kernels.tables import tabulated_pairs
-from qgraph.targets.litert_xnnpack.common import activation_range
+from qgraph.targets.litert.dialect.parameters import centred, saturated
+from qgraph.targets.litert.dialect.tables import tabulated_pairs
 from qgraph.targets.litert_xnnpack.elementwise import product_factor
+from qgraph.targets.litert_xnnpack.parameters import activation_range
 from qgraph.targets.target import Kernel
 
 

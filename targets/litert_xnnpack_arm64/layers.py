@@ -15,9 +15,9 @@ from qgraph.arith.fixed_point import (
     multiply_single_rounding,
 )
 from qgraph.ir import Array, TensorType
-from qgraph.targets.litert.kernels.common import saturated, scale
-from qgraph.targets.litert_xnnpack.common import activation_range
+from qgraph.targets.litert.dialect.parameters import saturated, scale
 from qgraph.targets.litert_xnnpack.layers import Roundings, fp32, layer_kernels
+from qgraph.targets.litert_xnnpack.parameters import activation_range
 from qgraph.targets.target import Kernel
 
 

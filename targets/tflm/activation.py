@@ -11,12 +11,12 @@ from qgraph.arith.fixed_point import multiply_double_rounding
 from qgraph.arith.rounding import round_half_away
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
+from qgraph.targets.litert.dialect import activation, functions, functions_16
 from qgraph.targets.litert.dialect.activation import Abs, HardSwish, LeakyRelu, Prelu, Relu, Relu6
 from qgraph.targets.litert.dialect.functions import Elu, Logistic, Tanh
+from qgraph.targets.litert.dialect.parameters import centred, scale, zero_point
 from qgraph.targets.litert.dialect.softmax import Softmax
-from qgraph.targets.litert.kernels import activation, functions, functions_16
-from qgraph.targets.litert.kernels.common import centred, scale, zero_point
-from qgraph.targets.litert.kernels.tables import tabulated
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.target import Kernel, not_offered
 from qgraph.targets.tflm.kernels import only
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.ir import Array
+from qgraph.targets.litert.dialect import elementwise
 from qgraph.targets.litert.dialect.elementwise import Mul, SquaredDifference, Sum
-from qgraph.targets.litert.kernels import elementwise
 from qgraph.targets.target import Kernel
 from qgraph.targets.tflm.kernels import only
 

@@ -7,10 +7,9 @@ from typing import Any
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array
 from qgraph.targets.litert.dialect.convolution import Conv2d
-from qgraph.targets.litert.dialect.layers import Layer
+from qgraph.targets.litert.dialect.layers import Layer, is_wide, narrow, product_scaled, refuse_bias_scale, wide
 from qgraph.targets.litert.dialect.linear import BatchMatmul, FullyConnected
-from qgraph.targets.litert.kernels.common import scale
-from qgraph.targets.litert.kernels.layers import is_wide, narrow, product_scaled, refuse_bias_scale, wide
+from qgraph.targets.litert.dialect.parameters import scale
 from qgraph.targets.target import Kernel
 from qgraph.targets.tflm.kernels import only
 

@@ -11,8 +11,7 @@ import numpy as np
 
 from qgraph.arith import sigmoid_table
 from qgraph.ir import Array
-from qgraph.targets.litert.dialect.lstm import UnidirectionalSequenceLstm
-from qgraph.targets.litert.kernels.lstm import (
+from qgraph.targets.litert.dialect.lstm import (
     CODES,
     HIGHEST,
     LOWEST,
@@ -20,6 +19,7 @@ from qgraph.targets.litert.kernels.lstm import (
     Integers,
     Rescale,
     Table,
+    UnidirectionalSequenceLstm,
     double_rounding,
     sequence,
 )

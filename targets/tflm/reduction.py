@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from qgraph.ir import Array
-from qgraph.targets.litert.dialect.reduction import Sum
-from qgraph.targets.litert.kernels.reduction import sums
+from qgraph.targets.litert.dialect.reduction import Sum, sums
 from qgraph.targets.target import Kernel
 
 

@@ -10,6 +10,7 @@ from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
+from qgraph.targets.litert.dialect import layers
 from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
@@ -22,7 +23,6 @@ from qgraph.targets.litert.dialect.layers import (
     written_bias_type,
 )
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS, DILATED, PADDINGS, pads_of, window_type
-from qgraph.targets.litert.kernels import layers
 from qgraph.targets.litert.rows import TypeOf, row
 
 

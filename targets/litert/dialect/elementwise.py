@@ -1,4 +1,8 @@
-"""Ops of two operands with broadcasting: ADD, SUB, MUL, SQUARED_DIFFERENCE, MAXIMUM, MINIMUM."""
+"""Ops of two operands with broadcasting: ADD, SUB, MUL, SQUARED_DIFFERENCE, MAXIMUM, MINIMUM.
+
+The functions are the reference kernels'. `Precision` is the float type in which a kernel forms its multiplier: LiteRT's
+reference kernels and TFLite Micro differ in nothing else on many ops.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +10,148 @@ from typing import Any
 
 import numpy as np
 
+from qgraph.arith.fixed_point import quantize_multiplier
+from qgraph.arith.gemmlowp import divide_by_pot, saturate
+from qgraph.arith.requantize import requantize_double_rounding
+from qgraph.errors import UnsupportedOp
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
 from qgraph.targets.litert.dialect.elements import check_elements, same_storage
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
+from qgraph.targets.litert.dialect.parameters import (
+    ACTIVATION_BOUNDS,
+    activation_range,
+    centred,
+    saturated,
+    scale,
+    scaled,
+    zero_point,
+)
+from qgraph.targets.litert.dialect.powers_of_two import exponent_of_two
+from qgraph.targets.litert.dialect.tables import tabulated, tabulated_pairs
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS
-from qgraph.targets.litert.kernels import elementwise
-from qgraph.targets.litert.kernels.common import ACTIVATION_BOUNDS, scale
-from qgraph.targets.litert.kernels.powers_of_two import exponent_of_two
 from qgraph.targets.litert.rows import FUSED, float_row, row
+
+Precision = type[np.floating]
+
+MORE_BITS = {"i8": 20, "u8": 20, "i16": 15}
+"""Bits by which ADD and SUB shift their operands left."""
+
+
+@tabulated_pairs
+def add(
+    a: Array, b: Array, ta: TensorType, tb: TensorType, result: TensorType, activation: str, sign: int = 1
+) -> Array:
+    """ADD, and SUB with sign = -1: both operands at more bits and scaled to twice the larger scale, then the sum.
+
+    Three double roundings, their multipliers formed in float64. 255 << 20 and 2**15 << 15 are below 2**31.
+    Source: reference/add.h, add.cc (AddOpData).
+    """
+    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
+    first, second = (at_common_scale(x, t, result, twice) for x, t in ((a, ta), (b, tb)))
+    total = first + second if sign > 0 else first - second
+    return requantized(total, sum_factor(twice, result), result, activation)
+
+
+def sum_factor(twice: float, result: TensorType) -> float:
+    """What scales the sum of ADD and SUB to the result; raises UnsupportedOp where it is not below 1.
+
+    ADD aborts the process there, SUB gives what is no difference.
+    """
+    factor = twice / (2.0 ** MORE_BITS[result.dtype] * float(scale(result)))
+    if factor >= 1:
+        raise UnsupportedOp(
+            f"ADD and SUB take operands of scales up to 2**{MORE_BITS[result.dtype] - 1} times the result's; LiteRT "
+            f"and TFLite Micro abort or overflow at {twice / 2:.3g} with a result of scale {scale(result):.3g}",
+            help="give the result a larger scale",
+        )
+    return factor
+
+
+def requantized(acc: Array, real: float, result: TensorType, activation: str) -> Array:
+    """round(acc * real) + zero_point with double rounding, clamped as the fused activation says; acc int32 [...]."""
+    multiplier, shift = quantize_multiplier(real)
+    low, high = activation_range(activation, result)
+    return requantize_double_rounding(acc, multiplier, shift, zero_point(result), low, high, result.numpy.type)
+
+
+@tabulated
+def at_common_scale(x: Array, type: TensorType, result: TensorType, twice: float) -> Array:
+    """An operand of ADD and SUB at more bits, times scale / twice; int32."""
+    return scaled(centred(x, type) << MORE_BITS[result.dtype], float(scale(type)) / twice)
+
+
+def add_by_shifts(
+    a: Array, b: Array, ta: TensorType, tb: TensorType, result: TensorType, activation: str, sign: int = 1
+) -> Array:
+    """ADD and SUB of int16 with scales that are powers of two: the operands are shifted to the result's scale.
+
+    The reference kernels want one operand that has that scale, and none with a larger one; their ADD aborts the
+    process where it broadcasts. Source: add.cc (pot_scale_int16), reference/add.h.
+    """
+    if sign > 0 and a.shape != b.shape:
+        raise UnsupportedOp(
+            "LiteRT aborts the process in an ADD of int16 that broadcasts, whose scales are all powers of two",
+            help="use scales that are no powers of two, or pot_scale_int16=False",
+        )
+    below, *exponents = (exponent_of_two(scale(t)) or 0 for t in (result, ta, tb))
+    shifts = [below - exponent for exponent in exponents]
+    if min(shifts) < 0 or 0 not in shifts:
+        raise UnsupportedOp(
+            "LiteRT refuses the sum of int16 whose scales are powers of two where no operand has the result's scale, "
+            "or one has a larger scale",
+            help="use scales that are no powers of two, or pot_scale_int16=False",
+        )
+    first, second = (divide_by_pot(centred(x, t), n) for x, t, n in zip((a, b), (ta, tb), shifts, strict=True))
+    return np.clip(saturate(first + sign * second, 16), *activation_range(activation, result)).astype(np.int16)
+
+
+@tabulated_pairs
+def multiply(
+    a: Array,
+    b: Array,
+    ta: TensorType,
+    tb: TensorType,
+    result: TensorType,
+    activation: str,
+    precision: Precision = np.float32,
+) -> Array:
+    """MUL: double rounding of the product with (a_scale * b_scale) / result_scale, here in **float32**.
+
+    The product is below 2**31: 255**2, or 2**15 * 2**15. Source: mul.cc, reference/integer_ops/mul.h.
+    """
+    real = float(precision(scale(ta)) * precision(scale(tb)) / precision(scale(result)))
+    return requantized(centred(a, ta) * centred(b, tb), real, result, activation)
+
+
+@tabulated_pairs
+def squared_difference(a: Array, b: Array, ta: TensorType, tb: TensorType, result: TensorType) -> Array:
+    """SQUARED_DIFFERENCE: both operands at 7 more bits and twice the larger scale, then the square of the difference.
+
+    255 << 7 < 2**15, so the square is below 2**31. Source: squared_difference.cc.
+    """
+    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
+    first, second = (scaled(centred(x, t) << 7, float(scale(t)) / twice) for x, t in ((a, ta), (b, tb)))
+    square = (first - second) * (first - second)
+    return saturated(scaled(square, square_factor(ta, tb, result)), result)
+
+
+def square_factor(ta: TensorType, tb: TensorType, result: TensorType) -> float:
+    """What scales the square of SQUARED_DIFFERENCE to the result."""
+    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
+    return twice * twice / (2.0**14 * float(scale(result)))
+
+
+def require_square_factor_below_1(ta: TensorType, tb: TensorType, result: TensorType) -> None:
+    """Raise UnsupportedOp where LiteRT's SQUARED_DIFFERENCE aborts the process."""
+    factor = square_factor(ta, tb, result)
+    if factor >= 1:
+        raise UnsupportedOp(
+            f"LiteRT aborts the process in SQUARED_DIFFERENCE where max(scales)**2 / (2**12 * result_scale) is 1 or "
+            f"more; here it is {factor:.3g}",
+            help="give the result a larger scale",
+        )
 
 
 class Binary:
@@ -61,7 +197,7 @@ class Sum(Binary):
         )
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        kernel = elementwise.add_by_shifts if self.is_by_shifts else elementwise.add
+        kernel = add_by_shifts if self.is_by_shifts else add
         return kernel(a, b, *self.types, self.activation, self.sign)
 
 
@@ -98,7 +234,7 @@ class Mul(Binary):
     activation: str = attr("NONE", choices=ACTIVATIONS)
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        return elementwise.multiply(a, b, *self.types, self.activation)
+        return multiply(a, b, *self.types, self.activation)
 
 
 @op("litert.squared_difference", commutative=True, elementwise=True)
@@ -110,8 +246,8 @@ class SquaredDifference(Binary):
     result: Result = result("i8q[...]", free=True)
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        elementwise.require_square_factor_below_1(*self.types)
-        return elementwise.squared_difference(a, b, *self.types)
+        require_square_factor_below_1(*self.types)
+        return squared_difference(a, b, *self.types)
 
 
 @op("litert.maximum", commutative=True, elementwise=True)

@@ -1,18 +1,91 @@
-"""Functions of one operand: LOGISTIC, TANH, GELU, EXP, LOG, ELU, SQRT, RSQRT."""
+"""Functions of one operand: LOGISTIC, TANH, GELU, EXP, LOG, ELU, SQRT, RSQRT.
+
+The reference kernels compute most of them in float, code by code; float functions are those of the C library in float32
+(`qgraph.arith.c_library`).
+"""
 
 from __future__ import annotations
 
-import numpy as np
+import math
+from collections.abc import Callable
 
-from qgraph.arith.c_library import expf, logf, tanhf
+import numpy as np
+from numpy.typing import NDArray
+
+from qgraph.arith.c_library import erfcf, expf, logf, tanhf
+from qgraph.arith.fixed_point import multiply_double_rounding, quantize_multiplier
+from qgraph.arith.inverse_square_root import inverse_square_root
+from qgraph.arith.rounding import round_half_away
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import integer_range
+from qgraph.targets.litert.dialect import functions_16
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
-from qgraph.targets.litert.kernels import functions, functions_16
-from qgraph.targets.litert.kernels.common import zero_point
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, zero_point
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert.rows import row
+
+Float32 = NDArray[np.float32]
+Function = Callable[[Float32], Float32]
+
+
+@tabulated
+def by_float(x: Array, type: TensorType, result: TensorType, function: Function) -> Array:
+    """round(function(scale * (x - zero_point)) / result_scale), half away, in float32 by the reciprocal.
+
+    Source: LUTPopulate, kernels/internal/common.h.
+    """
+    with np.errstate(all="ignore"):
+        real = scale(type) * centred(x, type).astype(np.float32)
+        steps = (function(real) * (np.float32(1) / scale(result))).astype(np.float64)
+        rounded = round_half_away(steps).astype(np.float32) + np.float32(zero_point(result))
+    low, high = integer_range(result.dtype)
+    return np.asarray(np.clip(np.nan_to_num(np.trunc(rounded), nan=low), low, high), result.numpy)
+
+
+def logistic(x: Float32) -> Float32:
+    """1 / (1 + expf(-x))."""
+    return np.float32(1) / (np.float32(1) + expf(-x))
+
+
+def exp_minus_1(x: Float32) -> Float32:
+    """ELU: x, below zero expf(x) - 1."""
+    return np.where(x < 0, expf(x) - np.float32(1), x)
+
+
+def gelu(x: Float32) -> Float32:
+    """0.5 * x * erfc(-x / sqrt(2)). Source: reference/gelu.h."""
+    return np.float32(0.5) * x * erfcf(x * np.float32(-math.sqrt(0.5)))
+
+
+def gelu_by_tanh(x: Float32) -> Float32:
+    """0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))). Source: reference/gelu.h."""
+    cube = np.float32(0.044715) * x * x * x
+    return np.float32(0.5) * x * (np.float32(1) + tanhf(np.float32(math.sqrt(2 / math.pi)) * (x + cube)))
+
+
+@tabulated
+def square_root(x: Array, type: TensorType, result: TensorType) -> Array:
+    """SQRT: sqrt(scale * (x - zero_point)) / result_scale in float32, **truncated**. Source: elementwise.cc."""
+    real = scale(type) * np.maximum(centred(x, type), 0).astype(np.float32)
+    return saturated(np.trunc(np.sqrt(real) / scale(result)).astype(np.int64), result)
+
+
+@tabulated
+def reciprocal_square_root(x: Array, type: TensorType, result: TensorType) -> Array:
+    """RSQRT: the multiplier of 1 / sqrt(x - zero_point) at 20 more bits, double rounding twice; the highest code of 0.
+
+    Codes below the zero point give an arbitrary code here: the op refuses them. Source: elementwise.cc (RsqrtEval).
+    """
+    value = centred(x, type)
+    multiplier, shift = inverse_square_root(np.maximum(value, 0))
+    root = multiply_double_rounding(np.ones(value.shape, np.int32), multiplier, shift + 20)
+    factor, exponent = quantize_multiplier(1.0 / float(np.sqrt(scale(type)) * scale(result)))
+    scaled = multiply_double_rounding(root, factor, exponent - 20)
+    return np.where(value > 0, saturated(scaled, result), integer_range(result.dtype)[1]).astype(result.numpy)
+
 
 LOGISTIC_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0)}
 TANH_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128), "i16": (2.0**-15, 0)}
@@ -33,7 +106,7 @@ class Logistic(Elementwise):
     def evaluate(self, x: Array) -> Array:
         if self.x.type.dtype == "i16":
             return functions_16.logistic_or_tanh(x, self.x.type, self.result.type, False)
-        return functions.by_float(x, self.x.type, self.result.type, functions.logistic)
+        return by_float(x, self.x.type, self.result.type, logistic)
 
 
 @op("litert.tanh", elementwise=True)
@@ -50,7 +123,7 @@ class Tanh(Elementwise):
     def evaluate(self, x: Array) -> Array:
         if self.x.type.dtype == "i16":
             return functions_16.logistic_or_tanh(x, self.x.type, self.result.type, True)
-        return functions.by_float(x, self.x.type, self.result.type, tanhf)
+        return by_float(x, self.x.type, self.result.type, tanhf)
 
 
 @op("litert.gelu", elementwise=True)
@@ -62,8 +135,8 @@ class Gelu(Elementwise):
     approximate: bool = attr(False)
 
     def evaluate(self, x: Array) -> Array:
-        function = functions.gelu_by_tanh if self.approximate else functions.gelu
-        return functions.by_float(x, self.x.type, self.result.type, function)
+        function = gelu_by_tanh if self.approximate else gelu
+        return by_float(x, self.x.type, self.result.type, function)
 
 
 @op("litert.exp", family="elementwise", elementwise=True)
@@ -74,7 +147,7 @@ class Exp(Elementwise):
     result: Result = result("i8q[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
-        return functions.by_float(x, self.x.type, self.result.type, expf)
+        return by_float(x, self.x.type, self.result.type, expf)
 
 
 @op("litert.log", family="elementwise", elementwise=True)
@@ -85,7 +158,7 @@ class Log(Elementwise):
     result: Result = result("i8q[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
-        return functions.by_float(x, self.x.type, self.result.type, logf)
+        return by_float(x, self.x.type, self.result.type, logf)
 
 
 @op("litert.elu", elementwise=True)
@@ -108,7 +181,7 @@ class Sqrt(Elementwise):
 
     def evaluate(self, x: Array) -> Array:
         _require_at_least_zero(x, self.x.type, "SQRT")
-        return functions.square_root(x, self.x.type, self.result.type)
+        return square_root(x, self.x.type, self.result.type)
 
 
 @op("litert.rsqrt", family="elementwise", elementwise=True)
@@ -120,7 +193,7 @@ class Rsqrt(Elementwise):
 
     def evaluate(self, x: Array) -> Array:
         _require_at_least_zero(x, self.x.type, "RSQRT")
-        return functions.reciprocal_square_root(x, self.x.type, self.result.type)
+        return reciprocal_square_root(x, self.x.type, self.result.type)
 
 
 def _require_at_least_zero(x: Array, type: TensorType, what: str) -> None:
@@ -155,7 +228,7 @@ class FloatGelu(Gelu):
     """GELU on floats."""
 
     def evaluate(self, x: Array) -> Array:
-        return np.asarray(functions.gelu_by_tanh(x) if self.approximate else functions.gelu(x), np.float32)
+        return np.asarray(gelu_by_tanh(x) if self.approximate else gelu(x), np.float32)
 
 
 @on_floats("litert.float_exp", of="litert.exp", exact_on=REFERENCE)
@@ -179,7 +252,7 @@ class FloatElu(Elu):
     """ELU on floats."""
 
     def evaluate(self, x: Array) -> Array:
-        return np.asarray(functions.exp_minus_1(x), np.float32)
+        return np.asarray(exp_minus_1(x), np.float32)
 
 
 @on_floats("litert.float_sqrt", of="litert.sqrt", exact_on=REFERENCE)

@@ -13,6 +13,7 @@ from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape, dim_factors, dim_product, element_count
 from qgraph.ops.nn.elementwise import broadcast_shape
+from qgraph.targets.litert.dialect import layers
 from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     ACTIVATION,
@@ -25,7 +26,6 @@ from qgraph.targets.litert.dialect.layers import (
     written_bias_type,
 )
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS
-from qgraph.targets.litert.kernels import layers
 from qgraph.targets.litert.rows import FUSED, row
 
 

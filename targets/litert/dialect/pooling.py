@@ -5,12 +5,17 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.arith.pooling import max_pool, window_sum
+from qgraph.arith.rounding import divide_half_away
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
+from qgraph.targets.litert.dialect.parameters import activation_range
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS, PADDINGS, POOLED, pads_of, same_parameters, window_type
-from qgraph.targets.litert.kernels.common import activation_range
-from qgraph.targets.litert.kernels.pooling import average
 from qgraph.targets.litert.rows import row
+
+
+def average(total: Array, count: Array, activation: str, result: TensorType) -> Array:
+    """The mean of the raw integers, half away. Source: reference/integer_ops/pooling.h."""
+    return np.clip(divide_half_away(total, count), *activation_range(activation, result)).astype(result.numpy)
 
 
 class Pool:

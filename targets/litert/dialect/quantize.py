@@ -11,8 +11,19 @@ from qgraph.ir import Array, Operand, Result, TensorType, op, operand, result
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import per_axis, quantize
 from qgraph.targets.litert.dialect.elements import one_scale
-from qgraph.targets.litert.kernels.quantize import requantize
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, scaled
+from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert.rows import row
+
+
+@tabulated
+def requantize(x: Array, type: TensorType, result: TensorType) -> Array:
+    """QUANTIZE integers to integers: double rounding with the float64 quotient of the scales.
+
+    Source: reference/requantize.h.
+    """
+    return saturated(scaled(centred(x, type), float(scale(type)) / float(scale(result))), result)
+
 
 OFFERED = {
     "f32": ("i8", "u8", "i16"),

@@ -13,9 +13,9 @@ from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, res
 from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
 from qgraph.targets.litert.dialect.elements import check_elements, one_scale
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
+from qgraph.targets.litert.dialect.parameters import scale, zero_point
 from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.dialect.windows import same_parameters
-from qgraph.targets.litert.kernels.common import scale, zero_point
 from qgraph.targets.litert.rows import FUSED, TypeOf, row
 
 

@@ -2,15 +2,91 @@
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from qgraph.arith.c_library import expf, logf
+from qgraph.arith.fixed_point import multiply_double_rounding, quantize_multiplier
+from qgraph.arith.gemmlowp import divide_by_pot, exp_on_negative_values, high_mul, one_over_one_plus, wrap
+from qgraph.arith.inverse_square_root import inverse_square_root
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir.types import integer_range
+from qgraph.targets.litert.dialect import functions_16
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
-from qgraph.targets.litert.kernels import functions_16, softmax
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale
 from qgraph.targets.litert.rows import FUSED, float_row, row
+
+CODES = 256
+SUM_BITS = 12  # integer bits of the sum of exponentials
+INPUT_BITS = 5  # integer bits of the difference to the largest
+
+
+def softmax(x: Array, type: TensorType, result: TensorType, beta: float) -> Array:
+    """SOFTMAX of 8 bits, in gemmlowp's fixed point: exponentials in Q0, their sum with 12 integer bits.
+
+    Differences below about -31 (in real units) count as zero. Raises UnsupportedOp for a row whose sum of exponentials
+    is 512 or more: LiteRT's reference kernels and TFLite Micro abort the process there.
+    Source: reference/softmax.h (Softmax for 8 bits), quantization_util.cc (PreprocessSoftmaxScaling).
+    """
+    exponentials, counts = _exponentials(float(scale(type)), beta)
+    below = x.max(axis=-1, keepdims=True).astype(np.int64) - x
+    terms = exponentials[below]
+    total = divide_by_pot(exponentials, SUM_BITS)[below].sum(axis=-1, keepdims=True)
+    bits = np.frexp(total.astype(np.float64))[1].astype(np.int64)
+    over_unit = bits + SUM_BITS - 32  # the sum is below 2**over_unit
+    if np.any(over_unit > 8):
+        raise UnsupportedOp(
+            "LiteRT's reference kernels and TFLite Micro abort the process where the exponentials of a SOFTMAX sum up "
+            "to 512 or more",
+            help="make the last dimension shorter than 512, or run it with litert-xnnpack",
+        )
+    reciprocal = one_over_one_plus((total << (32 - bits)) - 2**31)
+    value = _divide_by_pot_half_up(high_mul(reciprocal, terms), over_unit + 31 - 8)
+    low, high = integer_range(result.dtype)
+    return np.where(counts[below], np.clip(value + low, low, high), low).astype(result.numpy)
+
+
+@lru_cache(maxsize=64)
+def _exponentials(scale: float, beta: float) -> tuple[Array, Array]:
+    """exp of -0, -1, ... -255 steps in Q0, zero where too small, and which are not too small; [256] each."""
+    real = min(beta * scale * 2.0 ** (31 - INPUT_BITS), 2.0**31 - 1)
+    if real <= 1:
+        raise UnsupportedOp(
+            f"LiteRT's reference kernels and TFLite Micro abort the process in a SOFTMAX whose beta * scale is "
+            f"{beta * scale:.3g}, not above 2**-26",
+            help="run it with litert-xnnpack",
+        )
+    multiplier, left = quantize_multiplier(real)
+    smallest = -math.floor((2**INPUT_BITS - 1) * 2.0 ** (31 - INPUT_BITS) / 2.0 ** int(left))
+    below = -np.arange(CODES)
+    counts = below >= smallest
+    raw = high_mul(wrap(np.where(counts, below, 0) << np.int64(left), 32), multiplier)
+    return np.where(counts, exp_on_negative_values(raw, INPUT_BITS), 0), counts
+
+
+def _divide_by_pot_half_up(x: Array, exponent: Array) -> Array:
+    """x / 2**exponent for x >= 0, half up."""
+    mask = (np.int64(1) << exponent) - 1
+    return np.asarray((x >> exponent) + ((x & mask) > (mask >> 1)))
+
+
+def l2_normalization(x: Array, type: TensorType, result: TensorType) -> Array:
+    """L2_NORMALIZATION: each element times the multiplier of 1 / sqrt(sum of squares), at 7 bits.
+
+    Source: reference/integer_ops/l2normalization.h; the result has scale 1/128.
+    """
+    value = centred(x, type)
+    squares = (value.astype(np.int64) ** 2).sum(axis=-1, keepdims=True)
+    multiplier, shift = inverse_square_root(squares)
+    if result.dtype == "u8":  # l2normalization.h has its own formula for uint8: the 7 bits are in the value
+        return saturated(multiply_double_rounding(value << 7, multiplier, shift), result)
+    return saturated(multiply_double_rounding(value, multiplier, shift + 7), result)
+
 
 SOFTMAX_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0)}
 L2_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128)}
@@ -31,7 +107,7 @@ class Softmax(Elementwise):
     def evaluate(self, x: Array) -> Array:
         if self.x.type.dtype == "i16":
             return functions_16.softmax(x, self.x.type, self.beta)
-        return softmax.softmax(x, self.x.type, self.result.type, self.beta)
+        return softmax(x, self.x.type, self.result.type, self.beta)
 
 
 row("litert.softmax", "SOFTMAX", options={"beta": "beta"})
@@ -50,7 +126,7 @@ class L2Normalization(Elementwise):
         require_parameters(self.result.type, L2_RESULT, "litert.l2_normalization")
 
     def evaluate(self, x: Array) -> Array:
-        return softmax.l2_normalization(x, self.x.type, self.result.type)
+        return l2_normalization(x, self.x.type, self.result.type)
 
 
 row("litert.l2_normalization", "L2_NORMALIZATION", options={"activation": FUSED})

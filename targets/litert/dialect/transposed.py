@@ -8,6 +8,7 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
+from qgraph.targets.litert.dialect import layers
 from qgraph.targets.litert.dialect.floats import on_floats
 from qgraph.targets.litert.dialect.layers import (
     BIAS,
@@ -18,7 +19,6 @@ from qgraph.targets.litert.dialect.layers import (
     written_bias_type,
 )
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS, PADDINGS, STRIDED
-from qgraph.targets.litert.kernels import layers
 from qgraph.targets.litert.padding import output_size, same_pads
 from qgraph.targets.litert.rows import TypeOf, row
 

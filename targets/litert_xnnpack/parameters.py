@@ -6,7 +6,7 @@ import numpy as np
 
 from qgraph.ir import TensorType
 from qgraph.ir.types import integer_range
-from qgraph.targets.litert.kernels.common import ACTIVATION_BOUNDS, scale, zero_point
+from qgraph.targets.litert.dialect.parameters import ACTIVATION_BOUNDS, scale, zero_point
 
 
 def activation_range(activation: str, type: TensorType) -> tuple[int, int]:

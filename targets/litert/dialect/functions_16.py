@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from qgraph.arith.gemmlowp import saturate, wrap
 from qgraph.arith.rounding import round_half_away
 from qgraph.ir import Array, TensorType
-from qgraph.targets.litert.kernels.common import scale, scaled
-from qgraph.targets.litert.kernels.elementwise import Precision
-from qgraph.targets.litert.kernels.powers_of_two import exponent_of_two
-from qgraph.targets.litert.kernels.tables import tabulated
+from qgraph.targets.litert.dialect.elementwise import Precision
+from qgraph.targets.litert.dialect.parameters import scale, scaled
+from qgraph.targets.litert.dialect.powers_of_two import exponent_of_two
+from qgraph.targets.litert.dialect.tables import tabulated
 
 ROUNDED_UP = (
     *(4, 8, 12, 14, 15, 16, 17, 19, 20, 21, 22, 25, 27, 28, 29, 30, 31, 33, 34, 35, 37, 39, 40, 41, 43, 44, 45, 46),

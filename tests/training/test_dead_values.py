@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 import qgraph
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Graph
+from qgraph.quantizers.weight_scale import BIAS_GOAL
 from qgraph.training.dead_values import FACTOR, LARGEST_FACTOR
 
 HEAD = """graph @g level=float (%x: f32[N,4]) {
-  const @w1: f32[4,4] = 0.5, @b1: f32[4] = -99.0, @w2: f32[4,4] = 0.25, @w3: f32[4,4] = 4.0, @b: f32[4] = [3,-2,1,4]
+  const @w1: f32[4,4] = [0.5,0.1,0.1,0,0.2,0.2,0.2,0.2,0.1,0.1,0.1,0.1,0,0,0,0.3], @b1: f32[4] = -99.0
+  const @w2: f32[4,4] = [0.25,0,0,0,0,0.125,0,0,0,0,0.1,0,0,0,0,0.2], @w3: f32[4,4] = 4.0, @b: f32[4] = [3,-2,1,4]
   const @g: f32[4] = 2.0, @m: f32[4] = 0.0, @v: f32[4] = 1.0, @low: f32[4] = -1e30
   %1: f32[N,4] = nn.linear(%x, @w1, @b1) {activation="relu"} loc(dead m.py:1)
 """
@@ -74,5 +77,26 @@ def test_a_scale_without_any_layer_stays_one_and_one_that_is_seen_is_left_alone(
     )
     assert scale(graph, "clamp") == 1
     lively = calibrated((HEAD + BODIES["one layer behind"]).replace("= -99.0", "= 0.0"))
-    largest = np.maximum(X @ np.full((4, 4), 0.5, np.float32), 0).max()
+    step = lively.constants["w1_scale"].data[:, None]
+    largest = (X @ (np.rint(lively.constants["w1"].data / step) * step).T).max()
     np.testing.assert_allclose(scale(lively, "dead"), largest / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["linear", "linear, normalized"])
+def test_weights_of_nothing_have_a_scale_that_is_fine_enough_for_the_bias(layer: str) -> None:
+    norm = "nn.batch_norm(%1, @z, @bias, @z, @v) {eps=0.0}" if "normalized" in layer else "nn.relu(%1)"
+    graph = calibrated(f"""graph @g level=float (%x: f32[N,4]) {{
+  const @w: f32[4,4] = 0.0, @bias: f32[4] = [8.0, 4.0, -2.0, 1.0], @z: f32[4] = 0.0, @v: f32[4] = 1.0
+  %1: f32[N,4] = nn.linear(%x, @w{"" if "normalized" in layer else ", @bias"})
+  %2: f32[N,4] = {norm}
+  return %2
+}}""")
+    expected = np.float32([8, 4, 2, 1]) / scale(graph, "x") / BIAS_GOAL
+    np.testing.assert_allclose(graph.constants["w_scale"].data, expected, rtol=1e-6)
+
+
+def test_what_torch_has_no_part_for_is_named() -> None:
+    graph = qgraph.parse(HEAD.partition("  const")[0] + "  %1: f32[N,4] = nn.relu(%x)\n  return %1\n}")
+    graph.nodes[0].op = "nhwc.conv"
+    with pytest.raises(UnsupportedOp, match=r"nhwc\.conv cannot be trained"):
+        qgraph.to_torch(graph)

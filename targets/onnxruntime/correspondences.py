@@ -200,6 +200,18 @@ def pad_code(call: Call) -> Attrs:
     return {"value": int(kernels.quantize(np.asarray(call.attrs["value"], np.float32), x.q, x.dtype))}
 
 
+def padded_little(node: Node) -> Refusal | None:
+    """The runtime's ConvTranspose takes an output_padding below the stride; pads at the end make up for more."""
+    a: Attrs = node.attrs
+    ends = a["pads"][len(a["stride"]) :]
+    too_much = [more - end >= step for more, end, step in zip(a["output_padding"], ends, a["stride"], strict=True)]
+    reason = f"the runtime takes no output_padding {list(a['output_padding'])} beyond pads and stride"
+    return Refusal(reason) if any(too_much) else None
+
+
+WHEN_KEPT = {"nn.linear": linear_when, "nn.conv_transpose": padded_little}
+
+
 def kept(op: str) -> Correspondence:
     """The row of an op that stays in float, as it is."""
     weighted = op_def(op).operand_index("weight") == 1
@@ -210,7 +222,7 @@ def kept(op: str) -> Correspondence:
         weight=Weight() if weighted else None,
         activations=ACTIVATIONS,
         raises=False,
-        when=linear_when if op == "nn.linear" else lambda node: None,
+        when=WHEN_KEPT.get(op, lambda node: None),
         lower=linear if op == "nn.linear" else None,
     )
 

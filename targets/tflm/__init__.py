@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from qgraph.ir import Value
+from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
+from qgraph.targets.litert.correspondences import clamp, requantize
 from qgraph.targets.target import kernels_in
+
+
+def relu6(row: Correspondence, call: Call) -> Value:
+    """RELU6 behind a QUANTIZE where the result has parameters of its own: TFLite Micro's kernel ignores them."""
+    if not call.in_float and call.xs[0].type.quant != call.quant:
+        call.xs[0] = requantize(call.lowering, call.xs[0], call.element)
+    return clamp(row, call)
+
+
+def ignored(view: Any) -> Refusal | None:
+    """A RELU6 of which the kernel ignores something computes no relu6."""
+    if view.x.type.quant == view.result.type.quant:
+        return None
+    return Refusal(f"nn.relu6 cannot carry that TFLite Micro's RELU6 ignores the parameters of {view.result.type}")
+
 
 TARGET = replace(
     REFERENCE,
     name="tflm",
     summary="TFLite Micro, reference kernels: .tflite, int8",
+    correspondences=tuple(
+        replace(row, lower=relu6, refused=ignored) if row.target == "litert.relu6" else row
+        for row in REFERENCE.correspondences
+    ),
     runtime="tflm",
     proven="0.dev20261023182759",
     earlier={},

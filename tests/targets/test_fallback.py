@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import qgraph
 from qgraph import targets
+from qgraph.cli.app import app
 from qgraph.errors import LoweringError, QGraphError
 from qgraph.ir import Graph
 from tests.models import seeded
@@ -167,3 +170,60 @@ def test_scales_that_the_target_refuses_are_kept_in_float_by_lower() -> None:
         qgraph.lower(calibrated, target="litert")
     kept = qgraph.lower(calibrated, target="litert", fallback="float", check=True)
     assert "litert.float_conv_2d" in [node.op for node in kept.nodes]
+
+
+def test_the_report_tells_what_stays_in_float(tmp_path: Path) -> None:
+    graph, x = traced("1d")
+    lowered = qgraph.quantize(graph, target="litert", calibration=[x], fallback="float")
+    qgraph.save(lowered, tmp_path / "g.qg")
+    result = CliRunner().invoke(app, ["report", str(tmp_path / "g.qg"), "--json"])
+    words = json.loads(result.stdout)
+    assert words["in_float"]["macs"] == 14 * 8 * 9 + 8 * 4 * 24
+    assert words["macs"] == words["in_float"]["macs"] + 5 * 32
+    text = CliRunner().invoke(app, ["report", str(tmp_path / "g.qg")]).stdout
+    assert "in float" in text
+
+
+def test_the_commands_take_a_fallback(tmp_path: Path) -> None:
+    graph, x = traced("softmax")
+    source, data, prepared, lowered = (str(tmp_path / name) for name in ("g.qg", "x.npz", "q.qg", "low.qg"))
+    qgraph.save(graph, source)
+    np.savez(data, x=x)
+    quantize = ["quantize", source, "--target", "litert", "--calibration", data, "-o", prepared]
+    assert CliRunner().invoke(app, quantize).exit_code != 0
+    assert CliRunner().invoke(app, [*quantize, "--fallback", "float"]).exit_code == 0
+    assert CliRunner().invoke(app, ["lower", prepared, "--target", "litert", "-o", lowered]).exit_code == 0
+    assert qgraph.load(lowered).find("litert.float_softmax")
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pad", "more", "ops"),
+    [(3, 2, 1, 0, 1), (3, 2, 1, 1, 2), (4, 2, 1, 0, 1), (2, 3, 0, 0, 1), (3, 2, 2, 1, 2)],
+)
+def test_a_transposed_convolution_is_exact(
+    target: str, kernel: int, stride: int, pad: int, more: int, ops: int
+) -> None:
+    up = torch.nn.ConvTranspose2d(3, 4, kernel, stride, pad, more)
+    x = np.random.default_rng(0).normal(0, 1, (4, 3, 5, 6)).astype(np.float32)
+    graph = qgraph.trace(seeded(torch.nn.Sequential(up, torch.nn.BatchNorm2d(4))).eval(), torch.from_numpy(x))
+    graph = qgraph.PassManager("set-batch{size=4}").run(graph)
+    lowered = qgraph.quantize(graph, target=target, calibration=[x], check=True)
+    assert len(lowered) == ops
+    assert qgraph.verify(lowered, samples=8).bit_exact
+    again = qgraph.lower(qgraph.PassManager("raise-to-fake-quant").run(lowered), target=target)
+    np.testing.assert_array_equal(qgraph.run(again, x), qgraph.run(lowered, x))
+
+
+def test_a_relu6_by_itself_keeps_its_scale_on_tflite_micro() -> None:
+    """The kernel ignores the parameters of its result: the operand is requantized before."""
+
+    class Twice(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return torch.nn.functional.relu6(x), torch.sigmoid(x)
+
+    x = np.random.default_rng(0).normal(0, 20, (8, 16)).astype(np.float32)
+    lowered = qgraph.quantize(qgraph.trace(Twice(), torch.from_numpy(x)), target="tflm", calibration=[x], check=True)
+    clamped = arrays(qgraph.run(lowered, x, dequantize=True))[0]
+    assert np.abs(clamped - np.clip(x, 0, 6)).max() <= 0.51 * x.max() / 64
+    assert qgraph.verify(lowered, samples=16).bit_exact

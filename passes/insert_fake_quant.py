@@ -183,17 +183,24 @@ class _Inserter:
             self.graph.erase(layer)
 
     def quantize_weights(self) -> None:
-        """Fake-quantize the constant weight of every layer."""
+        """Fake-quantize the constant weights of every layer."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
             spec = self._weight_spec(node, rule) if rule and node not in self.floats else None
-            if spec is None or not node.operand(1).is_constant:
+            if spec is None:
                 continue
-            w = node.operand(1)
-            if w not in self.weights:
-                scale, zero_point = self._weight_constants(w, w.data, spec)
-                self.weights[w] = self._fake_quant(Builder(self.graph, node, node.origins), w, scale, zero_point, spec)
-            self.graph.set_operands(node, [node.operands[0], self.weights[w], *node.operands[2:]])
+            operands = list(node.operands)
+            for index in op_def(node.op).operand_indices("weight"):
+                w = operands[index] if index < len(operands) else None
+                if w is not None and w.is_constant:
+                    operands[index] = self._quantized_weight(node, w, spec)
+            self.graph.set_operands(node, operands)
+
+    def _quantized_weight(self, node: Node, w: Value, spec: QuantSpec) -> Value:
+        if w not in self.weights:
+            scale, zero_point = self._weight_constants(w, w.data, spec)
+            self.weights[w] = self._fake_quant(Builder(self.graph, node, node.origins), w, scale, zero_point, spec)
+        return self.weights[w]
 
     def quantize_activations(self) -> None:
         """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""
@@ -290,13 +297,15 @@ class _Inserter:
                 self._quantize_bias(node, grid.operand(1))
 
     def _quantize_bias(self, layer: Node, x_scale: Value) -> None:
-        definition = op_def(layer.op)
-        weight, bias = (definition.operand_index(role) for role in ("weight", "bias"))
-        if weight is None or bias is None or bias >= len(layer.operands):
+        weights, biases = (op_def(layer.op).operand_indices(role) for role in ("weight", "bias"))
+        if (len(weights), len(biases)) != (1, 1) or biases[0] >= len(layer.operands):
             return
-        maker, value = layer.operand(weight).producer, layer.operands[bias]
+        bias = biases[0]
+        maker, value = layer.operand(weights[0]).producer, layer.operands[bias]
         if value is None or not value.is_constant or maker is None or maker.op != "quant.fake_quant":
             return
+        if maker.operand(1).type.shape not in ((1,), value.type.shape):
+            return  # scales of another axis than the bias has
         build = Builder(self.graph, layer, layer.origins)
         made = build.quant.fake_quant_bias(value, x_scale, maker.operand(1))
         self.graph.set_operands(layer, [*layer.operands[:bias], made, *layer.operands[bias + 1 :]])

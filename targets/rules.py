@@ -54,8 +54,8 @@ node."""
 
 @dataclass(frozen=True)
 class OpRule:
-    """What is quantized around one op: its activations always; its weight (operand 1) and bias where `weight` is
-    given."""
+    """What is quantized around one op: its activations always; its operands of the roles "weight" and "bias" where
+    `weight` is given, a bias in steps of its input's scale times its weight's."""
 
     result: ResultRule = "own"
     weight: QuantSpec | None = None

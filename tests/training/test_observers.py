@@ -75,6 +75,24 @@ def test_symmetric_keeps_the_zero_point() -> None:
     assert (scale.item(), zero.item()) == (np.float32(1) / np.float32(127), 0)
 
 
+@pytest.mark.parametrize(
+    ("x", "quant_range", "zero_point", "expected"),
+    [
+        ([-2.0, 0.5], (1, 255), 128, 2 / 127),
+        ([-2.0, 4.0], (0, 255), 100, 4 / 155),
+        ([-2.0, 2.0], (0, 255), 100, 2 / 100),
+        ([-2.0, 4.0], (0, 255), 0, 4 / 255),
+    ],
+)
+def test_a_symmetric_scale_covers_both_sides_of_its_zero_point(
+    x: list[float], quant_range: tuple[int, int], zero_point: int, expected: float
+) -> None:
+    q, (scale, zero) = quantizer("min_max", symmetric=True, quant_range=quant_range), parameters()
+    zero.fill_(zero_point)
+    q(torch.tensor(x), scale, zero, "half_even", True)
+    np.testing.assert_allclose([scale.item(), zero.item()], [expected, zero_point], rtol=1e-6)
+
+
 def test_min_max_never_shrinks() -> None:
     q, (scale, zero) = quantizer("min_max"), parameters()
     for x in ([-1.0, 2.0], [-0.1, 0.1], [0.0, 3.0]):

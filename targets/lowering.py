@@ -276,7 +276,8 @@ class Lowering:
         if isinstance(row, Refusal):
             raise fail(node, *row)
         call = self._call(row, node)
-        refusal = row.limits(call)
+        own = self.target.limits.get(row.target)
+        refusal = row.limits(call) or (own(call) if own is not None else None)
         if refusal is not None:
             raise fail(node, *refusal)
         made = row.lowered(call) if row.lower is None else row.lower(row, call)

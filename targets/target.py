@@ -15,7 +15,7 @@ from qgraph.errors import InputError, UnsupportedOp
 from qgraph.exporters.content import Content
 from qgraph.ir import Graph, Node, op_def
 from qgraph.runtimes import Processor
-from qgraph.targets.correspondence import Correspondence
+from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.releases import number
 from qgraph.targets.rules import QuantRules
@@ -103,6 +103,8 @@ class Target:
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
     float_forms: Sequence[str] = ()  # rewrites for ops that stay in float, as they are lowered
     processors: str = ""
+    limits: Mapping[str, Callable[[Call], Refusal | None]] = field(default_factory=dict)
+    """op of the dialect -> scales that this target's kernel alone refuses or gets wrong"""
     proven: str = ""  # the release of the runtime that all evidence is of (`qgraph.targets.releases`)
     earlier: Mapping[str, Mapping[str, Kernel]] = field(default_factory=dict)  # release -> kernels of those before it
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes

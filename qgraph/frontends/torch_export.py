@@ -229,3 +229,8 @@ def _set_outputs(graph: Graph, importer: Importer) -> None:
     if not kept:
         raise InputError(f"{graph.name} returns no tensor", help="a graph needs an output")
     graph.set_outputs([value for value, _ in kept], output_names([path for _, path in kept]))
+    taken = {value.name for value in graph.inputs}
+    for value, name in zip(graph.outputs, graph.given_output_names, strict=True):
+        if name and name not in taken and value.producer is not None and not value.name:
+            value.name = name
+            taken.add(name)

@@ -64,9 +64,24 @@ class Importer:
         return self.memory.read(self._aliases[argument.name])
 
     def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
-        """The values of two arguments; a number takes the other's dtype."""
+        """The values of two arguments of one dtype: a number takes the other's, and so does a constant of integers
+        beside floats, as torch promotes it."""
         known = self.value(b if isinstance(a, (int, float)) else a)
-        return self.value(a, known.type.dtype), self.value(b, known.type.dtype)
+        x, y = self.value(a, known.type.dtype), self.value(b, known.type.dtype)
+        return (self._as_float(x), y) if y.type.is_float else (x, self._as_float(y)) if x.type.is_float else (x, y)
+
+    def _as_float(self, value: Value) -> Value:
+        """A constant of integers as float32; any other value as it is."""
+        if not value.is_constant or value.type.is_float:
+            return value
+        return self.graph.add_constant(value.data.astype(np.float32), value.name)
+
+    @property
+    def float32(self) -> torch.dtype:
+        """The dtype of all floats here."""
+        import torch
+
+        return torch.float32
 
     def optional(self, argument: Any) -> Value | None:
         """As `value`; None stays None."""

@@ -158,9 +158,9 @@ def tanh(at: Importer, a: Arguments) -> Value:
 @aten("softmax.int", "_softmax.default")
 def softmax(at: Importer, a: Arguments) -> Value:
     """Softmax over one dimension."""
-    if a.get("dtype") is not None or a.get("half_to_float"):
-        raise TypeMismatch("softmax that changes the dtype is not supported")
     x = at.value(a["self"])
+    if a.get("half_to_float") or a.get("dtype") not in (None, at.float32):
+        raise TypeMismatch("softmax that changes the dtype is not supported")
     return at.build.nn.softmax(x, axis=a["dim"] % x.type.rank)
 
 

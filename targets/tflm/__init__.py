@@ -10,6 +10,7 @@ from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.correspondences import clamp, requantize
 from qgraph.targets.target import kernels_in
+from qgraph.targets.tflm.activation import sign_limit
 
 
 def relu6(row: Correspondence, call: Call) -> Value:
@@ -39,6 +40,7 @@ TARGET = replace(
     earlier={},
     runtime_options={},
     kernels=kernels_in(__name__, __path__),
+    limits={"litert.logistic": sign_limit, "litert.tanh": sign_limit},
     processors="any that computes IEEE floats and 32-bit integers; compared on x86-64",
 )
 

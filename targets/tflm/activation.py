@@ -11,6 +11,7 @@ from qgraph.arith.fixed_point import multiply_double_rounding
 from qgraph.arith.rounding import round_half_away
 from qgraph.ir import Array, TensorType
 from qgraph.ir.types import integer_range
+from qgraph.targets.correspondence import Call, Refusal
 from qgraph.targets.litert.dialect import activation, functions, functions_16
 from qgraph.targets.litert.dialect.activation import Abs, HardSwish, LeakyRelu, Prelu, Relu, Relu6
 from qgraph.targets.litert.dialect.functions import Elu, Logistic, Tanh
@@ -83,6 +84,15 @@ def fixed_point(x: Array, type: TensorType, result: TensorType, is_tanh: bool) -
     low, high = integer_range(result.dtype)
     inside = np.clip(q0, low, high)
     return np.where(value <= -radius, low, np.where(value >= radius, high, inside)).astype(result.numpy)
+
+
+def sign_limit(call: Call) -> Refusal | None:
+    """Scales at which no argument but 0 lies within the 4 bits, and 0 itself counts as beyond the lowest."""
+    scale = float(call.xs[0].type.q.scales[0])
+    if scale < 2.0 ** (INPUT_BITS - 1):
+        return None
+    reason = f"the operand's scale is {scale:.3g}: from 8 on TFLite Micro gives the lowest code for an operand of 0"
+    return Refusal(reason, "scale or clamp what goes into the function: beyond 16 it is flat")
 
 
 def logistic(op: Logistic, x: Array) -> Array:

@@ -61,7 +61,7 @@ def test_results_keep_their_structure_in_their_names(name: str) -> None:
 def test_the_name_of_a_single_result_is_kept() -> None:
     graph = check_traced(Apply(RESULTS["a dictionary of one"][0]), IMAGE)
     assert graph.output_names == ["logits"]
-    assert str(graph).endswith("  return logits=%1\n}\n")
+    assert str(graph).endswith("  return logits=%logits\n}\n")
 
 
 @pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])
@@ -240,3 +240,22 @@ def test_what_a_model_does_for_one_example_alone_is_refused_unless_the_batch_is_
     got = qgraph.run(graph, x.numpy())
     first = next(iter(got.values())) if isinstance(got, dict) else got
     assert np.array_equal(first, (expected[0] if isinstance(expected, tuple) else expected).numpy())
+
+
+def test_results_of_a_float_graph_carry_the_keys_of_the_dictionary() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"boxes": x * 2, "scores": torch.sigmoid(x)}
+
+    graph = qgraph.trace(Model(), torch.randn(2, 3))
+    assert [value.name for value in graph.outputs] == graph.output_names == ["boxes", "scores"]
+
+
+def test_integers_beside_floats_and_a_softmax_in_float32_are_as_torch_has_them() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.softmax(x + torch.arange(3) * 2, 1, dtype=torch.float32) * torch.tensor([1, 2, 3])
+
+    x = torch.randn(4, 3)
+    graph = qgraph.trace(Model(), x)
+    np.testing.assert_allclose(qgraph.run(graph, x.numpy() + 1), Model()(x + 1).numpy(), rtol=1e-6)

@@ -124,3 +124,11 @@ def test_a_clamp_that_a_runtime_has_no_op_for_is_a_minimum(target: str, ops: lis
     lowered = qgraph.quantize(graph_of(OPS["nn.clamp"]), target=target, calibration=[images()])
     assert [node.op for node in lowered.nodes][-len(ops) :] == [f"litert.{op}" for op in ops]
     assert qgraph.verify(lowered, target, inputs=images()).bit_exact
+
+
+@pytest.mark.parametrize("op", ["tanh", "sigmoid"])
+def test_a_scale_at_which_tflm_gives_the_lowest_code_for_zero_is_refused_there_alone(op: str) -> None:
+    graph = graph_of(lambda build, x: getattr(build.nn, op)(build.nn.mul(x, build.constant(np.float32(500)))))
+    with pytest.raises(LoweringError, match="from 8 on TFLite Micro gives the lowest code for an operand of 0"):
+        qgraph.quantize(graph, target="tflm", calibration=[images()])
+    qgraph.quantize(graph, target="litert", calibration=[images()])

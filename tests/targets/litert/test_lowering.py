@@ -15,6 +15,7 @@ from qgraph import targets
 from qgraph.errors import LoweringError, RuntimeFailure, UnsupportedOp
 from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, QuantParams, TensorType
+from qgraph.ops.quant import unquantized
 from qgraph.runtimes import Worker
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.models import seeded
@@ -250,7 +251,7 @@ def with_bias(graph: Graph, channel: int, steps: float) -> Graph:
     conv = graph.find("nn.conv")[0]
     x_scale, w_scale = (conv.operand(i).producer.operand(1).data for i in (0, 1))
     changed = graph.clone()
-    old = changed.find("nn.conv")[0].operand(2)
+    old = unquantized(changed.find("nn.conv")[0].operand(2))
     data = old.data.copy()
     data[channel] = steps * float(x_scale[0]) * float(w_scale[channel])
     changed.replace_uses(old, changed.add_constant(data, old.name))

@@ -238,3 +238,38 @@ def test_two_values_of_one_name_are_a_violation(graph: Graph) -> None:
     relu.result.name = graph.inputs[0].name
     with pytest.raises(VerificationError, match=f"the name %{graph.inputs[0].name} is used twice"):
         verify_graph(graph)
+
+
+@pytest.mark.parametrize("change", ["name", "shape", "dtype"])
+def test_a_constant_that_is_not_what_it_says_is_a_violation(graph: Graph, change: str) -> None:
+    w = graph.add_constant(np.zeros((4, 2), np.float32), "w")
+    verify_graph(graph)
+    if change == "name":
+        w.name = "v"
+    else:
+        w.type = TensorType((4, 3)) if change == "shape" else TensorType((4, 2), "f64")
+    with pytest.raises(VerificationError, match=r"constant @w is .* its data float32"):
+        verify_graph(graph)
+
+
+def test_a_graph_that_returns_nothing_is_a_violation(graph: Graph) -> None:
+    graph.set_outputs([])
+    with pytest.raises(VerificationError, match="the graph returns nothing"):
+        verify_graph(graph)
+
+
+LEVELS = {"nn.relu": {"float", "fake_quant", "integer"}, "quant.fake_quant": {"fake_quant"}, "litert.relu": {"integer"}}
+
+
+@pytest.mark.parametrize("op", LEVELS)
+@pytest.mark.parametrize("level", ["float", "fake_quant", "integer"])
+def test_a_level_admits_its_dialects_alone(op: str, level: str) -> None:
+    graph = Graph("g", level)
+    x = graph.add_input("x", TensorType(("N", 2)))
+    graph.set_outputs([graph.insert(op, [x], {}, [TensorType(("N", 2))]).result])
+    try:
+        verify_graph(graph)
+        text = ""
+    except VerificationError as error:
+        text = str(error)
+    assert ("holds no op of" in text) == (level not in LEVELS[op])

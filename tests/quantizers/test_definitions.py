@@ -168,6 +168,7 @@ def test_a_weight_of_zeros_has_the_smallest_scale_that_the_others_leave() -> Non
     w[1, 0] = 127
     assert np.array_equal(weight_scale(w, 127, 0, quantizers.get("min_max")), np.float32([SMALLEST, 1, SMALLEST]))
     assert np.array_equal(weight_scale(w, 127, None, quantizers.get("min_max")), [1])
+    assert SMALLEST == 2.0**-16, "of the layer's largest"
 
 
 def test_rows_come_in_the_order_in_which_a_convolution_multiplies() -> None:

@@ -12,7 +12,7 @@ from qgraph.errors import FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value
 from qgraph.ir.op import op_def
-from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product
+from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
 from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, Row
 
 MOST_ELEMENTS = 2**31 - 1
@@ -50,6 +50,7 @@ class Reader:
         axis = self.words["axes"].get(tensor.name)
         if quant.scale.size != (1 if axis is None else shape[axis]):
             raise FileError(f"tensor {tensor.name!r} has {quant.scale.size} scales for a shape of {list(shape)}")
+        check_parameters(tensor, quant)
         return TensorType(shape, dtype, QuantParams.of(quant.scale, quant.zero_point, axis))
 
     def _dtype(self, tensor: tflite.Tensor) -> str:
@@ -120,6 +121,15 @@ class Reader:
         if index in self.values or self.is_known(index):
             raise FileError(f"tensor {self.subgraph.tensors[index].name!r} is made twice")
         self.values[index] = value
+
+
+def check_parameters(tensor: tflite.Tensor, quant: tflite.Quantization) -> None:
+    """Raise FileError for scales and zero points that no runtime computes with; it keeps zero points in 32 bits."""
+    if not (np.isfinite(quant.scale).all() and (quant.scale > 0).all()):
+        raise FileError(f"tensor {tensor.name!r} has a scale that is not positive and finite: {quant.scale[:4]}")
+    low, high = integer_range(tensor.dtype if tensor.dtype in ("i8", "u8", "i16") else "i32")
+    if quant.zero_point.min() < low or quant.zero_point.max() > high:
+        raise FileError(f"tensor {tensor.name!r} of type {tensor.dtype} has zero points outside {low} to {high}")
 
 
 def check_size(name: str, shape: Sequence[Dim]) -> None:

@@ -12,17 +12,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters import tflite
 from qgraph.ir import IO_LAYOUT, Dim, Graph, TensorType, Value, verify_graph
 from qgraph.ir.op import OpDef, op_def
-from qgraph.ir.types import dim_factors, integer_range
+from qgraph.ir.types import dim_factors
 from qgraph.targets.litert.agreement import mark_hybrid
 from qgraph.targets.litert.correspondences import row_of
 from qgraph.targets.litert.dialect.layers import weight_axis
-from qgraph.targets.litert.file_reader import Reader, add_node, check_size, node_parts
+from qgraph.targets.litert.file_reader import Reader, add_node, check_parameters, check_size, node_parts
 from qgraph.targets.litert.known_tensors import learn
 from qgraph.targets.litert.rows import BY_OP, BY_OPERATOR
 from qgraph.targets.raising import float_graph
@@ -216,9 +214,7 @@ def _checked_quantization(tensor: tflite.Tensor, channels: int | None) -> tuple[
         raise FileError(f"tensor {tensor.name!r} has {quant.details}", help="qgraph reads scales and zero points")
     if quant.scale.size == 0:
         return None, ""
-    if not (np.isfinite(quant.scale).all() and (quant.scale > 0).all()):
-        raise FileError(f"tensor {tensor.name!r} has a scale that is not positive and finite: {quant.scale[:4]}")
-    _check_zero_points(tensor, quant)
+    check_parameters(tensor, quant)
     rank = len(tensor.shape)
     if (
         channels not in (None, quant.axis)
@@ -239,10 +235,3 @@ def _checked_quantization(tensor: tflite.Tensor, channels: int | None) -> tuple[
         f"tensor {tensor.name!r}: quantized_dimension {quant.axis} is none of a shape {list(tensor.shape)}",
         help=f"its {quant.scale.size} scales need the one dimension of that size; LiteRT refuses the file too",
     )
-
-
-def _check_zero_points(tensor: tflite.Tensor, quant: tflite.Quantization) -> None:
-    if tensor.dtype in ("i8", "u8", "i16"):
-        low, high = integer_range(tensor.dtype)
-        if quant.zero_point.min() < low or quant.zero_point.max() > high:
-            raise FileError(f"tensor {tensor.name!r} of type {tensor.dtype} has zero points outside {low} to {high}")

@@ -124,3 +124,19 @@ def test_an_entry_that_is_no_json_is_refused() -> None:
     model = tflite.read(to_tflite(awkward()))
     with pytest.raises(FileError, match="does not fit"):
         from_tflite(tflite.write(replace(model, metadata={METADATA: b"\xff{"})))
+
+
+@pytest.mark.parametrize(
+    ("scale", "zero_point", "message"),
+    [(1.0, 3 * 10**9, "has zero points outside"), (np.inf, 0, "has a scale that is not positive and finite")],
+)
+def test_parameters_that_no_runtime_computes_with_are_refused_in_files_of_our_own_too(
+    scale: float, zero_point: int, message: str
+) -> None:
+    model = tflite.read(to_tflite(awkward()))
+    tensors = model.subgraphs[0].tensors
+    index = next(i for i, tensor in enumerate(tensors) if tensor.quantization is not None and tensor.data is None)
+    spoilt = tflite.Quantization(np.array([scale], np.float32), np.array([zero_point], np.int64))
+    tensors[index] = replace(tensors[index], quantization=spoilt)
+    with pytest.raises(FileError, match=message):
+        from_tflite(tflite.write(model))

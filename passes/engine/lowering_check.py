@@ -34,7 +34,7 @@ def compare_lowered(lowering: Lowering) -> None:
         value = lowering.lowered.get(node.result)
         if value in arrays:
             expected, real[node.result] = real[node.result], _real(arrays, value)
-            off = _codes_off(_clamped(expected, node, value), real[node.result], value)
+            off = _codes_off(_clamped(expected, _range(lowering, node, value), value), real[node.result], value)
             if off > TOLERANCE:
                 raise _error(lowering, node, value, off, inputs)
 
@@ -51,15 +51,20 @@ def _real(arrays: dict[Value, Array], value: Value) -> Array:
     return np.asarray((array.astype(np.float64) - quant.zero_point[0]) * quant.scale[0])
 
 
-def _clamped(expected: Array, node: Node, value: Value) -> Array:
-    """What is expected, within what the integers of the lowered value can stand for, or fewer where the fake-quant
-    behind the node says so."""
+def _range(lowering: Lowering, node: Node, value: Value) -> tuple[int, int]:
+    """The codes of a lowered value: those of its type, or fewer where a fake-quant that it does the work of says so."""
+    makers = [node, *(user for user in node.result.users if lowering.lowered.get(user.results[0]) is value)]
+    said = (each.attrs["range"] for each in makers if each.op == "quant.fake_quant")
+    low, high = next(said, integer_range(value.type.dtype))
+    return int(low), int(high)
+
+
+def _clamped(expected: Array, codes: tuple[int, int], value: Value) -> Array:
+    """What is expected, within what these integers of the lowered value can stand for."""
     quant = value.type.quant
     if quant is None:
         return expected
-    ranges = [user.attrs["range"] for user in node.result.users if user.op == "quant.fake_quant"]
-    low, high = ranges[0] if len(ranges) == 1 else integer_range(value.type.dtype)
-    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in (low, high))
+    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in codes)
     return np.clip(expected, low, high)
 
 

@@ -69,3 +69,22 @@ def test_a_graph_that_was_changed_after_lowering_is_not_what_lowering_gives() ->
     lowered.replace_uses(bias, lowered.add_constant(bias.data + np.int32(1), f"{name}.other", bias.type.quant))
     with pytest.raises(ValidationError, match="is not what lowering the fake-quant graph gives"):
         qgraph.passes.get("lower").check(graph, lowered)
+
+
+class Shared(torch.nn.Module):
+    """A value that is read as it is, and on a grid of fewer bits where it is joined with another."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = torch.nn.Conv2d(3, 2, 1), torch.nn.Conv2d(3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        a, b = self.a(x), self.b(x)
+        return torch.cat([a, b], 1), b
+
+
+@pytest.mark.parametrize("target", targets.names())
+def test_fewer_bits_on_an_edge_are_not_those_of_the_value_behind_it(target: str) -> None:
+    x = np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype(np.float32)
+    graph = qgraph.trace(seeded(Shared()).eval(), torch.from_numpy(x))
+    qgraph.quantize(graph, target, calibration=[x], overrides={"a": {"activation_bits": 4}}, check=True)

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qgraph.arith.windows import pooled_shape
+
 CONV = (F.conv1d, F.conv2d, F.conv3d)
 CONV_TRANSPOSE = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
 MAX_POOL = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
@@ -74,10 +76,25 @@ def max_pool(
 ) -> Tensor:
     """Maximum over windows; padding never wins."""
     rank = len(kernel)
-    if not _is_symmetric(pads) or any(2 * p > k for p, k in zip(pads, kernel * 2, strict=True)):
-        x, pads = pad(x, pads, -math.inf), (0,) * 2 * rank
-    result: Tensor = MAX_POOL[rank - 1](x, kernel, stride, pads[:rank], dilation, ceil_mode)
-    return result
+    pool = MAX_POOL[rank - 1]
+    if _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True)):
+        result: Tensor = pool(x, kernel, stride, pads[:rank], dilation, ceil_mode)
+        return result
+    full = pool(pad(x, pads, -math.inf), kernel, stride, 0, dilation, ceil_mode)
+    return _first(full, x, kernel, stride, pads, dilation) if ceil_mode else full
+
+
+def _first(
+    y: Tensor,
+    x: Tensor,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...] | None = None,
+) -> Tensor:
+    """The windows of `ceil_mode` on x: torch adds one that starts in padding that it was given as a part of x."""
+    out = pooled_shape(x.shape[2:], kernel, stride, pads, dilation, ceil_mode=True)
+    return y[(slice(None), slice(None), *(slice(size) for size in out))]
 
 
 def avg_pool(
@@ -94,6 +111,6 @@ def avg_pool(
     if _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True)):
         return pool(x, kernel, stride, pads[:rank], ceil_mode, count_include_pad)
     total = pool(pad(x, pads), kernel, stride, 0, ceil_mode)
-    if count_include_pad:
-        return total
-    return total / pool(pad(torch.ones_like(x), pads), kernel, stride, 0, ceil_mode)
+    if not count_include_pad:
+        total = total / pool(pad(torch.ones_like(x), pads), kernel, stride, 0, ceil_mode)
+    return _first(total, x, kernel, stride, pads) if ceil_mode else total

@@ -34,7 +34,7 @@ def compare_lowered(lowering: Lowering) -> None:
         value = lowering.lowered.get(node.result)
         if value in arrays:
             expected, real[node.result] = real[node.result], _real(arrays, value)
-            off = _codes_off(_clamped(expected, _range(lowering, node, value), value), real[node.result], value)
+            off = _codes_off(_clamped(expected, lowering, node, value), real[node.result], value)
             if off > TOLERANCE:
                 raise _error(lowering, node, value, off, inputs)
 
@@ -59,12 +59,12 @@ def _range(lowering: Lowering, node: Node, value: Value) -> tuple[int, int]:
     return int(low), int(high)
 
 
-def _clamped(expected: Array, codes: tuple[int, int], value: Value) -> Array:
+def _clamped(expected: Array, lowering: Lowering, node: Node, value: Value) -> Array:
     """What is expected, within what these integers of the lowered value can stand for."""
     quant = value.type.quant
     if quant is None:
         return expected
-    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in codes)
+    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in _range(lowering, node, value))
     return np.clip(expected, low, high)
 
 

@@ -33,7 +33,7 @@ CALIBRATION_IMAGES = 512
 
 
 @dataclass(frozen=True)
-class Row:
+class ResultLine:
     """One line of the table: accuracy in percent, size of the file, differing output bytes."""
 
     model: str
@@ -93,14 +93,14 @@ class _Demo:
     def __init__(self, data: Dataset, out: Path, epochs: int, seed: int, progress: Progress) -> None:
         self.data, self.out, self.epochs, self.seed, self.progress = data, out, epochs, seed, progress
 
-    def run(self, targets: Sequence[str]) -> list[Row]:
+    def run(self, targets: Sequence[str]) -> list[ResultLine]:
         """Train, then one PTQ and one QAT model for every family of targets; the rows of the table."""
         from qgraph.examples.classification import predict
 
         model = self._trained()
         graph = qgraph.trace(model, self._images(1), name="residual_cnn")
         qgraph.save(graph, self.out / "1-float.qg")
-        rows = [Row("float, torch", self._accuracy(predict(model, self.data.test_images)))]
+        rows = [ResultLine("float, torch", self._accuracy(predict(model, self.data.test_images)))]
         families: dict[str, list[str]] = {}
         for name in targets:
             families.setdefault(all_targets.get(name).dialect, []).append(name)
@@ -108,25 +108,25 @@ class _Demo:
             rows += self._family(graph, names)
         return rows
 
-    def _family(self, graph: Graph, names: list[str]) -> list[Row]:
+    def _family(self, graph: Graph, names: list[str]) -> list[ResultLine]:
         """Targets of one dialect share the trained model and the file."""
         first = names[0]
         prepared = qgraph.prepare(graph, target=first)
         self._save(prepared, first, "2-prepared")
         calibrated = qgraph.calibrate(prepared, self._calibration(first))
         self._save(calibrated, first, "3-calibrated")
-        rows = [Row(f"PTQ ({first})", self._integer_accuracy(qgraph.lower(calibrated, target=first), first))]
+        rows = [ResultLine(f"PTQ ({first})", self._integer_accuracy(qgraph.lower(calibrated, target=first), first))]
         module = self._qat(calibrated, first)
         from qgraph.examples.classification import predict
 
-        rows.append(Row(f"QAT, fake-quant ({first})", self._accuracy(predict(module, self.data.test_images))))
+        rows.append(ResultLine(f"QAT, fake-quant ({first})", self._accuracy(predict(module, self.data.test_images))))
         trained = qgraph.from_torch(module)
         self._save(trained, first, "4-trained")
         for name in names:
             rows += self._target(trained, name)
         return rows
 
-    def _target(self, trained: Graph, name: str) -> list[Row]:
+    def _target(self, trained: Graph, name: str) -> list[ResultLine]:
         """Lower, export, run interpreter and runtime on all test images, compare."""
         lowered = qgraph.lower(trained, target=name)
         self._save(lowered, name, "5-lowered")
@@ -151,8 +151,8 @@ class _Demo:
         output = lowered.outputs[0].type
         title = f"{result.runtime.name} {result.runtime.version} ({name})"
         return [
-            Row(f"interpreter ({name})", self._accuracy(dequantized(ours, output)), size),
-            Row(title, self._accuracy(dequantized(theirs, output)), size, differing, ours.nbytes),
+            ResultLine(f"interpreter ({name})", self._accuracy(dequantized(ours, output)), size),
+            ResultLine(title, self._accuracy(dequantized(theirs, output)), size, differing, ours.nbytes),
         ]
 
     # ---- training
@@ -213,7 +213,7 @@ def _bytes(array: Array) -> Array:
     return np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
 
 
-def _table(rows: list[Row], data: Dataset) -> Table:
+def _table(rows: list[ResultLine], data: Dataset) -> Table:
     table = Table(title=f"accuracy on {len(data.test_labels):,} test images", title_justify="left")
     table.add_column("model", no_wrap=True)
     for column in ("accuracy %", "file, bytes", "bytes that differ"):

@@ -18,7 +18,7 @@ Sizes = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """`first = second.reshape(inner).transpose(order).reshape(first_shape)`; all sizes are concrete."""
 
     first: Sizes
@@ -47,15 +47,15 @@ class Layout:
         return f"dimensions {list(self.order)} of {list(self.inner)}"
 
 
-def candidates(first: Sizes, second: Sizes, source: Layout | None = None) -> list[Layout]:
+def candidates(first: Sizes, second: Sizes, source: Arrangement | None = None) -> list[Arrangement]:
     """The layouts that fit two shapes; `source`: that of the value they were computed from, for flattened ones."""
-    found = [Layout(first, second, second, order) for order in _orders(first, second)]
+    found = [Arrangement(first, second, second, order) for order in _orders(first, second)]
     if not found and [d for d in first if d != 1] == [d for d in second if d != 1]:
-        found.append(Layout(first, second, second, tuple(range(len(second)))))
+        found.append(Arrangement(first, second, second, tuple(range(len(second)))))
     if source is not None and len(first) == len(second) == 2 and len(source.inner) > 2:
         inner = (second[0], *source.inner[1:])
         if np.prod(inner[1:]) == second[1]:
-            found.append(Layout(first, second, inner, source.order))
+            found.append(Arrangement(first, second, inner, source.order))
     return found
 
 
@@ -74,7 +74,7 @@ def _orders(first: Sizes, second: Sizes) -> Iterator[tuple[int, ...]]:
     yield from fitting
 
 
-def preferred(fitting: Sequence[Layout], source: Layout | None, kinds: set[str]) -> Layout | None:
+def preferred(fitting: Sequence[Arrangement], source: Arrangement | None, kinds: set[str]) -> Arrangement | None:
     """The layout that follows from that of the value that a group of these kinds reads; None where that is open."""
     if len(fitting) == 1:
         return fitting[0]

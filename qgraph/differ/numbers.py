@@ -9,7 +9,7 @@ import numpy as np
 
 from qgraph.differ.change import Change, Numbers
 from qgraph.differ.kinds import kind_of_op
-from qgraph.differ.layouts import Layout, candidates, preferred
+from qgraph.differ.layouts import Arrangement, candidates, preferred
 from qgraph.differ.measures import EQUAL, Comparison, compare_arrays, lsb_histogram
 from qgraph.differ.pairing import pair_inputs
 from qgraph.interpreter import execute, quantize_inputs
@@ -35,7 +35,7 @@ class _Values:
         self.graphs = (a, b)
         self._evaluate = node_evaluator(b)
         self.arrays: tuple[Arrays, Arrays] = ({}, {})
-        self._partner: dict[Value, tuple[Value, Layout]] = {}  # of the second graph -> of the first
+        self._partner: dict[Value, tuple[Value, Arrangement]] = {}  # of the second graph -> of the first
         self._standin: dict[Value, Value] = {}  # of the first graph -> of the second
         self._own: Arrays = {}
         """Values of the second graph computed from the first graph's, by the nodes that have no counterpart alone."""
@@ -56,7 +56,7 @@ class _Values:
 
     # ---- pairs of values
 
-    def _pair(self, x: Value, y: Value, found: tuple[Layout, bool] | None) -> None:
+    def _pair(self, x: Value, y: Value, found: tuple[Arrangement, bool] | None) -> None:
         if found is not None:
             self._partner[y], self._standin[x] = (x, found[0]), y
 
@@ -65,7 +65,9 @@ class _Values:
         array = value.data if value.is_constant else self.arrays[which][value]
         return dequantized(array, value.type)
 
-    def _layout(self, x: Value, y: Value, source: Layout | None, kinds: set[str]) -> tuple[Layout, bool] | None:
+    def _layout(
+        self, x: Value, y: Value, source: Arrangement | None, kinds: set[str]
+    ) -> tuple[Arrangement, bool] | None:
         """The layout of a pair of values, and whether it was found by trial; None where no layout fits."""
         first, second = self.real(0, x), self.real(1, y)
         fitting = candidates(first.shape, second.shape, source)
@@ -74,7 +76,7 @@ class _Values:
             return None if layout is None else (layout, False)
         return min(fitting, key=lambda fit: compare_arrays(first, fit.to_first(second)).power), True
 
-    def _source(self, nodes: tuple[Node, ...]) -> Layout | None:
+    def _source(self, nodes: tuple[Node, ...]) -> Arrangement | None:
         """The layout of the first value that a group of the second graph reads."""
         inside = {value for node in nodes for value in node.results}
         for node in nodes:
@@ -220,7 +222,7 @@ def _same_elements(x: Node, y: Node) -> bool:
     )
 
 
-def _layout_text(layout: Layout, tried: bool) -> str:
+def _layout_text(layout: Arrangement, tried: bool) -> str:
     if tried:
         return f"{layout}, of several that fit the one with the smallest error"
     return "" if layout.is_identity else str(layout)

@@ -165,11 +165,11 @@ class Writer:
         return infos
 
 
-Row = Callable[[OnnxNodes, Node, str], None]
+ToOnnx = Callable[[OnnxNodes, Node, str], None]
 """Writes the ONNX nodes of a node; the last of them makes the tensor of the given name."""
 
 
-def _same(op: str, **attrs: str) -> Row:
+def _same(op: str, **attrs: str) -> ToOnnx:
     """The row of an op that ONNX has too; `attrs`: ONNX's name of an attribute = our name of it."""
 
     def write(writer: OnnxNodes, node: Node, result: str) -> None:
@@ -239,7 +239,7 @@ def _dropout(writer: OnnxNodes, node: Node, result: str) -> None:
     writer.op("Dropout", [*writer.operands(node), ratio], result)
 
 
-def _with_integers(op: str, *names: str, **attrs: str) -> Row:
+def _with_integers(op: str, *names: str, **attrs: str) -> ToOnnx:
     """The row of an op whose attributes `names` are inputs in ONNX: lists of int64."""
 
     def write(writer: OnnxNodes, node: Node, result: str) -> None:
@@ -261,7 +261,7 @@ def _hard_sigmoid(writer: OnnxNodes, node: Node, result: str) -> None:
 
 WINDOW = {"strides": "stride", "pads": "pads"}
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, ToOnnx] = {
     "nn.add": _same("Add"),
     "nn.avg_pool": _same(
         "AveragePool", kernel_shape="kernel", **WINDOW, ceil_mode="ceil_mode", count_include_pad="count_include_pad"

@@ -11,15 +11,15 @@ from qgraph.frontends.onnx_node import OnnxNode, shortest
 from qgraph.ir import Builder, Dim, Value
 from qgraph.ir.types import dim_factors, dim_product
 
-Row = Callable[[OnnxNode, Builder], Value]
+FromOnnx = Callable[[OnnxNode, Builder], Value]
 """Builds what an ONNX node computes; raises UnsupportedOp, by `node.unsupported`, for what `nn` cannot say."""
 
 
-def _unary(op: str) -> Row:
+def _unary(op: str) -> FromOnnx:
     return lambda node, build: build.node(op, [node.operand(0)], {}).result
 
 
-def _binary(op: str) -> Row:
+def _binary(op: str) -> FromOnnx:
     return lambda node, build: build.node(op, [node.operand(0), node.operand(1)], {}).result
 
 
@@ -301,7 +301,7 @@ def _slice(node: OnnxNode, build: Builder) -> Value:
     return made
 
 
-ROWS: dict[str, Row] = {
+ROWS: dict[str, FromOnnx] = {
     "Add": _add,
     "AveragePool": _avg_pool,
     "BatchNormalization": _batch_norm,

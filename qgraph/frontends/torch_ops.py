@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from qgraph.frontends.torch_importer import Importer
 
 Arguments = Mapping[str, Any]
-Row = Callable[["Importer", Arguments], "Value | list[Value]"]
+FromAten = Callable[["Importer", Arguments], "Value | list[Value]"]
 
-ROWS: dict[str, Row] = {}
+ROWS: dict[str, FromAten] = {}
 IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
 """Ops of sizes and checks, which make no value of the graph."""
 
 
-def aten(*names: str) -> Callable[[Row], Row]:
+def aten(*names: str) -> Callable[[FromAten], FromAten]:
     """Register a row for these ATen overloads."""
 
-    def register(row: Row) -> Row:
+    def register(row: FromAten) -> FromAten:
         ROWS.update(dict.fromkeys((f"aten.{name}" for name in names), row))
         return row
 

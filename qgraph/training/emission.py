@@ -28,18 +28,18 @@ from qgraph.training import windows
 from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 
-Row = Callable[["Emitter", Node], fx.Node]
+Emission = Callable[["Emitter", Node], fx.Node]
 
-ROWS: dict[str, Row] = {}
+ROWS: dict[str, Emission] = {}
 
 ACTIVATION = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}
 WINDOW = ("stride", "pads", "dilation", "groups")
 
 
-def emits(name: str) -> Callable[[Row], Row]:
+def emits(name: str) -> Callable[[Emission], Emission]:
     """Register the row of an op."""
 
-    def register(row: Row) -> Row:
+    def register(row: Emission) -> Emission:
         ROWS[name] = row
         return row
 
@@ -328,7 +328,7 @@ PLAIN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 """Ops that are one call of a function with all operands, then these attributes."""
 
 
-def _plain(function: Callable[..., Any], names: tuple[str, ...]) -> Row:
+def _plain(function: Callable[..., Any], names: tuple[str, ...]) -> Emission:
     def row(at: Emitter, node: Node) -> fx.Node:
         operands = at.operands(node, len(op_def(node.op).operands))
         return at.activated(node, at.call(function, [*operands, *(node.attrs[name] for name in names)]))

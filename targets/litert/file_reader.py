@@ -13,7 +13,7 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value
 from qgraph.ir.op import op_def
 from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
-from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, Row
+from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, FileRow
 
 MOST_ELEMENTS = 2**31 - 1
 """Of a tensor: runtimes count them in 32 bits."""
@@ -201,7 +201,7 @@ def add_node(
     return node
 
 
-def _operand_tensors(reader: Reader, row: Row, operator: tflite.Operator) -> list[int]:
+def _operand_tensors(reader: Reader, row: FileRow, operator: tflite.Operator) -> list[int]:
     """The tensors that are the op's operands; constants that are attributes and states are not."""
     if not row.places:
         places = set(row.constants.values())
@@ -231,7 +231,7 @@ def _taken(op: str) -> str:
     return f"{op}({', '.join(operands)})"
 
 
-def _attributes(reader: Reader, row: Row, operator: tflite.Operator) -> dict[str, Any]:
+def _attributes(reader: Reader, row: FileRow, operator: tflite.Operator) -> dict[str, Any]:
     attrs: dict[str, Any] = row.read_types(operator, reader.type) if row.read_types else {}
     for attr, fields in row.options.items():
         known = operator.options

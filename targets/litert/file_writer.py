@@ -12,7 +12,7 @@ from qgraph.errors import ExportError
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph, Node, TensorType, Value
 from qgraph.ir.types import dim_factors
-from qgraph.targets.litert.rows import BY_OP, Row
+from qgraph.targets.litert.rows import BY_OP, FileRow
 from qgraph.version import __version__
 
 METADATA = "qgraph"
@@ -138,7 +138,7 @@ def _write_node(writer: _Writer, node: Node, names: list[str]) -> None:
         writer.words["origins"][writer.tensors[results[0]].name] = origins
 
 
-def _operands(writer: _Writer, node: Node, row: Row, name: str) -> tuple[int, ...]:
+def _operands(writer: _Writer, node: Node, row: FileRow, name: str) -> tuple[int, ...]:
     """The tensors that an operator reads: operands, attributes that stand in constants, states; -1 for none."""
     operands = [-1 if value is None else writer.index[value] for value in node.operands]
     if row.places:
@@ -150,7 +150,7 @@ def _operands(writer: _Writer, node: Node, row: Row, name: str) -> tuple[int, ..
     return tuple(operands)
 
 
-def _placed(writer: _Writer, node: Node, row: Row, name: str, operands: list[int]) -> tuple[int, ...]:
+def _placed(writer: _Writer, node: Node, row: FileRow, name: str, operands: list[int]) -> tuple[int, ...]:
     """The tensors of an operator whose row says where the operands stand."""
     placed = {place: index for place, index in zip(row.places, operands, strict=False) if index >= 0}
     for attr, place in row.constants.items():
@@ -173,7 +173,7 @@ def _constant_operand(writer: _Writer, node: Node, name: str, attr: str) -> int:
     return writer.integers(f"{name}.{attr}", values)
 
 
-def _options(row: Row, node: Node) -> dict[str, Any]:
+def _options(row: FileRow, node: Node) -> dict[str, Any]:
     """The options of an operator: those that are attributes, those that are always so, those that follow."""
     options = dict(row.fixed)
     for attr, fields in row.options.items():

@@ -28,7 +28,7 @@ TypeOf = Callable[[int], TensorType]
 
 
 @dataclass(frozen=True)
-class Row:
+class FileRow:
     """One op of the dialect in a file."""
 
     op: str
@@ -52,22 +52,22 @@ class Row:
     computed: str = ""  # the attribute that says that a constant is computed in the file, and does not stand there
 
 
-BY_OP: dict[str, Row] = {}
-BY_OPERATOR: dict[str, Row] = {}
-FLOAT_BY_OPERATOR: dict[str, Row] = {}
+BY_OP: dict[str, FileRow] = {}
+BY_OPERATOR: dict[str, FileRow] = {}
+FLOAT_BY_OPERATOR: dict[str, FileRow] = {}
 
 
 def row(op: str, operator: str, **words: Any) -> None:
     """Say how an op stands in a file; see the module."""
-    _add(Row(op, operator, **words), BY_OPERATOR)
+    _add(FileRow(op, operator, **words), BY_OPERATOR)
 
 
 def float_row(op: str, operator: str, **words: Any) -> None:
     """Say how an op on floats stands in a file, whose operator may be one on integers too."""
-    _add(Row(op, operator, **words), FLOAT_BY_OPERATOR)
+    _add(FileRow(op, operator, **words), FLOAT_BY_OPERATOR)
 
 
-def _add(made: Row, by_operator: dict[str, Row]) -> None:
+def _add(made: FileRow, by_operator: dict[str, FileRow]) -> None:
     BY_OP[made.op] = made
     for name in (made.operator, *made.variants):
         by_operator[name] = made

@@ -40,7 +40,7 @@ ALONE, Y = Slot("plain", 0), Slot("result")
 
 
 @dataclass(frozen=True)
-class Layout:
+class NodeForm:
     """One dialect op: its inputs in order, its op in the QDQ form, and attributes that are always the same.
 
     All attributes of the dialect's op that no slot holds are ONNX attributes of the same name.
@@ -58,19 +58,19 @@ class Layout:
 
 
 LAYOUTS = {
-    "ort.QLinearConv": Layout((X, W, Y, B), "Conv"),
-    "ort.QGemm": Layout((X, W, B, Y), "Gemm", {"transB": 1}, {"transB": 1}),
-    "ort.QLinearAdd": Layout((X, W, Y), "Add"),
-    "ort.QLinearAveragePool": Layout((X, Y), "AveragePool", {"channels_last": 0}),
-    "ort.QLinearGlobalAveragePool": Layout((X, Y), "GlobalAveragePool", {"channels_last": 0}),
-    "ort.QLinearConcat": Layout((Y, Slot("rest")), "Concat"),
-    "ort.MaxPool": Layout((ALONE,), "MaxPool"),
-    "ort.Reshape": Layout((ALONE, Slot("integers", attr="shape")), "Reshape"),
-    "ort.Transpose": Layout((ALONE,), "Transpose"),
-    "ort.Pad": Layout((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad"),
-    "ort.Clip": Layout((ALONE, Slot("code", attr="min"), Slot("code", attr="max")), "Clip"),
-    "ort.QuantizeLinear": Layout((ALONE, Y)),
-    "ort.DequantizeLinear": Layout((X,)),
+    "ort.QLinearConv": NodeForm((X, W, Y, B), "Conv"),
+    "ort.QGemm": NodeForm((X, W, B, Y), "Gemm", {"transB": 1}, {"transB": 1}),
+    "ort.QLinearAdd": NodeForm((X, W, Y), "Add"),
+    "ort.QLinearAveragePool": NodeForm((X, Y), "AveragePool", {"channels_last": 0}),
+    "ort.QLinearGlobalAveragePool": NodeForm((X, Y), "GlobalAveragePool", {"channels_last": 0}),
+    "ort.QLinearConcat": NodeForm((Y, Slot("rest")), "Concat"),
+    "ort.MaxPool": NodeForm((ALONE,), "MaxPool"),
+    "ort.Reshape": NodeForm((ALONE, Slot("integers", attr="shape")), "Reshape"),
+    "ort.Transpose": NodeForm((ALONE,), "Transpose"),
+    "ort.Pad": NodeForm((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad"),
+    "ort.Clip": NodeForm((ALONE, Slot("code", attr="min"), Slot("code", attr="max")), "Clip"),
+    "ort.QuantizeLinear": NodeForm((ALONE, Y)),
+    "ort.DequantizeLinear": NodeForm((X,)),
 }
 FLOAT_OPS = {layout.float_op: op for op, layout in LAYOUTS.items() if layout.float_op}
 """Op of the QDQ form: the dialect's op."""

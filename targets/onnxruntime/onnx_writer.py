@@ -27,7 +27,7 @@ from qgraph.targets.onnxruntime.onnx_layout import (
     OPSETS,
     REQUANTIZE,
     VERSION,
-    Layout,
+    NodeForm,
     Slot,
 )
 
@@ -126,7 +126,7 @@ class _Writer:
 
     # ---- the two forms
 
-    def write_integer(self, node: Node, layout: Layout) -> None:
+    def write_integer(self, node: Node, layout: NodeForm) -> None:
         """The node as one ONNX node on integers."""
         inputs: list[Any] = []
         for slot in layout.slots:
@@ -137,7 +137,7 @@ class _Writer:
             inputs.pop()
         self.append(node.op.partition(".")[2], node, inputs, self.tensors[node.result], layout.fixed)
 
-    def write_float(self, node: Node, layout: Layout) -> None:
+    def write_float(self, node: Node, layout: NodeForm) -> None:
         """The node as a float op between DequantizeLinear nodes and a QuantizeLinear node."""
         result = self.tensors[node.result]
         inputs = [self.dequantized(value, f"{result.name}.{index}") for index, value in enumerate(node.inputs)]

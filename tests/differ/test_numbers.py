@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 
 import qgraph
-from qgraph.differ.layouts import Layout, candidates, preferred
+from qgraph.differ.layouts import Arrangement, candidates, preferred
 from qgraph.differ.measures import compare_arrays, lsb_histogram
 from qgraph.ir import Builder, Graph, TensorType, parse
 from tests.differ.conftest import inputs_of
@@ -68,7 +68,7 @@ def test_equal_sizes_leave_the_layout_open_until_the_flow_decides() -> None:
     fitting = candidates((2, 4, 4, 4), (2, 4, 4, 4))
     assert len(fitting) == 3
     assert preferred(fitting, None, {"conv"}) is None
-    source = Layout((2, 3, 8, 8), (2, 8, 8, 3), (2, 8, 8, 3), (0, 3, 1, 2))
+    source = Arrangement((2, 3, 8, 8), (2, 8, 8, 3), (2, 8, 8, 3), (0, 3, 1, 2))
     chosen = preferred(fitting, source, {"conv"})
     assert chosen is not None
     assert chosen.order == (0, 3, 1, 2)
@@ -76,7 +76,7 @@ def test_equal_sizes_leave_the_layout_open_until_the_flow_decides() -> None:
 
 
 def test_a_flattened_value_is_compared_in_one_order() -> None:
-    source = Layout((2, 3, 4, 5), (2, 4, 5, 3), (2, 4, 5, 3), (0, 3, 1, 2))
+    source = Arrangement((2, 3, 4, 5), (2, 4, 5, 3), (2, 4, 5, 3), (0, 3, 1, 2))
     fitting = candidates((2, 60), (2, 60), source)
     flat = preferred(fitting, source, {"reshape"})
     assert flat is not None

@@ -38,7 +38,8 @@ def test_the_first_node_that_differs_is_named_with_its_origin() -> None:
 def test_a_file_that_may_saturate_is_said_to_hold_with_vnni_only() -> None:
     report = qgraph.verify(quantized("onnxruntime", weights="full-range"), inputs=X)
     assert any("can saturate on" in note for note in report.notes)
-    assert not qgraph.verify(quantized("onnxruntime"), inputs=X).notes
+    safe = qgraph.verify(quantized("onnxruntime"), inputs=X)
+    assert not any("saturate" in note for note in safe.notes)  # an earlier release has a note of its own
 
 
 @pytest.mark.emulated

@@ -243,3 +243,12 @@ def test_input_errors_exit_with_2_one_message_and_no_file(folder: Path) -> None:
         assert message in qgraph(*arguments, status=2, cwd=folder), arguments
     assert not list(folder.glob("no.*"))
     assert not list(folder.glob(".*"))
+
+
+def test_the_demo_runs_on_all_targets(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", images=rng.integers(0, 256, (1600, 12, 12), np.uint8), labels=np.arange(1600) % 4)
+    text = qgraph("demo", "--data", tmp_path / "data.npz", "--epochs", "2", "--out", tmp_path / "out")
+    for name in ("litert", "litert-xnnpack", "onnxruntime"):
+        assert f"interpreter ({name})" in text
+        assert "bit-exact" in qgraph("verify", tmp_path / "out" / f"{name}-5-lowered.qg", "--samples", "4")

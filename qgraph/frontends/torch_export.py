@@ -216,7 +216,7 @@ def _program(
         dynamic = shapes.dynamic_shapes(model, args, named) if dynamic_batch else None
         try:
             return torch.export.export(model, args, named, dynamic_shapes=dynamic, strict=False)
-        except Exception:  # as above
+        except Exception:  # torch.export raises what the model raises, and classes of its own; it is raised again below
             if not register_dataclasses(model(*args, **named)):
                 raise
             return torch.export.export(model, args, named, dynamic_shapes=dynamic, strict=False)

@@ -163,7 +163,7 @@ def _run_tests(tree: Path, tests: list[str]) -> int:
         import pytest
 
         return int(pytest.main([*PYTEST, *tests]))
-    except BaseException as error:
+    except BaseException as error:  # a mutant may raise anything, an exit too: it counts as a failed test
         print(repr(error), file=sys.stderr)
         return FAILED[0]
 

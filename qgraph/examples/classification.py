@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 SHIFT = 1  # pixels that a training image may move each way
+SHORTEST_SCHEDULE = 10  # steps; a fifth of five is one, and torch's schedule divides by one less
 
 
 def train(
@@ -44,7 +45,8 @@ def train(
         return
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps + 1, pct_start=0.2)
+    total_steps = max(steps + 1, SHORTEST_SCHEDULE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=total_steps, pct_start=0.2)
     task = progress.add_task(description, total=steps) if progress else None
     model.train()
     for epoch in range(epochs):

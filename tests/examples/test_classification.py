@@ -49,6 +49,15 @@ def test_training_on_a_thousand_images_learns_most_classes(small: Dataset) -> No
     assert accuracy(predict(model, small.test_images), small.test_labels) > 0.65
 
 
+@pytest.mark.parametrize("steps", range(1, 8))
+def test_a_few_steps_of_training_are_steps_too(small: Dataset, steps: int) -> None:
+    few = replace(small, train_images=small.train_images[: 8 * steps], train_labels=small.train_labels[: 8 * steps])
+    model = ResidualCnn()
+    before = model.state_dict()["head.weight"].clone()
+    train(model, few, epochs=1, batch_size=8)
+    assert not torch.equal(before, model.state_dict()["head.weight"])
+
+
 def test_no_epochs_leave_the_weights_as_they_are(small: Dataset) -> None:
     model = ResidualCnn()
     before = {name: value.clone() for name, value in model.state_dict().items()}

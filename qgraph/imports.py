@@ -1,14 +1,21 @@
-"""Imports that may fail: a file of Python that the user names, and torch, which only those who train need."""
+"""Imports that are not statements: a package's modules, a file that the user names, torch where it is."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import pkgutil
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from qgraph.errors import InputError, QGraphError
+
+
+def import_modules(package: str) -> None:
+    """Import every module of a package, so that what they register is there."""
+    for module in pkgutil.iter_modules(importlib.import_module(package).__path__):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 def import_file(path: Path) -> ModuleType:

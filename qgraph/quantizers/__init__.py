@@ -9,16 +9,13 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
+from qgraph.imports import import_modules
 from qgraph.quantizers.registry import Quantizer, get, names, quantizer
 
 
 def load_quantizers() -> None:
     """Import the files of this package, which register what they define."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+    import_modules(__name__)
 
 
 __all__ = ["Quantizer", "get", "load_quantizers", "names", "quantizer"]

@@ -1,5 +1,5 @@
-"""The `nn` dialect: float ops on NCHW values with torch's semantics."""
+"""The `nn` dialect: float ops on NCHW values with torch's semantics, a file for each topic (found by themselves)."""
 
-from qgraph.ops.nn import conv_transpose, elementwise, linear, nonlinearity, normalization, pooling, shape
+from qgraph.imports import import_modules
 
-__all__ = ["conv_transpose", "elementwise", "linear", "nonlinearity", "normalization", "pooling", "shape"]
+import_modules(__name__)

@@ -3,10 +3,6 @@
 An op is its class, a row that says how it stands in a file (`rows.row`), and its kernel; each module here holds some.
 """
 
-from __future__ import annotations
+from qgraph.imports import import_modules
 
-import importlib
-import pkgutil
-
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_modules(__name__)

@@ -1,14 +1,8 @@
-"""From a graph to a `torch.fx.GraphModule`: one row for each op says what is called.
-
-Constants stand in the module tree under their own names, so the `state_dict` has exactly the names of the traced model.
-Modules that have state or behave differently in training stand under `ops`. Add an op: its definition in `qgraph/ops`,
-and a row here, or an entry of `PLAIN`.
-"""
+"""The traced graph and the module tree as they are built."""
 
 from __future__ import annotations
 
 import keyword
-import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -23,27 +17,9 @@ from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.ops.quant import grid_of, unquantized
-from qgraph.quantizers.rounding import get_rounding
-from qgraph.training import windows
-from qgraph.training.layers import BatchNorm, ConvBatchNorm, LinearBatchNorm
-from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
-
-Emission = Callable[["Emitter", Node], fx.Node]
-
-ROWS: dict[str, Emission] = {}
+from qgraph.training.emission.rows import ROWS
 
 ACTIVATION = {"relu": F.relu, "relu6": F.relu6, "hard_swish": F.hardswish}
-WINDOW = ("stride", "pads", "dilation", "groups")
-
-
-def emits(name: str) -> Callable[[Emission], Emission]:
-    """Register the row of an op."""
-
-    def register(row: Emission) -> Emission:
-        ROWS[name] = row
-        return row
-
-    return register
 
 
 @dataclass
@@ -201,142 +177,6 @@ def _trained_operands(node: Node) -> tuple[int, ...]:
 def is_weight(node: Node) -> bool:
     """Whether a fake-quant node's scale follows from a constant, and not from what is observed."""
     return node.operand(0).is_constant and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0, 1)
-
-
-# ---- the rows: layers
-
-
-@emits("nn.conv")
-def _conv(at: Emitter, node: Node) -> fx.Node:
-    a = node.attrs
-    pads = tuple(a["pads"])
-    args = at.operands(node, 3)
-    rank = len(pads) // 2
-    if pads[:rank] == pads[rank:]:
-        y = at.call(windows.CONV[rank - 1], [*args, a["stride"], pads[:rank], a["dilation"], a["groups"]])
-    else:
-        y = at.call(windows.convolve, [*args, *(a[name] for name in WINDOW)])
-    return at.activated(node, y)
-
-
-@emits("nn.linear")
-def _linear(at: Emitter, node: Node) -> fx.Node:
-    return at.activated(node, at.call(F.linear, at.operands(node, 3)))
-
-
-@emits("nn.batch_norm")
-def _batch_norm(at: Emitter, node: Node) -> fx.Node:
-    eps, momentum = _floats(node, "eps", "momentum")
-    return at.activated(
-        node, at.call_module(node, lambda: BatchNorm(eps, momentum), [*at.operands(node), at.counter(node)])
-    )
-
-
-@emits("quant.conv_batch_norm")
-def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
-    window = tuple(node.attrs[name] for name in WINDOW)
-    make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
-
-
-@emits("quant.linear_batch_norm")
-def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
-    make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
-
-
-def _layer_settings(node: Node) -> tuple[WeightQuantizer, float, float]:
-    """The weight's quantizer, eps, momentum."""
-    per_channel = node.operand(7).data.size == node.operand(1).data.shape[0]
-    quantizer = WeightQuantizer(_range(node), 0 if per_channel else None, str(node.attrs["observer"]))
-    return (quantizer, *_floats(node, "eps", "momentum"))  # type: ignore[return-value]  # two numbers
-
-
-def _floats(node: Node, *names: str) -> tuple[float, ...]:
-    return tuple(float(node.attrs[name] or 0) for name in names)
-
-
-def _range(node: Node) -> tuple[int, int]:
-    low, high = node.attrs["range"]
-    return int(low), int(high)
-
-
-@emits("quant.fake_quant")
-def _fake_quant(at: Emitter, node: Node) -> fx.Node:
-    a = node.attrs
-    axis = None if a["axis"] is None else int(a["axis"])
-    settings = (_range(node), axis, str(a["observer"]))
-    parameters = node.operand(1)
-    key = f"{is_weight(node)} {parameters.name} {settings}"
-    if is_weight(node):
-        if a["rounding"] != "half_even":
-            raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
-        args = [*at.operands(node, 3), *at.biases_beside(node)]
-        return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
-    get_rounding(str(a["rounding"]))  # before torch.compile comes to it
-    first = not at.has_module(key)
-    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
-    return at.call_module(node, make, [*at.operands(node, 4), a["rounding"], first], key)
-
-
-@emits("quant.fake_quant_bias")
-def _fake_quant_bias(at: Emitter, node: Node) -> fx.Node:
-    return at.call_module(node, BiasQuantizer, at.operands(node))
-
-
-# ---- the rows: everything else
-
-
-@emits("nn.dropout")
-def _dropout(at: Emitter, node: Node) -> fx.Node:
-    return at.call_module(node, lambda: nn.Dropout(_floats(node, "p")[0]), at.operands(node))
-
-
-@emits("nn.concat")
-def _concat(at: Emitter, node: Node) -> fx.Node:
-    return at.call(torch.cat, [list(at.operands(node)), node.attrs["axis"]])
-
-
-@emits("nn.slice")
-def _slice(at: Emitter, node: Node) -> fx.Node:
-    a = node.attrs
-    index = (*(slice(None),) * a["axis"], slice(a["start"], a["end"], a["step"]))
-    return at.call(operator.getitem, [*at.operands(node), index])
-
-
-PLAIN: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
-    "nn.conv_transpose": (windows.convolve_transposed, (*WINDOW, "output_padding")),
-    "nn.add": (operator.add, ()),
-    "nn.sub": (operator.sub, ()),
-    "nn.mul": (operator.mul, ()),
-    "nn.relu": (F.relu, ()),
-    "nn.relu6": (F.relu6, ()),
-    "nn.clamp": (torch.clamp, ("min", "max")),
-    "nn.leaky_relu": (F.leaky_relu, ("negative_slope",)),
-    "nn.hard_swish": (F.hardswish, ()),
-    "nn.hard_sigmoid": (F.hardsigmoid, ()),
-    "nn.sigmoid": (torch.sigmoid, ()),
-    "nn.tanh": (torch.tanh, ()),
-    "nn.softmax": (torch.softmax, ("axis",)),
-    "nn.max_pool": (windows.max_pool, ("kernel", "stride", "pads", "dilation", "ceil_mode")),
-    "nn.avg_pool": (windows.avg_pool, ("kernel", "stride", "pads", "ceil_mode", "count_include_pad")),
-    "nn.mean": (torch.mean, ("axes", "keepdims")),
-    "nn.reshape": (torch.reshape, ("shape",)),
-    "nn.transpose": (torch.permute, ("perm",)),
-    "nn.pad": (windows.pad, ("pads", "value")),
-}
-"""Ops that are one call of a function with all operands, then these attributes."""
-
-
-def _plain(function: Callable[..., Any], names: tuple[str, ...]) -> Emission:
-    def row(at: Emitter, node: Node) -> fx.Node:
-        operands = at.operands(node, len(op_def(node.op).operands))
-        return at.activated(node, at.call(function, [*operands, *(node.attrs[name] for name in names)]))
-
-    return row
-
-
-ROWS.update({name: _plain(*call) for name, call in PLAIN.items()})
 
 
 def check_mode(graph: Graph, mode: str) -> None:

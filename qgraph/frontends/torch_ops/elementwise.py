@@ -1,0 +1,62 @@
+"""Arithmetic element by element."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qgraph.errors import TypeMismatch
+from qgraph.frontends.torch_ops.rows import Arguments, aten
+from qgraph.ir import Value
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_importer import Importer
+
+
+@aten("add.Tensor", "add.Scalar")
+def add(at: Importer, a: Arguments) -> Value:
+    """a + b."""
+    return at.build.nn.add(*_summands(at, a))
+
+
+@aten("sub.Tensor", "sub.Scalar")
+def sub(at: Importer, a: Arguments) -> Value:
+    """a - b."""
+    return at.build.nn.sub(*_summands(at, a))
+
+
+@aten("rsub.Scalar", "rsub.Tensor")
+def rsub(at: Importer, a: Arguments) -> Value:
+    """b - a."""
+    return at.build.nn.sub(*reversed(_summands(at, a)))
+
+
+@aten("mul.Tensor", "mul.Scalar")
+def mul(at: Importer, a: Arguments) -> Value:
+    """a * b."""
+    return at.build.nn.mul(*at.pair(a["self"], a["other"]))
+
+
+@aten("div.Tensor", "div.Scalar")
+def div(at: Importer, a: Arguments) -> Value:
+    """a / b for a known b, as the product with the float32 nearest to 1 / b: it rounds twice, where a division rounds
+    once, so the result may be one step of float32 beside torch's, unless b is a power of two."""
+    divisor = at.value(a["other"])
+    if not divisor.is_constant:
+        raise TypeMismatch("a division by a computed value is not supported")
+    with np.errstate(divide="ignore"):
+        reciprocal = (1 / divisor.data.astype(np.float64)).astype(np.float32)
+    return at.build.nn.mul(at.value(a["self"]), at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
+
+
+@aten("neg.default")
+def neg(at: Importer, a: Arguments) -> Value:
+    """-x, as a product with -1."""
+    return at.build.nn.mul(*at.pair(a["self"], -1))
+
+
+def _summands(at: Importer, a: Arguments) -> tuple[Value, Value]:
+    if a["alpha"] != 1:
+        raise TypeMismatch(f"a sum or difference with alpha={a['alpha']} is not supported")
+    return at.pair(a["self"], a["other"])

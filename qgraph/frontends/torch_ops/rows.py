@@ -1,0 +1,34 @@
+"""The table of ATen ops, and how a row is registered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from qgraph.ir import Value
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_importer import Importer
+
+Arguments = Mapping[str, Any]
+FromAten = Callable[["Importer", Arguments], "Value | list[Value]"]
+
+ROWS: dict[str, FromAten] = {}
+IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
+"""Ops of sizes and checks, which make no value of the graph."""
+
+
+def aten(*names: str) -> Callable[[FromAten], FromAten]:
+    """Register a row for these ATen overloads."""
+
+    def register(row: FromAten) -> FromAten:
+        ROWS.update(dict.fromkeys((f"aten.{name}" for name in names), row))
+        return row
+
+    return register
+
+
+def each_size(value: Any, rank: int) -> tuple[int, ...]:
+    """A size for every spatial dimension, from an int or a list of one or all."""
+    sizes = [value] if isinstance(value, int) else list(value)
+    return tuple(int(size) for size in (sizes * rank if len(sizes) == 1 else sizes))

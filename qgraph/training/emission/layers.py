@@ -1,0 +1,43 @@
+"""Layers."""
+
+from __future__ import annotations
+
+from torch import fx
+from torch.nn import functional as F
+
+from qgraph.ir import Node
+from qgraph.training import windows
+from qgraph.training.emission.emitter import Emitter
+from qgraph.training.emission.rows import calls, emits, floats
+from qgraph.training.layers import BatchNorm
+
+WINDOW = ("stride", "pads", "dilation", "groups")
+
+calls("nn.linear", F.linear)
+calls("nn.conv_transpose", windows.convolve_transposed, *WINDOW, "output_padding")
+
+
+@emits("nn.conv")
+def _conv(at: Emitter, node: Node) -> fx.Node:
+    a = node.attrs
+    pads = tuple(a["pads"])
+    args = at.operands(node, 3)
+    rank = len(pads) // 2
+    if pads[:rank] == pads[rank:]:
+        y = at.call(windows.CONV[rank - 1], [*args, a["stride"], pads[:rank], a["dilation"], a["groups"]])
+    else:
+        y = at.call(windows.convolve, [*args, *(a[name] for name in WINDOW)])
+    return at.activated(node, y)
+
+
+@emits("nn.linear")
+def _linear(at: Emitter, node: Node) -> fx.Node:
+    return at.activated(node, at.call(F.linear, at.operands(node, 3)))
+
+
+@emits("nn.batch_norm")
+def _batch_norm(at: Emitter, node: Node) -> fx.Node:
+    eps, momentum = floats(node, "eps", "momentum")
+    return at.activated(
+        node, at.call_module(node, lambda: BatchNorm(eps, momentum), [*at.operands(node), at.counter(node)])
+    )

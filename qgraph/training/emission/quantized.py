@@ -1,0 +1,62 @@
+"""Fake-quantization, and the layers with a live batch normalization."""
+
+from __future__ import annotations
+
+from torch import fx
+
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Node
+from qgraph.quantizers.rounding import get_rounding
+from qgraph.training.emission.emitter import Emitter, is_weight
+from qgraph.training.emission.layers import WINDOW
+from qgraph.training.emission.rows import emits, floats
+from qgraph.training.layers import ConvBatchNorm, LinearBatchNorm
+from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
+
+
+@emits("quant.conv_batch_norm")
+def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
+    window = tuple(node.attrs[name] for name in WINDOW)
+    make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
+    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
+
+
+@emits("quant.linear_batch_norm")
+def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
+    make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
+    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
+
+
+def _layer_settings(node: Node) -> tuple[WeightQuantizer, float, float]:
+    """The weight's quantizer, eps, momentum."""
+    per_channel = node.operand(7).data.size == node.operand(1).data.shape[0]
+    quantizer = WeightQuantizer(_range(node), 0 if per_channel else None, str(node.attrs["observer"]))
+    return (quantizer, *floats(node, "eps", "momentum"))  # type: ignore[return-value]  # two numbers
+
+
+def _range(node: Node) -> tuple[int, int]:
+    low, high = node.attrs["range"]
+    return int(low), int(high)
+
+
+@emits("quant.fake_quant")
+def _fake_quant(at: Emitter, node: Node) -> fx.Node:
+    a = node.attrs
+    axis = None if a["axis"] is None else int(a["axis"])
+    settings = (_range(node), axis, str(a["observer"]))
+    parameters = node.operand(1)
+    key = f"{is_weight(node)} {parameters.name} {settings}"
+    if is_weight(node):
+        if a["rounding"] != "half_even":
+            raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
+        args = [*at.operands(node, 3), *at.biases_beside(node)]
+        return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
+    get_rounding(str(a["rounding"]))  # before torch.compile comes to it
+    first = not at.has_module(key)
+    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
+    return at.call_module(node, make, [*at.operands(node, 4), a["rounding"], first], key)
+
+
+@emits("quant.fake_quant_bias")
+def _fake_quant_bias(at: Emitter, node: Node) -> fx.Node:
+    return at.call_module(node, BiasQuantizer, at.operands(node))

@@ -131,12 +131,17 @@ def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
             fitting = ", ".join(each for each in quantizers.names() if operand in quantizers.get(each).uses)
             raise InputError(f"quantizer {name!r} is not for {operand}s", help=f"choose from {fitting}")
     activation = observers.get("activation", rules.activation.observer)
-    ops = {op: replace(rule, weight=_observed(rule.weight, observers.get("weight"))) for op, rule in rules.ops.items()}
+    ops = {
+        op: replace(
+            rule, weights={name: _observed(spec, observers.get("weight")) for name, spec in rule.weights.items()}
+        )
+        for op, rule in rules.ops.items()
+    }
     return replace(rules, activation=replace(rules.activation, observer=activation), ops=ops)
 
 
-def _observed(spec: QuantSpec | None, name: str | None) -> QuantSpec | None:
-    if spec is None or name is None or name == spec.observer:
+def _observed(spec: QuantSpec, name: str | None) -> QuantSpec:
+    if name is None or name == spec.observer:
         return spec
     if quantizers.get(spec.observer).binding:
         raise InputError(
@@ -161,9 +166,8 @@ class _Inserter:
             layer = bn.operand(0).producer
             if not is_foldable(bn) or layer is None or not all(value.is_constant for value in bn.inputs[1:]):
                 continue
-            spec = self._weight_spec(layer, self.rules.ops[layer.op])
-            assert spec is not None
-            w = layer.operand(1)
+            ((name, spec),) = self.rules.ops[layer.op].weights.items()  # a layer has one
+            spec, w = self._weight_spec(layer, spec), layer.operand(op_def(layer.op).place(name))
             gain = batch_norm_gain(bn.operand(1).data, bn.operand(4).data, bn.attrs["eps"])
             scale, zero_point = self._weight_constants(w, w.data * per_axis(gain, w.type.rank, 0), spec)
             bias = layer.operands[2] if len(layer.operands) > 2 else None
@@ -186,15 +190,10 @@ class _Inserter:
         """Fake-quantize the constant weights of every layer."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            spec = self._weight_spec(node, rule) if rule and node not in self.floats else None
-            if spec is None:
-                continue
-            operands = list(node.operands)
-            for index in op_def(node.op).operand_indices("weight"):
-                w = operands[index] if index < len(operands) else None
+            for name, spec in rule.weights.items() if rule and node not in self.floats else ():
+                w = _operand(node, name)
                 if w is not None and w.is_constant:
-                    operands[index] = self._quantized_weight(node, w, spec)
-            self.graph.set_operands(node, operands)
+                    self._set_operand(node, name, self._quantized_weight(node, w, self._weight_spec(node, spec)))
 
     def _quantized_weight(self, node: Node, w: Value, spec: QuantSpec) -> Value:
         if w not in self.weights:
@@ -270,7 +269,7 @@ class _Inserter:
         """Fake-quantize constants that stand among activations (x + constant), by their own range."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            if rule is None or rule.weight is not None or rule.result != "own" or node in self.floats:
+            if rule is None or rule.weights or rule.result != "own" or node in self.floats:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant:
@@ -284,40 +283,39 @@ class _Inserter:
                     self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
 
     def quantize_biases(self) -> None:
-        """Round the constant bias of every layer with a fake-quantized weight to the steps of its integers."""
+        """Round the constant biases of every layer with a fake-quantized weight to the steps of its integers."""
         for node in self.graph.nodes:
-            if node.op not in LIVE_LAYERS and node.op not in self.rules.ops:
-                continue
-            grid = grid_of(node.operand(0))
-            if grid is None or grid.operand(1).type.shape != (1,):
-                continue
-            if node.op in LIVE_LAYERS:
-                self.graph.set_operands(node, [*node.operands, grid.operand(1)])
-            else:
-                self._quantize_bias(node, grid.operand(1))
+            rule = self.rules.ops.get(node.op)
+            scale = self._scale_of(node.operand(0)) if node.op in LIVE_LAYERS else None
+            if scale is not None:
+                self.graph.set_operands(node, [*node.operands, scale])
+            for bias, (x, weight) in rule.biases.items() if rule else ():
+                self._quantize_bias(node, bias, x, weight)
 
-    def _quantize_bias(self, layer: Node, x_scale: Value) -> None:
-        weights, biases = (op_def(layer.op).operand_indices(role) for role in ("weight", "bias"))
-        if (len(weights), len(biases)) != (1, 1) or biases[0] >= len(layer.operands):
+    def _scale_of(self, x: Value | None) -> Value | None:
+        """The scale of an activation; None for one without a grid, or with a scale for each channel."""
+        grid = grid_of(x) if x is not None else None
+        return grid.operand(1) if grid is not None and grid.operand(1).type.shape == (1,) else None
+
+    def _quantize_bias(self, layer: Node, name: str, x: str, weight: str) -> None:
+        bias, w, x_scale = _operand(layer, name), _operand(layer, weight), self._scale_of(_operand(layer, x))
+        maker = w.producer if w is not None else None
+        if x_scale is None or bias is None or not bias.is_constant or maker is None or maker.op != "quant.fake_quant":
             return
-        bias = biases[0]
-        maker, value = layer.operand(weights[0]).producer, layer.operands[bias]
-        if value is None or not value.is_constant or maker is None or maker.op != "quant.fake_quant":
-            return
-        if maker.operand(1).type.shape not in ((1,), value.type.shape):
+        if maker.operand(1).type.shape not in ((1,), bias.type.shape):
             return  # scales of another axis than the bias has
         build = Builder(self.graph, layer, layer.origins)
-        made = build.quant.fake_quant_bias(value, x_scale, maker.operand(1))
-        self.graph.set_operands(layer, [*layer.operands[:bias], made, *layer.operands[bias + 1 :]])
+        self._set_operand(layer, name, build.quant.fake_quant_bias(bias, x_scale, maker.operand(1)))
 
-    def _weight_spec(self, node: Node, rule: OpRule) -> QuantSpec | None:
-        spec = rule.weight
-        asked = self.overrides.bits(node, "bits") if spec is not None else None
-        if spec is not None and asked is not None:
+    def _set_operand(self, node: Node, name: str, value: Value) -> None:
+        place = op_def(node.op).place(name)
+        self.graph.set_operands(node, [*node.operands[:place], value, *node.operands[place + 1 :]])
+
+    def _weight_spec(self, node: Node, spec: QuantSpec) -> QuantSpec:
+        asked = self.overrides.bits(node, "bits")
+        if asked is not None:
             largest = 2 ** (asked[0] - 1) - 1
             spec = replace(spec, quant_min=spec.zero_point - largest, quant_max=spec.zero_point + largest)
-        if spec is None:
-            return None
         return replace(spec, observer=quantizers.get(spec.observer).for_layer(node))
 
     def _weight_constants(self, w: Value, folded: Array, spec: QuantSpec) -> tuple[Value, Value]:
@@ -356,6 +354,12 @@ class _Inserter:
             observer=spec.observer,
             rounding=rounding,
         )
+
+
+def _operand(node: Node, name: str) -> Value | None:
+    """The operand that an op declares under a name; None for one that is absent."""
+    place = op_def(node.op).place(name)
+    return node.operands[place] if place < len(node.operands) else None
 
 
 def _stem(value: Value) -> str:

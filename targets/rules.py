@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from qgraph.ir import Node
@@ -54,11 +54,12 @@ node."""
 
 @dataclass(frozen=True)
 class OpRule:
-    """What is quantized around one op: its activations always; its operands of the roles "weight" and "bias" where
-    `weight` is given, a bias in steps of its input's scale times its weight's."""
+    """What is quantized around one op: its activations always; those of its operands that `weights` names; those that
+    `biases` names, in steps of the scales of the two operands beside it, an activation and a weight, multiplied."""
 
     result: ResultRule = "own"
-    weight: QuantSpec | None = None
+    weights: Mapping[str, QuantSpec] = field(default_factory=dict)
+    biases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
     rounding: Rounding = "half_even"
@@ -71,6 +72,11 @@ class OpRule:
     def fixed(self) -> Fixed | None:
         """The grid of a "fixed" result."""
         return (self.scale, self.zero_point) if self.result == "fixed" else None
+
+
+def layer_rule(weight: QuantSpec) -> OpRule:
+    """The rule of a layer of `nn`: a weight `w`, a bias in the steps of its products, a result of its own."""
+    return OpRule(weights={"w": weight}, biases={"bias": ("x", "w")})
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,13 @@ class OpDef:
         """Which operand is the first that has a role; None where there is none."""
         return next(iter(self._places[role]), None)
 
+    def place(self, name: str) -> int:
+        """Where a declared operand stands; raises InputError for a name that is none."""
+        names = [spec.name for spec in self.operands]
+        if name not in names:
+            raise InputError(f"{self.name} has no operand {name!r}", help=f"it has {', '.join(names)}")
+        return names.index(name)
+
     @cached_property
     def trained_indices(self) -> tuple[int, ...]:
         """Which operands are learned."""

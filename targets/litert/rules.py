@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from qgraph.ir import Node
-from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, of_mean
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, layer_rule, of_mean
 
 ACTIVATION = QuantSpec("i8", -128, 127)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
@@ -47,9 +47,8 @@ def quant_rules(
 ) -> QuantRules:
     """The rules; `rounding` and `requantizing` say how the family's QUANTIZE rounds floats and integers, `mean` how its
     MEAN rounds."""
-    layer = OpRule(weight=WEIGHT if weights == "per-channel" else PER_TENSOR)
-    assert layer.weight is not None
-    transposed = replace(layer, weight=replace(layer.weight, axis=None if layer.weight.axis is None else 1))
+    weight = WEIGHT if weights == "per-channel" else PER_TENSOR
+    layer, transposed = layer_rule(weight), layer_rule(replace(weight, axis=None if weight.axis is None else 1))
     own = {
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
         "nn.mean": OpRule("shared", rounding=_mean(mean)),

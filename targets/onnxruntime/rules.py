@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgraph.errors import InputError
-from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, layer_rule
 
 ACTIVATIONS = {"u8": QuantSpec("u8", 0, 255), "i8": QuantSpec("i8", -128, 127)}
 """Option `activations`. u8 is the default: with it x86 runs its fast kernels."""
@@ -37,5 +37,5 @@ def quant_rules(activations: str = "u8", weights: str = "pair-safe") -> QuantRul
             "ONNX Runtime has no kernel for i8 activations with u8 weights",
             help='use activations="u8", or weights of i8',
         )
-    layer = OpRule(weight=WEIGHTS[weights])
+    layer = layer_rule(WEIGHTS[weights])
     return QuantRules(ACTIVATIONS[activations], {"nn.conv": layer, "nn.linear": layer, **RESULTS}, "half_even")

@@ -5,10 +5,11 @@
                                                                  %4 = quant.fake_quant(%3, @1_scale, @1_zero_point)
 
 Weights and biases are the real values of the integers (a bias counts x_scale * w_scale, whatever the file says), scales
-and zero points those of the file; channels come first again. Ops that only move integers share their parameters. uint8
-becomes int8, all codes 128 lower. A graph that is raised and lowered again gives the same integers for every input (the
-metadata word `raised` keeps a MEAN a MEAN). Raises LoweringError for every op that has no counterpart, and for what its
-counterpart cannot carry, by name: 16 bits, int4 and asymmetric weights, a computed weight, softmax's beta, ...
+and zero points those of the file; channels come first again. Ops that only move integers share their parameters. Where
+a target has no uint8 of its own, that becomes int8, all codes 128 lower. Ops that stay in float do so again. A graph
+that is raised and lowered again gives the same integers for every input (the metadata word `raised` keeps a MEAN a
+MEAN). Raises LoweringError for every op that has no counterpart, and for what its counterpart cannot carry, by name: 16
+bits, int4 and asymmetric weights, a computed weight, softmax's beta, ...
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from qgraph.errors import LoweringError
 from qgraph.ir import Graph
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.lower import lower
+from qgraph.targets.raising import float_kinds
 
 
 @graph_pass(
@@ -28,5 +30,11 @@ def raise_to_fake_quant(graph: Graph) -> None:
     if raising is None:
         raise LoweringError(f"graphs of {graph.target} cannot be raised yet", help="raise one of the litert family")
     raised = raising(graph)
-    lower(raised, target=graph.target)  # refuses scales that could not be lowered again
+    again = lower(raised, target=graph.target)  # refuses scales that could not be lowered again
+    was, now = float_kinds(graph), float_kinds(again)
+    if was != now:
+        raise LoweringError(
+            f"fake-quant cannot carry that these stay in float: {', '.join(was)}; lowered again it is {', '.join(now)}",
+            help="raise the part between",
+        )
     graph.become(raised)

@@ -167,8 +167,9 @@ class Correspondence:
                 return Refusal(f"nn.{self.source} cannot carry {name}={value}")
         return self.refused(view)
 
-    def counterpart(self, build: Builder, view: Any, operands: Sequence[Any]) -> Value:
-        """The source's op, in `nhwc` where it is spatial, for an instance of the target's on these operands."""
+    def counterpart(self, build: Builder, view: Any, operands: Sequence[Any], layout: str = "NHWC") -> Value:
+        """The source's op, in `nhwc` where it is spatial and the `layout` is so, for an instance of the target's on
+        these operands."""
         if self.raised is not None:
             return self.raised(build, view, operands)
         given: Attrs = dict(self.only)
@@ -179,7 +180,8 @@ class Correspondence:
             given |= codec.up(view)
         flat = [value for each in operands for value in (each if isinstance(each, list) else [each])]
         ordered = [flat[place] for place in self.places] or flat
-        made = build.node(channels_last(f"nn.{self.source}"), ordered, given).result
+        op = f"nn.{self.source}"
+        made = build.node(channels_last(op) if layout == "NHWC" else op, ordered, given).result
         return made if self.behind is None else self.behind(build, made, view.activation)
 
 

@@ -8,29 +8,34 @@ what is lowered again gives the same integers; what a row, or an int8 graph, can
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
+from qgraph.ir.types import integer_range
 from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.targets.correspondence import Correspondence, Refusal, Weight
-from qgraph.targets.lowering import combined, fail
+from qgraph.targets.lowering import FALLBACK, combined, fail
 from qgraph.targets.rules import QuantRules
 
-SHIFT = {"i8": 0, "u8": 128}
-"""Storage of activations that can be raised -> how much lower the codes are as int8."""
-NARROW = (-127, 127)
-"""Range of weights."""
+if TYPE_CHECKING:
+    from qgraph.targets.target import Target
+
 Rows = Callable[[str], Correspondence | None]
 """The row that raises an op, by its name."""
+Kept = dict[str, tuple[str, int]]
+"""Storage of 8 bits -> that which a raised value has, and how much lower its codes are."""
 
 
 class Upward:
     """Builds the counterparts of nodes in the graph `new`, on operands that are floats."""
+
+    layout = "NHWC"
+    """Of spatial ops, whose rows name those of `nn`."""
 
     def __init__(self, new: Graph, rows: Rows) -> None:
         self.new, self.rows = new, rows
@@ -52,7 +57,7 @@ class Upward:
                 operands.append(self.weight(node, value, row.weight))
             else:
                 operands.append(self.bias(node, value) if index == bias else self.activation(value))
-        return row.counterpart(self.build, definition.view(node), definition.grouped(operands))
+        return row.counterpart(self.build, definition.view(node), definition.grouped(operands), self.layout)
 
     def activation(self, value: Value) -> Value:
         """What a value has become; a constant: the floats that it stands for."""
@@ -137,8 +142,10 @@ def evaluate(op: str, view: Any, operands: Sequence[Value | None], arrays: Seque
 class Integers(Upward):
     """Raises integers: constants and results are fake-quantized with the parameters that they have in the file."""
 
-    def __init__(self, old: Graph, new: Graph, rows: Rows) -> None:
+    def __init__(self, old: Graph, new: Graph, target: Target, rules: QuantRules) -> None:
+        rows = target.raisings.get
         super().__init__(new, rows)
+        self.rules, self.kept, self.layout = rules, kept_storage(target), target.layout
         self.parents: dict[Value, Value] = {}  # value -> another with the same parameters, between which integers move
         self.parameters: dict[Value, tuple[Value, Value]] = {}
         self.scales: dict[Value, Value] = {}  # weight -> the constant of its scales
@@ -168,33 +175,41 @@ class Integers(Upward):
 
     def quantized(self, made: Value, old: Value, source: Value | None = None, **attrs: Attr) -> Value:
         """`made`, fake-quantized with the parameters that `old` has in the file; `source`: whose integers it was."""
-        root, shift = self._root(old), SHIFT[old.type.dtype]
+        root, (dtype, shift) = self._root(old), self.kept[old.type.dtype]
         if root not in self.parameters:
             name = old.name or f"v{len(self.parameters)}"
             zero = np.array([old.type.q.zero_point[0] - shift], np.int32)
             scale = self.build.constant(old.type.q.scales[:1], f"{name}_scale")
             self.parameters[root] = scale, self.build.constant(zero, f"{name}_zero_point")
-        given: dict[str, Attr] = {"type": "i8", "range": (-128, 127), **attrs}
+        given: dict[str, Attr] = {"type": dtype, "range": integer_range(dtype), **attrs}
         before = [] if source is None else [self.parameters[self._root(source)][0]]
         return self.build.node("quant.fake_quant", [made, *self.parameters[root], *before], given).result
 
     def weight(self, node: Node, value: Value, form: Weight) -> Value:
         """A weight in `nn`'s order of dimensions, fake-quantized per output channel or as a whole."""
+        if value.type.quant is None:  # of a layer that stays in float
+            return super().weight(node, value, form)
         constant, quant = super().weight(node, value, form), value.type.q
-        lowest = int(value.data.min()) - SHIFT.get(value.type.dtype, 0)
+        dtype, shift = self.kept[value.type.dtype]
+        row = self.rows(node.op)
+        rule = self.rules.ops.get(f"nn.{row.source}") if row is not None else None
+        spec = next(iter(rule.weights.values()), None) if rule is not None else None
+        low, high = integer_range(dtype)
         attrs: dict[str, Attr] = {
-            "type": "i8",
-            "range": (min(lowest, NARROW[0]), NARROW[1]),
+            "type": dtype,
+            "range": (min(int(value.data.min()) - shift, low + 1), high),
             "axis": form.channels if len(quant.scale) > 1 else None,
             "symmetric": True,
-            "observer": "min_max",
+            "observer": spec.observer if spec is not None and spec.dtype == dtype else "min_max",
         }
         scale = self.scales[value] = self.build.constant(quant.scales, f"{value.name}_scale")
-        zero = self.build.constant(np.zeros(quant.scales.shape, np.int32), f"{value.name}_zero_point")
+        zero = self.build.constant((quant.zero_points - shift).astype(np.int32), f"{value.name}_zero_point")
         return self.build.node("quant.fake_quant", [constant, scale, zero], attrs).result
 
     def bias(self, node: Node, value: Value) -> Value:
         """A bias as the real values of its integers; raises LoweringError for one that float32 does not hold."""
+        if value.type.dtype == "f32":
+            return self.activation(value)
         scale = bias_scale(node, value.data.shape)
         floats = (value.data * scale.astype(np.float64)).astype(np.float32)
         lost = integer_bias(floats, scale) != value.data
@@ -218,8 +233,8 @@ def bias_scale(node: Node, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, shape).astype(np.float32)
 
 
-def uncarried(node: Node, row: Correspondence) -> Refusal | None:
-    """What of a node int8 graphs of `nn` cannot say, so that it could not be lowered to the same integers."""
+def uncarried(node: Node, row: Correspondence, kept: Kept) -> Refusal | None:
+    """What of a node graphs of fake-quant cannot say, so that it could not be lowered to the same integers."""
     definition = op_def(node.op)
     defaults = {name: spec.default for name, spec in definition.attrs.items()}
     weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
@@ -227,38 +242,59 @@ def uncarried(node: Node, row: Correspondence) -> Refusal | None:
         if value is None or index == bias:
             refusal = _uncarried_bias(value)
         else:
-            refusal = _uncarried_weight(value, row) if index == weight else _uncarried_activation(value.type)
+            types = _uncarried_activation(value.type, kept)
+            refusal = _uncarried_weight(value, row, kept) if index == weight else types
         if refusal is not None:
             return refusal
     quants = {value.type.quant for value in [*node.inputs, node.result]}
     if row.result == "operand" and len(quants) > 1:
         return Refusal(f"nn.{row.source} cannot carry parameters of its own: {node.result.type}")
-    return _uncarried_activation(node.result.type) or row.uncarried(definition.view(node), node.attrs, defaults)
+    refused = _uncarried_activation(node.result.type, kept)
+    return refused or row.uncarried(definition.view(node), node.attrs, defaults)
 
 
-def _uncarried_activation(type: TensorType) -> Refusal | None:
-    if type.quant is None or type.dtype not in SHIFT:
+def _uncarried_activation(type: TensorType, kept: Kept) -> Refusal | None:
+    if type.quant is None or type.dtype not in kept:
         return Refusal(f"fake-quant of 8 bits cannot carry {type}", "raise the part between")
-    return None if len(type.quant.scale) == 1 else Refusal(f"fake-quant of activations cannot carry the axis of {type}")
+    if len(type.quant.scale) > 1:
+        return Refusal(f"fake-quant of activations cannot carry the axis of {type}")
+    return _infinite(type)
 
 
-def _uncarried_weight(value: Value, row: Correspondence) -> Refusal | None:
+def _infinite(type: TensorType) -> Refusal | None:
+    """Codes that stand for a number beyond float32, as which they would not come back."""
+    low, high = integer_range(type.dtype)
+    with np.errstate(over="ignore"):
+        reach = max(high, *map(abs, type.q.zero_point)) - min(low, *type.q.zero_point)
+        infinite = ~np.isfinite(type.q.scales * np.float32(reach))
+    return Refusal(f"floats cannot carry the scale {type.q.scales[infinite][0]:.4g}") if infinite.any() else None
+
+
+def _uncarried_weight(value: Value, row: Correspondence, kept: Kept) -> Refusal | None:
     if not value.is_constant or value.type.quant is None:
         return Refusal("nn's layers cannot carry a weight that is computed", "give a constant")
-    if value.type.dtype not in SHIFT:
+    if value.type.dtype not in kept:
         return Refusal(f"an int8 weight cannot carry {value.type.dtype}: kernels compute it otherwise")
-    quant, symmetric = value.type.quant, SHIFT[value.type.dtype]
+    quant, symmetric = value.type.quant, 128 if value.type.dtype == "u8" else 0
     if any(zero != symmetric for zero in quant.zero_point):
         return Refusal(f"a symmetric int8 weight cannot carry zero_point={quant.zero_point[0]} of {value.type.dtype}")
     if row.weight is not None and len(quant.scale) > 1 and quant.axis != row.weight.axis:
         return Refusal(f"a scale per output channel cannot carry axis={quant.axis} of the weight")
-    return None
+    return _infinite(value.type)
 
 
 def _uncarried_bias(value: Value | None) -> Refusal | None:
     if value is None or (value.is_constant and value.type.dtype == "i32"):
         return None
     return Refusal(f"an int32 constant cannot carry the bias {value.type}")
+
+
+def kept_storage(target: Target) -> Kept:
+    """What becomes of storage of 8 bits: it stays where the target's rules know it for activations, u8 becomes i8."""
+    choices = target.options["activations"].choices if "activations" in target.options else ()
+    rules = [target.quant_rules(activations=choice) for choice in choices] or [target.quant_rules()]
+    known = {each.activation.dtype for each in rules} & {"i8", "u8"}
+    return {"u8": ("i8", 128), **{dtype: (dtype, 0) for dtype in known}}
 
 
 def raise_graph(graph: Graph) -> Graph:
@@ -270,16 +306,18 @@ def raise_graph(graph: Graph) -> Graph:
     from qgraph.passes.drop_dead_code import erase_dead_code
 
     target = targets.get(graph.target)
-    rows: Rows = target.raisings.get
-    words = {"target": graph.target, "raised": "yes"}
-    upward = Integers(graph, Graph(graph.name, "fake_quant", words), rows)
-    _refuse(graph, rows, {target.quantize_op, target.dequantize_op})
-    rules = target.quant_rules()
-    rounding = rules.input_rounding
+    _refuse(graph, target)
+    options = {name: graph.metadata[name] for name in target.options if name in graph.metadata}
+    words = {"target": graph.target, "raised": "yes", **options}
+    if any(stays_float(node) for node in graph.nodes):
+        words[FALLBACK] = "float"
+    rules = target.quant_rules(**options)
+    new = Graph(graph.name, "fake_quant", words)
+    upward = Integers(graph, new, target, rules)
     for value in graph.inputs:
         upward.values[value] = made = upward.new.add_input(value.name, TensorType(value.type.shape))
         if value.type.quant is not None:
-            upward.values[value] = upward.quantized(made, value, rounding=rounding)
+            upward.values[value] = upward.quantized(made, value, rounding=rules.input_rounding)
     for node in graph.nodes:
         upward.build.origins = node.origins
         upward.values[node.result] = _raised(upward, node, rules)
@@ -291,7 +329,15 @@ def raise_graph(graph: Graph) -> Graph:
     return upward.new
 
 
+def stays_float(node: Node) -> bool:
+    """Whether a node of an integer graph is an op of `nn`, between dequantized and quantized values."""
+    return node.dialect == "nn"
+
+
 def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
+    if stays_float(node):
+        operands = [None if value is None else upward.activation(value) for value in node.operands]
+        return upward.build.node(node.op, operands, dict(node.attrs)).result
     row = upward.rows(node.op)
     if row is None:  # a conversion between floats and integers
         x = node.operand(0)
@@ -307,28 +353,38 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
     return upward.quantized(made, node.result, observer="fixed" if row.result == "fixed" else "moving_average")
 
 
-def _refuse(graph: Graph, rows: Rows, conversions: set[str]) -> None:
+def _refuse(graph: Graph, target: Target) -> None:
     """Raise LoweringError for everything that cannot be raised."""
-    unknown = [node for node in graph.nodes if rows(node.op) is None and node.op not in conversions]
+    rows, conversions = target.raisings, {target.quantize_op, target.dequantize_op}
+    nodes = [node for node in graph.nodes if not stays_float(node)]
+    unknown = [node for node in nodes if node.op not in rows and node.op not in conversions]
     if unknown:
         ops = ", ".join(sorted({node.op for node in unknown}))
         help = "extract the part that can be raised"
         raise LoweringError(f"no counterpart in nn for {ops}", where=unknown[0].where, help=help)
-    errors = []
-    for node in graph.nodes:
-        row = rows(node.op)
-        refusal = _uncarried_conversion(node) if row is None else uncarried(node, row)
+    kept, errors = kept_storage(target), []
+    for node in nodes:
+        row = rows.get(node.op)
+        refusal = _uncarried_conversion(node, target, kept) if row is None else uncarried(node, row, kept)
         if refusal is not None:
             errors.append(fail(node, *refusal))
     if errors:
         raise combined(errors, f"{graph.target} cannot raise")
 
 
-def _uncarried_conversion(node: Node) -> Refusal | None:
+def _uncarried_conversion(node: Node, target: Target, kept: Kept) -> Refusal | None:
     x, made = node.operand(0), node.result
-    if made.type.quant is None and made.users:
+    known = {target.quantize_op, target.dequantize_op} if target.requantizes_in_float else set()
+    readers = [user for user in made.users if not stays_float(user) and user.op not in known]
+    if made.type.quant is None and readers:
         return Refusal("a graph of fake-quant cannot carry floats between integers", "raise the part before")
-    if x.type.quant is None and x.producer is not None:
+    maker = x.producer
+    if x.type.quant is None and maker is not None and not stays_float(maker) and maker.op not in known:
         return Refusal("a graph of fake-quant cannot carry floats between integers", "raise the part behind")
     types = [value.type for value in (x, made) if value.type.quant is not None]
-    return next(filter(None, map(_uncarried_activation, types)), None)
+    return next(filter(None, (_uncarried_activation(type, kept) for type in types)), None)
+
+
+def float_kinds(graph: Graph) -> list[str]:
+    """The ops that compute in float, in alphabetical order."""
+    return sorted(node.op for node in graph.nodes if stays_float(node) and not op_def(node.op).traits.moves_data)

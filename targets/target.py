@@ -98,6 +98,7 @@ class Target:
     advice: Mapping[str, str] = field(default_factory=dict)  # op -> what to change where targets have to agree on it
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
+    requantizes_in_float: bool = False  # to other parameters by dequantizing and quantizing, as it has no op for it
     legalize: Sequence[str] = ()  # rewrites (`passes/legalize.py`) for ops that it lacks, before fake-quant
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats

@@ -175,6 +175,12 @@ def test_raise_gives_a_model_that_is_lowered_again(folder: Path) -> None:
     assert "bit-exact" in qgraph("verify", folder / "again.qg", "--samples", "4", "--intermediate")
 
 
+def test_raise_takes_an_onnx_file(folder: Path) -> None:
+    qgraph("raise", folder / "onnxruntime.onnx", "-o", folder / "raised-onnx.qg")
+    qgraph("lower", folder / "raised-onnx.qg", "--target", "onnxruntime", "-o", folder / "again-onnx.qg")
+    assert "bit-exact" in qgraph("verify", folder / "again-onnx.qg", "--samples", "4")
+
+
 def test_targets_of_a_family_are_compared(folder: Path) -> None:
     text = qgraph("diff", folder / "litert.tflite", "--targets", "litert,litert-xnnpack", status=1)
     assert "litert: its runtime's answer, bit for bit" in text

@@ -113,7 +113,7 @@ def lower(
 
 @app.command(name="raise")
 def raise_graph(
-    file: Annotated[Path, typer.Argument(help="A lowered graph or a quantized .tflite file.")], output: Output
+    file: Annotated[Path, typer.Argument(help="A lowered graph, a quantized .tflite or .onnx file.")], output: Output
 ) -> None:
     """Raise a quantized model to the fake-quant level, to train it further (then: `qgraph lower`)."""
     import qgraph

@@ -8,6 +8,7 @@ from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
 from qgraph.targets.onnxruntime.rules import ACTIVATIONS, WEIGHTS, quant_rules
+from qgraph.targets.raising import raise_graph
 from qgraph.targets.target import Option, Target
 
 TARGET = Target(
@@ -21,6 +22,8 @@ TARGET = Target(
     quantize_op="ort.QuantizeLinear",
     dequantize_op="ort.DequantizeLinear",
     requantize=requantize,
+    requantizes_in_float=True,
+    raising=raise_graph,
     clamp=clamp,
     floats=FLOATS,
     exporters={".onnx": to_onnx},

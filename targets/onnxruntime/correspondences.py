@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -53,6 +54,16 @@ def bounds_of(node: Node) -> tuple[float, float]:
     word = node.attrs.get("activation", source if source in BOUNDS else "none")
     low, high = node.attrs["clamp"] if word == "clamp" else BOUNDS[word]
     return float(low), float(high)
+
+
+def real_of(code: int, x: Value) -> float:
+    """What a code stands for on the grid of x."""
+    return float(kernels.dequantize(np.asarray(code), x.type.q))
+
+
+def clip_bounds(view: Any) -> Attrs:
+    """The real bounds of a Clip on integers."""
+    return {"min": real_of(view.min, view.x), "max": real_of(view.max, view.x)}
 
 
 def clipped(call: Call, value: Value) -> Value:
@@ -158,6 +169,11 @@ def average_pads(call: Call) -> Attrs:
     return {"pads": pads, "count_include_pad": int(counted)}
 
 
+def counted_pads(view: Any) -> Attrs:
+    """The pads of a QLinearAveragePool, and whether they count."""
+    return {"pads": view.pads, "count_include_pad": bool(view.count_include_pad)}
+
+
 def mean_when(node: Node) -> Refusal | None:
     """QLinearGlobalAveragePool is the mean over all spatial axes."""
     x, axes = node.operand(0).type, node.attrs["axes"]
@@ -255,14 +271,22 @@ CORRESPONDENCES = (
         after=clipped,
     ),
     Correspondence(source="add", target="ort.QLinearAdd", activations=CARRIED, limits=sum_limits, after=clipped),
-    Correspondence(source="relu", target="ort.Clip", lower=requantized),
-    Correspondence(source="relu6", target="ort.Clip", lower=requantized),
-    Correspondence(source="clamp", target="ort.Clip", lower=requantized),
+    Correspondence(source="relu", target="ort.Clip", lower=requantized, raises=False),
+    Correspondence(source="relu6", target="ort.Clip", lower=requantized, raises=False),
+    Correspondence(source="clamp", target="ort.Clip", lower=requantized, raises=False),
+    Correspondence(
+        source="clamp",
+        target="ort.Clip",
+        lowers=False,
+        codecs=(Codec(("min", "max"), up=clip_bounds),),
+        result="operand",
+        refused=lambda view: Refusal("nn.clamp cannot carry min above max") if view.min > view.max else None,
+    ),
     Correspondence(
         source="max_pool",
         target="ort.MaxPool",
         attrs=WINDOWS | {"dilation": "dilations"},
-        codecs=(Codec(("pads",), lambda call: {"pads": extended_pads(call.node)}),),
+        codecs=(Codec(("pads",), lambda call: {"pads": extended_pads(call.node)}, lambda view: {"pads": view.pads}),),
         when=pooled_when,
         result="operand",
     ),
@@ -270,21 +294,31 @@ CORRESPONDENCES = (
         source="avg_pool",
         target="ort.QLinearAveragePool",
         attrs=WINDOWS,
-        codecs=(Codec(("pads", "count_include_pad"), average_pads),),
+        codecs=(Codec(("pads", "count_include_pad"), average_pads, counted_pads),),
         when=pooled_when,
         after=clipped,
     ),
     Correspondence(
         source="mean",
         target="ort.QLinearGlobalAveragePool",
+        codecs=(Codec(up=lambda view: {"axes": tuple(range(2, view.x.type.rank)), "keepdims": True}),),
         when=mean_when,
         limits=mean_limits,
         after=mean_shape,
     ),
-    Correspondence(source="reshape", target="ort.Reshape", codecs=(Codec(("shape",), open_batch),), result="operand"),
+    Correspondence(
+        source="reshape",
+        target="ort.Reshape",
+        codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view.shape}),),
+        result="operand",
+    ),
     Correspondence(source="transpose", target="ort.Transpose", attrs={"perm": "perm"}, result="operand"),
     Correspondence(source="concat", target="ort.QLinearConcat", attrs={"axis": "axis"}),
     Correspondence(
-        source="pad", target="ort.Pad", attrs={"pads": "pads"}, codecs=(Codec(("value",), pad_code),), result="operand"
+        source="pad",
+        target="ort.Pad",
+        attrs={"pads": "pads"},
+        codecs=(Codec(("value",), pad_code, lambda view: {"value": real_of(view.value, view.x)}),),
+        result="operand",
     ),
 )

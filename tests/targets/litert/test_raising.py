@@ -123,6 +123,3 @@ def test_an_op_without_a_counterpart_is_named() -> None:
     graph.set_outputs([Builder(graph).litert.resize_bilinear(x, size=(8, 8), element=("i8", q))])
     with pytest.raises(LoweringError, match=r"no counterpart in nn for litert\.resize_bilinear"):
         passes.raise_to_fake_quant(graph)
-    graph.metadata["target"] = "onnxruntime"
-    with pytest.raises(LoweringError, match="graphs of onnxruntime cannot be raised yet"):
-        passes.raise_to_fake_quant(graph)

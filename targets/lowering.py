@@ -70,7 +70,6 @@ class QuantizedWeight:
     None); of a transposed convolution O is at 1."""
 
     data: NDArray[np.integer]
-    dtype: str
     quant: QuantParams
     name: str
     channels: int = 0  # the dimension of O
@@ -119,7 +118,7 @@ class Lowering:
         value = node.operand(index)
         if value not in self.lowered:
             maker = value.producer
-            if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
+            if maker is None or maker.op != "quant.fake_quant":  # of a constant: what is computed is lowered
                 raise fail(node, f"operand {value} of {node.op} is neither computed from an input nor fake-quantized")
             return self._constant_operand(maker, node.result.type.rank)
         return self.lowered[value]
@@ -138,17 +137,14 @@ class Lowering:
         maker = node.operand(index).producer
         if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
             raise fail(node, f"{self.target.name} needs a constant, fake-quantized weight for {node.op}")
-        element = self._element_of(maker)
-        quant = element[1]
+        dtype, quant = self._element_of(maker)
         assert quant is not None
         source = maker.operand(0)
         attrs = maker.attrs
         integers = quantize(
             source.data, quant.scales, quant.zero_points, _range(maker), quant.axis, str(attrs["rounding"])
         )
-        return QuantizedWeight(
-            integers.astype(TensorType((), element[0]).numpy), element[0], quant, source.name, form.channels
-        )
+        return QuantizedWeight(integers.astype(TensorType((), dtype).numpy), quant, source.name, form.channels)
 
     def weight_constant(self, weight: QuantizedWeight, form: Weight) -> Value:
         """A weight as a constant in the form that the target's op wants."""
@@ -204,8 +200,8 @@ class Lowering:
 
     # ---- the driver
 
-    def run(self) -> Graph:
-        """Lower everything; raises one LoweringError that names every node that cannot be."""
+    def run(self) -> None:
+        """Lower everything into `graph`; raises one LoweringError that names every node that cannot be."""
         self._check_calibrated()
         self._lower_inputs()
         errors: list[QGraphError] = []
@@ -224,7 +220,6 @@ class Lowering:
             raise combined(errors, f"{self.target.name} cannot lower")
         self._lower_outputs()
         self.graph.drop_unused_constants()
-        return self.graph
 
     def _check_calibrated(self) -> None:
         missing = [node for node in self.source.find("quant.fake_quant") if np.isnan(node.operand(1).data).any()]

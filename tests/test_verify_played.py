@@ -215,8 +215,7 @@ def test_there_is_something_to_compare_on_or_an_error() -> None:
     with pytest.raises(InputError) as caught:
         qgraph.verify(parse(TWO_INPUTS), inputs=[np.zeros((0, 4), np.int8)] * 2)
     assert str(caught.value) == (
-        "there is no sample to compare on\n"
-        "  help    give at least one example (a whole batch, where it is fixed)"
+        "there is no sample to compare on\n  help    give at least one example (a whole batch, where it is fixed)"
     )
 
 

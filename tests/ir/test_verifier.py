@@ -88,7 +88,9 @@ CASES: dict[str, tuple[Callable[[Graph], None], list[str]]] = {
     "a result named as an input": (clashing("a", "x"), ["the name %x is used twice"]),
     "an operand that comes later": (
         before_its_use,
-        ["operand %?: f32[N,2] is not defined before its use\n    %1: f32[N,2] = nn.relu(%2)\n    from head  (net.py:7)"],
+        [
+            "operand %?: f32[N,2] is not defined before its use\n    %1: f32[N,2] = nn.relu(%2)\n    from head  (net.py:7)"
+        ],
     ),
     "another shape": (
         mistyped(F3),
@@ -159,7 +161,10 @@ QUANT = QuantParams.of(0.25, 3)
     [
         (TensorType(("N", 2), "u8", QUANT), ""),
         (TensorType(("N", 2), "i8", QUANT), ""),
-        (TensorType(("N", 2), "i64", QUANT), "litert.quantize: result is i64<0.25:3>[N,2], expected i8q|u8q|i16q|i32q[...]"),
+        (
+            TensorType(("N", 2), "i64", QUANT),
+            "litert.quantize: result is i64<0.25:3>[N,2], expected i8q|u8q|i16q|i32q[...]",
+        ),
         (TensorType(("N", 3), "i8", QUANT), "result result is declared i8<0.25:3>[N,3], inferred i8<0.25:3>[N,2]"),
     ],
 )

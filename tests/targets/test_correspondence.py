@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from qgraph import targets
-from qgraph.ir import Builder, Graph, Node, QuantParams, TensorType
+from qgraph.ir import Builder, Graph, Node, QuantParams, TensorType, parse
 from qgraph.ops import nn as _nn  # noqa: F401  # registers the ops
 from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal, bound_to
 from qgraph.targets.lowering import Lowering, choose, combined, fail, illegal
+from qgraph.targets.target import Target, not_offered
 
 Q = QuantParams.of(0.5, 0)
 
@@ -179,3 +181,56 @@ def test_every_node_that_cannot_be_lowered_is_told_with_every_reason_once() -> N
     assert str(combined(errors, "litert cannot lower")).startswith("litert cannot lower 2 nodes")
     assert str(combined(errors[:1], "litert cannot lower")) == str(errors[0])
     assert isinstance(choose(graph.nodes[-1], targets.get("litert")), Correspondence)
+
+
+def test_what_is_quantized_already_and_what_constants_make_are_no_nodes_to_lower() -> None:
+    graph = parse("""graph @g level=fake_quant (%x: f32[N,2,4]) {
+      const @s: f32[1] = 0.5, @z: i32[1] = 0, @k: f32[1,2,4] = 1.0
+      %1: f32[N,2,4] = quant.fake_quant(%x, @s, @z)
+      %2: f32[1,2,4] = nn.softmax(@k) {axis=1}
+      %3: f32[1,2,4] = quant.fake_quant(%2, @s, @z)
+      %4: f32[N,2,4] = nn.add(%1, %3)
+      %5: f32[N,2,4] = nn.softmax(%4) {axis=1}
+      return %5
+    }""")
+    assert [node.op for node, _ in illegal(graph, targets.get("litert"))] == ["nn.softmax"]
+
+
+def rows(*refusals: str, applies: bool = True) -> Target:
+    """litert with one row for leaky_relu for each reason, with its help; none where that is empty."""
+    made = [leaky(when=lambda node, said=said: refused(said), applies=lambda node: applies) for said in refusals]
+    return replace(targets.get("litert"), correspondences=tuple(made), floats=tuple(made[1:]), float_ops={})
+
+
+def refused(said: str) -> Refusal | None:
+    return Refusal(said, f"against {said}") if said else None
+
+
+def test_the_first_row_that_has_nothing_against_a_node_lowers_it_or_all_reasons_are_given() -> None:
+    target = rows("one", "", "two", "")
+    assert choose(node(), target) is target.correspondences[1]
+    assert choose(node(), target, in_float=True) is target.floats[0]
+    assert choose(node(), rows("one", "two", "one")) == ("one; two", "against one")
+    assert choose(node(), rows("one", "two", "three"), in_float=True) == ("two; three", "against two")
+    nothing = ("litert cannot lower nn.leaky_relu", "see `qgraph targets litert`")
+    assert choose(node(), rows("", applies=False)) == choose(node(), rows()) == nothing
+
+
+def test_an_op_that_the_runtime_lacks_is_against_its_row_on_integers_and_on_floats_apart() -> None:
+    lacking = {"litert.leaky_relu": not_offered("no integers"), "litert.float_leaky_relu": not_offered("no floats")}
+    target = replace(rows("", ""), kernels=lacking)
+    assert choose(node(), target) == Refusal("no integers")
+    assert choose(node(), target, in_float=True) == Refusal("no integers")
+    floats = replace(target, float_ops={"litert.leaky_relu": "litert.float_leaky_relu"})
+    assert choose(node(), floats, in_float=True) == Refusal("no floats")
+    assert choose(node(), floats) == Refusal("no integers")
+
+
+def test_errors_are_combined_in_order_with_the_first_help() -> None:
+    relu = node("relu")
+    errors = [fail(relu, "first"), fail(relu, "second", "do that"), fail(relu, "third", "do this")]
+    assert str(combined(errors, "litert cannot lower")) == (
+        "litert cannot lower 3 nodes\n"
+        + "".join(f"  {word}\n    node    %1: f32[N,4,4,2] = nn.relu(%x)\n" for word in ("first", "second", "third"))
+        + "  help    do that"
+    )

@@ -2,35 +2,59 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 import qgraph
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
+from qgraph.ir import QuantParams, TensorType
 from qgraph.passes import lower
 from qgraph.targets import get
-from qgraph.targets.lowering import Lowering
+from qgraph.targets.lowering import Lowering, QuantizedWeight
+from qgraph.targets.target import Option
 
 HEAD = """graph @g level=fake_quant target=litert (%x: f32[N,4], %y: f32[N,4]) {
   const @s: f32[1] = 0.25, @z: i32[1] = 3, @nan: f32[1] = [nan], @k: f32[1,4] = 0.5
+  const @some: f32[4] = [0.5, 0.5, nan, 0.5], @zs: i32[4] = 0
 """
 X, Y = (f"  %{n}: f32[N,4] = quant.fake_quant(%{v}, @s, @z) loc({v} m.py:{n})\n" for n, v in ((1, "x"), (2, "y")))
+
+
+FIT = "take it out of the model's forward"
 
 
 @pytest.mark.parametrize(
     ("body", "error", "message"),
     [
-        (X + "  return %1\n}", LoweringError, "input %y is not used"),
-        (X + "  return %1, %y\n}", LoweringError, "input %y is not used"),
+        (X + "  return %1\n}", LoweringError, f"input %y is not used\n  help    {FIT}"),
+        (X + "  return %1, %y\n}", LoweringError, f"input %y is not used\n  help    {FIT}"),
         (
             X + "  %2: f32[N,4] = nn.add(%1, %y)\n  return %2\n}",
             LoweringError,
-            "input %y is not fake-quantized",
+            "input %y is not fake-quantized\n  help    run insert-fake-quant first",
         ),
-        (X + Y + "  return %1, %2, @k\n}", LoweringError, "output 2 is not computed from an input"),
+        (
+            X + Y + "  return %1, %2, @k\n}",
+            LoweringError,
+            "output 2 is not computed from an input\n  help    a graph of constants has no use",
+        ),
         (
             X.replace("@s", "@nan") + Y.replace("@s", "@nan") + "  return %1, %2\n}",
             NotCalibrated,
-            "values without a scale: 2, the first is %x",
+            "values without a scale: 2, the first is %x: f32[N,4]\n"
+            "  node    %1: f32[N,4] = quant.fake_quant(%x, @nan, @z) LAST\n"
+            "  origin  x  (m.py:1)\n"
+            "  help    calibrate first: qgraph.calibrate(graph, batches)",
+        ),
+        (
+            X + Y + "  %3: f32[1,4] = quant.fake_quant(@k, @some, @zs) {axis=1}\n  return %1, %2, %3\n}",
+            NotCalibrated,
+            "values without a scale: 1, the first is @k: f32[1,4]\n"
+            "  node    %3: f32[1,4] = quant.fake_quant(@k, @some, @zs) LAST\n"
+            "  help    calibrate first: qgraph.calibrate(graph, batches)",
         ),
     ],
 )
@@ -38,8 +62,61 @@ def test_what_is_missing_is_said(body: str, error: type[QGraphError], message: s
     graph = qgraph.parse(HEAD + body)
     with pytest.raises(error) as caught:
         Lowering(graph, get("litert"), "integer").run()
-    assert message in str(caught.value)
-    assert caught.value.help
+    assert re.sub(r"\{.*\}", "LAST", str(caught.value)) == message
+
+
+BIAS = """graph @g level=fake_quant target=litert (%x: f32[N,1]) {
+  const @w: f32[2,1] = [100.0, 0.5], @b: f32[2] = [0.0, 1.0], @one: f32[1] = 1.0, @z: i32[1] = 0
+  const @ws: f32[2] = [1.0, 0.5], @wz: i32[2] = 0
+  %1: f32[N,1] = quant.fake_quant(%x, @one, @z)
+  %2: f32[2,1] = quant.fake_quant(@w, @ws, @wz) {range=[-127,127], axis=0, symmetric=true}
+  %3: f32[N,2] = nn.linear(%1, %2, @b)
+  %4: f32[N,2] = quant.fake_quant(%3, @one, @z)
+  return %4
+}"""
+
+
+@pytest.mark.parametrize(
+    ("bias", "channel"),
+    [
+        ([-(2.0**31), 0.0], None),
+        ([-(2.0**31) - 256, 0.0], 0),
+        ([2.0**31 - 128, 0.0], None),
+        ([2.0**31, 0.0], 0),
+        ([0.0, -(2.0**30)], None),
+        ([2.0**30, 2.0**30], 1),
+        ([-(2.0**40), 2.0**32], 0),
+    ],
+)
+def test_a_bias_has_to_fit_into_int32(bias: list[float], channel: int | None) -> None:
+    lowering = Lowering(qgraph.parse(BIAS), get("litert"), "integer")
+    graph = lowering.source
+    weight = QuantizedWeight(np.ones((2, 1), np.int8), QuantParams.of([1.0, 0.5], 0, 0), "w")
+    x = lowering.graph.add_input("x", TensorType(("N", 1), "i8", QuantParams.of(1.0, 0)))
+    data = np.float32(bias)
+    if channel is None:
+        made = lowering.bias_constant(graph.nodes[2], data, weight, x, "b")
+        assert np.array_equal(made.data, data / np.float32([1.0, 0.5]))
+        return
+    with pytest.raises(LoweringError) as caught:
+        lowering.bias_constant(graph.nodes[2], data, weight, x, "b")
+    said = f"the bias of channel {channel} is {bias[channel]:.4g}, at scale {[1, 0.5][channel]} outside int32"
+    assert caught.value.what == said
+
+
+PER_TENSOR = ", or use weights=per-tensor"
+OPTIONS = {
+    "that one": ({"weights": Option(("per-channel", "per-tensor"), "")}, PER_TENSOR),
+    "others for weights": ({"weights": Option(("pair-safe", "u8"), "")}, ""),
+    "none for weights": ({"activations": Option(("i8", "per-tensor"), "")}, ""),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_the_help_about_tiny_weights_names_an_option_that_the_target_has(case: str) -> None:
+    options, words = OPTIONS[case]
+    lowering = Lowering(qgraph.parse(BIAS), replace(get("litert"), options=options), "integer")
+    assert lowering.tiny_weights() == f"the channel's weights are tiny beside its bias: remove the channel{words}"
 
 
 def test_an_io_that_there_is_not_is_refused() -> None:

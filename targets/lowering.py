@@ -424,7 +424,7 @@ def known_data(value: Value) -> Array:
         return value.data
     maker = value.producer
     if maker is None or maker.op not in FAKE_QUANTS or not all(each.is_constant for each in maker.inputs):
-        raise LoweringError(f"operand {value} is neither computed from an input nor a constant")
+        raise LoweringError(f"operand {value} is neither a constant nor the fake-quantized form of one")
     return op_def(maker.op).evaluate(maker, [each.data for each in maker.inputs])[0]
 
 

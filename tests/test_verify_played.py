@@ -15,7 +15,7 @@ from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.exporters.content import Content
 from qgraph.interpreter import execute
-from qgraph.ir import Array, Graph, parse
+from qgraph.ir import Array, parse
 from qgraph.runtimes import Processor, RunResult
 from qgraph.runtimes.messages import NamedArray, Run, RuntimeVersion
 from qgraph.verification import verify_runtime
@@ -27,7 +27,7 @@ TWO_INPUTS = """graph @g level=integer target=litert (%b: i8<0.1:0>[N,4], %a: i8
   %y: i8<0.25:-1>[N,4] = litert.relu(%1) loc(second m.py:3)
   return %y
 }"""
-LONG = "x" * 300
+PROCESSOR = Processor("x86_64", "a processor")
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Played:
 
     target: str = "litert"
     release: str = "2.3.0"
-    processor: Processor = Processor("x86_64", "a processor")
+    processor: Processor = PROCESSOR
     fault: Callable[[int, Array], Array] = lambda index, array: array  # by the number of an output
     asked: list[tuple[Any, ...]] = field(default_factory=list)
 

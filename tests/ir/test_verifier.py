@@ -89,7 +89,8 @@ CASES: dict[str, tuple[Callable[[Graph], None], list[str]]] = {
     "an operand that comes later": (
         before_its_use,
         [
-            "operand %?: f32[N,2] is not defined before its use\n    %1: f32[N,2] = nn.relu(%2)\n    from head  (net.py:7)"
+            "operand %?: f32[N,2] is not defined before its use\n"
+            "    %1: f32[N,2] = nn.relu(%2)\n    from head  (net.py:7)"
         ],
     ),
     "another shape": (

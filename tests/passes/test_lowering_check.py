@@ -9,8 +9,115 @@ import torch
 import qgraph
 from qgraph import targets
 from qgraph.errors import ValidationError
+from qgraph.interpreter.samples import sample_inputs
+from qgraph.ir import parse
+from qgraph.passes.engine.lowering_check import compare_lowered
 from qgraph.targets.lowering import Lowering
 from tests.models import seeded
+
+SUM = """graph @g level=fake_quant target=litert (%x: f32[N,3], %y: f32[N,3]) {
+  const @c: f32[1,3] = [1.0, -2.0, 0.5], @s: f32[1] = 0.25, @z: i32[1] = 3
+  %1: f32[N,3] = quant.fake_quant(%x, @s, @z) loc(x m.py:1)
+  %2: f32[1,3] = quant.fake_quant(@c, @s, @z)
+  %3: f32[N,3] = nn.add(%1, %2) loc(sum m.py:2)
+  %4: f32[N,3] = quant.fake_quant(%3, @s, @z) {range=[-128,100]} loc(sum m.py:2)
+  %5: f32[N,3] = quant.fake_quant(%y, @s, @z) loc(y m.py:3)
+  %6: f32[N,3] = nn.add(%5, %4) loc(next m.py:4)
+  %7: f32[N,3] = quant.fake_quant(%6, @s, @z) loc(next m.py:4)
+  return %7
+}"""
+FLOATS = SUM.replace("%6: f32[N,3] = nn.add(%5, %4)", "%6: f32[N,3] = nn.add(%5, @c)").replace(
+    "return %7", "return %6, %4"
+)
+FLOATS = FLOATS.replace("  %7: f32[N,3] = quant.fake_quant(%6, @s, @z) loc(next m.py:4)\n", "")
+
+
+def lowering_of(text: str, fallback: str = "", io: str = "integer") -> Lowering:
+    lowering = Lowering(parse(text), targets.get("litert"), io, fallback=fallback)
+    lowering.run()
+    return lowering
+
+
+def shifted(lowering: Lowering, dtype: str, by: float) -> None:
+    """Add to the third element of the constant of that type."""
+    (old,) = [
+        value for value in lowering.graph.constants.values() if value.name[0] == "c" and value.type.dtype == dtype
+    ]
+    data = old.data.copy()
+    data[0, 2] += by
+    lowering.graph.replace_uses(old, lowering.graph.add_constant(data, "other", old.type.quant))
+
+
+INPUTS = "inputs  %x int8[11, 3], %y int8[11, 3], random with seed 0"
+SUM_NODE = (
+    '  node    %3: f32[N,3] = nn.add(%1, %2) {activation="none"}\n  origin  sum  (m.py:2)\n'
+    f"  {INPUTS}\n  help    this is a fault of qgraph's: report it with the graph"
+)
+
+
+@pytest.mark.parametrize("by", [0, 2, -2, 3, -3, 40])
+def test_two_codes_are_rounding_and_three_are_a_fault(by: int) -> None:
+    lowering = lowering_of(SUM)
+    shifted(lowering, "i8", by)
+    if abs(by) <= 2:
+        compare_lowered(lowering)
+        return
+    with pytest.raises(ValidationError) as caught:
+        compare_lowered(lowering)
+    first = f"litert.minimum is up to {abs(by)} steps away from the nn.add that it was made of"
+    assert str(caught.value) == f"{first}\n{SUM_NODE}"
+    assert {name: array.shape for name, array in caught.value.inputs.items()} == {"x": (11, 3), "y": (11, 3)}
+
+
+@pytest.mark.parametrize("steps", [1.0, 1.75, 2.5, -2.5])
+def test_floats_are_compared_in_steps_of_the_sixteenth_bit_of_the_largest(steps: float) -> None:
+    lowering = lowering_of(FLOATS, "float")
+    x = sample_inputs(lowering.graph, 6)["y"].astype(np.float64)
+    largest = np.abs((x - 3) * 0.25 + [1.0, -2.0, 0.5]).max()
+    shifted(lowering, "f32", steps * largest * 2.0**-16)
+    if abs(steps) <= 2:
+        compare_lowered(lowering)
+        return
+    with pytest.raises(ValidationError, match=r"^litert.float_add is up to 2.5 steps away from the nn.add"):
+        compare_lowered(lowering)
+
+
+def test_floats_near_zero_are_compared_in_steps_of_one() -> None:
+    text = FLOATS.replace("@s: f32[1] = 0.25", "@s: f32[1] = 0.0009765625").replace("[1.0, -2.0, 0.5]", "0.0")
+    for steps in (1.75, 2.5):
+        lowering = lowering_of(text, "float")
+        shifted(lowering, "f32", steps * 2.0**-16)
+        if steps < 2:
+            compare_lowered(lowering)
+            continue
+        with pytest.raises(ValidationError, match=r"float_add is up to 2.5 steps"):
+            compare_lowered(lowering)
+
+
+def test_another_shape_is_an_infinite_difference_and_an_input_is_named_as_one() -> None:
+    lowering = lowering_of(SUM)
+    fake_quant = lowering.source.nodes[0]
+    lowering.lowered[fake_quant.result] = lowering.graph.inputs[1]
+    with pytest.raises(ValidationError, match=r"^an input is up to .* steps away from the quant.fake_quant that it"):
+        compare_lowered(lowering)
+    lowering = lowering_of(
+        SUM[: SUM.index("  %2:")].replace("%y: f32[N,3]", "%y: f32[N,2]")
+        + "  %2: f32[N,2] = quant.fake_quant(%y, @s, @z)\n  return %1, %2\n}"
+    )
+    fake_quant = lowering.source.nodes[0]
+    lowering.lowered[fake_quant.result] = lowering.graph.inputs[1]
+    with pytest.raises(ValidationError, match=r"^an input is up to inf steps away"):
+        compare_lowered(lowering)
+
+
+def test_a_fault_is_told_of_the_first_node_and_of_the_one_that_the_user_knows() -> None:
+    lowering = lowering_of(SUM)
+    shifted(lowering, "i8", 40)
+    third, sixth = lowering.source.nodes[2], lowering.source.nodes[5]
+    lowering.named = {third: sixth}
+    with pytest.raises(ValidationError) as caught:
+        compare_lowered(lowering)
+    assert caught.value.where[1] == "origin  next  (m.py:4)"
 
 
 class Branches(torch.nn.Module):

@@ -13,7 +13,7 @@ from qgraph.errors import LoweringError, NotCalibrated, QGraphError
 from qgraph.ir import QuantParams, TensorType
 from qgraph.passes import lower
 from qgraph.targets import get
-from qgraph.targets.lowering import Lowering, QuantizedWeight
+from qgraph.targets.lowering import Lowering, QuantizedWeight, known_data
 from qgraph.targets.target import Option
 
 HEAD = """graph @g level=fake_quant target=litert (%x: f32[N,4], %y: f32[N,4]) {
@@ -135,3 +135,24 @@ def test_names_of_results_are_kept_where_they_were_given_and_made_where_not() ->
     one = lower(qgraph.parse(HEAD.replace(", %y: f32[N,4]", "") + X + "  return %1\n}"), target="litert", io="float")
     assert one.output_names == ["output"]
     assert one.metadata["io"] == "float"
+
+
+def test_the_numbers_of_a_constant_are_known_fake_quantized_or_not_and_those_of_a_computed_value_are_not() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,2]) {
+      const @k: f32[2] = [1.3, -0.6], @s: f32[1] = 0.5, @z: i32[1] = 0
+      %1: f32[2] = quant.fake_quant(@k, @s, @z)
+      %2: f32[2] = quant.fake_quant_bias(@k, @s, @s)
+      %3: f32[N,2] = quant.fake_quant(%x, @s, @z)
+      %4: f32[2] = nn.relu(@k)
+      return %1, %2, %3, %4
+    }""")
+    fake_quantized, bias, of_input, relu = graph.outputs
+    assert np.array_equal(known_data(graph.constants["k"]), np.float32([1.3, -0.6]))
+    assert np.array_equal(known_data(fake_quantized), np.float32([1.5, -0.5]))
+    assert np.array_equal(known_data(bias), np.float32([1.25, -0.5]))
+    for value, named in ((of_input, "%3: f32[N,2]"), (relu, "%4: f32[2]"), (graph.inputs[0], "%x: f32[N,2]")):
+        with pytest.raises(LoweringError) as caught:
+            known_data(value)
+        assert caught.value.what.replace("%?", named[:2]) == (
+            f"operand {named} is neither a constant nor the fake-quantized form of one"
+        )

@@ -1,0 +1,105 @@
+"""The page of the zoo's results."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+Rows = Mapping[str, Mapping[str, Any]]
+TARGETS = ("onnxruntime", "litert")
+LONGEST = 160
+"""Characters of a reason."""
+
+HEAD = """# The zoo
+
+{count} architectures, built with random weights and run on random inputs, from torch to exact integers. `python -m
+tests.zoo` (see `__main__.py`) writes this page.
+
+* *Lowered*: in integers throughout, or with so many float ops between dequantize and quantize (`fallback="float"`).
+* *Exact*: no element differs between interpreter and runtime.
+* *dB*: signal over error of the results against the float model. *Peer*: `onnxruntime.quantization.quantize_static`
+  (MinMax, per channel) on the same float model and calibration. Random weights make results that no training shaped:
+  compare columns, not rows.
+"""
+COLUMNS = (
+    *("model", "domain", "traced", "step", "onnxruntime", "exact", "dB", "peer dB", "litert", "exact", "dB"),
+    *("trace s", "all s"),
+)
+
+
+def page(rows: Rows) -> str:
+    """The page in Markdown."""
+    parts = [HEAD.format(count=len(rows)), _summary(rows), _table(rows), _reasons(rows)]
+    return "\n".join(parts)
+
+
+def _summary(rows: Rows) -> str:
+    count = len(rows)
+    lines = ["| | of all | |", "|---|---|---|"]
+    facts = {
+        "traced, with the model's results": [r for r in rows.values() if r.get("traced") is True],
+        "trained one step": [r for r in rows.values() if r.get("trained") is True],
+    }
+    for target in TARGETS:
+        lowered = [r[target] for r in rows.values() if r.get(target, {}).get("lowered") is True]
+        facts[f"lowered to `{target}`"] = lowered
+        facts[f"lowered to `{target}` without a float op"] = [r for r in lowered if not r["islands"]]
+        facts[f"exact on `{target}`"] = [r for r in lowered if r.get("exact") is True]
+    lines += [
+        f"| {fact} | {len(found)} of {count} | {len(found) / max(count, 1):.0%} |" for fact, found in facts.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Rows) -> str:
+    lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
+    for name, row in sorted(rows.items(), key=lambda item: (item[1]["domain"], item[0])):
+        cells = [name, row["domain"], _mark(row.get("traced")), _mark(row.get("trained"))]
+        for target in TARGETS:
+            cells += _target_cells(row.get(target, {}))
+            if target == "onnxruntime":
+                cells.append(_number(row.get("peer", {}).get("db")))
+        seconds = row.get("seconds", {})
+        cells += [_number(seconds.get("trace")), _number(sum(seconds.values())) if seconds else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _target_cells(found: Mapping[str, Any]) -> list[str]:
+    if found.get("lowered") is not True:
+        return ["no" if found else "", "", ""]
+    islands = found["islands"]
+    return [f"{islands} float" if islands else "yes", _mark(found.get("exact")), _number(found.get("db"))]
+
+
+def _mark(word: object) -> str:
+    return "" if word is None else "yes" if word is True else "no"
+
+
+def _number(number: object) -> str:
+    return f"{number:.1f}" if isinstance(number, (int, float)) else ""
+
+
+def _reasons(rows: Rows) -> str:
+    """What fails: each reason once, with the models."""
+    found: dict[str, list[str]] = {}
+    for name, row in rows.items():
+        for step, word in _failures(row):
+            text = " ".join(word.split())
+            found.setdefault(f"{step}: {text[:LONGEST]}{'...' * (len(text) > LONGEST)}", []).append(name)
+    if not found:
+        return ""
+    counted = Counter({reason: len(names) for reason, names in found.items()})
+    lines = ["## What fails\n", *(f"* {', '.join(found[reason])}: {reason}" for reason, _ in counted.most_common())]
+    return "\n".join(lines) + "\n"
+
+
+def _failures(row: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The first step that fails on each way, and its words."""
+    steps = [(key, row[key]) for key in ("built", "traced", "equal", "trained") if isinstance(row.get(key), str)]
+    for target in TARGETS:
+        found = row.get(target, {})
+        words = [(f"{target}, {key}", word) for key, word in found.items() if isinstance(word, str)]
+        steps += words[:1]
+    return steps

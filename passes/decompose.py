@@ -12,6 +12,7 @@
     nn.hard_swish         nn.hard_sigmoid, nn.mul         nn.tanh         nn.sigmoid, nn.add, nn.mul
     nn.hard_sigmoid       nn.relu6, nn.add, nn.mul        nn.linear       nn.conv, nn.reshape
     nn.dropout            nothing                         nn.mean         nn.avg_pool, nn.reshape
+    nn.avg_pool           nn.mean
 
 `ops`: names joined by "|". `activations`: words, joined by ",", that an op may carry as its activation; the others
 become nodes of their own. Each op takes the way with the fewest steps; ops that no way leads from are an error that
@@ -184,6 +185,15 @@ def mean(match: Match, build: Builder) -> Replacement:
     pooled = build.nn.avg_pool(x, kernel=sizes, stride=sizes, pads=(0, 0) * len(sizes))
     ones = (1,) * len(sizes) if match.root.attrs["keepdims"] else ()
     return pooled if ones else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
+
+
+@way("nn.avg_pool", "nn.mean")
+def global_average(match: Match, build: Builder) -> Replacement:
+    """The mean over all spatial dimensions, where the window is all of them."""
+    node = match.root
+    if tuple(node.attrs["kernel"]) != node.operand(0).type.shape[2:] or any(node.attrs["pads"]):
+        return Declined("the window is not all that there is")
+    return build.nn.mean(node.operand(0), axes=tuple(range(2, node.result.type.rank)), keepdims=True)
 
 
 @way("nn.dropout")

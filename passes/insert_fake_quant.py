@@ -35,7 +35,7 @@ from qgraph.ir import Array, Builder, Graph, Node, Value, op_def
 from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
-from qgraph.ops.quant import grid_of, per_axis
+from qgraph.ops.quant import grid_of, per_axis, unquantized
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import (
     LIVE_LAYERS,
@@ -216,10 +216,11 @@ class _Inserter:
             rule = "own" if node is None else grids.rule(node)
             if rule == "same" or (rule == "join" and not brought(node)):  # type: ignore[arg-type]  # a join has a node
                 continue
-            self._quantize_result(value, grids.of(value), observed=rule != "shared" or not brought(node))  # type: ignore[arg-type]
+            observed = rule != "shared" or not brought(node)  # type: ignore[arg-type]
+            self._quantize_result(value, grids, observed)
         self._requantize(edges)
 
-    def _quantize_result(self, value: Value, grid: Grid, observed: bool) -> None:
+    def _quantize_result(self, value: Value, grids: Grids, observed: bool) -> None:
         """Fake-quantize what an input or a result is for its readers; one that is not observed is clamped to its
         grid."""
         node = value.producer
@@ -228,16 +229,22 @@ class _Inserter:
             kept = [user for user in users if user in self.floats]
             if len(kept) == len(users) and not value.is_output:
                 return
-        spec, scale, zero_point = self._parameters(grid)
+        spec, scale, zero_point = self._parameters(grids.of(value))
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
-        made = self._fake_quant(build, value, scale, zero_point, spec, rounding)
+        source = self._source(node, grids) if node is not None and get_rounding(rounding).needs_source else None
+        made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
+
+    def _source(self, node: Node, grids: Grids) -> Value:
+        """The scale of the grid on which the first operand of a node lies."""
+        operand = unquantized(node.operand(0))
+        return self._parameters(grids.of(operand))[1]
 
     def _requantize(self, edges: list[tuple[Node, int, Grid]]) -> None:
         """Put a fake-quant with the parameters of a join before each operand that has others."""

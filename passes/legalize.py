@@ -8,7 +8,8 @@
                                                ->     %2 = nn.hard_swish(%1)
 
 `Target.legalize` names the ops that are rewritten, each by its way in `decompose`; an activation that the target's op
-does not carry becomes a node of its own. What is legal stays as it is.
+does not carry becomes a node of its own. What is legal stays as it is. An op may be named that has better forms in some
+cases, such as an average pool over everything, which is a mean; its way declines the others.
 
 Exact in real arithmetic; constants such as 1/6 are rounded.
 """

@@ -17,7 +17,7 @@ WHAT: tuple[What, ...] = ("op", "retyped", "parameters", "bits", "constant", "at
 """What a detail is about: another op; shape or dtype; scale or zero point; width of integers or their range; a
 constant's elements; an attribute; an operand from elsewhere; a node's place."""
 
-_PARAMETER_OPERANDS = ("scale", "zero_point")
+_PARAMETER_ROLES = ("scale", "zero_point", "x_scale")
 _RANGE_ATTRIBUTES = ("type", "range", "bits")
 SHOWN = 4
 """Constants of up to so many elements are written out."""
@@ -142,7 +142,9 @@ def _operand_details(x: Node, y: Node) -> list[Detail]:
         if old is not None and new is not None and old.is_constant and new.is_constant:
             found += _constant_details(x, index, old, new)
         else:
-            found.append(Detail("operand", f"operand {_operand_name(x, index)}", _word(old), _word(new)))
+            found.append(
+                Detail(_what(x, index, "operand"), f"operand {_operand_name(x, index)}", _word(old), _word(new))
+            )
     return found
 
 
@@ -161,9 +163,15 @@ def _constant_details(node: Node, index: int, old: Value, new: Value) -> list[De
     found = [] if old.type == new.type else type_details(subject, old.type, new.type)
     change = constant_change(old.data, new.data) if old.type.shape == new.type.shape else None
     if change is not None:
-        what: What = "parameters" if _operand_name(node, index) in _PARAMETER_OPERANDS else "constant"
-        found.append(Detail(what, subject, _data_text(old), _data_text(new), change))
+        found.append(Detail(_what(node, index, "constant"), subject, _data_text(old), _data_text(new), change))
     return found
+
+
+def _what(node: Node, index: int, otherwise: What) -> What:
+    """What the difference of an operand is: one of quantization parameters, where it is one."""
+    specs = op_def(node.op).operands
+    role = specs[min(index, len(specs) - 1)].role if specs else ""
+    return "parameters" if role in _PARAMETER_ROLES else otherwise
 
 
 def _data_text(value: Value) -> str:

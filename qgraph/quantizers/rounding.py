@@ -9,6 +9,7 @@ Words that one target alone has are registered in its folder, as quantizers are.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -23,6 +24,8 @@ from qgraph.quantizers.registry import load_all
 if TYPE_CHECKING:
     from torch import Tensor
 
+REAL = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
+"""A positive float as `repr` writes it."""
 BELOW_HALF = 0.49999997
 """The largest float32 below one half; see `qgraph.arith.rounding.round_half_away`."""
 
@@ -108,13 +111,21 @@ def get_rounding(text: str) -> Rounding:
 def _parsed(text: str) -> Rounding:
     word, *numbers = text.split(":")
     cls = _CLASSES.get(word) or roundings().get(word)
-    if cls is None or len(numbers) != len(fields(cls)) or not all(number.isdecimal() for number in numbers):
+    kinds = [field.type for field in fields(cls)] if cls is not None else []
+    if cls is None or len(numbers) != len(kinds) or not all(map(_fits, numbers, kinds)):
         forms = (":".join((name, *(["N"] * len(fields(each))))) for name, each in roundings().items())
         raise InputError(f"rounding={text!r} is not one of {', '.join(forms)}")
     try:
-        return cls(*map(int, numbers))
+        return cls(
+            *(int(number) if kind == "int" else float(number) for number, kind in zip(numbers, kinds, strict=True))
+        )
     except ValueError as error:
         raise InputError(f"rounding={text!r}: {error}") from None
+
+
+def _fits(number: str, kind: object) -> bool:
+    """Whether a text is a number of a field's kind, "int" or "float"."""
+    return number.isdecimal() if kind == "int" else REAL.fullmatch(number) is not None
 
 
 @rounding("half_even")

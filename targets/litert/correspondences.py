@@ -5,6 +5,7 @@ Layers and windows stand in `layer_rows`. Channels are last: a spatial op is of 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from qgraph.ir import Builder, Element, Node, Value
 from qgraph.ir.types import dim_factors, integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
-from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, average, clamped_away
+from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, clamped_away
 from qgraph.targets.litert.limits import (
     function_limits,
     hard_swish_limits,
@@ -199,39 +200,27 @@ UNARY = [
 # ---- means
 
 
-def spatial_mean(node: Node) -> bool:
-    """Whether a mean is over the two axes of pixels, channels last; in a graph that was raised it was MEAN before."""
-    return (
-        "raised" not in node.graph.metadata and node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [1, 2]
-    )
+LARGEST_MEAN = 2**22
+"""Elements from which the sum of codes beside zero points may leave int32."""
 
 
-def average_of_all(row: Correspondence, call: Call) -> Value:
-    """AVERAGE_POOL_2D over everything, on which all kernel families agree; on MEAN they do not."""
-    (x,) = call.xs
-    size = tuple(int(each) for each in x.type.shape[1:3])
-    made = call.build.litert.average_pool_2d(x, kernel=size, stride=size, padding="VALID")
-    if call.attrs["keepdims"]:
-        return made
-    return call.build.litert.reshape(made, shape=(-1, int(x.type.shape[3])))
+def mean_of(node: Node) -> Refusal | None:
+    """The axes of a mean have known sizes, and not too many elements."""
+    sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]]
+    symbolic = next((size for size in sizes if isinstance(size, str)), None)
+    if symbolic is not None:
+        return Refusal(f"LiteRT's MEAN over the size {symbolic}, which is not known", "fix it: see the pass set-batch")
+    if math.prod(map(int, sizes)) < LARGEST_MEAN:
+        return None
+    return Refusal(f"a mean over {sizes} has {LARGEST_MEAN} elements or more", "average in two steps")
 
 
 MEANS = [
     Correspondence(
         source="mean",
-        target="litert.average_pool_2d",
-        applies=spatial_mean,
-        raises=False,
-        when=lambda node: average(node.operand(0).type.shape[1:3]),
-        moves=lambda node: True if node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [2, 3] else None,
-        lower=average_of_all,
-        result="operand",
-    ),
-    Correspondence(
-        source="mean",
         target="litert.mean",
         attrs={"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"},
-        applies=lambda node: not spatial_mean(node),
+        when=mean_of,
         limits=ratio_limits,
     ),
 ]

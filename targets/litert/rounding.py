@@ -1,4 +1,8 @@
-"""How LiteRT's reference kernels round where fake-quant has to know: means, and QUANTIZE of integers."""
+"""How LiteRT's reference kernels round where fake-quant has to know: means, LEAKY_RELU, and QUANTIZE of integers.
+
+Of the two roundings of a fixed-point multiplier the first one matters too: it leaves as many binary places as the
+multiplier is shifted by, three for a factor of 0.1.
+"""
 
 from __future__ import annotations
 
@@ -28,27 +32,6 @@ class HalfAwayCode(OfMean):
         return torch_half_away(steps.add_(zero))
 
 
-@rounding("half_away_twice")
-@dataclass(frozen=True)
-class HalfAwayTwice(OfMean):
-    """MEAN: what lies above the zero point, first to some binary places, a tie up, then half away.
-
-    Source: reference/reduce.h.
-    """
-
-    @property
-    def one(self) -> int:
-        """A step in units of the binary places that are kept between the two roundings."""
-        return int(2 ** max(self.count.bit_length() - 2, 0))
-
-    def of_steps(self, steps: Array, zero: Array) -> Array:
-        one = steps.dtype.type(self.one)
-        return np.asarray(round_half_away(np.floor(steps * one + steps.dtype.type(0.5)) / one) + zero)
-
-    def of_torch_steps(self, steps: Tensor, zero: Tensor) -> Tensor:
-        return torch_half_away(steps.mul_(self.one).add_(0.5).floor_().div_(self.one)).add_(zero)
-
-
 @rounding("double_rounding")
 class DoubleRounding(Rounding):
     """QUANTIZE of integers: a fixed-point multiplier with double rounding (reference/requantize.h)."""
@@ -57,31 +40,112 @@ class DoubleRounding(Rounding):
 
     def codes(self, x: Array, scale: Array, zero: Array, source: Array | None = None) -> Array:
         assert source is not None
-        steps = np.clip(np.nan_to_num(np.rint(x / source)), *STEPS).astype(np.int32)
-        factor = source.astype(np.float32).astype(np.float64) / scale.astype(np.float32).astype(np.float64)
-        return np.asarray(multiply_double_rounding(steps, *quantize_multiplier(factor)).astype(x.dtype) + zero)
+        made = multiply_double_rounding(whole(x / source), *quantize_multiplier(quotient(source, scale)))
+        return np.asarray(made.astype(x.dtype) + zero)
 
     def torch_codes(self, x: Tensor, scale: Tensor, zero: Tensor, source: Tensor | None = None) -> Tensor:
         assert source is not None
-        steps = (x / source).round_().nan_to_num_().clamp_(*STEPS).long()
-        return double_rounding(steps, source.float().double() / scale.float().double()).to(x.dtype).add_(zero)
+        made = torch_double_rounding(torch_whole(x / source), *torch_multiplier(source.double() / scale.double()))
+        return made.to(x.dtype).add_(zero)
 
 
-STEPS = (-(2**16), 2**16 - 1)
-"""Above the zero point: what the differences of codes of 16 bits can be."""
+@rounding("mean_double_rounding")
+@dataclass(frozen=True)
+class MeanDoubleRounding(Rounding):
+    """MEAN of `count` integers: their sum by a fixed-point multiplier that holds 1 / count.
+
+    Source: reference/reduce.h (QuantizedMeanOrSum), reduce.cc (the shift of the multiplier).
+    """
+
+    count: int
+    needs_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"a mean of {self.count} integers")
+
+    def codes(self, x: Array, scale: Array, zero: Array, source: Array | None = None) -> Array:
+        assert source is not None
+        multiplier, shift = quantize_multiplier(quotient(source, scale))
+        more = np.minimum(self.count.bit_length() - 1, 31 + shift)
+        multiplier = (multiplier.astype(np.int64) << more) // self.count
+        total = whole(x / source * x.dtype.type(self.count), self.count)
+        return np.asarray(multiply_double_rounding(total, multiplier, shift - more).astype(x.dtype) + zero)
+
+    def torch_codes(self, x: Tensor, scale: Tensor, zero: Tensor, source: Tensor | None = None) -> Tensor:
+        assert source is not None
+        multiplier, shift = torch_multiplier(source.double() / scale.double())
+        more = (31 + shift).clamp(max=self.count.bit_length() - 1)
+        total = torch_whole((x / source).mul_(self.count), self.count)
+        made = torch_double_rounding(total, (multiplier << more) // self.count, shift - more)
+        return made.to(x.dtype).add_(zero)
 
 
-def double_rounding(steps: Tensor, factor: Tensor) -> Tensor:
-    """`multiply_double_rounding` by `quantize_multiplier(factor)` in torch, as one shift (proof: there); factor > 0."""
+@rounding("leaky_double_rounding")
+@dataclass(frozen=True)
+class LeakyDoubleRounding(Rounding):
+    """LEAKY_RELU of a `slope` above zero: two multipliers, formed in float32 (activations.cc, LeakyReluPrepare)."""
+
+    slope: float
+    needs_source: ClassVar[bool] = True
+
+    def codes(self, x: Array, scale: Array, zero: Array, source: Array | None = None) -> Array:
+        assert source is not None
+        slope = x.dtype.type(self.slope)
+        steps = whole(np.where(x >= 0, x / source, x / (source * slope)))
+        above, below = (
+            multiply_double_rounding(steps, *quantize_multiplier(step / scale)) for step in (source, source * slope)
+        )
+        return np.asarray(np.where(x >= 0, above, below).astype(x.dtype) + zero)
+
+    def torch_codes(self, x: Tensor, scale: Tensor, zero: Tensor, source: Tensor | None = None) -> Tensor:
+        import torch
+
+        assert source is not None
+        leaking = source * self.slope
+        steps = torch_whole(torch.where(x >= 0, x / source, x / leaking))
+        above, below = (
+            torch_double_rounding(steps, *torch_multiplier((step / scale).double())) for step in (source, leaking)
+        )
+        return torch.where(x >= 0, above, below).to(x.dtype).add_(zero)
+
+
+STEPS = 2**16
+"""Above or below the zero point: what the differences of codes of 16 bits can be."""
+
+
+def whole(steps: Array, count: int = 1) -> Array:
+    """The integers next to floats, within what `count` codes add up to."""
+    return np.asarray(np.clip(np.nan_to_num(np.rint(steps)), -STEPS * count, STEPS * count - 1), np.int32)
+
+
+def quotient(source: Array, scale: Array) -> Array:
+    """source / scale, float64, of float32 scales."""
+    return np.asarray(source.astype(np.float32).astype(np.float64) / scale.astype(np.float32).astype(np.float64))
+
+
+def torch_whole(steps: Tensor, count: int = 1) -> Tensor:
+    """`whole` in torch; may write into `steps`."""
+    return steps.round_().nan_to_num_().clamp_(-STEPS * count, STEPS * count - 1).long()
+
+
+def torch_multiplier(factor: Tensor) -> tuple[Tensor, Tensor]:
+    """`quantize_multiplier` of a factor above zero in torch, the shift within -31..30."""
     import torch
 
     fraction, exponent = torch.frexp(factor)
     multiplier = (fraction * 2.0**31 + 0.5).floor().long()
     exponent = exponent.long().clamp(-31, 30) + (multiplier == 2**31)
     multiplier = torch.where(multiplier == 2**31, 2**30, multiplier)
-    multiplier = torch.where(factor < 2.0**-32, 0, multiplier)
-    product = (steps << exponent.clamp(min=0)).to(torch.int32).long() * multiplier
-    right = (-exponent).clamp(min=0)
+    return torch.where(factor < 2.0**-32, 0, multiplier), exponent
+
+
+def torch_double_rounding(steps: Tensor, multiplier: Tensor, shift: Tensor) -> Tensor:
+    """`multiply_double_rounding` in torch, as one shift (proof: there)."""
+    import torch
+
+    product = (steps << shift.clamp(min=0)).to(torch.int32).long() * multiplier
+    right = (-shift).clamp(min=0)
     second = torch.where(right > 0, (product.sign() + (product == 0)) * 2**30, 0)
     half = torch.where(right > 0, torch.ones_like(right) << (30 + right), 2**30)
     return (product + half + second) >> (31 + right)

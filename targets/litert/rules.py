@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from qgraph.ir import Node
-from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, layer_rule, of_mean
+from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
 
 ACTIVATION = QuantSpec("i8", -128, 127)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
@@ -17,7 +18,7 @@ RESULTS = {
     "nn.add": OpRule(),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
-    **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp", "nn.leaky_relu", "nn.hard_swish"), OpRule()),
+    **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp", "nn.hard_swish"), OpRule()),
     "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128),  # LiteRT refuses other parameters of these
     "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128),
     "nn.tanh": OpRule("fixed", scale=1 / 128),
@@ -31,26 +32,36 @@ RESULTS = {
 }
 
 
-@functools.cache
-def _mean(word: str) -> Callable[[Node], str]:
-    """The rounding of `nn.mean`: AVERAGE_POOL_2D's where it is spatial, else that of the family's MEAN."""
+def of_slope(word: str) -> Callable[[Node], str]:
+    """The rounding of `nn.leaky_relu`, whose slope the word is told; below zero is not below zero where it is not
+    positive."""
 
     def rounding(node: Node) -> str:
-        spatial = node.operand(0).type.rank == 4 and sorted(node.attrs["axes"]) == [2, 3]
-        return of_mean("half_away_code" if spatial else word)(node)
+        slope = float(np.float32(node.attrs["negative_slope"]))
+        return f"{word}:{slope}" if slope > 0 else "half_even"
 
     return rounding
 
 
+ROUNDINGS: Mapping[str, Rounding] = {
+    "nn.mean": of_mean("mean_double_rounding"),
+    "nn.leaky_relu": of_slope("leaky_double_rounding"),
+}
+"""Of results with parameters of their own, by the reference kernels."""
+
+
 def quant_rules(
-    rounding: str, weights: str = "per-channel", mean: str = "half_away_twice", requantizing: str = "double_rounding"
+    rounding: str,
+    weights: str = "per-channel",
+    roundings: Mapping[str, Rounding] = ROUNDINGS,
+    requantizing: str = "double_rounding",
 ) -> QuantRules:
-    """The rules; `rounding` and `requantizing` say how the family's QUANTIZE rounds floats and integers, `mean` how its
-    MEAN rounds."""
+    """The rules; `rounding` and `requantizing`: how the family's QUANTIZE rounds floats and integers; `roundings`: how
+    its other ops do."""
     weight = WEIGHT if weights == "per-channel" else PER_TENSOR
     layer, transposed = layer_rule(weight), layer_rule(replace(weight, axis=None if weight.axis is None else 1))
     own = {
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
-        "nn.mean": OpRule("shared", rounding=_mean(mean)),
+        **{op: OpRule(rounding=word) for op, word in roundings.items()},
     }
     return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding, requantizing)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from qgraph.targets.litert import TARGET as REFERENCE
-from qgraph.targets.litert.rules import quant_rules
+from qgraph.targets.litert.rules import of_slope, quant_rules
 from qgraph.targets.litert_xnnpack.processors import notes_of
-from qgraph.targets.rules import QuantRules
+from qgraph.targets.rules import QuantRules, Rounding
 from qgraph.targets.target import kernels_in
+
+ROUNDINGS: Mapping[str, Rounding] = {"nn.mean": "half_even", "nn.leaky_relu": of_slope("leaky_steps_of_256")}
+"""MEAN is one multiply-add in float32."""
 
 
 def rules(weights: str = "per-channel") -> QuantRules:
     """The rules of `litert`, with XNNPACK's rounding of floats: half to even, by the reciprocal of the scale."""
-    return quant_rules("half_even_reciprocal", weights, "half_even_code", "steps_of_256")
+    return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256")
 
 
 TARGET = replace(

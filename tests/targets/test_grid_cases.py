@@ -25,6 +25,11 @@ MOVED = f"%r: {SAME} = nn.max_pool(%a) {{kernel=[1,1], stride=[1,1], pads=[0,0,0
 OTHER = f"%o: {SAME} = nn.relu6(%a)"
 SIGMOIDS = (f"%a: {SAME} = nn.sigmoid(%x)", f"%b: {SAME} = nn.sigmoid(%y)")
 TANH = f"%b: {SAME} = nn.tanh(%y)"
+POOLED = "f32[N,2,2,2]"
+POOLS = [
+    f"%{new}: {POOLED} = nn.avg_pool(%{old}) {{kernel=[2,2], stride=[2,2], pads=[0,0,0,0]}}"
+    for new, old in (("m", "a"), ("n", "b"))
+]
 MEANS = [f"%{new}: {MEAN} = nn.mean(%{old}) {{axes=[2,3], keepdims=true}}" for new, old in (("m", "a"), ("n", "b"))]
 
 CASES: dict[str, tuple[list[str], str, str]] = {  # what it is -> lines, what is returned, groups
@@ -54,10 +59,15 @@ CASES: dict[str, tuple[list[str], str, str]] = {  # what it is -> lines, what is
         "c",
         "a b c r | x | y",
     ),
-    "a mean has the grid of its operand, and does not join": (
-        [A, B, *MEANS, "%c: f32[N,4,1,1] = nn.concat(%m, %n) {axis=1}"],
+    "an average has the grid of its operand, and does not join": (
+        [A, B, *POOLS, "%c: f32[N,4,2,2] = nn.concat(%m, %n) {axis=1}"],
         "c",
         "a m | b n | c | x | y",
+    ),
+    "a mean joins, and what it is of does not": (
+        [A, B, *MEANS, "%c: f32[N,4,1,1] = nn.concat(%m, %n) {axis=1}"],
+        "c",
+        "a | b | c m n | x | y",
     ),
     "two fixed grids that are one lend it": ([*SIGMOIDS, CAT], "c", "a b c | x | y"),
     "two fixed grids that differ do not": ([SIGMOIDS[0], TANH, CAT], "c", "a | b | c | x | y"),

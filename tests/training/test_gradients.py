@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -18,8 +20,11 @@ HALF_STEPS = (np.arange(-600, 600) / 4).astype(
 
 
 MEANS = [word for word, cls in roundings().items() if issubclass(cls, OfMean)]
-REQUANTIZING = [word for word, cls in roundings().items() if cls.needs_source]
-OF_FLOATS = [word for word in roundings() if word not in MEANS + REQUANTIZING]
+OF_INTEGERS = [word for word, cls in roundings().items() if cls.needs_source]
+REQUANTIZING = [word for word in OF_INTEGERS if not fields(roundings()[word])]
+OF_FLOATS = [word for word in roundings() if word not in MEANS + OF_INTEGERS]
+NUMBERS = {"mean_double_rounding": (1, 4, 9, 48, 1024), "leaky_double_rounding": (0.1, 0.25, 1.5)}
+NUMBERS["leaky_steps_of_256"] = (*NUMBERS["leaky_double_rounding"], 1e-4)
 
 
 @pytest.mark.parametrize("rounding", [*OF_FLOATS, *(f"{word}:{n}" for word in MEANS for n in (1, 4, 9, 48))])
@@ -33,15 +38,22 @@ def test_values_equal_numpy(rounding: str, scale: float, zero_point: int) -> Non
     assert np.array_equal(got.numpy(), expected)
 
 
-@pytest.mark.parametrize("rounding", REQUANTIZING)
+@pytest.mark.parametrize(
+    "rounding", [*REQUANTIZING, *(f"{word}:{number}" for word, given in NUMBERS.items() for number in given)]
+)
 @pytest.mark.parametrize("ratio", [0.5, 0.1, 1 / 3, 1.0, 1.5, 7.0, 1e-3, 1e-12, 300.0, 2.0**20])
 def test_requantized_values_equal_numpy(rounding: str, ratio: float) -> None:
     source, s = np.array([0.037], np.float32), np.array([0.037 / ratio], np.float32)
     x, z = np.arange(-255, 256).astype(np.float32) * source, np.array([-13], np.int32)
+    x = np.concatenate([x, x / np.float32(9), x * np.float32(0.1)])
     expected = (quantize(x, s, z, (-128, 127), None, rounding, source) - np.float32(-13)) * s
     tensors = [torch.from_numpy(each) for each in (x, s, z, source)]
     got = fake_quantize(*tensors[:3], (-128, 127), None, rounding, tensors[3])
     assert np.array_equal(got.numpy(), expected)
+
+
+def test_every_rounding_of_integers_is_tried() -> None:
+    assert {*REQUANTIZING, *NUMBERS} == {*OF_INTEGERS}
 
 
 def test_values_per_axis_equal_numpy() -> None:

@@ -163,12 +163,40 @@ GLOBAL_POOLS = {
 
 
 @pytest.mark.parametrize("pool", GLOBAL_POOLS)
-def test_global_pools_become_average_pool(litert: Families, pool: str) -> None:
+def test_global_pools_become_means_with_parameters_of_their_own(litert: Families, pool: str) -> None:
     x = images()
     graph = prepared(Model(GLOBAL_POOLS[pool]), x)
     lowered = check(litert, graph, x)
-    assert set(ops(lowered)) <= {"average_pool_2d", "reshape"}
+    assert ops(lowered) == ["mean"]
+    mean = lowered.nodes[0]
+    assert mean.result.type.q.scale[0] < mean.operand(0).type.q.scale[0] / 2
     assert_follows(lowered, graph, x)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_means_of_several_sizes_that_are_joined_keep_their_precision(litert: Families, seed: int) -> None:
+    def forward(m: Model, x: Tensor) -> Tensor:
+        return torch.cat([m.a(x).mean((2, 3)), 5 * m.b(x).mean((2, 3))], 1)
+
+    torch.manual_seed(seed)
+    model = Model(forward, a=nn.Conv2d(3, 8, 3), b=nn.Conv2d(3, 8, 3))
+    x = images(batch=32, seed=seed)
+    lowered = check(litert, prepared(model, x), x)
+    expected = model(torch.from_numpy(x)).detach().numpy()
+    wrong = qgraph.run(lowered, x, dequantize=True, layout="NCHW") - expected
+    assert 10 * np.log10((expected**2).sum() / (wrong**2).sum()) > 34  # 26 on the grids of the convolutions
+
+
+def test_a_mean_over_a_size_that_is_open_is_refused_by_prepare() -> None:
+    graph = qgraph.trace(Model(lambda m, x: x.mean(0)), images())
+    with pytest.raises(LoweringError, match="over the size N, which is not known"):
+        qgraph.prepare(graph, "litert")
+
+
+def test_a_mean_of_four_million_elements_is_refused_by_prepare() -> None:
+    text = "graph @g level=float (%x: f32[1,1,2048,2048]) {\n  %1: f32[1,1] = nn.mean(%x) {axes=[2,3]}\n  return %1\n}"
+    with pytest.raises(LoweringError, match="4194304 elements or more"):
+        qgraph.prepare(qgraph.parse(text), "litert")
 
 
 @pytest.mark.parametrize("counted", [True, False])

@@ -175,16 +175,12 @@ def mean(match: Match, build: Builder) -> Replacement:
     """One window over all of the spatial dimensions."""
     x, axes = match.root.operand(0), match.root.attrs["axes"]
     spatial = x.type.shape[2:]
-    if (
-        not spatial
-        or axes != tuple(range(2, x.type.rank))
-        or not all(isinstance(size, int) for size in x.type.shape[1:])
-    ):
+    known = all(isinstance(size, int) for size in x.type.shape[1:])
+    if not spatial or axes != tuple(range(2, x.type.rank)) or not known:
         return Declined("the mean is not over the spatial dimensions, of known size")
     sizes = tuple(int(size) for size in spatial)
     pooled = build.nn.avg_pool(x, kernel=sizes, stride=sizes, pads=(0, 0) * len(sizes))
-    ones = (1,) * len(sizes) if match.root.attrs["keepdims"] else ()
-    return pooled if ones else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
+    return pooled if match.root.attrs["keepdims"] else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
 
 
 @way("nn.avg_pool", "nn.mean")

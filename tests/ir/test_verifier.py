@@ -82,6 +82,7 @@ CASES: dict[str, tuple[Callable[[Graph], None], list[str]]] = {
     "i4 below": (i4(-9, 0), ["constant @w is i4<0.5:0>[2], its data reach from -9 to 0"]),
     "i4 above": (i4(0, 8), ["constant @w is i4<0.5:0>[2], its data reach from 0 to 8"]),
     "i4 of nothing": (i4(), []),
+    "i4 of one number": (i4(3, 3), []),
     "names that differ": (clashing("a", "b"), []),
     "results without a name": (clashing("", ""), []),
     "two results of one name": (clashing("a", "a"), ["the name %a is used twice"]),

@@ -440,8 +440,9 @@ def _range(fake_quant: Node) -> tuple[int, int]:
 
 def combined(errors: Sequence[QGraphError], what: str) -> LoweringError:
     """One error for all nodes of which `what` is true ("litert cannot lower")."""
-    if len(errors) == 1:
-        return LoweringError(errors[0].what, where=errors[0].where, help=errors[0].help)
+    first, *others = errors
+    if not others:
+        return LoweringError(first.what, where=first.where, help=first.help)
     where = tuple(line for error in errors for line in (error.what, *(f"  {text}" for text in error.where)))
     help = next((error.help for error in errors if error.help), "")
     return LoweringError(f"{what} {len(errors)} nodes", where=where, help=help)

@@ -48,12 +48,13 @@ def _real(arrays: dict[Value, Array], value: Value) -> Array:
     array, quant = arrays[value], value.type.quant
     if quant is None:
         return _wide(array)
-    return np.asarray((array.astype(np.float64) - quant.zero_point[0]) * quant.scale[0])
+    (scale,), (zero_point,) = quant.scale, quant.zero_point
+    return np.asarray((array.astype(np.float64) - zero_point) * scale)
 
 
 def _range(lowering: Lowering, node: Node, value: Value) -> tuple[int, int]:
     """The codes of a lowered value: those of its type, or fewer where a fake-quant that it does the work of says so."""
-    makers = [node, *(user for user in node.result.users if lowering.lowered.get(user.results[0]) is value)]
+    makers = [node, *(user for user in node.result.users if lowering.lowered.get(user.result) is value)]
     said = (each.attrs["range"] for each in makers if each.op == "quant.fake_quant")
     low, high = next(said, integer_range(value.type.dtype))
     return int(low), int(high)
@@ -64,7 +65,8 @@ def _clamped(expected: Array, lowering: Lowering, node: Node, value: Value) -> A
     quant = value.type.quant
     if quant is None:
         return expected
-    low, high = ((code - quant.zero_point[0]) * quant.scale[0] for code in _range(lowering, node, value))
+    (scale,), (zero_point,) = quant.scale, quant.zero_point
+    low, high = ((code - zero_point) * scale for code in _range(lowering, node, value))
     return np.clip(expected, low, high)
 
 
@@ -72,7 +74,7 @@ def _codes_off(expected: Array, got: Array, value: Value) -> float:
     """The largest difference in steps of the value; of floats in steps of 2**-16 of the largest."""
     if expected.shape != got.shape:
         return float("inf")
-    step = value.type.quant.scale[0] if value.type.quant else 2.0**-16 * max(float(np.abs(expected).max(initial=0)), 1)
+    (step,) = value.type.quant.scale if value.type.quant else (2.0**-16 * float(np.abs(expected).max(initial=1)),)
     return float(np.abs(expected - got).max(initial=0)) / step
 
 

@@ -33,8 +33,11 @@ from tests.mutation.mutants import Mutant, mutants, unlisted
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
-PRELOADED = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors")
-PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "--no-header", "-m", "not slow and not emulated"]
+LIBRARIES = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
+PRELOADED = (*LIBRARIES, "pytest", "xdist.plugin", "hypothesis.core", "_hypothesis_pytestplugin")
+PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
+PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING, "--no-header"]
+PYTEST += ["-m", "not slow and not emulated"]
 FAILED = (1, 2)
 """Exit codes of pytest: a test failed; a test file could not be imported."""
 

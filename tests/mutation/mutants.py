@@ -1,7 +1,8 @@
 """The mutants of a module: its source with one small fault each.
 
 Left out is what no test of behaviour can see: annotations, docstrings, assertions (they are for the type checker),
-the words inside f-strings, `strict=True` of `zip`, and the options of `@dataclass`.
+the words inside f-strings, `strict=True` of `zip`, the options of `@dataclass`, and another negative number for the -1
+of a `reshape`, which NumPy takes alike.
 """
 
 from __future__ import annotations
@@ -178,6 +179,14 @@ class _Finder(ast.NodeVisitor):
         first, between, last = (self.source[a:b].decode() for a, b in ((start, middle), (middle, after), (after, end)))
         if old in between:
             self.add(whole, f"{first}{between.replace(old, new, 1)}{last}")
+
+    def visit_Call(self, node: ast.Call) -> None:
+        if self.text(node.func).endswith("reshape"):
+            left = [each for each in node.args if isinstance(each, ast.UnaryOp) and self.text(each) == "-1"]
+            node.args = [each for each in node.args if each not in left]
+            for each in left:
+                self.add(each, "(1)")
+        self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         if isinstance(node.op, (ast.Not, ast.USub)):

@@ -24,6 +24,7 @@ class A:
             raise ValueError(f"{x + 1} is \xc3\xa4")
         for y in zip(x, x, strict=True):
             x.seen = min(y, -2)
+        x.reshape(-1, 2)
         return x << 1
 '''
 
@@ -41,10 +42,14 @@ def test_each_mutant_changes_one_place() -> None:
         "15 -2 -> (2)",
         "15 2 -> (2 + 1)",
         "15 2 -> (2 - 1)",
-        "16 return x << 1 -> return None",
-        "16 x << 1 -> x >> 1",
-        "16 1 -> (1 + 1)",
-        "16 1 -> (1 - 1)",
+        "16 x.reshape(-1, 2) -> pass",
+        "16 -1 -> (1)",
+        "16 2 -> (2 + 1)",
+        "16 2 -> (2 - 1)",
+        "17 return x << 1 -> return None",
+        "17 x << 1 -> x >> 1",
+        "17 1 -> (1 + 1)",
+        "17 1 -> (1 - 1)",
     ]
     assert {each.place for each in found} == {"A.f"}
     for each in found:

@@ -11,7 +11,7 @@ from qgraph import targets
 from qgraph.errors import ValidationError
 from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import parse
-from qgraph.passes.engine.lowering_check import compare_lowered
+from qgraph.passes.engine.lowering_check import _wide, compare_lowered
 from qgraph.targets.lowering import Lowering
 from tests.models import seeded
 
@@ -118,6 +118,13 @@ def test_a_fault_is_told_of_the_first_node_and_of_the_one_that_the_user_knows() 
     with pytest.raises(ValidationError) as caught:
         compare_lowered(lowering)
     assert caught.value.where[1] == "origin  next  (m.py:4)"
+
+
+def test_the_source_is_evaluated_in_float64() -> None:
+    assert _wide(np.float32([0.1])).dtype == np.float64
+    assert _wide(np.float32([0.1])) == np.float64(np.float32(0.1))
+    for kept in (np.int32([3]), np.float64([0.1])):
+        assert _wide(kept) is kept
 
 
 class Branches(torch.nn.Module):

@@ -16,7 +16,7 @@ Exact in real arithmetic; constants such as 1/6 are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from qgraph.passes.decompose import chosen_ways
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.targets.correspondence import Correspondence
 from qgraph.targets.target import Target
 
 
@@ -44,7 +45,7 @@ def legalize(graph: Graph, target: str) -> None:
 def _splitting(target: Target) -> Rewrite:
     def split_activation(match: Match, build: Builder) -> Replacement:
         node = match.root
-        if node.attrs["activation"] in carried(node.op, target):
+        if node.attrs["activation"] == "none" or any(row.carries(node) for row in carriers(node.op, target)):
             return Declined(f"{target.name}'s op carries {node.attrs['activation']}")
         plain = build.node(node.op, node.operands, {**node.attrs, **NO_ACTIVATION}).result
         return activation_value(build, plain, node.attrs)
@@ -52,14 +53,13 @@ def _splitting(target: Target) -> Rewrite:
     return split_activation
 
 
-def carried(op: str, target: Target) -> Collection[str]:
-    """The activations that the target's op for an op of `nn` carries; for batch normalization: its layers'.
+def carriers(op: str, target: Target) -> Sequence[Correspondence]:
+    """The rows that say which activations an op carries: its own; of batch normalization: its layers'.
 
-    Of an op that has no integer form: what the op on floats carries.
+    Of an op that has no integer form: those of the op on floats.
     """
     source = "nn.conv" if op == "nn.batch_norm" else op
-    rows = target.lowerings.get(source) or target.float_lowerings.get(source) or []
-    return {"none", *(word for row in rows for word in row.activations)}
+    return target.lowerings.get(source) or target.float_lowerings.get(source) or []
 
 
 # ---- forms of ops that stay in float

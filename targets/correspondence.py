@@ -112,6 +112,7 @@ class Correspondence:
     raises: bool = True  # False: the target's op comes back by another row
     lowers: bool = True  # False: the target's op is raised by this row, and others lower to it, or to something else
     activations: tuple[str, ...] = (*BOUNDS,)  # that the source's op may carry
+    clamps: tuple[tuple[float, float], ...] = ()  # and the bounds of those that are a "clamp"
     applies: Callable[[Node], bool] = lambda node: True
     when: Callable[[Node], Refusal | None] = lambda node: None
     moves: Callable[[Node], bool | None] | None = None  # whether a node, channels first, must get its channels last
@@ -125,11 +126,16 @@ class Correspondence:
     def against(self, node: Node, target: str) -> Refusal | None:
         """What keeps the target from lowering the node by this row, whatever its scales are."""
         activation = node.attrs.get("activation", "none")
-        if activation not in self.activations:
+        if not self.carries(node):
             reason = f"{target} cannot lower nn.{self.source} with the activation {activation}"
             return Refusal(reason, "keep it apart: fuse-conv-relu without `activations`, or decompose")
         refusals = (codec.when(node) for codec in self.codecs)
         return next(filter(None, refusals), None) or self._not_only(node) or self.when(node)
+
+    def carries(self, node: Node) -> bool:
+        """Whether the target's op can carry the node's activation."""
+        activation = node.attrs.get("activation", "none")
+        return activation in self.activations or (activation == "clamp" and node.attrs["clamp"] in self.clamps)
 
     def _not_only(self, node: Node) -> Refusal | None:
         for name, value in self.only.items():

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError, UnsupportedOp
-from qgraph.ir import Builder, Element, Node, Value
+from qgraph.ir import Builder, Element, Node, QuantParams, Value
 from qgraph.ir.types import dim_factors, integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
-from qgraph.targets.litert.layer_rows import ACTIVATION, LAYERS, POOLS, clamped_away
+from qgraph.targets.litert.layer_rows import ACTIVATION, CARRIED_CLAMPS, LAYERS, POOLS, clamped_away
 from qgraph.targets.litert.limits import (
+    SMALLEST_OF_FUNCTIONS,
     function_limits,
     hard_swish_limits,
     product_limits,
@@ -61,7 +62,9 @@ def same_rank(node: Node) -> Refusal | None:
 
 
 BINARY = [
-    Correspondence(source=op, target=f"litert.{op}", codecs=(ACTIVATION,), when=same_rank, limits=limits)
+    Correspondence(
+        source=op, target=f"litert.{op}", clamps=CARRIED_CLAMPS, codecs=(ACTIVATION,), when=same_rank, limits=limits
+    )
     for op, limits in (("add", sum_limits), ("sub", sum_limits), ("mul", product_limits))
 ]
 
@@ -94,6 +97,16 @@ def softmax(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
     if view.beta != 1:
         x = build.nn.mul(x, build.constant(np.asarray(view.beta, np.float32), "beta"))
     return build.nn.softmax(x, axis=x.type.rank - 1)
+
+
+def within_reach(row: Correspondence, call: Call) -> Value:
+    """A function; of an operand whose scale is below what kernels take, which is requantized to the smallest that they
+    do: all of its codes are next to 0 there, where the function is flat."""
+    (x,) = call.xs
+    if not call.in_float and x.type.q.scales[0] < SMALLEST_OF_FUNCTIONS:
+        smallest = QuantParams.of(np.array([SMALLEST_OF_FUNCTIONS], np.float32), x.type.q.zero_points)
+        call.xs[0] = requantize(call.lowering, x, (x.type.dtype, smallest))
+    return row.lowered(call)
 
 
 CLAMPS = [
@@ -181,8 +194,10 @@ UNARY = [
         limits=ratio_limits,
     ),
     Correspondence(source="hard_swish", target="litert.hard_swish", limits=hard_swish_limits),
-    Correspondence(source="sigmoid", target="litert.logistic", result="fixed", limits=function_limits),
-    Correspondence(source="tanh", target="litert.tanh", result="fixed", limits=function_limits),
+    Correspondence(
+        source="sigmoid", target="litert.logistic", result="fixed", limits=function_limits, lower=within_reach
+    ),
+    Correspondence(source="tanh", target="litert.tanh", result="fixed", limits=function_limits, lower=within_reach),
     Correspondence(
         source="softmax",
         target="litert.softmax",
@@ -190,6 +205,7 @@ UNARY = [
         result="fixed",
         when=last_axis,
         limits=function_limits,
+        lower=within_reach,
         moves=over_channels,
         raised=softmax,
         refused=lambda view: Refusal(f"nn.softmax cannot carry beta={view.beta}") if view.beta != 1 else None,

@@ -21,9 +21,12 @@ LARGEST_WINDOW = 2**16
 
 # ---- activations
 
-WORDS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6"}
-RAISED: dict[str, Attrs] = {litert: {"activation": word} for word, litert in WORDS.items()} | {
-    "RELU_N1_TO_1": {"activation": "clamp", "clamp": (-1.0, 1.0)}
+WORDS = {"none": "NONE", "relu": "RELU", "relu6": "RELU6", "clamp": "RELU_N1_TO_1"}
+CARRIED_CLAMPS = ((-1.0, 1.0),)
+"""The bounds of a clamp that an op may carry."""
+RAISED: dict[str, Attrs] = {
+    litert: {"activation": word, "clamp": CARRIED_CLAMPS[0] if word == "clamp" else None}
+    for word, litert in WORDS.items()
 }
 LESS = {"RELU6": "RELU", "RELU_0_TO_1": "RELU", "RELU_N1_TO_1": "NONE"}
 """The activation without the bound other than 0."""
@@ -54,7 +57,8 @@ def activated(build: Builder, x: Value, word: str) -> Value:
     if word == "NONE":
         return x
     if word == "RELU_N1_TO_1":
-        return build.nn.clamp(x, min=-1.0, max=1.0)
+        low, high = CARRIED_CLAMPS[0]
+        return build.nn.clamp(x, min=low, max=high)
     return build.nn.relu(x) if word == "RELU" else build.nn.relu6(x)
 
 
@@ -187,6 +191,7 @@ LAYERS = [
         target="litert.depthwise_conv_2d",
         applies=is_depthwise,
         attrs=DILATION,
+        clamps=CARRIED_CLAMPS,
         codecs=(WINDOW, ACTIVATION, Codec(up=lambda view: {"groups": view.x.type.shape[3]})),
         weight=Weight((1, 2, 3, 0), axis=3, zero_bias=True, bias_first=True),
         limits=layer_limits,
@@ -196,6 +201,7 @@ LAYERS = [
         target="litert.conv_2d",
         applies=lambda node: not is_depthwise(node),
         attrs=DILATION,
+        clamps=CARRIED_CLAMPS,
         codecs=(WINDOW, ACTIVATION, Codec(up=lambda view: {"groups": view.x.type.shape[3] // view.w.type.shape[3]})),
         weight=Weight((0, 2, 3, 1), zero_bias=True, bias_first=True),
         limits=layer_limits,
@@ -204,6 +210,7 @@ LAYERS = [
         source="conv_transpose",
         target="litert.transpose_conv",
         only={"dilation": (1, 1), "groups": 1},
+        clamps=CARRIED_CLAMPS,
         codecs=(Codec(("stride", "padding", "output_shape"), up=_output_padding, when=two_dimensions), ACTIVATION),
         weight=Weight((1, 2, 3, 0), channels=1, zero_bias=True, bias_first=True),
         places=(1, 0, 2),
@@ -214,6 +221,7 @@ LAYERS = [
     Correspondence(
         source="linear",
         target="litert.fully_connected",
+        clamps=CARRIED_CLAMPS,
         codecs=(
             ACTIVATION,
             Codec(("keep_num_dims",), lambda call: {"keep_num_dims": True if call.xs[0].type.rank > 2 else None}),

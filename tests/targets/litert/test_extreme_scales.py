@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 import qgraph
 from qgraph.errors import LoweringError
@@ -14,6 +15,18 @@ from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, TensorType, Value
 from qgraph.targets.litert.file_format import to_tflite
 from tests.targets.litert.families import Families
+
+
+class Function(torch.nn.Module):
+    """A function as a model."""
+
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
 
 SHAPE = (1, 4, 5, 5)
 Rng = np.random.Generator
@@ -118,6 +131,19 @@ def test_what_lowers_loads_and_is_exact(litert: Families, op: str, target: str) 
         pytest.skip("TFLite Micro has no such op")
     done = Counter(attempt(op, seed, target, spread, litert) for spread in (4.0, 30.0, 120.0) for seed in range(12))
     assert done["exact"] >= 3, done
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+@pytest.mark.parametrize("op", ["sigmoid", "tanh", "softmax"])
+def test_functions_of_next_to_nothing_lower_and_are_exact(litert: Families, op: str, target: str) -> None:
+    model = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "softmax": lambda x: torch.softmax(x, 1)}[op]
+    x = np.random.default_rng(0).normal(size=(8, 4, 5, 5)).astype(np.float32) * np.float32(1e-12)
+    lowered = qgraph.quantize(qgraph.trace(Function(model), x), target, calibration=[x])
+    feed = [np.random.default_rng(1).integers(-128, 128, (8, 5, 5, 4)).astype(np.int8)]
+    expected = execute(lowered, {"x": feed[0]})
+    assert np.array_equal(expected[0], litert.outputs(target, to_tflite(lowered), feed)[0])
+    error = np.abs(qgraph.run(lowered, x, dequantize=True, layout="NCHW") - model(torch.from_numpy(x)).numpy())
+    assert error.max() <= (1 / 128 if op == "tanh" else 1 / 256)
 
 
 def test_relu6_whose_bound_leaves_int32_becomes_relu(litert: Families) -> None:

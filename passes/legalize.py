@@ -24,10 +24,10 @@ import numpy as np
 from qgraph import targets
 from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION
-from qgraph.passes.decompose import chosen_ways
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.passes.ways import chosen_ways
 from qgraph.targets.correspondence import Correspondence
 from qgraph.targets.target import Target
 

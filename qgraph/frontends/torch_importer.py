@@ -95,6 +95,13 @@ class Importer:
         known = alias is not None and alias.storage.known and alias.tensor is not None and alias.tensor.numel() == 1
         return float(alias.tensor) if known else None  # type: ignore[union-attr, arg-type]  # `known` says so
 
+    def is_zeros(self, argument: Any) -> bool:
+        """Whether a traced node is zeros of any shape, an open batch included."""
+        if str(getattr(argument, "target", "")) == "aten.zeros.default":
+            return True
+        alias = self._aliases.get(getattr(argument, "name", ""))
+        return alias is not None and alias.storage.known and alias.tensor is not None and not alias.tensor.any()
+
     def filled(self, like: Value, number: float) -> Value:
         """A constant of the shape of another, filled with a number."""
         return self.graph.add_constant(np.full_like(like.data, number), f"{like.name}.{number}")

@@ -8,7 +8,7 @@ import pytest
 import qgraph
 from qgraph.errors import InputError
 from qgraph.passes import decompose, fuse_conv_relu
-from qgraph.passes.decompose import chosen_ways
+from qgraph.passes.ways import chosen_ways
 
 CASES = {
     "linear": ("f64[N,3]", "f64[N,2]", "nn.linear(%x, @w, @b)", "nn.conv|nn.reshape"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -43,9 +44,17 @@ class Emitter:
                 raise UnsupportedOp(
                     f"{node.op} cannot be trained", where=node.where, help=f"ops that can: {', '.join(ROWS)}"
                 )
-            self._values[node.result] = ROWS[node.op](self, node)
+            self._keep(node, ROWS[node.op](self, node))
         outputs = [self.value(value) for value in self.graph.outputs]
         self.traced.output(outputs[0] if len(outputs) == 1 else tuple(outputs))
+
+    def _keep(self, node: Node, made: fx.Node) -> None:
+        """Remember the result; of a node with several the items of what was made."""
+        if len(node.results) == 1:
+            self._values[node.result] = made
+        else:
+            items = (self.call(operator.getitem, [made, i]) for i in range(len(node.results)))
+            self._values.update(zip(node.results, items, strict=True))
 
     # ---- for the rows
 

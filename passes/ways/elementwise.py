@@ -1,0 +1,131 @@
+"""Functions of one element, sums, batch normalization, linear layers and means by simpler ops."""
+
+from __future__ import annotations
+
+import math
+
+from qgraph.ir import Attr, Builder
+from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
+from qgraph.passes.rewriter import Declined, Match, Replacement
+from qgraph.passes.rules.clamps import node_bounds
+from qgraph.passes.ways.registry import plus, times, way
+
+
+@way("nn.relu", "nn.clamp")
+@way("nn.relu6", "nn.clamp")
+def as_clamp(match: Match, build: Builder) -> Replacement:
+    """A clamp to [0, 6], or to [0, inf]."""
+    low, high = node_bounds(match.root)
+    return build.nn.clamp(match.root.operand(0), min=low, max=high)
+
+
+@way("nn.relu6", "nn.relu", "nn.add", "nn.mul")
+@way("nn.clamp", "nn.relu", "nn.add", "nn.mul")
+def as_relus(match: Match, build: Builder) -> Replacement:
+    """max(x, low) = relu(x - low) + low; min(x, high) = high - relu(high - x)."""
+    low, high = node_bounds(match.root)
+    x = match.root.operand(0)
+    if low == 0:
+        x = build.nn.relu(x)
+    elif low > -math.inf:
+        x = plus(build, build.nn.relu(plus(build, x, -low)), low)
+    if high < math.inf:
+        x = plus(build, times(build, build.nn.relu(plus(build, times(build, x, -1), high)), -1), high)
+    return x
+
+
+@way("nn.hard_sigmoid", "nn.relu6", "nn.add", "nn.mul")
+def hard_sigmoid(match: Match, build: Builder) -> Replacement:
+    """relu6(x + 3) / 6."""
+    return times(build, build.nn.relu6(plus(build, match.root.operand(0), 3)), 1 / 6)
+
+
+@way("nn.hard_swish", "nn.hard_sigmoid", "nn.mul")
+def hard_swish(match: Match, build: Builder) -> Replacement:
+    """x * hard_sigmoid(x)."""
+    x = match.root.operand(0)
+    return build.nn.mul(x, build.nn.hard_sigmoid(x))
+
+
+@way("nn.leaky_relu", "nn.relu", "nn.add", "nn.mul")
+def leaky_relu(match: Match, build: Builder) -> Replacement:
+    """relu(x) - slope * relu(-x)."""
+    x, slope = match.root.operand(0), match.root.attrs["negative_slope"]
+    below = times(build, build.nn.relu(times(build, x, -1)), -slope)
+    return build.nn.add(build.nn.relu(x), below)
+
+
+@way("nn.sigmoid", "nn.tanh", "nn.add", "nn.mul")
+def sigmoid(match: Match, build: Builder) -> Replacement:
+    """tanh(x / 2) / 2 + 1 / 2."""
+    return plus(build, times(build, build.nn.tanh(times(build, match.root.operand(0), 0.5)), 0.5), 0.5)
+
+
+@way("nn.tanh", "nn.sigmoid", "nn.add", "nn.mul")
+def tanh(match: Match, build: Builder) -> Replacement:
+    """2 * sigmoid(2 * x) - 1."""
+    return plus(build, times(build, build.nn.sigmoid(times(build, match.root.operand(0), 2)), 2), -1)
+
+
+@way("nn.sub", "nn.add", "nn.mul")
+def sub(match: Match, build: Builder) -> Replacement:
+    """a + b * -1; a constant b is negated itself."""
+    a, b = match.root.operand(0), match.root.operand(1)
+    negated = build.constant(-b.data, f"{b.name}.negated") if b.is_constant else times(build, b, -1)
+    return build.nn.add(a, negated)
+
+
+@way("nn.batch_norm", "nn.mul", "nn.add")
+def batch_norm(match: Match, build: Builder) -> Replacement:
+    """x * gain + shift, where the parameters are constants."""
+    return _by_rule(match, build)
+
+
+def _by_rule(match: Match, build: Builder) -> Replacement:
+    parameters = match.root.inputs[1:]
+    if not all(value.is_constant for value in parameters):
+        return Declined("a parameter is not a constant")
+    match.nodes["bn"], match.values["x"] = match.root, match.root.operand(0)
+    return scale_and_shift.rewrite(match, build)
+
+
+@way("nn.linear", "nn.conv", "nn.reshape")
+def linear(match: Match, build: Builder) -> Replacement:
+    """A 1x1 convolution of [N, I, 1, 1]."""
+    node = match.root
+    x, w = node.operand(0), node.operand(1)
+    if x.type.rank != 2 or not w.is_constant:
+        return Declined("x is no matrix, or the weight not a constant")
+    columns = build.nn.reshape(x, shape=(-1, int(x.type.shape[1]), 1, 1))
+    weight = build.constant(w.data[:, :, None, None], w.name)
+    window: dict[str, Attr] = {"stride": (1, 1), "pads": (0,) * 4, "dilation": (1, 1)}
+    made = build.node("nn.conv", [columns, weight, *node.operands[2:]], window).result
+    return build.nn.reshape(made, shape=(-1, int(w.type.shape[0])))
+
+
+@way("nn.mean", "nn.avg_pool", "nn.reshape")
+def mean(match: Match, build: Builder) -> Replacement:
+    """One window over all of the spatial dimensions."""
+    x, axes = match.root.operand(0), match.root.attrs["axes"]
+    spatial = x.type.shape[2:]
+    known = all(isinstance(size, int) for size in x.type.shape[1:])
+    if not spatial or axes != tuple(range(2, x.type.rank)) or not known:
+        return Declined("the mean is not over the spatial dimensions, of known size")
+    sizes = tuple(int(size) for size in spatial)
+    pooled = build.nn.avg_pool(x, kernel=sizes, stride=sizes, pads=(0, 0) * len(sizes))
+    return pooled if match.root.attrs["keepdims"] else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
+
+
+@way("nn.avg_pool", "nn.mean")
+def global_average(match: Match, build: Builder) -> Replacement:
+    """The mean over all spatial dimensions, where the window is all of them."""
+    node = match.root
+    if tuple(node.attrs["kernel"]) != node.operand(0).type.shape[2:] or any(node.attrs["pads"]):
+        return Declined("the window is not all that there is")
+    return build.nn.mean(node.operand(0), axes=tuple(range(2, node.result.type.rank)), keepdims=True)
+
+
+@way("nn.dropout")
+def dropout(match: Match, build: Builder) -> Replacement:
+    """x: outside of training dropout does nothing."""
+    return match.root.operand(0)

@@ -1,0 +1,68 @@
+"""The table of ways, and what many of them need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from qgraph.ir import Builder, Value
+from qgraph.passes.rewriter import Rewrite
+
+
+@dataclass(frozen=True)
+class Way:
+    """An op, the ops that it is written by, and how."""
+
+    op: str
+    made: tuple[str, ...]
+    rewrite: Rewrite
+
+
+WAYS: list[Way] = []
+
+
+def way(op: str, *made: str) -> Callable[[Rewrite], Rewrite]:
+    """Register a way to write an op, which carries no activation, by others."""
+
+    def register(rewrite: Rewrite) -> Rewrite:
+        WAYS.append(Way(op, made, rewrite))
+        return rewrite
+
+    return register
+
+
+def numeral(build: Builder, like: Value, number: float) -> Value:
+    """A number as a constant of the dtype of `like`; each number is one constant."""
+    name = f"number_{number:g}"
+    data = np.array(number, like.type.numpy)
+    known = build.graph.constants.get(name)
+    if known is not None and known.type.dtype == like.type.dtype and known.type.rank == 0 and known.data == data:
+        return known
+    return build.constant(data, name)
+
+
+def times(build: Builder, x: Value, number: float) -> Value:
+    """x * number."""
+    made: Value = build.nn.mul(x, numeral(build, x, number))
+    return made
+
+
+def plus(build: Builder, x: Value, number: float) -> Value:
+    """x + number."""
+    made: Value = build.nn.add(x, numeral(build, x, number))
+    return made
+
+
+def chosen_ways(ops: Collection[str]) -> Mapping[str, Way]:
+    """For each op outside of `ops` that can be written by them, the way with the fewest steps."""
+    steps = dict.fromkeys(ops, 0)
+    chosen: dict[str, Way] = {}
+    while True:
+        ready = [each for each in WAYS if each.op not in steps and all(made in steps for made in each.made)]
+        if not ready:
+            return chosen
+        best = min(ready, key=lambda each: max((steps[made] for made in each.made), default=0))
+        steps[best.op] = 1 + max((steps[made] for made in best.made), default=0)
+        chosen[best.op] = best

@@ -1,0 +1,97 @@
+"""Recurrent layers: from torch to the graph, the same step by step, and in integers on the targets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Graph
+
+LINEAR = "nn.linear|nn.sigmoid|nn.tanh|nn.relu|nn.add|nn.sub|nn.mul|nn.slice|nn.reshape|nn.concat|nn.transpose"
+
+
+class Layer(nn.Module):
+    """One recurrent module of torch's; `states`: given, zeros by default."""
+
+    def __init__(self, kind: str, states: bool = False, **words: Any) -> None:
+        super().__init__()
+        self.inner = getattr(nn, kind)(5, 4, **words)
+        self.states = states
+
+    def forward(self, x: Tensor, *states: Tensor) -> Any:
+        given = states if len(states) == 2 else states[0] if states else None
+        return self.inner(x, given) if self.states else self.inner(x)
+
+
+def _results(made: Any) -> list[np.ndarray]:
+    if isinstance(made, dict):
+        return list(made.values())
+    if isinstance(made, Tensor):
+        return [made.detach().numpy()]
+    return [array for each in made for array in _results(each)] if isinstance(made, (list, tuple)) else [made]
+
+
+def _traced(layer: nn.Module, *inputs: Tensor) -> tuple[Graph, list[np.ndarray]]:
+    graph = qgraph.trace(layer.eval(), inputs, dynamic_batch=False)
+    return graph, _results(layer(*inputs))
+
+
+def _close(graph: Graph, inputs: tuple[Tensor, ...], wanted: list[np.ndarray]) -> None:
+    feeds = {value.name: tensor.numpy() for value, tensor in zip(graph.inputs, inputs, strict=True)}
+    got = _results(qgraph.run(graph, feeds))
+    assert len(got) == len(wanted)
+    for a, b in zip(got, wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+WORDS: list[dict[str, Any]] = [
+    {"batch_first": True},
+    {"batch_first": True, "num_layers": 2, "bidirectional": True},
+    {"batch_first": False, "bidirectional": True, "bias": False},
+    {"batch_first": True, "num_layers": 3, "dropout": 0.5},
+]
+
+
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("states", [False, True])
+def test_layers_and_their_steps_are_torchs(kind: str, words: dict[str, Any], states: bool) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(3, 6, 5)
+    count = words.get("num_layers", 1) * (2 if words.get("bidirectional") else 1)
+    batch = 3 if words["batch_first"] else 6
+    starts = [torch.rand(count, batch, 4) - 0.5 for _ in range(2 if kind == "LSTM" else 1)] if states else []
+    inputs = (x, *starts)
+    graph, wanted = _traced(Layer(kind, states, **words), *inputs)
+    assert any(node.op == f"nn.{kind.lower()}" for node in graph.nodes)
+    _close(graph, inputs, wanted)
+    _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
+
+
+@pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])
+@pytest.mark.parametrize("states", [False, True])
+def test_cells_are_torchs(kind: str, states: bool) -> None:
+    torch.manual_seed(0)
+    starts = [torch.rand(3, 4) - 0.5 for _ in range(2 if kind == "LSTMCell" else 1)] if states else []
+    inputs = (torch.randn(3, 5), *starts)
+    graph, wanted = _traced(Layer(kind, states), *inputs)
+    _close(graph, inputs, wanted)
+    _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
+
+
+def test_relu_layers_are_torchs() -> None:
+    inputs = (torch.randn(3, 6, 5),)
+    graph, wanted = _traced(Layer("RNN", batch_first=True, nonlinearity="relu"), *inputs)
+    _close(graph, inputs, wanted)
+    _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
+
+
+def test_a_projection_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedOp, match="proj_size"):
+        _traced(Layer("LSTM", batch_first=True, proj_size=2), torch.randn(3, 6, 5))

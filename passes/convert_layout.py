@@ -121,10 +121,10 @@ class Conversion:
 
     def _ends(self, node: Node, earlier: dict[Node, Ends | None]) -> Ends | None:
         """The labels that a node reads and makes; None where both are one label and free."""
-        rank = node.inputs[0].type.rank if node.inputs else 0
         if self._is_spatial(node):
             return MOVED, MOVED
-        if node.op == "nn.transpose" and rank > 2 and node.attrs["perm"] in (self.back(rank), self.move(rank)):
+        rank = len(node.attrs["perm"]) if node.op == "nn.transpose" else 0
+        if rank > 2 and node.attrs["perm"] in (self.back(rank), self.move(rank)):
             moves = node.attrs["perm"] == self.move(rank) and (rank > 3 or self._comes_moved(node.operand(0), earlier))
             return (MOVED, STAYS) if moves else (STAYS, MOVED)
         if self._permuted_attrs(node) is None and not (self.absorbing and is_absorbed(node)):
@@ -149,9 +149,10 @@ class Conversion:
         """The attributes of a node in the other layout; None where its op does not go there."""
         definition = op_def(node.op)
         ranks = {value.type.rank for value in node.inputs if not is_known(value)}
-        if len(ranks) != 1 or max(*ranks, *(value.type.rank for value in node.results)) < 3:
+        if len(ranks) != 1:
             return None
-        if any(value.type.rank > min(ranks) or not _is_permutable(value) for value in node.inputs):
+        (rank,) = ranks
+        if any(value.type.rank > rank or not _is_permutable(value) for value in node.inputs):
             return None
         if definition.traits.elementwise:
             return {}
@@ -166,7 +167,7 @@ class Conversion:
             return
         names = [value.name for value in node.results]
         changed = self._permuted_attrs(node) if reads == MOVED else None
-        if reads == STAYS or (changed is None and not self._is_spatial(node)):
+        if changed is None and not self._is_spatial(node):
             operands = [None if value is None else self._form(value, STAYS, build) for value in node.operands]
             types = [value.type for value in node.results]
             made = self.new.insert(node.op, operands, node.attrs, types, origins=node.origins, names=names)
@@ -238,8 +239,8 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Call
             if (
                 user.op == FAKE_QUANT and ends[user] is None
             ):  # it says how its operand is stored: never a transpose between the two
-                network.add_edge(maker, vertex(user, 0))
-                network.add_edge(vertex(user, 0), maker)
+                network.add_edge(maker, user)
+                network.add_edge(user, maker)
         readers = {vertex(user, 0) for user in value.users} | ({end_of(value)} if value.is_output else set())
         if readers <= {maker}:
             return

@@ -16,6 +16,7 @@ from qgraph.errors import InputError
 from qgraph.exporters.content import Content
 from qgraph.interpreter import execute
 from qgraph.ir import Array, parse
+from qgraph.ir.printer import print_node
 from qgraph.runtimes import Processor, RunResult
 from qgraph.runtimes.messages import NamedArray, Run, RuntimeVersion
 from qgraph.verification import verify_runtime
@@ -167,13 +168,15 @@ def test_all_nodes_are_compared_where_that_is_asked_for_or_an_output_differs(pla
     assert qgraph.parse(TWO_INPUTS) == graph, "the graph is the user's"
 
 
-def test_long_nodes_are_shortened(played: Played) -> None:
-    for length in (1, 120, 121, 122, 123, 300):
+def test_nodes_of_more_than_200_letters_are_shortened(played: Played) -> None:
+    short = len(print_node(parse(TWO_INPUTS).nodes[0])) - len("1")
+    for length in (20, 199, 200, 201, 300):
         graph = parse(TWO_INPUTS)
-        graph.nodes[0].result.name = "n" * length
-        whole = qgraph.ir.printer.print_node(graph.nodes[0])
+        graph.nodes[0].result.name = "n" * (length - short)
+        whole = print_node(graph.nodes[0])
         (first, _) = qgraph.verify(graph, intermediate=True).nodes
-        assert first.node == (whole if len(whole) <= 200 else f"{whole[:197]}...")
+        assert first.node == (whole if length <= 200 else f"{whole[:197]}...")
+        assert length == 20 or len(whole) == length
 
 
 def test_a_file_is_run_as_it_is_and_another_form_is_exported(played: Played, tmp_path: Path) -> None:
@@ -217,6 +220,12 @@ def test_there_is_something_to_compare_on_or_an_error() -> None:
     assert str(caught.value) == (
         "there is no sample to compare on\n  help    give at least one example (a whole batch, where it is fixed)"
     )
+
+
+def test_an_input_without_elements_is_no_reason_to_refuse_the_others(played: Played) -> None:
+    graph = parse(TWO_INPUTS.replace("%a: i8<0.1:3>[N,4])", "%a: i8<0.1:3>[N,4], %e: i8<0.1:3>[N,0])"))
+    array = np.ones((2, 4), np.int8)
+    assert qgraph.verify(graph, inputs={"a": array, "b": array, "e": array[:, :0]}).compared == 8
 
 
 def test_a_layout_that_both_fit_is_said_by_the_user(played: Played) -> None:

@@ -142,3 +142,13 @@ def test_layers_over_any_number_of_dimensions_move(sizes: tuple[int, ...]) -> No
     ]
     x = rng.normal(size=(2, 3, *sizes)).astype(np.float32)
     np.testing.assert_allclose(qgraph.run(moved, x), qgraph.run(graph, x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("to", "io"), [("CHWN", "keep"), ("NHWC", "some")])
+def test_a_layout_or_an_io_that_there_is_not_is_refused(to: str, io: str) -> None:
+    graph = qgraph.parse("graph @g level=float (%x: f32[N,2,3,4]) {\n  %1: f32[N,2,3,4] = nn.relu(%x)\n  return %1\n}")
+    with pytest.raises(qgraph.errors.InputError) as caught:
+        passes.convert_layout(graph, to=to, io=io)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        f"to={to} io={io} is not a choice\n  help    to is NHWC or NCHW, io keep, convert or images"
+    )

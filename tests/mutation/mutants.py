@@ -1,8 +1,8 @@
 """The mutants of a module: its source with one small fault each.
 
 Left out is what no test of behaviour can see: annotations, docstrings, assertions (they are for the type checker),
-the words inside f-strings, `strict=True` of `zip`, the options of `@dataclass`, and another negative number for the -1
-of a `reshape`, which NumPy takes alike.
+the words inside f-strings, `strict=True` of `zip`, the options of `@dataclass`, and arguments that mean the same
+(`ALIKE`).
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ OPERATORS: dict[type[ast.AST], tuple[str, str]] = {
 }
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any", "rint": "floor", "floor": "rint", "ceil": "floor"}
 NAMES |= {"minimum": "maximum", "maximum": "minimum", "amin": "amax", "amax": "amin", "intersection": "union"}
+ALIKE = (("reshape", "-1", "(1)"), (".operand", "0", "(0 + 1)"))
+"""Function, argument, its only mutant: NumPy takes any negative size for -1; the last operand may be the first."""
 NEGATED = (ast.Eq, ast.NotEq, ast.Is, ast.IsNot, ast.In, ast.NotIn)
 """Comparisons whose own mutant is their negation."""
 
@@ -181,11 +183,13 @@ class _Finder(ast.NodeVisitor):
             self.add(whole, f"{first}{between.replace(old, new, 1)}{last}")
 
     def visit_Call(self, node: ast.Call) -> None:
-        if self.text(node.func).endswith("reshape"):
-            left = [each for each in node.args if isinstance(each, ast.UnaryOp) and self.text(each) == "-1"]
-            node.args = [each for each in node.args if each not in left]
-            for each in left:
-                self.add(each, "(1)")
+        function = self.text(node.func)
+        for alike, text, after in ALIKE:
+            if function.endswith(alike):
+                same = [each for each in node.args if self.text(each) == text]
+                node.args = [each for each in node.args if each not in same]
+                for each in same:
+                    self.add(each, after)
         self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:

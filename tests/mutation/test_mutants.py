@@ -25,6 +25,7 @@ class A:
         for y in zip(x, x, strict=True):
             x.seen = min(y, -2)
         x.reshape(-1, 2)
+        x.operand(0)
         return x << 1
 '''
 
@@ -46,10 +47,12 @@ def test_each_mutant_changes_one_place() -> None:
         "16 -1 -> (1)",
         "16 2 -> (2 + 1)",
         "16 2 -> (2 - 1)",
-        "17 return x << 1 -> return None",
-        "17 x << 1 -> x >> 1",
-        "17 1 -> (1 + 1)",
-        "17 1 -> (1 - 1)",
+        "17 x.operand(0) -> pass",
+        "17 0 -> (0 + 1)",
+        "18 return x << 1 -> return None",
+        "18 x << 1 -> x >> 1",
+        "18 1 -> (1 + 1)",
+        "18 1 -> (1 - 1)",
     ]
     assert {each.place for each in found} == {"A.f"}
     for each in found:

@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from qgraph import quantizers
 from qgraph.errors import InputError
+from qgraph.quantizers import registry, rounding
+from qgraph.quantizers.min_max import MinMax
 from qgraph.quantizers.mse import FRACTIONS, LEVELS
 from qgraph.quantizers.weight_scale import BIAS_GOAL, BIAS_LIMIT, SMALLEST, rows_of, torch_weight_scale, weight_scale
 
@@ -189,16 +191,57 @@ def test_quantizers_are_named_with_the_options_that_are_not_the_defaults() -> No
     assert {"fixed", "lsq", "min_max", "moving_average", "mse", "pair_safe", "percentile"} <= set(names)
 
 
+NAMES = ", ".join(quantizers.names())
+NUMBERS = "\n  help    options are numbers: percentile:99.9"
+MORE = "\n  help    choose more than 50, at most 100"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("median", "there is no quantizer 'median'"),
+        ("median", f"there is no quantizer 'median'\n  help    use one of {NAMES}"),
         ("percentile:1:2", "quantizer percentile has 1 options, 'percentile:1:2' gives 2"),
-        ("percentile:50", "leaves nothing"),
-        ("percentile:100.5", "leaves nothing"),
-        ("percentile:x", "quantizer 'percentile:x': could not convert"),
+        ("min_max:1", "quantizer min_max has 0 options, 'min_max:1' gives 1"),
+        ("percentile:50", f"percentile:50.0 leaves nothing{MORE}"),
+        ("percentile:100.5", f"percentile:100.5 leaves nothing{MORE}"),
+        ("percentile:x", f"quantizer 'percentile:x': could not convert string to float: 'x'{NUMBERS}"),
     ],
 )
 def test_a_name_or_option_that_there_is_not_is_refused(text: str, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         quantizers.get(text)
+    assert str(caught.value) == message
+
+
+def test_all_values_and_a_little_more_than_half_of_them_are_percentages() -> None:
+    assert [str(quantizers.get(f"percentile:{percent}")) for percent in (100, 50.5)] == [
+        "percentile:100.0",
+        "percentile:50.5",
+    ]
+
+
+def test_what_nobody_imported_yet_is_found_and_what_is_known_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+    known: dict[str, type[registry.Quantizer]] = {"early": MinMax}
+    monkeypatch.setattr(registry, "_REGISTRY", known)
+    monkeypatch.setattr(registry, "load_all", lambda: loads.append(known.setdefault("late", MinMax)))
+    quantizers.get.cache_clear()
+    assert quantizers.get("early") == MinMax()
+    assert not loads
+    assert quantizers.get("late") == MinMax()
+    assert len(loads) == 1
+    with pytest.raises(InputError, match="help    use one of early, late"):
+        quantizers.get("never")
+    quantizers.get.cache_clear()
+
+
+def test_roundings_that_nobody_imported_yet_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {"half_even": rounding.HalfEven}
+    monkeypatch.setattr(rounding, "_CLASSES", known)
+    monkeypatch.setattr(rounding, "_KNOWN", {})
+    monkeypatch.setattr(rounding, "load_all", lambda: known.setdefault("half_away", rounding.HalfAway))
+    assert rounding.get_rounding("half_even") == rounding.HalfEven()
+    assert list(known) == ["half_even"]
+    assert rounding.get_rounding("half_away") == rounding.HalfAway()
+    assert rounding.get_rounding("half_away") is rounding.get_rounding("half_away")
+    assert list(rounding.roundings()) == ["half_away", "half_even"]

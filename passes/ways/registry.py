@@ -59,10 +59,14 @@ def chosen_ways(ops: Collection[str]) -> Mapping[str, Way]:
     """For each op outside of `ops` that can be written by them, the way with the fewest steps."""
     steps = dict.fromkeys(ops, 0)
     chosen: dict[str, Way] = {}
+
+    def most(each: Way) -> int:
+        return max((steps[made] for made in each.made), default=0)
+
     while True:
         ready = [each for each in WAYS if each.op not in steps and all(made in steps for made in each.made)]
         if not ready:
             return chosen
-        best = min(ready, key=lambda each: max((steps[made] for made in each.made), default=0))
-        steps[best.op] = 1 + max((steps[made] for made in best.made), default=0)
+        best = min(ready, key=most)
+        steps[best.op] = 1 + most(best)
         chosen[best.op] = best

@@ -40,7 +40,8 @@ def requantize_product(acc: Accumulator, x: QuantParams, w: QuantParams, result:
 
 def fma(x: Array, y: Array | np.float32, z: Array | np.float32) -> Float:
     """x * y + z of float32 values, rounded to float32 once."""
-    return np.asarray(x.astype(np.float64) * np.float64(y) + np.asarray(z, np.float64), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(x.astype(np.float64) * np.float64(y) + np.asarray(z, np.float64), np.float32)
 
 
 def to_int32(value: Array) -> NDArray[np.float64]:
@@ -64,7 +65,8 @@ def sum_table(a: QuantParams, b: QuantParams, result: QuantParams, dtype: str) -
     """
     ratio_a, ratio_b = a.scales[0] / result.scales[0], b.scales[0] / result.scales[0]
     zero_a, zero_b, zero = (np.float32(q.zero_points[0]) for q in (a, b, result))
-    offset = np.float32(zero - fma(np.asarray(zero_a), ratio_a, ratio_b * zero_b))
+    with np.errstate(over="ignore"):  # what is infinite becomes the lowest code
+        offset = np.float32(zero - fma(np.asarray(zero_a), ratio_a, ratio_b * zero_b))
     values = codes(dtype).astype(np.float32)
     total = fma(values[:, None], ratio_a, fma(values, ratio_b, offset)[None, :])
     return np.clip(to_int32(total), *integer_range(dtype)).astype(NUMPY_DTYPE[dtype]).reshape(-1)
@@ -112,7 +114,8 @@ def requantize(x: Array, q: QuantParams, result: QuantParams) -> Array:
 
 def global_average_factor(q: QuantParams, result: QuantParams, count: int) -> np.float32:
     """scale / (result_scale * count) in float32."""
-    return np.float32(q.scales[0] / np.float32(result.scales[0] * np.float32(count)))
+    with np.errstate(over="ignore"):
+        return np.float32(q.scales[0] / np.float32(result.scales[0] * np.float32(count)))
 
 
 def global_average(x: Array, q: QuantParams, result: QuantParams, dtype: str) -> Array:
@@ -145,9 +148,10 @@ def average(
     real = padded(dequantize(x, q), pads, 0.0)
     inside = padded(np.ones((1, 1, *x.shape[2:]), np.float32), pads, float(count_include_pad))
     out = pooled_shape(x.shape[2:], kernel, strides, pads)
-    total = _sum_in_order(real, kernel, strides, out)
     count = np.float32(np.prod(kernel)) if count_include_pad else _sum_in_order(inside, kernel, strides, out)
-    value = to_int32(total / count / result.scales[0] + np.float32(result.zero_points[0]))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is infinite, or no number, becomes the lowest code
+        total = _sum_in_order(real, kernel, strides, out)
+        value = to_int32(total / count / result.scales[0] + np.float32(result.zero_points[0]))
     codes: Array = np.clip(value, *integer_range(dtype)).astype(NUMPY_DTYPE[dtype])
     return codes
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from qgraph.targets.onnxruntime import dialect
-from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, FLOATS, clamp, requantize
+from qgraph.targets.onnxruntime import dialect, functions, moving, products
+from qgraph.targets.onnxruntime.clips import clamp, requantize
+from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, FLOATS
+from qgraph.targets.onnxruntime.float_kernels import KERNELS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -28,6 +30,7 @@ TARGET = Target(
     floats=FLOATS,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
+    kernels=KERNELS,
     runtime="onnxruntime",
     options={
         "activations": Option(tuple(ACTIVATIONS), "type of activations; u8 is much faster on x86"),
@@ -41,4 +44,4 @@ TARGET = Target(
     proven="1.32.0",
 )
 
-__all__ = ["TARGET", "dialect"]
+__all__ = ["TARGET", "dialect", "functions", "moving", "products"]

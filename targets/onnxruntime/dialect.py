@@ -1,5 +1,7 @@
 """The `ort` dialect: ONNX Runtime's integer operators (QOperator form) on u8 or i8, NCHW, spelled as in ONNX.
 
+Here are layers, sums, pools and conversions; `functions`, `products` and `moving` hold the rest.
+
 `evaluate` is the CPU kernels' arithmetic (`kernels`). Where a convolution or pooling made an array, it is an NCHW view
 of channels-last memory, so that the next one need not copy.
 """
@@ -18,11 +20,8 @@ from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, attr, op,
 from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.linear import check_groups, window_shape
-from qgraph.ops.nn.shape import concatenated, padded_shape, reshaped
+from qgraph.ops.nn.shape import concatenated
 from qgraph.targets.onnxruntime import kernels
-
-MICROSOFT = ("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool")
-"""Ops of the domain com.microsoft; the others are ONNX's own."""
 
 
 def bias_params(x: QuantParams, w: QuantParams) -> QuantParams:
@@ -242,61 +241,11 @@ class QLinearConcat:
         return np.concatenate(arrays, axis=self.axis)
 
 
-@op("ort.Reshape", kind="reshape", moves_data=True)
-class Reshape:
-    """x with another shape; a size of -1 stands for the batch."""
-
-    x: Operand = operand("u8q|i8q[...]")
-    result: Result = result("u8q|i8q[...]")
-    shape: tuple[int, ...] = attr()
-
-    def infer(self) -> TensorType:
-        return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape))
-
-    def evaluate(self, x: Array) -> Array:
-        return x.reshape(self.shape)
-
-
-@op("ort.Transpose", kind="transpose", moves_data=True)
-class Transpose:
-    """x with its dimensions in the order `perm`."""
-
-    x: Operand = operand("u8q|i8q[...]")
-    result: Result = result("u8q|i8q[...]")
-    perm: tuple[int, ...] = attr()
-
-    def infer(self) -> TensorType:
-        if sorted(self.perm) != list(range(self.x.type.rank)):
-            raise TypeMismatch(f"{self.perm} is not an order of the dimensions of {self.x.type}")
-        return self.x.type.with_shape([self.x.type.shape[i] for i in self.perm])
-
-    def evaluate(self, x: Array) -> Array:
-        return x.transpose(self.perm)
-
-
 def check_code(code: int, type: TensorType, what: str) -> None:
     """Raise TypeMismatch for an integer that the type does not hold."""
     low, high = integer_range(type.dtype)
     if not low <= code <= high:
         raise TypeMismatch(f"{what} is {code}, outside {type.dtype}")
-
-
-@op("ort.Pad", kind="pad", moves_data=True)
-class Pad:
-    """x with the integer `value` around it; `pads` holds the widths before each dimension, then after each."""
-
-    x: Operand = operand("u8q|i8q[...]")
-    result: Result = result("u8q|i8q[...]")
-    pads: tuple[int, ...] = attr()
-    value: int = attr()
-
-    def infer(self) -> TensorType:
-        check_code(self.value, self.x.type, "ort.Pad: value")
-        return self.x.type.with_shape(padded_shape(self.x.type.shape, self.pads))
-
-    def evaluate(self, x: Array) -> Array:
-        widths = [(self.pads[i], self.pads[x.ndim + i]) for i in range(x.ndim)]
-        return np.pad(x, widths, constant_values=self.value)
 
 
 @op("ort.Clip", kind="activation", elementwise=True)

@@ -1,4 +1,5 @@
-"""Ops of `nn` that stay in float within an `ort` graph, in its .onnx file: written as the float exporter does.
+"""Nodes that are several in the .onnx file: ops of `nn` that stay in float, written as the float exporter does, and
+tables.
 
 The file's metadata says which node each is; read back, it must give the very same ONNX nodes.
 """
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FLOAT = ".float"
 """End of the names of the ONNX nodes that such a node becomes."""
+LOOKUP = "ort.Lookup"
+INT32 = 6
+"""ONNX's number of the type."""
 OPSET = 18
 """The lowest whose ops the rows of the float exporter are."""
 
@@ -33,6 +37,11 @@ OPSET = 18
 def stays_float(node: Node) -> bool:
     """Whether a node of an `ort` graph is an op of `nn`."""
     return node.op in ROWS
+
+
+def is_composite(node: Node) -> bool:
+    """Whether a node becomes several ONNX nodes, of which the metadata tells."""
+    return stays_float(node) or node.op == LOOKUP
 
 
 @dataclass
@@ -43,6 +52,7 @@ class FloatNodes:
     words: dict[str, tuple[str, dict[str, Any], list[str]]] = field(default_factory=dict)  # what the metadata says
     tensors: dict[str, Any] = field(default_factory=dict)
     clipped: dict[Value, Any] = field(default_factory=dict)
+    tables: dict[str, tuple[float, int]] = field(default_factory=dict)  # constant -> scale and zero point
 
     def write(self, node: Node) -> None:
         """Append the ONNX nodes of a node."""
@@ -50,7 +60,19 @@ class FloatNodes:
         self.tensors[result.name] = result
         operands = ["" if value is None else self.writer.tensors[value].name for value in node.operands]
         self.words[result.name] = (node.op, dict(node.attrs), operands)
-        write_op(self, node, result.name)
+        if node.op == LOOKUP:
+            self._write_lookup(node, result.name)
+        else:
+            write_op(self, node, result.name)
+
+    def _write_lookup(self, node: Node, result: str) -> None:
+        """Gather takes negative codes, too, in the order of their bits: it counts from the end of the 256."""
+        x, table = (self._add(self.writer.tensors[value]).name for value in node.inputs)
+        quant = node.operand(1).type.q
+        self.tables[table] = quant.scale[0], quant.zero_point[0]
+        index = self._add(_variable(self.unique(f"{result}.index"), np.int32)).name
+        self.op("Cast", [x], index, to=INT32)
+        self.op("Gather", [table, index], result, axis=0)
 
     def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
         """Append one ONNX node."""
@@ -100,10 +122,10 @@ class FloatNodes:
         return self.tensors.setdefault(tensor.name, tensor)
 
 
-def _variable(name: str) -> gs.Variable:
+def _variable(name: str, dtype: type[np.generic] = np.float32) -> gs.Variable:
     import onnx_graphsurgeon as gs
 
-    return gs.Variable(name, np.float32)
+    return gs.Variable(name, dtype)
 
 
 def read_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from qgraph.arith.requantize import requantize_fp32
 from qgraph.arith.windows import padded, pooled_shape
 from qgraph.ir import Array, QuantParams
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
+from qgraph.targets.onnxruntime.float_kernels import fma
 
 Float = NDArray[np.float32]
 GLOBAL_AVERAGE_RANGE = (2.0**-32, 256.0)
@@ -36,12 +37,6 @@ def requantize_product(acc: Accumulator, x: QuantParams, w: QuantParams, result:
     zero_point, kind = int(result.zero_points[0]), NUMPY_DTYPE[dtype].type
     with np.errstate(over="ignore"):  # an infinite product is clamped like any other
         return requantize_fp32(acc, product_factor(x, w, result), zero_point, *integer_range(dtype), kind)
-
-
-def fma(x: Array, y: Array | np.float32, z: Array | np.float32) -> Float:
-    """x * y + z of float32 values, rounded to float32 once."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.asarray(x.astype(np.float64) * np.float64(y) + np.asarray(z, np.float64), np.float32)
 
 
 def to_int32(value: Array) -> NDArray[np.float64]:

@@ -61,6 +61,11 @@ LAYOUTS = {
     "ort.QLinearConv": NodeForm((X, W, Y, B), "Conv"),
     "ort.QGemm": NodeForm((X, W, B, Y), "Gemm", {"transB": 1}, {"transB": 1}),
     "ort.QLinearAdd": NodeForm((X, W, Y), "Add"),
+    "ort.QLinearMul": NodeForm((X, W, Y), "Mul"),
+    "ort.QLinearMatMul": NodeForm((X, W, Y), "MatMul"),
+    "ort.QLinearSigmoid": NodeForm((X, Y), "Sigmoid"),
+    "ort.QLinearLeakyRelu": NodeForm((X, Y), "LeakyRelu"),
+    "ort.QLinearSoftmax": NodeForm((X, Y), "Softmax", {"opset": 13}),
     "ort.QLinearAveragePool": NodeForm((X, Y), "AveragePool", {"channels_last": 0}),
     "ort.QLinearGlobalAveragePool": NodeForm((X, Y), "GlobalAveragePool", {"channels_last": 0}),
     "ort.QLinearConcat": NodeForm((Y, Slot("rest")), "Concat"),
@@ -68,9 +73,17 @@ LAYOUTS = {
     "ort.Reshape": NodeForm((ALONE, Slot("integers", attr="shape")), "Reshape"),
     "ort.Transpose": NodeForm((ALONE,), "Transpose"),
     "ort.Pad": NodeForm((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad"),
+    "ort.Slice": NodeForm(
+        (ALONE, *(Slot("integers", attr=name) for name in ("starts", "ends", "axes", "steps"))), "Slice"
+    ),
     "ort.Clip": NodeForm((ALONE, Slot("code", attr="min"), Slot("code", attr="max")), "Clip"),
     "ort.QuantizeLinear": NodeForm((ALONE, Y)),
     "ort.DequantizeLinear": NodeForm((X,)),
 }
+MICROSOFT = (
+    *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool"),
+    *("QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
+)
+"""Ops of the domain com.microsoft; the others are ONNX's own."""
 FLOAT_OPS = {layout.float_op: op for op, layout in LAYOUTS.items() if layout.float_op}
 """Op of the QDQ form: the dialect's op."""

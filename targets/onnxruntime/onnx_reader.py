@@ -80,7 +80,9 @@ def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
     reader.read_inputs(surgeon)
     tensors = surgeon.tensors()
     for name in words["constants"]:
-        reader.values[name] = reader.graph.add_constant(np.array(tensors[name].values), reader.ir_name(name))
+        quant = words.get("tables", {}).get(name)
+        data, params = np.array(tensors[name].values), None if quant is None else QuantParams.of(*quant)
+        reader.values[name] = reader.graph.add_constant(data, reader.ir_name(name), params)
     for node in surgeon.nodes:
         reader.read_node(node)
     reader.graph.set_outputs(reader.values[tensor.name] for tensor in surgeon.outputs)

@@ -16,13 +16,13 @@ from qgraph.errors import ExportError
 from qgraph.ir import Array, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels
-from qgraph.targets.onnxruntime.dialect import MICROSOFT
 from qgraph.targets.onnxruntime.float_nodes import OPSET as FLOAT_OPSET
-from qgraph.targets.onnxruntime.float_nodes import FloatNodes, stays_float
+from qgraph.targets.onnxruntime.float_nodes import FloatNodes, is_composite, stays_float
 from qgraph.targets.onnxruntime.onnx_layout import (
     FORMS,
     LAYOUTS,
     METADATA,
+    MICROSOFT,
     OPSET,
     OPSETS,
     REQUANTIZE,
@@ -108,8 +108,8 @@ class _Writer:
 
     def write_node(self, number: int, node: Node) -> None:
         """Append what a node is in the file."""
-        floats = stays_float(node)
-        if node.op not in LAYOUTS and not floats:
+        composite = is_composite(node)
+        if node.op not in LAYOUTS and not composite:
             raise ExportError(
                 f"an .onnx file cannot hold {node.op}", where=node.where, help="lower to onnxruntime first"
             )
@@ -117,7 +117,7 @@ class _Writer:
             self.tensors[node.result] = self.variable(self.unique(str(number), ""), node.result.type)
         if node.origins:
             self.origins[self.tensors[node.result].name] = ", ".join(map(str, node.origins))
-        if floats:
+        if composite:
             self.floats.write(node)
         elif self.form == "qdq" and LAYOUTS[node.op].float_op:
             self.write_float(node, LAYOUTS[node.op])
@@ -286,6 +286,8 @@ def _description(graph: Graph, writer: _Writer) -> str:
     }
     if writer.floats.words:
         words["floats"] = writer.floats.words
+    if writer.floats.tables:
+        words["tables"] = writer.floats.tables
     return json.dumps(words)
 
 

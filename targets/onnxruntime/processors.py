@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 from qgraph.ir import Graph, Node
 from qgraph.runtimes import Processor
+from qgraph.targets.onnxruntime.float_kernels import EXACT
 from qgraph.targets.onnxruntime.saturation import saturating_nodes
 
 SHOWN = 3
 """Nodes that a note names."""
-EXACT = {"nn.reshape", "nn.transpose", "nn.pad", "nn.concat", "nn.slice", "nn.relu", "nn.relu6", "nn.clamp"}
-"""Ops on floats that round nothing."""
 ARM = ("aarch64", "arm64")
 
 

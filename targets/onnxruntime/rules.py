@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from qgraph.errors import InputError
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, layer_rule
 
@@ -16,13 +18,11 @@ WEIGHTS = {
 """Option `weights`. Under u8 activations full-range s8 may saturate on x86 without VNNI; the others do not."""
 
 RESULTS = {
-    "nn.add": OpRule(),
+    **dict.fromkeys(("nn.add", "nn.mul", "nn.sub"), OpRule()),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
     "nn.clamp": OpRule(),
-    "nn.max_pool": OpRule("same"),
-    "nn.reshape": OpRule("same"),
-    "nn.transpose": OpRule("same"),
+    **dict.fromkeys(("nn.max_pool", "nn.reshape", "nn.transpose", "nn.slice"), OpRule("same")),
     "nn.pad": OpRule("join"),
     "nn.concat": OpRule(),  # QLinearConcat requantizes each operand from a scale of its own
     "nn.avg_pool": OpRule(),  # both mean kernels requantize
@@ -38,4 +38,6 @@ def quant_rules(activations: str = "u8", weights: str = "pair-safe") -> QuantRul
             help='use activations="u8", or weights of i8',
         )
     layer = layer_rule(WEIGHTS[weights])
-    return QuantRules(ACTIVATIONS[activations], {"nn.conv": layer, "nn.linear": layer, **RESULTS}, "half_even")
+    transposed = layer_rule(replace(WEIGHTS[weights], axis=1))
+    layers = {"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed}
+    return QuantRules(ACTIVATIONS[activations], {**layers, **RESULTS}, "half_even")

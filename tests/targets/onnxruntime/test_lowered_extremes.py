@@ -43,10 +43,12 @@ class Case:
     def other(self, *shape: int) -> Value:
         return self.quantized(self.graph.add_input(f"x{len(self.graph.inputs)}", TensorType(shape)))
 
-    def weight(self, *shape: int) -> Value:
-        axis = 0 if self.rng.integers(2) else None
-        scale, zero = self.parameters(shape[0] if axis == 0 else 1, 0)
-        data = self.rng.integers(-127, 128, shape) * scale.data.reshape(-1, *(1 for _ in shape[1:]))
+    def weight(self, *shape: int, channels: int = 0) -> Value:
+        """Of a layer; a scale for each index of its dimension of channels, or one."""
+        axis = channels if self.rng.integers(2) else None
+        scale, zero = self.parameters(1 if axis is None else shape[axis], 0)
+        factor = scale.data.reshape([-1 if i == axis else 1 for i in range(len(shape))])
+        data = self.rng.integers(-127, 128, shape) * factor
         w = self.build.constant(data.astype(np.float32), "w")
         return self.build.quant.fake_quant(w, scale, zero, axis=axis, type="i8", range=(-127, 127))
 
@@ -66,6 +68,10 @@ def convolution(groups: int) -> Make:
     return make
 
 
+def transposed(case: Case, x: Value) -> Value:
+    return case.build.nn.conv_transpose(x, case.weight(4, 3, 2, 2, channels=1), case.bias(3), stride=2)
+
+
 def unary(op: str, **attrs: object) -> Make:
     return lambda case, x: getattr(case.build.nn, op)(x, **attrs)
 
@@ -77,7 +83,15 @@ OPS: dict[str, Make] = {
     "linear": lambda case, x: case.build.nn.linear(x, case.weight(3, 5), case.bias(3), activation=case.activation()),
     "add": lambda case, x: case.build.nn.add(x, case.other(*SHAPE), activation=case.activation()),
     "add, broadcast": lambda case, x: case.build.nn.add(case.other(4, 1, 1), x),
-    **{op: unary(op) for op in ("relu", "relu6")},
+    "mul": lambda case, x: case.build.nn.mul(x, case.other(*SHAPE), activation=case.activation()),
+    "sub": lambda case, x: case.build.nn.sub(x, case.other(4, 1, 5), activation=case.activation()),
+    "transposed": lambda case, x: case.build.nn.conv_transpose(
+        x, case.weight(4, 3, 2, 2, channels=1), case.bias(3), stride=2
+    ),
+    **{op: unary(op) for op in ("relu", "relu6", "sigmoid", "tanh", "leaky_relu", "hard_swish", "hard_sigmoid")},
+    "softmax": unary("softmax", axis=3),
+    "slice": unary("slice", axis=2, start=1, end=5, step=2),
+    "mean": unary("mean", axes=(1, 3)),
     "clamp": unary("clamp", min=-1.0, max=0.5),
     "global mean": unary("mean", axes=(2, 3)),
     "avg_pool": unary("avg_pool", **WINDOW),

@@ -18,7 +18,7 @@ from tests.targets.onnxruntime.models import ONES, Body, Layers, fake_quantized,
 
 
 def ops(graph: Graph) -> list[str]:
-    return [node.op.removeprefix("ort.") for node in graph.nodes]
+    return [node.op.partition(".")[2] for node in graph.nodes]
 
 
 def pool(op: str, **attrs: object) -> Body:
@@ -36,6 +36,12 @@ def same_as_fake_quantized(worker: Worker, body: Body, expected: list[str], **op
     source = fake_quantized(float_graph(body), **options)
     graph = lower(source, target="onnxruntime")
     assert ops(graph) == ["QuantizeLinear", *expected, "DequantizeLinear"]
+    exact_and_near(worker, source, graph)
+    return graph
+
+
+def exact_and_near(worker: Worker, source: Graph, graph: Graph) -> None:
+    """The lowered graph equals the runtime, and is within a step of the fake-quantized graph."""
     x = images(graph)
     (made,) = execute(graph, {"x": x})
     (real,) = execute(source, {"x": x})
@@ -43,7 +49,6 @@ def same_as_fake_quantized(worker: Worker, body: Body, expected: list[str], **op
     assert made.shape == real.shape
     assert np.abs(made - real).max() <= step * 1.001
     assert np.array_equal(worker.run(to_onnx(graph), [[x]]).runs[0].outputs[0].data, made)
-    return graph
 
 
 AVERAGE, MAX = ["QLinearAveragePool"], ["MaxPool"]
@@ -72,6 +77,62 @@ def test_mean_is_a_global_average_pool(ort: Worker) -> None:
     same_as_fake_quantized(ort, kept, ["QLinearGlobalAveragePool"])
     graph = same_as_fake_quantized(ort, dropped, ["QLinearGlobalAveragePool", "Reshape"])
     assert graph.find("ort.Reshape")[0].attrs["shape"] == (-1, 3)
+
+
+@pytest.mark.parametrize("keepdims", [True, False])
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 3), (1, 2, 3), (3,)])
+def test_any_mean_is_a_global_average_pool(ort: Worker, axes: tuple[int, ...], keepdims: bool) -> None:
+    source = fake_quantized(float_graph(lambda layers, x: layers.at("m").nn.mean(x, axes=axes, keepdims=keepdims)))
+    graph = lower(source, target="onnxruntime")
+    exact_and_near(ort, source, graph)
+    assert graph.find("ort.QLinearGlobalAveragePool")
+
+
+FUNCTIONS: dict[str, tuple[str, dict[str, object]]] = {
+    "sigmoid": ("QLinearSigmoid", {}),
+    "leaky_relu": ("QLinearLeakyRelu", {"negative_slope": 0.2}),
+    "softmax": ("QLinearSoftmax", {"axis": 3}),
+    "tanh": ("Lookup", {}),
+    "hard_swish": ("Lookup", {}),
+    "hard_sigmoid": ("Lookup", {}),
+}
+
+
+@pytest.mark.parametrize("activations", ["u8", "i8"])
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions(ort: Worker, name: str, activations: str) -> None:
+    op, attrs = FUNCTIONS[name]
+    body: Body = lambda layers, x: getattr(layers.at("f").nn, name)(layers.conv(x, 4, 3), **attrs)  # noqa: E731
+    same_as_fake_quantized(ort, body, ["QLinearConv", op], activations=activations)
+
+
+def test_products_differences_and_slices(ort: Worker) -> None:
+    def body(layers: Layers, x: Value) -> Value:
+        y = layers.at("slice").nn.slice(layers.conv(x, 6, 3), axis=1, start=1, end=6, step=2)
+        return layers.at("sub").nn.sub(layers.at("mul").nn.mul(x, y, activation="relu6"), y)
+
+    ops_ = ["QLinearConv", "Slice", "QLinearMul", "DequantizeLinear", "DequantizeLinear", "sub", "QuantizeLinear"]
+    same_as_fake_quantized(ort, body, ops_)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "pads", "dilation", "more"),
+    [(3, 2, (1, 1), 1, 1), (4, 2, (1, 1), 1, 0), (2, 2, (0, 0), 1, 0), (2, 3, (0, 1), 2, 1), (3, 1, (3, 0), 1, 0)],
+)
+@pytest.mark.parametrize("rank", [1, 2])
+def test_transposed_convolutions(
+    ort: Worker, rank: int, kernel: int, stride: int, pads: tuple[int, int], dilation: int, more: int
+) -> None:
+    def body(layers: Layers, x: Value) -> Value:
+        weight = layers.rng.normal(size=(3, 5, *(kernel,) * rank)).astype(np.float32)
+        w, b = layers.build.constant(weight, "w"), layers.build.constant(np.arange(5, dtype=np.float32), "b")
+        words = {"stride": stride, "pads": (pads[0],) * rank + (pads[1],) * rank, "dilation": dilation}
+        return layers.at("up").nn.conv_transpose(x, w, b, output_padding=more, activation="relu", **words)
+
+    source = fake_quantized(float_graph(body, (3, *(6, 5)[:rank])))
+    graph = lower(source, target="onnxruntime")
+    assert graph.find("ort.QLinearConv")
+    exact_and_near(ort, source, graph)
 
 
 def test_relu_is_the_range_where_the_zero_point_is_the_lowest_code(ort: Worker) -> None:
@@ -153,7 +214,7 @@ def test_adding_a_constant(ort: Worker) -> None:
 
 
 REFUSED: dict[str, tuple[Body, str]] = {
-    "mean": (lambda layers, x: layers.at("m").nn.mean(x, axes=(1,)), "only the mean over all spatial axes"),
+    "mean": (lambda layers, x: layers.at("m").nn.mean(x, axes=(0, 1)), "the first dimension has to stay"),
     "pads": (pool("max_pool", kernel=(1, 1), pads=(1, 1, 1, 1), dilation=ONES), "reach the kernel's size"),
 }
 

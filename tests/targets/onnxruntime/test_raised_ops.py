@@ -3,6 +3,7 @@ integers, or raising refuses and says what it cannot carry."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from qgraph import passes
 from qgraph.errors import LoweringError
 from qgraph.interpreter import execute
 from qgraph.ir import QuantParams, Value
+from qgraph.targets.onnxruntime.function_rows import function_table
 from tests.targets.onnxruntime.models import Body, images, lowered, plain, residual
 from tests.targets.onnxruntime.op_cases import OpCases
 from tests.targets.onnxruntime.test_layers import PAIRS, convolution, product
@@ -65,6 +67,48 @@ def moves(cases: OpCases, weights: str) -> Value:
     return cases.build.ort.Reshape(x, shape=(-1, int(x.type.shape[2])))
 
 
+def difference(cases: OpCases, weights: str) -> Value:
+    """A difference is of floats."""
+    x, y = (cases.build.ort.DequantizeLinear(cases.random_input(2, 8, quant=cases.quant(0.05))) for _ in "xy")
+    return cases.build.ort.QuantizeLinear(cases.build.nn.sub(x, y), element=(cases.dtype, cases.quant(0.1)))
+
+
+def product_of_both(cases: OpCases, weights: str) -> Value:
+    a, b = cases.random_input(2, 3, 4), cases.random_input(3, 1)
+    scale = float(a.type.q.scale[0] * b.type.q.scale[0]) * 100
+    return cases.build.ort.QLinearMul(a, b, element=(cases.dtype, cases.quant(scale)))
+
+
+def slices(cases: OpCases, weights: str) -> Value:
+    words = {"starts": (1, 0), "ends": (5, 3), "axes": (2, 1), "steps": (2, 1)}
+    return cases.build.ort.Slice(cases.random_input(2, 3, 6), **words)
+
+
+def sigmoid(cases: OpCases, weights: str) -> Value:
+    return cases.build.ort.QLinearSigmoid(cases.random_input(2, 50), element=(cases.dtype, cases.quant(1 / 256)))
+
+
+def leaky_relu(cases: OpCases, weights: str) -> Value:
+    x = cases.random_input(2, 50)
+    return cases.build.ort.QLinearLeakyRelu(x, alpha=float(np.float32(0.3)), element=element(cases, x))
+
+
+def softmax(cases: OpCases, weights: str) -> Value:
+    x = cases.random_input(2, 5, 6, quant=cases.quant(0.05))
+    return cases.build.ort.QLinearSoftmax(x, axis=1, element=(cases.dtype, cases.quant(1 / 256)))
+
+
+def lookup(cases: OpCases, weights: str) -> Value:
+    """A function's table, or some other."""
+    x, to = cases.random_input(2, 50, quant=cases.quant(0.05)), (cases.dtype, cases.quant(1 / 128))
+    words = {"attrs": {}, "operands": [None]}
+    table = function_table("nn.tanh", words, x.type, to)
+    if cases.rng.random() < 0.2:
+        table[3] ^= 1
+    made = cases.build.constant(table, "tanh", to[1])
+    return cases.build.ort.Lookup(x, made, function="nn.tanh", arguments=json.dumps(words))
+
+
 def clip(cases: OpCases, weights: str) -> Value:
     low, high = (int(code) for code in cases.codes((2,)))
     return cases.build.ort.Clip(cases.random_input(2, 50), min=low, max=high)
@@ -85,9 +129,11 @@ def extreme(cases: OpCases, weights: str) -> Value:
 
 def island(cases: OpCases, weights: str) -> Value:
     """An op that stays in float."""
-    x = cases.build.ort.DequantizeLinear(cases.random_input(2, 8, quant=cases.quant(0.05)))
-    made = cases.build.nn.softmax(x, axis=1)
-    return cases.build.ort.QuantizeLinear(made, element=(cases.dtype, cases.quant(1 / 256)))
+    x = cases.build.ort.DequantizeLinear(cases.random_input(2, 4, 3, quant=cases.quant(0.05)))
+    w = cases.build.constant(cases.rng.normal(size=(4, 1, 2)).astype(np.float32), "w")
+    bias = cases.build.constant(cases.rng.normal(size=2).astype(np.float32), "b")
+    made = cases.build.nn.conv_transpose(x, w, bias, stride=2, groups=2)
+    return cases.build.ort.QuantizeLinear(made, element=(cases.dtype, cases.quant(0.1)))
 
 
 def sum_in_float(cases: OpCases, weights: str) -> Value:
@@ -115,12 +161,14 @@ SAME: dict[str, Make] = {
     "QLinearConv": returned(convolution),
     "QGemm": returned(product),
     **{make.__name__: make for make in (add, max_pool, average_pool, global_average, concat, moves)},
-    **{make.__name__: make for make in (clip, requantize, extreme, island)},
+    **{make.__name__: make for make in (clip, requantize, extreme, island, difference, product_of_both, slices)},
+    **{make.__name__: make for make in (sigmoid, leaky_relu, softmax, lookup)},
 }
 REFUSED: dict[str, tuple[Make, str]] = {
     "clip": (clip, "nn.clamp cannot carry min above max"),
     "extreme": (extreme, "floats cannot carry the scale"),
     "sum_in_float": (sum_in_float, "cannot carry that these stay in float: nn.add"),
+    "lookup": (lookup, "nn.tanh cannot carry a table of other elements"),
     "big_bias": (big_bias, "cannot carry the bias 16777217: float32 has 24 bits"),
 }
 

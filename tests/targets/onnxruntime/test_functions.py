@@ -1,0 +1,127 @@
+"""Sigmoid, leaky relu, softmax and tables on integers; the float ops that stay in float: against ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from qgraph.ir import QuantParams, Value
+from qgraph.runtimes import Worker
+from qgraph.targets.onnxruntime.kernels import dequantize
+from tests.targets.onnxruntime.op_cases import FUSING, OpCases
+
+TYPES = pytest.mark.parametrize("dtype", ["u8", "i8"])
+FORMS = pytest.mark.parametrize("form", ["qoperator", "qdq"])
+
+
+def every_code(cases: OpCases, quant: QuantParams | None = None) -> Value:
+    return cases.input(np.arange(cases.low, cases.high + 1).astype(cases.numpy), quant or cases.quant())
+
+
+def result_for(cases: OpCases, real: np.ndarray) -> tuple[str, QuantParams]:
+    """Parameters under which some result lies on a tie, or almost, and few results are beyond the ends."""
+    value = float(cases.rng.choice(np.abs(real[real != 0]))) if real.any() else 1.0
+    step = int(cases.rng.integers(1, 200)) + 0.5
+    return cases.dtype, cases.quant(max(float(np.float32(value / step)), 1e-30))
+
+
+@TYPES
+@FORMS
+def test_sigmoid(ort: Worker, dtype: str, form: str) -> None:
+    cases = OpCases(dtype, 1)
+    for _ in range(200):
+        x = every_code(cases)
+        real = 1 / (1 + np.exp(-dequantize(np.arange(cases.low, cases.high + 1), x.type.q).astype(np.float64)))
+        cases.returns(cases.build.ort.QLinearSigmoid(x, element=result_for(cases, real)))
+    cases.check(ort, form=form, levels=FUSING if form == "qdq" else ("disable", "all"), least=200)
+
+
+@TYPES
+@FORMS
+def test_leaky_relu(ort: Worker, dtype: str, form: str) -> None:
+    cases = OpCases(dtype, 2)
+    for _ in range(200):
+        x, alpha = every_code(cases), float(np.float32(cases.rng.choice([0.01, 0.2, 3.0, -0.5, 0.0])))
+        real = dequantize(np.arange(cases.low, cases.high + 1), x.type.q)
+        real = np.where(real < 0, real * alpha, real)
+        cases.returns(cases.build.ort.QLinearLeakyRelu(x, alpha=alpha, element=result_for(cases, real)))
+    cases.check(ort, form=form, levels=FUSING if form == "qdq" else ("disable", "all"), least=200)
+
+
+@TYPES
+@FORMS
+def test_softmax(ort: Worker, dtype: str, form: str) -> None:
+    cases = OpCases(dtype, 3)
+    for number in range(200):
+        shape = [int(size) for size in cases.rng.integers(1, 7, cases.rng.integers(1, 4))]
+        axis = int(cases.rng.integers(0, len(shape)))
+        shape[axis] = int(cases.rng.integers(1, 70)) if number % 8 else 300
+        x = cases.random_input(*shape, quant=cases.quant(float(np.exp(cases.rng.uniform(-7, 0)))))
+        scale = cases.rng.choice([1 / 256, 1 / 255, 1 / 255.5, float(np.exp(cases.rng.uniform(-8, -4)))])
+        element = (dtype, QuantParams.of(scale, cases.low if number % 2 else int(cases.codes((1,))[0])))
+        cases.returns(cases.build.ort.QLinearSoftmax(x, axis=axis, element=element))
+    cases.check(ort, form=form, levels=FUSING if form == "qdq" else ("disable", "all"), least=200)
+
+
+@TYPES
+def test_softmax_on_ties(ort: Worker, dtype: str) -> None:
+    """Rows of which some elements are all alike, and divide an odd number of steps by an even one."""
+    cases = OpCases(dtype, 8)
+    for _ in range(60):
+        size, steps = int(cases.rng.choice([2, 4, 6, 10, 14])), int(cases.rng.integers(1, 300))
+        rows = np.full((256, size), cases.low)
+        for code in range(256):
+            alike = cases.rng.permutation(size)[: int(cases.rng.integers(1, size + 1))]
+            rows[code, alike] = cases.low + code
+        x = cases.input(rows.astype(cases.numpy), cases.quant(float(np.exp(cases.rng.uniform(-1, 3)))))
+        element = (dtype, cases.quant(float(np.float32(1) / np.float32(steps + 0.3))))
+        cases.returns(cases.build.ort.QLinearSoftmax(x, axis=1, element=element))
+    cases.check(ort, levels=("disable", "all"))
+
+
+@TYPES
+@FORMS
+def test_lookup(ort: Worker, dtype: str, form: str) -> None:
+    cases = OpCases(dtype, 4)
+    for _ in range(40):
+        x = every_code(cases)
+        table = cases.build.constant(cases.codes((256,)), "table", cases.quant(), dtype)
+        cases.returns(cases.build.ort.Lookup(x, table, function="nn.tanh"))
+        cases.returns(cases.build.ort.Lookup(cases.random_input(2, 3, 5), table))
+    cases.check(ort, form=form, levels=("disable", "all"))
+
+
+def spread(cases: OpCases, *shape: int) -> np.ndarray:
+    """Random floats of every size, with ties, zeros and ends of ranges among them."""
+    x = cases.rng.normal(size=shape) * np.exp(cases.rng.uniform(-12, 5, shape))
+    x.ravel()[:6] = [0.0, -0.0, 20.0, -20.0, 9.0, -9.0][: x.size]
+    return x.astype(np.float32)
+
+
+@pytest.mark.parametrize("op", ["sigmoid", "tanh"])
+def test_functions_in_float(ort: Worker, op: str) -> None:
+    cases = OpCases("u8", 5)
+    for size in (1, 7, 70, 5000):
+        cases.returns(getattr(cases.build.nn, op)(cases.input(spread(cases, size), None)))
+    cases.check(ort, opset=18)
+
+
+def test_softmax_in_float(ort: Worker) -> None:
+    cases = OpCases("u8", 6)
+    for number in range(80):
+        shape = [int(size) for size in cases.rng.integers(1, 7, cases.rng.integers(2, 5))]
+        axis = int(cases.rng.integers(0, len(shape)))
+        shape[axis] = int(cases.rng.integers(1, 70)) if number % 8 else 300
+        x = cases.rng.normal(size=shape).astype(np.float32) * np.float32(np.exp(cases.rng.uniform(-4, 3)))
+        cases.returns(cases.build.nn.softmax(cases.input(x, None), axis=axis))
+    cases.check(ort, opset=18)
+
+
+def test_what_one_operation_rounds_in_float(ort: Worker) -> None:
+    cases = OpCases("u8", 7)
+    for size in (1, 9, 300):
+        a, b = cases.input(spread(cases, size), None), cases.input(spread(cases, size), None)
+        for op in ("add", "sub", "mul"):
+            cases.returns(getattr(cases.build.nn, op)(a, b, activation="relu"))
+        cases.returns(cases.build.nn.leaky_relu(a, negative_slope=0.1))
+    cases.check(ort, opset=18)

@@ -24,6 +24,7 @@ from qgraph.errors import TypeMismatch
 from qgraph.ir import Builder, Graph, Node, Value
 from qgraph.ir.origin import union
 from qgraph.ops.nn.activation import NO_ACTIVATION
+from qgraph.ops.nn.shape import REST, target_shape
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import (
@@ -39,7 +40,7 @@ NEUTRAL = {"nn.add": 0, "nn.sub": 0, "nn.mul": 1}
 """The second operand with which an op does nothing; for add and mul also the first."""
 
 
-@rule(pattern("nn.reshape|nn.pad|nn.slice", "x", bind="node"))
+@rule(pattern("nn.reshape|nn.expand|nn.pad|nn.slice", "x", bind="node"))
 def drop_identity(match: Match, build: Builder) -> Replacement:
     """Replace an op that changes the shape or nothing, where the shape stays."""
     x = match.values["x"]
@@ -124,9 +125,12 @@ def merge_transposes(match: Match, build: Builder) -> Replacement:
 @rule(pattern("nn.reshape", pattern("nn.reshape", "x"), bind="outer"))
 def merge_reshapes(match: Match, build: Builder) -> Replacement:
     """One reshape for two."""
-    outer = match.nodes["outer"]
+    outer, x = match.nodes["outer"], match.values["x"]
     try:
-        made = build.nn.reshape(match.values["x"], shape=outer.attrs["shape"])
+        wanted = outer.attrs["shape"]
+        if min(wanted, default=0) < REST:  # it asks for sizes of the value between the two
+            wanted = target_shape(x.type.shape, outer.result.type.shape)
+        made = build.nn.reshape(x, shape=wanted)
     except TypeMismatch as error:
         return Declined(error.what)
     return made if made.type == outer.result.type else Declined(f"the shape would be {made.type}")

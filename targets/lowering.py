@@ -15,7 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.errors import LoweringError, NotCalibrated, QGraphError
-from qgraph.ir import IO_LAYOUT, Array, Attr, Builder, Element, Graph, Node, QuantParams, TensorType, Value, op_def
+from qgraph.ir import (
+    IO_LAYOUT,
+    RESULTS,
+    Array,
+    Attr,
+    Builder,
+    Element,
+    Graph,
+    Node,
+    QuantParams,
+    TensorType,
+    Value,
+    op_def,
+)
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, quantize, unquantized
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
@@ -103,7 +116,8 @@ class Lowering:
         self.named = named or {}  # how errors name a node: by another one
         self.target = target
         self.io = io
-        metadata = {**source.metadata, "target": target.name, IO_LAYOUT: target.layout, "io": io}
+        words = {word: text for word, text in source.metadata.items() if word != RESULTS}
+        metadata = {**words, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self.fallback = fallback == "float"
@@ -407,8 +421,8 @@ class Lowering:
         names = [given or name for given, name in zip(self.source.given_output_names, default, strict=True)]
         taken = {value.name for value in self.graph.inputs}
         for made, name in zip(outputs, names, strict=True):
-            if not made.name and name not in taken:
-                made.name = name
+            if not made.name:
+                made.name = name if name not in taken else f"{name}.output"
         clear = [made.name for made in outputs] == names
         self.graph.set_outputs(outputs, () if clear else names)
 

@@ -155,6 +155,9 @@ class Reader:
         """Whether a node computes the same in every run."""
         if node.domain or node.op in RANDOM:
             return False
+        known = [self.arrays[name] for name in node.inputs if name in self.arrays]
+        if node.op == "Expand" and len(known) == 2 and (known[1] <= -SYMBOL).any():
+            return False
         return all(name in self.arrays or not name for name in node.inputs)
 
     def _build(self, node: OnnxNode) -> None:

@@ -8,8 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from qgraph.frontends.onnx_node import OnnxNode, shortest
+from qgraph.frontends.target_shapes import expanded
 from qgraph.ir import Builder, Dim, Value
 from qgraph.ir.types import dim_factors, dim_product
+from qgraph.ops.nn.elementwise import broadcast_shape
+from qgraph.ops.nn.shape import target_shape
 
 FromOnnx = Callable[[OnnxNode, Builder], Value]
 """Builds what an ONNX node computes; raises UnsupportedOp, by `node.unsupported`, for what `nn` cannot say."""
@@ -212,10 +215,15 @@ def _reshaped(node: OnnxNode, build: Builder, dims: list[Dim]) -> Value:
     x = node.operand(0)
     if -1 in dims:
         dims[dims.index(-1)] = _missing(node, x.type.shape, [dim for dim in dims if dim != -1])
-    made = build.nn.reshape(x, shape=tuple(-1 if isinstance(dim, str) else dim for dim in dims))
+    made = build.nn.reshape(x, shape=target_shape(x.type.shape, tuple(dims)))
     if list(made.type.shape) != dims:
         raise node.unsupported(f"{list(x.type.shape)} cannot become {dims}")
     return made
+
+
+def _expand(node: OnnxNode, build: Builder) -> Value:
+    x = node.operand(0)
+    return expanded(build, x, broadcast_shape(x.type.shape, tuple(node.reader.dims(node.integers("shape", 1) or ()))))
 
 
 def _missing(node: OnnxNode, shape: tuple[Dim, ...], rest: list[Dim]) -> Dim:
@@ -311,6 +319,7 @@ ROWS: dict[str, FromOnnx] = {
     "ConvTranspose": _conv_transpose,
     "DepthToSpace": _depth_to_space,
     "Dropout": _dropout,
+    "Expand": _expand,
     "Flatten": _flatten,
     "Gemm": _gemm,
     "GlobalAveragePool": _global_average,

@@ -5,6 +5,8 @@ Batch normalization and dropout arrive whole and stay; every node keeps the modu
 
 from __future__ import annotations
 
+import inspect
+import json
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +22,7 @@ from qgraph.frontends.torch_structure import (
     as_tensors,
     leaves,
     map_leaves,
+    nested,
     output_names,
     output_paths,
     register_dataclasses,
@@ -27,6 +30,7 @@ from qgraph.frontends.torch_structure import (
 from qgraph.imports import require_torch
 from qgraph.ir import Graph, verify_graph
 from qgraph.ir.finite import check_finite
+from qgraph.ir.graph import RESULTS
 from qgraph.passes.drop_dead_code import erase_dead_code
 
 if TYPE_CHECKING:
@@ -173,7 +177,12 @@ def _is_open(program: ExportedProgram) -> bool:
     """Whether no input has a fixed first dimension."""
     inputs = program.graph.find_nodes(op="placeholder")
     values = [node.meta.get("val") for node in inputs if node.name in program.graph_signature.user_inputs]
-    return not any(isinstance(value.shape[0], int) for value in values if getattr(value, "ndim", 0))
+    return not any(_is_fixed(value.shape[0]) for value in values if getattr(value, "ndim", 0))
+
+
+def _is_fixed(size: Any) -> bool:
+    """Whether a size is a number, also a symbol that export has found to be one: `len(x)` of a tensor does that."""
+    return isinstance(size, int) or bool(size.node.expr.is_number)
 
 
 def _repeated(arguments: Any, most: int) -> Any:
@@ -191,7 +200,8 @@ def _exported_for(
     model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any], dynamic_batch: bool
 ) -> ExportedProgram:
     try:
-        return _program(model, args, named, dynamic_batch)
+        with _named_keywords(model, named):
+            return _program(model, args, named, dynamic_batch)
     except Exception as error:  # torch.export raises whatever the model's code raises, and a dozen classes of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
         user = traced_origin("", str(error))
@@ -200,6 +210,31 @@ def _exported_for(
             where=(f"origin  {user.readable}",) if user else (),
             help="see torch.export's documentation on data-dependent control flow and input mutation",
         ) from error
+
+
+@contextmanager
+def _named_keywords(model: torch.nn.Module, named: Mapping[str, Any]) -> Iterator[None]:
+    """Let `forward(**kwargs)` declare the names that are given: torch.export does not find open sizes behind `**`."""
+    signature = inspect.signature(model.forward)
+    parameters = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    declared = {p.name for p in parameters if p.kind is not inspect.Parameter.POSITIONAL_ONLY}
+    more = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in named if name not in declared]
+    if len(parameters) == len(signature.parameters) or not more:
+        yield
+        return
+    own, forward = model.__dict__.get("forward"), model.forward
+
+    def declaring(*args: Any, **kwargs: Any) -> Any:
+        return forward(*args, **kwargs)
+
+    declaring.__signature__ = signature.replace(parameters=[*parameters, *more])  # type: ignore[attr-defined]
+    model.forward = declaring
+    try:
+        yield
+    finally:
+        del model.forward
+        if own is not None:
+            model.forward = own
 
 
 def _program(
@@ -229,6 +264,8 @@ def _set_outputs(graph: Graph, importer: Importer) -> None:
     if not kept:
         raise InputError(f"{graph.name} returns no tensor", help="a graph needs an output")
     graph.set_outputs([value for value, _ in kept], output_names([path for _, path in kept]))
+    if any(graph.given_output_names):
+        graph.metadata[RESULTS] = json.dumps(nested([path for _, path in kept]))
     taken = {value.name for value in graph.inputs}
     for value, name in zip(graph.outputs, graph.given_output_names, strict=True):
         if name and name not in taken and value.producer is not None and not value.name:

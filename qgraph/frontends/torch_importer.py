@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
+from qgraph.frontends.expanded_constants import ExpandedConstants
 from qgraph.frontends.stack_trace import traced_origin
+from qgraph.frontends.target_shapes import expanded
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
-from qgraph.frontends.torch_ops import IGNORED, ROWS
+from qgraph.frontends.torch_ops import IGNORED, ROWS, NoBatch
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
 from qgraph.ir.types import NUMPY_DTYPE, dtype_name
@@ -40,14 +42,14 @@ class Importer:
         self.program = program
         self._averages = averages
         self.graph = Graph(name)
-        self.build = Builder(self.graph)
+        self._stored = {**program.constants, **program.state_dict}
+        self.build: Builder = ExpandedConstants(self.graph, self._stored)
         self.memory = Memory(self.build, self._known_value)
         self.made: dict[str, Value] = {}  # what each traced node became when it was made, by its name
         self._dims = Dims()
         self._aliases: dict[str, Alias] = {}  # by the traced node's name
         self._lists: dict[str, list[Alias]] = {}  # of nodes with several results
         self._constants: dict[tuple[object, ...], Value] = {}  # tied parameters are one constant
-        self._stored = {**program.constants, **program.state_dict}
         self._node: Any = None
         self._arguments: Mapping[str, Any] = {}
 
@@ -77,6 +79,11 @@ class Importer:
         return self.graph.add_constant(value.data.astype(np.float32), value.name)
 
     @property
+    def op(self) -> str:
+        """The node's op, "aten.conv2d.default"."""
+        return str(self._node.target)
+
+    @property
     def float32(self) -> torch.dtype:
         """The dtype of all floats here."""
         import torch
@@ -102,9 +109,16 @@ class Importer:
         alias = self._aliases.get(getattr(argument, "name", ""))
         return alias is not None and alias.storage.known and alias.tensor is not None and not alias.tensor.any()
 
-    def filled(self, like: Value, number: float) -> Value:
+    def filled_like(self, like: Value, number: float) -> Value:
         """A constant of the shape of another, filled with a number."""
         return self.graph.add_constant(np.full_like(like.data, number), f"{like.name}.{number}")
+
+    def filled(self, number: float) -> Value:
+        """A number in the shape of the result of the node at hand; along symbolic sizes it is expanded."""
+        type = self.result_type()
+        known = [size if isinstance(size, int) else 1 for size in type.shape]
+        constant = self.graph.add_constant(np.full(known, number, type.numpy), f"full_{number:g}")
+        return expanded(self.build, constant, type.shape)
 
     def batches_of(self, running_mean: Value) -> int | None:
         """How many batches a running mean is the average of; None for one that moves by a momentum."""
@@ -137,7 +151,7 @@ class Importer:
                 continue
             try:
                 self._call(node)
-            except StateChanged:
+            except (StateChanged, NoBatch):
                 raise
             except QGraphError as error:
                 problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)

@@ -55,7 +55,7 @@ class Memory:
 
     def read(self, alias: Alias) -> Value:
         """The alias's present value."""
-        if alias.storage.known:
+        if alias.storage.known and alias.tensor is not None:
             return self._constant(alias)
         if alias.value is not None and alias.version == alias.storage.version:
             return alias.value

@@ -93,6 +93,28 @@ def output_names(paths: Sequence[tuple[str | int, ...]]) -> list[str]:
     return names
 
 
+def nested(paths: Sequence[tuple[str | int, ...]]) -> Any:
+    """The numbers of the results in lists and dictionaries as the paths say; None where a place has no tensor."""
+    if list(paths) == [()]:
+        return 0
+    parts: dict[str | int, dict[int, tuple[str | int, ...]]] = {}
+    for number, (first, *rest) in enumerate(paths):
+        parts.setdefault(first, {})[number] = tuple(rest)
+    made = {key: _numbered_by([*below], nested([*below.values()])) for key, below in parts.items()}
+    if all(isinstance(key, str) for key in made):
+        return made
+    return [made.get(place) for place in range(max(int(key) for key in made) + 1)]
+
+
+def _numbered_by(numbers: Sequence[int], tree: Any) -> Any:
+    """The tree with `numbers[i]` for each number i."""
+    if isinstance(tree, dict):
+        return {key: _numbered_by(numbers, each) for key, each in tree.items()}
+    if isinstance(tree, list):
+        return [_numbered_by(numbers, each) for each in tree]
+    return None if tree is None else numbers[tree]
+
+
 def _joined(path: tuple[str | int, ...]) -> str:
     words = [str(part) for part in path] or ["output"]
     if path and isinstance(path[0], int):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.target_shapes import expanded, reshaped
 from qgraph.ir import Builder, TensorType, Value
 from qgraph.ir.types import Dim, Shape
 
@@ -62,15 +63,15 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Reshaped:
-    """The elements in another shape; -1 stands for a symbolic size."""
+    """The elements in another shape."""
 
-    shape: tuple[int, ...]
+    shape: Shape
 
     def read(self, build: Builder, x: Value) -> Value:
-        return build.nn.reshape(x, shape=self.shape)
+        return reshaped(build, x, self.shape)
 
     def written(self, build: Builder, x: Value, new: Value) -> Value:
-        return build.nn.reshape(new, shape=open_shape(x.type.shape))
+        return reshaped(build, new, x.type.shape)
 
 
 @dataclass(frozen=True)
@@ -128,13 +129,11 @@ class Entry:
 
     def read(self, build: Builder, x: Value) -> Value:
         shape = x.type.shape
-        return build.nn.reshape(
-            self._part.read(build, x), shape=open_shape(shape[: self.axis] + shape[self.axis + 1 :])
-        )
+        return reshaped(build, self._part.read(build, x), shape[: self.axis] + shape[self.axis + 1 :])
 
     def written(self, build: Builder, x: Value, new: Value) -> Value:
         shape = x.type.shape
-        kept = build.nn.reshape(new, shape=open_shape((*shape[: self.axis], 1, *shape[self.axis + 1 :])))
+        kept = reshaped(build, new, (*shape[: self.axis], 1, *shape[self.axis + 1 :]))
         return self._part.written(build, x, kept)
 
     @property
@@ -149,32 +148,10 @@ class Broadcast:
     shape: Shape
 
     def read(self, build: Builder, x: Value) -> Value:
-        return broadcast(build, x, self.shape)
+        return expanded(build, x, self.shape)
 
     def written(self, build: Builder, x: Value, new: Value) -> Value:
         raise TypeMismatch("a write to an expanded value is not supported")
-
-
-def broadcast(build: Builder, x: Value, shape: Shape) -> Value:
-    """x repeated to a shape, as its product with ones: exact for every value."""
-    if x.type.shape == shape:
-        return x
-    if not x.type.is_float:
-        raise TypeMismatch(f"an expansion of {x.type} is not supported, only of floats")
-    ones = [size if isinstance(size, int) else 1 for size in shape]
-    made = build.nn.mul(x, build.constant(np.ones(ones, x.type.numpy), "ones"))
-    if made.type.shape != shape:
-        raise TypeMismatch(
-            f"an expansion of {list(x.type.shape)} to {list(shape)} along a symbolic size is not supported"
-        )
-    return made
-
-
-def open_shape(shape: Shape) -> tuple[int, ...]:
-    """A shape as the attribute of `nn.reshape`; raises TypeMismatch where more than one size is symbolic."""
-    if sum(isinstance(size, str) for size in shape) > 1:
-        raise TypeMismatch(f"a reshape to {list(shape)}, with several symbolic sizes, is not supported")
-    return tuple(size if isinstance(size, int) else -1 for size in shape)
 
 
 # ---- the rows
@@ -223,7 +200,7 @@ def _dropped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     "ravel.default",
 )
 def _reshaped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
-    return Reshaped(open_shape(at.result_type().shape))
+    return Reshaped(at.result_type().shape)
 
 
 @view("permute.default", "transpose.int", "t.default", "mT.default", "numpy_T.default", "movedim.int")

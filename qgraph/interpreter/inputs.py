@@ -101,9 +101,8 @@ def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) ->
             help="give floats, which are converted, or integers of exactly that type",
         )
     if not integer_given and np.isnan(array).any():
-        raise InputError(
-            f"input %{value.name} contains NaN", help="a fixed-point value cannot stand for NaN: clean the data"
-        )
+        why = "what is computed from it is NaN too" if graph.level == "float" else "no integer stands for NaN"
+        raise InputError(f"input %{value.name} contains NaN", help=f"{why}: clean the data")
     if not integer_given and graph.layout == "NHWC" and array.ndim == 4:
         array = _to_nhwc(value, array, layout)
     _check_shape(value, array)

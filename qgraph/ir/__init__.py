@@ -2,7 +2,7 @@
 
 from qgraph.ir.builder import Builder, Element
 from qgraph.ir.collector import collector_paused
-from qgraph.ir.graph import IO_LAYOUT, Graph
+from qgraph.ir.graph import IO_LAYOUT, RESULTS, Graph
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.node_view import NodeView
 from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result, traits_of
@@ -13,6 +13,7 @@ from qgraph.ir.verifier import verify_graph
 
 __all__ = [
     "IO_LAYOUT",
+    "RESULTS",
     "Array",
     "Attr",
     "Builder",

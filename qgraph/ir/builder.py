@@ -75,6 +75,18 @@ class Builder:
         self.made.append(node)
         return node
 
+    def value(
+        self,
+        op: str,
+        operands: Sequence[Value | None],
+        attrs: dict[str, Attr],
+        *,
+        element: Element | None = None,
+        names: Sequence[str] = (),
+    ) -> Value:
+        """The result of a node of one result, as `node` inserts it."""
+        return self.node(op, operands, attrs, element=element, names=names).result
+
 
 class _Dialect:
     """The ops of a dialect; called, the op of that name in the dialect `nn`."""
@@ -93,4 +105,4 @@ class _Dialect:
 def _make(
     builder: Builder, op: str, *operands: Value | None, element: Element | None = None, name: str = "", **attrs: Attr
 ) -> Value:
-    return builder.node(op, operands, attrs, element=element, names=(name,) if name else ()).result
+    return builder.value(op, operands, attrs, element=element, names=(name,) if name else ())

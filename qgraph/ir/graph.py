@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 IO_LAYOUT = "io_layout"
 """The word of the metadata that says "NHWC" where rank-4 inputs and outputs have their channels last."""
+RESULTS = "results"
+"""The word of the metadata that says how the model nests its results: JSON with their numbers in lists and objects."""
 LEVELS = ("float", "fake_quant", "integer")
 _WILD = frozenset("*?[")
 ONNX_EXPORTER = "qgraph.exporters.onnx_float"
@@ -220,13 +222,27 @@ class Graph:
                 new._users[node] = new._users.get(node, 0) + 1
 
     def replace_uses(self, old: Value, new: Value, *, keep: Iterable[Node] = ()) -> None:
-        """Let every node (but those in `keep`) and every graph output that reads `old` read `new`."""
+        """Let every node (but those in `keep`) and every graph output that reads `old` read `new`.
+
+        The name of an output goes over with the output, where `new` has none.
+        """
         if old is new:
             return
         kept = set(keep)
+        if old.is_output and new.producer is not None and not new.name:
+            self._hand_over_name(old, new)
         for user in [user for user in old._users if user not in kept]:
             user.operands = tuple([new if value is old else value for value in user.operands])
             new._users[user] = new._users.get(user, 0) + old._users.pop(user)
+
+    def _hand_over_name(self, old: Value, new: Value) -> None:
+        """Let `new`, which becomes an output, have the name given to it, that of `old` where it is the same."""
+        given = [name for value, name in zip(self.outputs, self.given_output_names, strict=True) if value is old]
+        if old.producer is not None and old.name in given:
+            old.name, new.name = "", old.name
+        elif old.producer is None and given[0]:
+            taken = any(value.name == given[0] for value in self.inputs)
+            new.name = f"{given[0]}.output" if taken else given[0]
 
     def replace(self, node: Node, values: Value | Sequence[Value]) -> None:
         """Let every use of a node's results read `values` instead, and erase the node.

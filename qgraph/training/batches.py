@@ -64,6 +64,8 @@ def module_inputs(module: nn.Module, values: Sequence[Value], batch: Batch, wher
 def _fitting(value: Value, item: Data, where: str) -> Tensor:
     """The item as a tensor of the value's type."""
     where = f"{where}: %{value.name}"
+    if isinstance(item, np.ndarray) and item.dtype.kind not in "fiub":
+        raise InputError(f"{where} is not numeric: an array of {item.dtype}", help=f"give {value.type.dtype} or floats")
     try:
         tensor = torch.as_tensor(item)
     except (TypeError, ValueError) as error:

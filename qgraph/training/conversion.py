@@ -51,7 +51,8 @@ def _unpickled(rebuild: Callable[..., fx.GraphModule], arguments: tuple[object, 
 def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
     """A module that computes and trains a float or fake-quant graph; its `state_dict` has the names of the constants.
 
-    Inputs are positional, in the graph's order; several outputs come as a tuple. It starts in training mode, as every
+    Inputs are positional, in the graph's order. Results come in dictionaries and tuples as the traced model gave them,
+    several of another graph as a tuple. It starts in training mode, as every
     new module. In eval mode it computes what `qgraph.run` computes. Raises InputError for an unknown mode or an
     integer graph.
     """

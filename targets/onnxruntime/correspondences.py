@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.exporters.onnx_float import ROWS
+from qgraph.exporters.onnx_rows import ROWS
 from qgraph.ir import Builder, Node, Value, op_def
 from qgraph.ops.nn.activation import ACTIVATIONS
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight

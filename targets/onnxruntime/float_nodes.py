@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import FileError
-from qgraph.exporters.onnx_float import ROWS, write_op
+from qgraph.exporters.onnx_float import write_op
+from qgraph.exporters.onnx_rows import ROWS
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels

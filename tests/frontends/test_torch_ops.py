@@ -183,3 +183,43 @@ def test_what_a_row_does_not_take_is_refused(name: str) -> None:
     function, message = REFUSED[name]
     with pytest.raises(UnsupportedOp, match=message):
         qgraph.trace(Apply(function), torch.zeros(IMAGE))
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [(nn.Conv2d(3, 4, 1), (3, 6, 6)), (nn.ConvTranspose1d(3, 4, 1), (3, 6)), (nn.AdaptiveAvgPool2d(2), (3, 6, 6))],
+)
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_an_example_without_batch_is_called_one(model: nn.Module, shape: tuple[int, ...], dynamic: bool) -> None:
+    with pytest.raises(InputError, match=r"(?s)the batch dimension is missing.*x\.unsqueeze\(0\) is a batch of one"):
+        qgraph.trace(model, torch.zeros(shape), dynamic_batch=dynamic)
+
+
+class Filled(nn.Module):
+    """Constants in the shape of an activation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(x)
+        parts = [torch.ones_like(y[:, :1]) * 20, torch.full((x.shape[0], 1, 3), 2.0), x.new_zeros(x.shape[0], 1, 3) - 3]
+        return torch.cat([y * torch.ones_like(y), torch.full_like(y, 4), *parts, torch.arange(3.0).expand(y.shape)], 1)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_what_takes_only_the_shape_of_an_activation_is_a_constant(dynamic: bool) -> None:
+    x = torch.randn(2, 2, 3)
+    graph = qgraph.trace(Filled(), x, dynamic_batch=dynamic)
+    ops = sorted(node.op for node in graph.nodes)
+    assert ops == ["nn.concat", *["nn.expand"] * 5 * dynamic, "nn.mul", "nn.relu"]
+    x[:] = torch.inf
+    assert np.array_equal(qgraph.run(graph, x.numpy()), Filled()(x).numpy())
+
+
+def test_len_of_a_batch_fixes_it() -> None:
+    """torch.export makes a number of it, and tells nobody."""
+
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x) * len(x)
+
+    graph = qgraph.trace(Model(), torch.ones(2, 3))
+    assert graph.inputs[0].type.shape == (2, 3)

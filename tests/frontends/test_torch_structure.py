@@ -259,3 +259,54 @@ def test_integers_beside_floats_and_a_softmax_in_float32_are_as_torch_has_them()
     x = torch.randn(4, 3)
     graph = qgraph.trace(Model(), x)
     np.testing.assert_allclose(qgraph.run(graph, x.numpy() + 1), Model()(x + 1).numpy(), rtol=1e-6)
+
+
+class Named(torch.nn.Module):
+    """Arguments by names that it does not declare."""
+
+    def forward(self, *xs: Any, k: float = 1.0, **kw: Any) -> Any:
+        return sum(xs) * k + kw["b"]["inner"] - kw["c"]
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_a_model_may_take_whatever_names_it_is_given(dynamic: bool) -> None:
+    model, (x, b, c) = Named(), (torch.randn(2, 3) for _ in range(3))
+    model.forward = model.forward  # an attribute of the object's own, which stays
+    graph = qgraph.trace(model, (x, b), kwargs={"c": c, "k": 3, "b": {"inner": b}}, dynamic_batch=dynamic)
+    assert [value.name for value in graph.inputs] == ["xs_0", "xs_1", "c", "b_inner"]
+    assert {value.type.shape[0] for value in graph.inputs} == {"N" if dynamic else 2}
+    assert model.forward.__func__ is Named.forward
+    qgraph.trace(model := Named(), (x,), kwargs={"c": c, "b": {"inner": b}}, dynamic_batch=dynamic)
+    assert "forward" not in model.__dict__
+
+
+def test_prepared_graphs_and_modules_give_results_as_the_model_does() -> None:
+    def function(model: Apply, x: Tensor) -> object:
+        y = torch.relu(model.conv(x))
+        return {"a": y, "b": [None, (y + y, 3)], "x": x}
+
+    x = random((8, 3, 6, 6))
+    graph = qgraph.trace(Apply(function), x)
+    prepared = qgraph.prepare(graph, target="litert")
+    assert [value.name for value in graph.outputs] == ["a", "b.1.0", "inputs_0"]
+    assert [value.name for value in prepared.outputs] == ["a", "b.1.0", "x"]
+    assert prepared.output_names == graph.output_names == ["a", "b.1.0", "x"]
+    for level in (graph, prepared, qgraph.parse(str(prepared), constants=prepared)):
+        result = qgraph.to_torch(level)(x)
+        assert list(result) == ["a", "b", "x"]
+        assert result["b"][0] is None
+        assert result["b"][1][0].shape == (8, 4, 6, 6)
+    graph.metadata["results"] = "no json"
+    assert len(qgraph.to_torch(graph)(x)) == 3
+
+
+def test_a_result_that_is_an_argument_keeps_its_name_in_onnx_files() -> None:
+    class Model(torch.nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            y = x * 2
+            return {"y": y, "z": y, "x": x}
+
+    graph = qgraph.trace(Model(), random((2, 3)))
+    model = graph.to_onnx()
+    assert [value.name for value in model.graph.output] == ["y", "z", "x"]
+    assert qgraph.from_onnx(model).output_names == ["y", "z", "x"]

@@ -119,6 +119,13 @@ def part(draw: Draw) -> Case:
     return [shape], [], {"axis": place, "start": start, "end": end, "step": draw(SMALL)}
 
 
+def expand(draw: Draw) -> Case:
+    shape = many(draw, SIZE, draw(st.integers(0, 2)))
+    own = tuple(draw(st.sampled_from([1, size])) for size in shape)
+    wanted = tuple(-1 if size == have and draw(st.booleans()) else size for size, have in zip(shape, own, strict=True))
+    return [(2, *own)], [], {"shape": (-1, *wanted)}
+
+
 def pool(draw: Draw) -> tuple[int, Attrs, list[tuple[int, ...]]]:
     rank = draw(SMALL)
     attrs = window(draw, rank)
@@ -198,6 +205,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.avg_pool": avg_pool,
     "nn.mean": mean,
     "nn.reshape": reshape,
+    "nn.expand": expand,
     "nn.transpose": transpose,
     "nn.pad": pad,
     **dict.fromkeys(("nn.relu", "nn.relu6", "nn.hard_swish", "nn.hard_sigmoid", "nn.sigmoid", "nn.tanh"), one),

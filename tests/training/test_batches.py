@@ -73,3 +73,9 @@ def test_inputs_come_by_order_or_by_name_in_the_types_of_the_graph() -> None:
 def test_a_batch_that_does_not_fit_is_refused(batch: object, message: str) -> None:
     with pytest.raises(InputError, match=message):
         module_inputs(torch.nn.Linear(1, 1), inputs(("N", 2), ("N",)), batch, "batch 7")  # type: ignore[arg-type]
+
+
+def test_words_are_no_numbers() -> None:
+    value = Value(TensorType(("N", 3)), "x")
+    with pytest.raises(InputError, match="batch 0: %x is not numeric: an array of <U1"):
+        module_inputs(torch.nn.Identity(), [value], np.array([["a", "b", "c"]]), "batch 0")

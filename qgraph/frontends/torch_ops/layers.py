@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size
+from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, spatial_rank
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def conv(at: Importer, a: Arguments) -> Value:
     """A convolution; padding "same" puts the odd zero at the end, as torch does."""
     x, w = at.value(a["input"]), at.value(a["weight"])
-    rank = x.type.rank - 2
+    rank = spatial_rank(at, x)
     stride, dilation = each_size(a["stride"], rank), each_size(a["dilation"], rank)
     if a["padding"] == "same":
         total = [d * (int(k) - 1) for d, k in zip(dilation, w.type.shape[2:], strict=True)]
@@ -31,7 +31,7 @@ def conv(at: Importer, a: Arguments) -> Value:
 def conv_transpose(at: Importer, a: Arguments) -> Value:
     """A transposed convolution."""
     x = at.value(a["input"])
-    rank = x.type.rank - 2
+    rank = spatial_rank(at, x)
     return at.build.nn.conv_transpose(
         x,
         at.value(a["weight"]),
@@ -58,6 +58,8 @@ def batch_norm(at: Importer, a: Arguments) -> Value:
     if a["training"]:
         raise TypeMismatch("batch normalization in training mode is not supported")
     mean, var = at.value(a["running_mean"]), at.value(a["running_var"])
-    gamma, beta = (at.optional(a[name]) or at.filled(mean, number) for name, number in (("weight", 1), ("bias", 0)))
+    gamma, beta = (
+        at.optional(a[name]) or at.filled_like(mean, number) for name, number in (("weight", 1), ("bias", 0))
+    )
     moving = {"eps": a["eps"], "momentum": a["momentum"], "batches": at.batches_of(mean)}
     return at.build.nn.batch_norm(at.value(a["input"]), gamma, beta, mean, var, **moving)

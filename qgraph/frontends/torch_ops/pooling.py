@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size
+from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, spatial_rank
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def max_pool(at: Importer, a: Arguments) -> Value:
     """Maximum over a window."""
     x = at.value(a["self"])
-    rank = x.type.rank - 2
+    rank = spatial_rank(at, x)
     kernel = each_size(a["kernel_size"], rank)
     return at.build.nn.max_pool(
         x,
@@ -34,7 +34,7 @@ def avg_pool(at: Importer, a: Arguments) -> Value:
     if a.get("divisor_override"):
         raise TypeMismatch("average pooling with divisor_override is not supported")
     x = at.value(a["self"])
-    rank = x.type.rank - 2
+    rank = spatial_rank(at, x)
     kernel = each_size(a["kernel_size"], rank)
     return at.build.nn.avg_pool(
         x,
@@ -50,8 +50,8 @@ def avg_pool(at: Importer, a: Arguments) -> Value:
 def adaptive_avg_pool(at: Importer, a: Arguments) -> Value:
     """A global mean for an output of size 1, else windows of equal size where the sizes divide."""
     x = at.value(a["self"])
+    out = each_size(a["output_size"], spatial_rank(at, x))
     spatial = [int(size) for size in x.type.shape[2:]]
-    out = each_size(a["output_size"], len(spatial))
     if all(size == 1 for size in out):
         return at.build.nn.mean(x, axes=tuple(range(2, x.type.rank)), keepdims=True)
     if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):

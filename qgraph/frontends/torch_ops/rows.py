@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from qgraph.errors import InputError
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -12,6 +14,11 @@ if TYPE_CHECKING:
 
 Arguments = Mapping[str, Any]
 FromAten = Callable[["Importer", Arguments], "Value | list[Value]"]
+
+
+class NoBatch(InputError):
+    """A model, or an example, without a batch dimension where an op of `nn` has one."""
+
 
 ROWS: dict[str, FromAten] = {}
 IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
@@ -26,6 +33,18 @@ def aten(*names: str) -> Callable[[FromAten], FromAten]:
         return row
 
     return register
+
+
+def spatial_rank(at: Importer, x: Value) -> int:
+    """How many spatial dimensions the op at hand has, as its name says; raises NoBatch for an x without batch."""
+    rank = int(re.findall(r"(\d)d", at.op)[-1])
+    if x.type.rank != rank + 2:
+        raise NoBatch(
+            f"{at.op} is given {x.type}: the batch dimension is missing",
+            where=tuple(f"origin  {origin.readable}" for origin in at.build.origins if origin.readable),
+            help=f"give it {rank + 2} dimensions, batch first: x.unsqueeze(0) is a batch of one",
+        )
+    return rank
 
 
 def each_size(value: Any, rank: int) -> tuple[int, ...]:

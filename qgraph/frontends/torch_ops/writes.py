@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.target_shapes import expanded
 from qgraph.frontends.torch_ops.rows import Arguments, aten
-from qgraph.frontends.torch_views import VIEWS, broadcast
+from qgraph.frontends.torch_views import VIEWS
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -19,8 +20,7 @@ def copy(at: Importer, a: Arguments) -> Value:
     x, source = at.value(a["self"]), at.value(a["src"])
     if source.type.dtype != x.type.dtype:
         raise TypeMismatch(f"a copy of {source.type.dtype} to {x.type.dtype} is not supported")
-    known = source.is_constant and any(isinstance(size, str) for size in x.type.shape)
-    return at.build.nn.add(_filled(at, x, 0), source) if known else broadcast(at.build, source, x.type.shape)
+    return expanded(at.build, source, x.type.shape)
 
 
 @aten("fill.Scalar", "fill.Tensor")
@@ -29,30 +29,13 @@ def fill(at: Importer, a: Arguments) -> Value:
     number = at.number(a["value"])
     if number is None:
         raise TypeMismatch("a fill with a computed value is not supported")
-    return _filled(at, at.value(a["self"]), number)
+    return at.filled(number)
 
 
-@aten("zero.default", "zeros_like.default", "empty_like.default")
+@aten("zero.default")
 def zero(at: Importer, a: Arguments) -> Value:
-    """Zeros in the shape of a value."""
-    return _filled(at, at.value(a["self"]), 0)
-
-
-@aten("ones_like.default")
-def ones_like(at: Importer, a: Arguments) -> Value:
-    """Ones in the shape of a value."""
-    return _filled(at, at.value(a["self"]), 1)
-
-
-@aten("full_like.default")
-def full_like(at: Importer, a: Arguments) -> Value:
-    """A number in the shape of a value."""
-    return _filled(at, at.value(a["self"]), float(a["fill_value"]))
-
-
-def _filled(at: Importer, x: Value, number: float) -> Value:
-    """A number in the shape of x, whose batch may be symbolic: x between that number and itself. (NaN stays NaN.)"""
-    return at.build.nn.clamp(x, min=number, max=number)
+    """Zeros everywhere."""
+    return at.filled(0)
 
 
 @aten("slice_scatter.default", "select_scatter.default")

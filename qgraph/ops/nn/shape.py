@@ -1,31 +1,83 @@
-"""Ops that move elements: reshape, transpose, concat, pad, slice."""
+"""Ops that move elements: reshape, expand, transpose, concat, pad, slice."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import Shape, dim_factors, dim_product
+from qgraph.ir.types import Dim, Shape, dim_factors, dim_product
 from qgraph.ops.nn.permuting import Perm, to_last
+
+REST = -1
+"""In a target shape: what is left over (`nn.reshape`), the size of x itself (`nn.expand`)."""
+
+
+def size_of(axis: int) -> int:
+    """What stands in a target shape for "the size of dimension `axis`" of x (`nn.reshape`) or `like` (`nn.expand`)."""
+    return -2 - axis
+
+
+def resolved(target: tuple[int, ...], shape: Sequence[Dim]) -> tuple[Dim, ...]:
+    """A target shape with the sizes of `shape` where it asks for them; raises TypeMismatch for a wrong dimension."""
+    if any(-2 - size >= len(shape) for size in target):
+        raise TypeMismatch(f"the target shape {list(target)} asks for a dimension that {list(shape)} does not have")
+    return tuple(shape[-2 - size] if size < REST else size for size in target)
+
+
+def target_shape(before: Shape, after: Shape) -> tuple[int, ...]:
+    """The attribute `shape` of the `nn.reshape` from one shape to another: symbolic sizes are those of x that are the
+    same, and one may be -1. Raises TypeMismatch where more than one size is neither."""
+    symbolic = [size for size in after if isinstance(size, str)]
+    if len(symbolic) <= 1:
+        return tuple(size if isinstance(size, int) else REST for size in after)
+    free = {axis: size for axis, size in enumerate(before) if isinstance(size, str)}
+    target = []
+    for size in after:
+        axis = next((axis for axis, known in free.items() if known == size), None)
+        if axis is not None:
+            del free[axis]
+        target.append(size if isinstance(size, int) else REST if axis is None else size_of(axis))
+    if target.count(REST) > 1:
+        raise TypeMismatch(
+            f"a reshape from {list(before)} to {list(after)}, with several symbolic sizes, is not supported"
+        )
+    return tuple(target)
 
 
 def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
-    """The shape that `target` (at most one -1) gives a value of `shape`; raises TypeMismatch where sizes do not fit."""
-    if target.count(-1) > 1 or any(size < -1 for size in target):
+    """The shape that `target` gives a value of `shape`; raises TypeMismatch where sizes do not fit."""
+    if target.count(REST) > 1:
         raise TypeMismatch(f"the target shape {list(target)} is not one: at most one size may be -1")
+    wanted = resolved(target, shape)
     count, symbols = dim_factors(dim_product(shape))
-    known = int(dim_product([size for size in target if size != -1]))
-    if (-1 not in target and (symbols or count != known)) or known == 0 or count % known:
+    known, taken = dim_factors(dim_product([size for size in wanted if size != REST]))
+    left = _without(symbols, taken)
+    if left is None or (REST not in target and (left or count != known)) or known == 0 or count % known:
         raise TypeMismatch(f"a value of shape {list(shape)} cannot be reshaped to {list(target)}")
-    rest = dim_product([*symbols, count // known])
-    return tuple(rest if size == -1 else size for size in target)
+    rest = dim_product([*left, count // known])
+    return tuple(rest if size == REST else size for size in wanted)
+
+
+def _without(symbols: Sequence[str], taken: Sequence[str]) -> list[str] | None:
+    """The symbols but those taken; None where one is taken that is not there."""
+    left = list(symbols)
+    for symbol in taken:
+        if symbol not in left:
+            return None
+        left.remove(symbol)
+    return left
 
 
 @op("nn.reshape", moves_data=True)
 class Reshape:
-    """x with another shape, elements in row-major order; one size of `shape` may be -1, as a symbolic batch needs
-    it."""
+    """x with another shape, elements in row-major order.
+
+    One size of `shape` may be -1: what is left over, as a symbolic batch needs it. -2 - k is the size of dimension k of
+    x, for values with several symbolic sizes.
+    """
 
     x: Operand = operand("any[...]")
     result: Result = result("any[...]")
@@ -35,9 +87,11 @@ class Reshape:
         return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape))
 
     def evaluate(self, x: Array) -> Array:
-        return x.reshape(self.shape)
+        return x.reshape([int(size) for size in resolved(self.shape, x.shape)])
 
     def permuted(self, perm: Perm) -> dict[str, Attr] | None:
+        if min(self.shape, default=0) < REST:
+            return None
         before, after, channels = self.x.type.shape, self.result.type.shape, 1 if perm is to_last else -1
         order = perm(len(after))
         images = min(len(before), len(after)) > 2 and (before[0], before[channels]) == (after[0], after[channels])
@@ -50,6 +104,35 @@ def _keeps_order(shape: Shape, perm: tuple[int, ...]) -> bool:
     """Whether elements keep their places in row-major order: dimensions that move past others are of size 1."""
     moved = [i for i in perm if shape[i] != 1]
     return moved == sorted(moved)
+
+
+@op("nn.expand", moves_data=True)
+class Expand:
+    """x repeated along dimensions of size 1, and along new ones before its own.
+
+    A size of `shape` is -1 where x keeps its own, and -2 - k for that of dimension k of `like`, whose elements are not
+    read: so a constant gets the size of a symbolic batch.
+    """
+
+    x: Operand = operand("any[...]")
+    like: Operand | None = operand("any[...]", optional=True, role="indices")
+    result: Result = result("any[...]")
+    shape: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        return self.x.type.with_shape(self._sizes(self.x.type.shape, () if self.like is None else self.like.type.shape))
+
+    def _sizes(self, own: Shape, like: Shape) -> Shape:
+        new = len(self.shape) - len(own)
+        wanted = resolved(self.shape, like)
+        made = tuple(own[i - new] if size == REST and i >= new else size for i, size in enumerate(wanted))
+        if new < 0 or REST in made or any(size not in (1, made[i + new]) for i, size in enumerate(own)):
+            raise TypeMismatch(f"a value of shape {list(own)} cannot be expanded to {list(made)}")
+        return made
+
+    def evaluate(self, x: Array, like: Array | None) -> Array:
+        sizes = self._sizes(x.shape, () if like is None else like.shape)
+        return np.broadcast_to(x, [int(size) for size in sizes])
 
 
 @op("nn.transpose", moves_data=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import keyword
 import operator
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +18,7 @@ from torch.nn import functional as F
 from qgraph import quantizers
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ir.graph import RESULTS
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.ops.quant import grid_of, unquantized
 from qgraph.training.emission.rows import ROWS
@@ -45,8 +48,7 @@ class Emitter:
                     f"{node.op} cannot be trained", where=node.where, help=f"ops that can: {', '.join(ROWS)}"
                 )
             self._keep(node, ROWS[node.op](self, node))
-        outputs = [self.value(value) for value in self.graph.outputs]
-        self.traced.output(outputs[0] if len(outputs) == 1 else tuple(outputs))
+        self.traced.output(_nested(self.graph, [self.value(value) for value in self.graph.outputs]))
 
     def _keep(self, node: Node, made: fx.Node) -> None:
         """Remember the result; of a node with several the items of what was made."""
@@ -162,6 +164,25 @@ class Emitter:
             other != name and (other.startswith(f"{name}.") or name.startswith(f"{other}."))
             for other in self.graph.constants
         )
+
+
+def _nested(graph: Graph, outputs: Sequence[fx.Node]) -> Any:
+    """The outputs in dictionaries and tuples as the traced model had them; else one, or a tuple."""
+    made, used = None, []
+
+    def fill(tree: Any) -> Any:
+        if isinstance(tree, dict):
+            return {key: fill(each) for key, each in tree.items()}
+        if isinstance(tree, list):
+            return tuple(map(fill, tree))
+        used.append(tree)
+        return outputs[tree] if isinstance(tree, int) and tree < len(outputs) else None
+
+    with suppress(ValueError):  # the word may be anything
+        made = fill(json.loads(graph.metadata.get(RESULTS, "")))
+    if sorted(number for number in used if isinstance(number, int)) == [*range(len(outputs))]:
+        return made
+    return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
 def is_trained(value: Value) -> bool:

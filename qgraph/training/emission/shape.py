@@ -8,14 +8,15 @@ import torch
 from torch import fx
 
 from qgraph.ir import Node
-from qgraph.training import windows
+from qgraph.training import shapes, windows
 from qgraph.training.emission.emitter import Emitter
 from qgraph.training.emission.rows import calls, emits
 
 calls("nn.max_pool", windows.max_pool, "kernel", "stride", "pads", "dilation", "ceil_mode")
 calls("nn.avg_pool", windows.avg_pool, "kernel", "stride", "pads", "ceil_mode", "count_include_pad")
 calls("nn.mean", torch.mean, "axes", "keepdims")
-calls("nn.reshape", torch.reshape, "shape")
+calls("nn.reshape", shapes.reshape, "shape")
+calls("nn.expand", shapes.expand, "shape")
 calls("nn.transpose", torch.permute, "perm")
 calls("nn.pad", windows.pad, "pads", "value")
 

@@ -1,0 +1,45 @@
+"""Functions of one element, or of two."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.exporters.onnx_rows.rows import OnnxNodes, same, writes
+from qgraph.ir import Node
+
+same("nn.add", "Add")
+same("nn.sub", "Sub")
+same("nn.mul", "Mul")
+same("nn.relu", "Relu")
+same("nn.leaky_relu", "LeakyRelu", alpha="negative_slope")
+same("nn.hard_swish", "HardSwish")
+same("nn.sigmoid", "Sigmoid")
+same("nn.tanh", "Tanh")
+same("nn.softmax", "Softmax", axis="axis")
+
+
+def clip(writer: OnnxNodes, node: Node, x: str, bounds: tuple[float, float], result: str) -> None:
+    """Write a clamp of the tensor x; an infinite bound is left out."""
+    dtype = node.result.type.numpy
+    ends = [
+        "" if np.isinf(bound) else writer.constant(np.array(bound, dtype), f"{result}.{end}")
+        for end, bound in zip(("min", "max"), bounds, strict=True)
+    ]
+    writer.op("Clip", [x, *ends], result)
+
+
+@writes("nn.clamp", "nn.relu6")
+def _clamp(writer: OnnxNodes, node: Node, result: str) -> None:
+    bounds = (0.0, 6.0) if node.op == "nn.relu6" else (node.attrs["min"], node.attrs["max"])
+    clip(writer, node, writer.name(node.operand(0)), bounds, result)
+
+
+@writes("nn.dropout")
+def _dropout(writer: OnnxNodes, node: Node, result: str) -> None:
+    ratio = writer.constant(np.array(node.attrs["p"], np.float32), f"{result}.ratio")
+    writer.op("Dropout", [*writer.operands(node), ratio], result)
+
+
+@writes("nn.hard_sigmoid")
+def _hard_sigmoid(writer: OnnxNodes, node: Node, result: str) -> None:
+    writer.op("HardSigmoid", writer.operands(node), result, alpha=1 / 6, beta=0.5)

@@ -27,7 +27,7 @@ SAMPLES = 6
 """Random examples; `sample_inputs` adds extreme ones."""
 SYMBOL_SIZE = 3
 """The size of a symbolic dimension other than the batch."""
-PLACEHOLDER_SCALE = 2.0**-4
+PLACEHOLDER_SCALE = 0.0625
 """Stands for a scale that calibration has not set."""
 SHARP = 2.0**-32
 """Bound on the error in float64, relative to the largest value on the way: room for sums of 2**16 products in each of

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from qgraph.errors import ValidationError
+from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import Array, Graph, parse
 from qgraph.passes.engine.log import Log
 from qgraph.passes.engine.validation import (
@@ -91,7 +92,14 @@ def test_graphs_with_other_inputs_or_outputs_are_not_compared(other: str, exact:
 def test_a_size_that_was_bound_in_between_is_compared_and_a_graph_without_inputs_is_not() -> None:
     bound = parse(str(scaled(1.0)).replace("N", "4"))
     assert validate(scaled(1.0), bound, "bits") is True
-    assert not same(scaled(1.0), parse(str(scaled(2.0)).replace("N", "4")), "bits")
+    with pytest.raises(ValidationError) as caught:
+        validate(scaled(1.0), parse(str(scaled(2.0)).replace("N", "4")), "bits")
+    (batches,) = (array.shape for array in caught.value.inputs.values())
+    assert batches[0] % 4 == 0, "whole batches"
+    with pytest.raises(ValidationError) as caught:
+        validate(scaled(1.0), scaled(2.0), "bits")
+    groups = [sample_inputs(scaled(1.0), 6, symbol_size=3)["x"][first::3][:2] for first in range(3)]
+    assert np.array_equal(caught.value.inputs["x"], groups[0]), "those of like magnitude together"
     constant = parse("graph @g level=float () {\n  const @c: f32[2] = 1.0\n  %1: f32[2] = nn.relu(@c)\n  return %1\n}")
     assert validate(constant, constant, "bits") is False
 
@@ -153,6 +161,7 @@ def test_an_output_without_a_name_is_called_output_and_the_first_that_differs_is
         ([1, NAN, 3], [9, 2, 3], (1,), NAN, 2),
         ([1, 2], [1, 2, 3], (), 2, 3),
         ([-5, 2], [1, -2], (0,), -5, 1),
+        ([5, -2], [4, 2], (1,), -2, 2),
     ],
 )
 def test_the_largest_difference_is_told(
@@ -198,6 +207,7 @@ def test_a_graph_is_widened_with_placeholders_for_what_is_not_calibrated() -> No
     wide = widened(graph)
     assert str(wide.inputs[0].type) == "f64[N,2]"
     assert str(wide.nodes[0].result.type) == "f64[N,2]"
+    assert PLACEHOLDER_SCALE > 0
     assert wide.constants["s"].data.tolist() == [PLACEHOLDER_SCALE]
     assert wide.constants["s"].data.dtype == np.float64
     assert wide.constants["t"].data.tolist() == [0.5, PLACEHOLDER_SCALE]

@@ -158,3 +158,107 @@ def test_installed_packages_register_passes_by_an_entry_point(monkeypatch: pytes
     assert "their-pass" in passes.names()
     assert passes.get("their-pass").summary == "Theirs."
     extensions.installed.cache_clear()
+
+
+TWO = "simplify,canonicalize"
+
+
+def test_records_tell_of_the_last_run_alone() -> None:
+    manager = qgraph.PassManager(TWO)
+    graph = parse(GRAPH)
+    assert manager.names == ["simplify", "canonicalize"]
+    for _ in range(2):
+        result = manager.run(graph)
+        assert [record.name for record in manager.records] == ["simplify", "canonicalize"]
+        assert [(record.nodes_before, record.nodes_after) for record in manager.records] == [(2, 1), (1, 1)]
+        assert all(0 <= record.seconds < 60 for record in manager.records)
+        assert all((record.declined, record.checked) == ((), None) for record in manager.records), "nobody asked"
+        assert manager.snapshots == []
+    assert len(result) == 1
+    assert graph == parse(GRAPH), "the argument stays as it was"
+
+
+def test_hooks_stand_around_each_pass_and_snapshots_are_clones() -> None:
+    seen: list[tuple[str, str, int]] = []
+    manager = qgraph.PassManager(TWO, keep_snapshots=True)
+    manager.before = lambda name, graph: seen.append(("before", name, len(graph)))
+    manager.after = lambda name, graph: seen.append(("after", name, len(graph)))
+    result = manager.run(parse(GRAPH))
+    assert seen == [
+        ("before", "simplify", 2),
+        ("after", "simplify", 1),
+        ("before", "canonicalize", 1),
+        ("after", "canonicalize", 1),
+    ]
+    assert [name for name, _ in manager.snapshots] == ["simplify", "canonicalize"]
+    assert all(graph is not result and len(graph) == 1 for _, graph in manager.snapshots)
+    manager.run(parse(GRAPH))
+    assert len(manager.snapshots) == 2
+
+
+def broken() -> Graph:
+    graph = parse(GRAPH)
+    graph.nodes[0].result.type = graph.inputs[0].type.with_shape(("N", 7))
+    return graph
+
+
+def test_a_graph_is_verified_before_the_first_pass_and_after_each_unless_nobody_wants_that() -> None:
+    with pytest.raises(VerificationError) as caught:
+        qgraph.PassManager("canonicalize").run(broken())
+    assert caught.value.what.startswith("graph @g"), "no pass is to blame"
+
+    @passes.graph_pass
+    def breaks(graph: Graph) -> None:
+        graph.nodes[0].result.type = broken().nodes[0].result.type
+
+    with pytest.raises(VerificationError, match=r"^pass breaks: graph @g"):
+        qgraph.PassManager("breaks").run(parse(GRAPH))
+    assert qgraph.PassManager("breaks", verify=False).run(parse(GRAPH)) == broken()
+    assert qgraph.PassManager("breaks", verify=False).run(broken()) == broken()
+
+
+def test_a_pipeline_is_text_names_passes_functions_or_pairs_with_options() -> None:
+    steps = ["simplify", passes.get("canonicalize"), passes.drop_dropout, ("extract", {"from": "%1"})]
+    manager = qgraph.PassManager(steps)
+    assert manager.names == ["simplify", "canonicalize", "drop-dropout", "extract"]
+    assert qgraph.PassManager(" simplify , canonicalize,drop-dropout ").names == manager.names[:3]
+    assert qgraph.PassManager("").names == []
+    for text, place in (("simplify;canonicalize", "simplify;canonicalize"), ("simplify, {a=1}", " {a=1}")):
+        with pytest.raises(InputError) as caught:
+            qgraph.PassManager(text)
+        assert str(caught.value) == (
+            f"cannot read the pipeline at {place!r}\n  help    a pipeline reads: "
+            '"fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}"'
+        )
+
+
+def test_the_command_that_runs_a_failed_pass_again_has_its_options(tmp_path: Path) -> None:
+    @passes.graph_pass
+    def fails(graph: Graph, on: bool = False, names: tuple[str, ...] = (), size: int = 1, other: str = "x") -> None:
+        raise PassError("it fails", help="do that")
+
+    file = tmp_path / "again.qg"
+    options = {"on": True, "names": ("a", "b"), "size": 2, "other": None}
+    manager = qgraph.PassManager(["simplify", ("fails", options)], reproducer=file, command="other command")
+    with pytest.raises(PassError) as caught:
+        manager.run(parse(GRAPH))
+    assert str(caught.value) == (
+        "pass fails: it fails\n  help    do that\n"
+        f"          to run it again: other command {file} --passes 'fails{{on=true names=a,b size=2}}'"
+    )
+    assert len(qgraph.load(file)) == 1
+    with pytest.raises(PassError) as caught:
+        qgraph.PassManager([("fails", {})]).run(parse(GRAPH))
+    assert str(caught.value) == "pass fails: it fails\n  help    do that"
+
+
+def test_each_pass_is_checked_on_the_graph_that_it_was_given() -> None:
+    @passes.graph_pass(exact="bits")
+    def to_relu6(graph: Graph) -> None:
+        for node in graph.find("nn.relu"):
+            node.replace_with(Builder(graph, node).nn.relu6(node.operand(0)))
+
+    graph = parse(GRAPH.replace("nn.relu6(%x)", "nn.tanh(%x)"))
+    assert qgraph.PassManager("to-relu6", check=True).run(graph).find("nn.relu6"), "of tanh relu is relu6"
+    with pytest.raises(qgraph.errors.ValidationError, match=r"^pass to-relu6: it changes what the graph computes"):
+        qgraph.PassManager("canonicalize,to-relu6", check=True).run(parse(GRAPH.replace("relu6", "leaky_relu")))

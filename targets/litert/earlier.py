@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from qgraph.ir import Array
+from qgraph.targets.litert.dialect.activation import LeakyRelu
 from qgraph.targets.litert.dialect.layers import is_wide, narrow, refuse_bias_scale, refuse_misread_bias, wide
 from qgraph.targets.litert.dialect.linear import FullyConnected
+from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, scaled
 from qgraph.targets.target import Kernel
 
 
@@ -23,5 +27,19 @@ def fully_connected(op: FullyConnected, x: Array, w: Array, bias: Array | None) 
     return narrow(op, acc) if op.quantized_bias_type == "i32" else wide(op, acc)
 
 
-EARLIER: Mapping[str, Mapping[str, Kernel]] = {"1.3": {"litert.fully_connected": fully_connected}}
+def leaky_relu(op: LeakyRelu, x: Array) -> Array:
+    """LEAKY_RELU with a signed multiplier below zero: ties of a negative alpha go the other way.
+
+    Measured on 1.2.0, 1.4.0 and 2.1.0; 2.1.6 takes the sign off.
+    """
+    type, result = op.x.type, op.result.type
+    value = centred(x, type)
+    above, below = (np.float32(step / scale(result)) for step in (scale(type), scale(type) * np.float32(op.alpha)))
+    return saturated(np.where(value >= 0, scaled(value, float(above)), scaled(value, float(below))), result)
+
+
+EARLIER: Mapping[str, Mapping[str, Kernel]] = {
+    "1.3": {"litert.fully_connected": fully_connected},
+    "2.1.6": {"litert.leaky_relu": leaky_relu},
+}
 """release -> kernels of all releases before it."""

@@ -11,6 +11,7 @@ from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.correspondences import clamp, requantize
 from qgraph.targets.target import kernels_in
 from qgraph.targets.tflm.activation import sign_limit
+from qgraph.targets.tflm.earlier import EARLIER
 
 
 def relu6(row: Correspondence, call: Call) -> Value:
@@ -37,7 +38,7 @@ TARGET = replace(
     ),
     runtime="tflm",
     proven="0.dev20261023182759",
-    earlier={},
+    earlier=EARLIER,
     runtime_options={},
     kernels=kernels_in(__name__, __path__),
     limits={"litert.logistic": sign_limit, "litert.tanh": sign_limit},

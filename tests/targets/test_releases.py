@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +17,20 @@ from qgraph.ir import Graph, parse
 from qgraph.targets import releases
 from qgraph.targets.releases import DIFFERS, EVERY_OP, NOT_TRIED, PROVEN, TRIED, UNTRIED
 from tests.targets.litert.families import Families
-from tests.targets.litert.layer_cases import INT8, boundary
-from tests.targets.litert.op_cases import Cases
+from tests.targets.litert.layer_cases import INT8, KINDS, LAYERS, boundary
+from tests.targets.litert.op_cases import Cases, groups
+from tests.targets.litert.test_functions import requantizing
 from tests.targets.releases import environment
 
-OLD = "1.2.0"
+WITHOUT_BIAS = ("conv_2d", "fully_connected")
+OLD, OLD_MICRO = "1.2.0", "0.dev20250617161257"
+MICRO: dict[str, Callable[[Cases], None]] = {
+    **{f"{op} of int16": partial(requantizing, name=op, storage="i16") for op in ("relu", "abs", "leaky_relu")},
+    **{op: partial(requantizing, name=op, storage="i8") for op in ("leaky_relu", "hard_swish")},
+    **{f"{op}, 16x8, no bias": partial(LAYERS[op], kind=KINDS["16x8 without a bias"]) for op in WITHOUT_BIAS},
+    **{f"transpose_conv, {kind}": partial(LAYERS["transpose_conv"], kind=KINDS[kind]) for kind in ("int8", "16x8")},
+}
+"""What changed since in TFLite Micro."""
 NAMES = [name for name in targets.names() if releases.tried(targets.get(name))]
 
 
@@ -68,9 +79,21 @@ def test_verify_says_what_differs_on_another_release() -> None:
 
 def test_rules_that_changed_are_keyed_by_release() -> None:
     target = targets.get("litert")
-    assert "litert.fully_connected" in target.kernels_at("1.2.0")
-    assert target.kernels_at("1.3.0") == target.kernels_at("2.3.0") == target.kernels_at("") == target.kernels
+    assert [*target.kernels_at("1.2.0")] == ["litert.leaky_relu", "litert.fully_connected"]
+    assert [*target.kernels_at("1.3.0")] == [*target.kernels_at("2.1.0")] == ["litert.leaky_relu"]
+    assert target.kernels_at("2.1.6") == target.kernels_at("2.3.0") == target.kernels_at("") == target.kernels
     assert targets.get("litert-xnnpack").kernels_at("1.2.0") == targets.get("litert-xnnpack").kernels
+
+
+def test_several_rules_of_tflite_micro_are_keyed_by_the_day_of_a_release() -> None:
+    target = targets.get("tflm")
+    changed = [
+        {op for op, kernel in target.kernels_at(release).items() if kernel is not target.kernels.get(op)}
+        for release in (OLD_MICRO, "0.dev20261009205824", target.proven)
+    ]
+    assert changed[0] > changed[1] == {"litert.abs", "litert.hard_swish", "litert.relu"}
+    assert changed[0] >= {"litert.leaky_relu", "litert.conv_2d"}
+    assert not changed[2]
 
 
 def test_an_earlier_release_computes_fully_connected_as_tflite_micro() -> None:
@@ -88,11 +111,22 @@ def test_an_earlier_release_computes_fully_connected_as_tflite_micro() -> None:
     assert not all(np.array_equal(a, b) for a, b in zip(earlier, newest, strict=True))
 
 
+def old(release: str, folders: pytest.TempPathFactory) -> Path:
+    """A Python with a release, made where QGRAPH_ENVIRONMENTS does not hold it yet."""
+    folder = os.environ.get("QGRAPH_ENVIRONMENTS")
+    return environment(release, Path(folder) if folder else folders.mktemp("environments"))
+
+
 @pytest.fixture(scope="session")
 def old_litert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Python with LiteRT 1.2.0, made where QGRAPH_ENVIRONMENTS does not hold it yet."""
-    folder = os.environ.get("QGRAPH_ENVIRONMENTS")
-    return environment(f"ai-edge-litert=={OLD}", Path(folder) if folder else tmp_path_factory.mktemp("environments"))
+    """A Python with LiteRT 1.2.0."""
+    return old(f"ai-edge-litert=={OLD}", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def old_micro(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python with TFLite Micro of June 2025."""
+    return old(f"tflite-micro=={OLD_MICRO}", tmp_path_factory)
 
 
 @pytest.mark.slow
@@ -111,4 +145,25 @@ def test_fully_connected_of_an_earlier_release_on_both_sides_of_every_step(old_l
     for factor in np.exp2(np.random.default_rng(5).uniform(-30, 6, 40)):
         boundary(cases, "fully_connected", INT8, float(factor))
     cases.check(runtimes)
+    runtimes.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["i8", "i16"])
+def test_leaky_relu_of_an_earlier_release(old_litert: Path, storage: str) -> None:
+    on_release(old_litert, "litert", OLD, partial(requantizing, name="leaky_relu", storage=storage))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MICRO)
+def test_an_earlier_release_of_tflite_micro(old_micro: Path, name: str) -> None:
+    on_release(old_micro, "tflm", OLD_MICRO, MICRO[name])
+
+
+def on_release(python: Path, target: str, release: str, make: Callable[[Cases], None]) -> None:
+    """Two hundred cases against a release."""
+    runtimes = Families((target,), on=str(python))
+    for cases in groups(200, make, 21):
+        cases.graph.metadata["release"] = release
+        cases.check(runtimes)
     runtimes.close()

@@ -7,9 +7,10 @@
     %2 = nn.conv(%x, @w) {activation="hard_swish"}    %1 = nn.conv(%x, @w)
                                                ->     %2 = nn.hard_swish(%1)
 
-`Target.legalize` names the ops that are rewritten, each by its way in `decompose`; an activation that the target's op
-does not carry becomes a node of its own. What is legal stays as it is. An op may be named that has better forms in some
-cases, such as an average pool over everything, which is a mean; its way declines the others.
+Every op without a counterpart in the target goes its way of `decompose`, if one leads to ops that have one; what does
+something else in training stays. With `fallback=float` ops that the target holds in float stay too. `Target.legalize`
+names ops that have better forms in some cases, such as an average pool over everything, which is a mean; their ways
+decline the others. An activation that the target's op does not carry becomes a node of its own.
 
 Exact in real arithmetic; constants such as 1/6 are rounded.
 """
@@ -33,11 +34,12 @@ from qgraph.targets.target import Target
 
 
 @graph_pass(exact="real", needs={"level": "float", "layout": "NCHW"})
-def legalize(graph: Graph, target: str) -> None:
+def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     chosen = targets.get(target)
     rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen))]
-    ways = chosen_ways([op for op in chosen.lowerings if op not in chosen.legalize])
-    rules += [rule(pattern(op))(ways[op].rewrite) for op in chosen.legalize]
+    legal = {*chosen.lowerings, *(chosen.float_lowerings if fallback else ())}
+    ways = chosen_ways(legal - {*chosen.legalize})
+    rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     rewrite(graph, rules)
     graph.drop_unused_constants()
 

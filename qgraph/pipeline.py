@@ -43,7 +43,7 @@ def prepare(
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}
     kept = {"fallback": fallback} if fallback is not None else {}
     steps += [
-        ("legalize", {"target": target}),
+        ("legalize", {"target": target, **kept}),
         "fuse-conv-relu",
         ("check-lowerable", {"target": target, **kept}),
         ("insert-fake-quant", insertion | kept),

@@ -99,7 +99,7 @@ class Target:
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
     requantizes_in_float: bool = False  # to other parameters by dequantizing and quantizing, as it has no op for it
-    legalize: Sequence[str] = ()  # rewrites (`passes/legalize.py`) for ops that it lacks, before fake-quant
+    legalize: Sequence[str] = ()  # ops that have better forms in some cases: `passes/legalize.py`
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
     float_forms: Sequence[str] = ()  # rewrites for ops that stay in float, as they are lowered

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -263,9 +264,17 @@ def reshaped(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
     return made
 
 
+MOST_JOINED = 10
+"""Operands that TFLM's CONCATENATION takes (kMaxInputNum in its concatenation.cc)."""
+
+
 def concatenation(row: Correspondence, call: Call) -> Value:
-    """CONCATENATION; operands of other parameters than the first are requantized."""
+    """CONCATENATION, of more than ten operands in groups; operands of other parameters than the first are
+    requantized."""
     call.xs[:] = [x if x.type.quant == call.element[1] else requantize(call.lowering, x, call.element) for x in call.xs]
+    while len(call.xs) > MOST_JOINED:
+        groups = [call.xs[i : i + MOST_JOINED] for i in range(0, len(call.xs), MOST_JOINED)]
+        call.xs[:] = [row.lowered(replace(call, xs=group)) for group in groups]
     return row.lowered(call)
 
 

@@ -68,7 +68,7 @@ def _fitting(value: Value, item: Data, where: str) -> Tensor:
         raise InputError(f"{where} is not numeric: an array of {item.dtype}", help=f"give {value.type.dtype} or floats")
     try:
         tensor = torch.as_tensor(item)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # torch has one for each kind of thing that is no number
         raise InputError(f"{where} is not an array of numbers: {error}") from None
     if value.type.is_float:
         tensor = tensor.to(torch.float64 if value.type.dtype == "f64" else torch.float32)

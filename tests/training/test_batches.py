@@ -61,18 +61,24 @@ def test_inputs_come_by_order_or_by_name_in_the_types_of_the_graph() -> None:
     ("batch", "message"),
     [
         ((np.ones((3, 2)),), "batch 7 has 1 arrays, the graph has 2 inputs: x0, x1"),
-        ({"x0": np.ones((3, 2))}, "batch 7 has x0"),
-        ((np.ones((3, 2)), np.ones((3, 1))), r"batch 7: %x1 has shape \[3, 1\], the graph takes \[N\]"),
-        ((np.ones((3, 3)), np.ones(3)), r"batch 7: %x0 has shape \[3, 3\], the graph takes \[N, 2\]"),
-        ((np.ones((3, 2)), [1, np.nan, 2]), "batch 7: %x1 contains NaN or infinity"),
-        ((np.ones((3, 2)), [1, np.inf, 2]), "batch 7: %x1 contains NaN or infinity"),
+        ({"x0": np.ones((3, 2))}, "batch 7 has x0\n  help    the graph's inputs: x0, x1"),
+        ({}, "batch 7 has \n  help    the graph's inputs: x0, x1"),
+        ((np.ones((3, 2)), np.ones((3, 1))), "batch 7: %x1 has shape [3, 1], the graph takes [N]"),
+        ((np.ones((3, 3)), np.ones(3)), "batch 7: %x0 has shape [3, 3], the graph takes [N, 2]"),
+        ((np.ones((3, 2)), [1, np.nan, 2]), "batch 7: %x1 contains NaN or infinity\n  help    clean the data"),
+        ((np.ones((3, 2)), [1, np.inf, 2]), "batch 7: %x1 contains NaN or infinity\n  help    clean the data"),
         ((np.ones((3, 2)), np.ones(0)), "batch 7: %x1 is empty"),
-        ((np.ones((3, 2)), ["a", "b", "c"]), "batch 7: %x1 is not an array of numbers"),
+        (
+            (np.ones((3, 2)), ["a", "b", "c"]),
+            "batch 7: %x1 is not an array of numbers: too many dimensions 'str'",
+        ),
+        ((np.ones((3, 2)), object()), "batch 7: %x1 is not an array of numbers: Could not infer dtype of object"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused(batch: object, message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         module_inputs(torch.nn.Linear(1, 1), inputs(("N", 2), ("N",)), batch, "batch 7")  # type: ignore[arg-type]
+    assert str(caught.value) == message
 
 
 def test_words_are_no_numbers() -> None:

@@ -62,6 +62,9 @@ def test_a_free_scale_follows_from_its_neighbours(body: str) -> None:
             expected = min(expected, FACTOR * scale(graph, "other") / scale(graph, "w3"))
         assert expected > before / LARGEST_FACTOR
     np.testing.assert_allclose(scale(graph, "dead"), expected, rtol=1e-6)
+    if body == "one layer behind":
+        half = scale(graph, "dead") * scale(graph, "w2") / 2
+        assert half <= scale(graph, "out") / 512 * 1.001, "a bias is exact to that part of a step of the result"
 
 
 def test_a_free_scale_is_not_so_small_that_the_layer_before_could_not_be_requantized() -> None:
@@ -69,6 +72,7 @@ def test_a_free_scale_is_not_so_small_that_the_layer_before_could_not_be_requant
     graph = calibrated(HEAD.replace("const @g", "const @tiny: f32[4] = 1e-9, @g") + body)
     expected = scale(graph, "x") * scale(graph, "w1") / LARGEST_FACTOR
     np.testing.assert_allclose(scale(graph, "dead"), expected, rtol=1e-6)
+    assert 1 < LARGEST_FACTOR < 256, "below what ONNX Runtime's kernels take"
 
 
 def test_a_scale_without_any_layer_stays_one_and_one_that_is_seen_is_left_alone() -> None:

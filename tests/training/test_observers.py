@@ -12,7 +12,8 @@ from qgraph import quantizers
 from qgraph.errors import NotCalibrated
 from qgraph.quantizers.moving_average import MOMENTUM
 from qgraph.quantizers.weight_scale import torch_weight_scale, weight_scale
-from qgraph.training.observers import ActivationQuantizer
+from qgraph.training.fake_quant import fake_quantize
+from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
 
 
 def parameters() -> tuple[torch.Tensor, torch.Tensor]:
@@ -137,3 +138,97 @@ def test_goes_on_from_given_parameters() -> None:
     scale.fill_(0.1)
     q(torch.tensor([0.5]), scale, zero, None, "half_even", True)
     np.testing.assert_allclose([scale.item(), zero.item()], [0.1, 0], rtol=1e-6)
+
+
+W = torch.tensor([[1.0, -2.0], [0.5, 0.25]])
+
+
+@pytest.mark.parametrize(
+    ("quant_range", "zero_point", "limit"), [((-127, 127), 0, 127), ((1, 255), 128, 127), ((-7, 7), 0, 7)]
+)
+@pytest.mark.parametrize("axis", [0, None])
+def test_the_scale_of_a_weight_follows_from_it(
+    quant_range: tuple[int, int], zero_point: int, limit: int, axis: int | None
+) -> None:
+    count = 1 if axis is None else 2
+    scale, zero = torch.ones(count), torch.full((count,), zero_point, dtype=torch.int32)
+    q = WeightQuantizer(quant_range, axis, "min_max")
+    made = q(W, scale, zero)
+    sizes = [2.0] if axis is None else [2.0, 0.5]
+    np.testing.assert_allclose(scale, np.float32(sizes) / np.float32(limit), rtol=1e-6)
+    assert torch.equal(made, fake_quantize(W, scale, zero, quant_range, axis))
+    q.frozen = True
+    before = scale.clone()
+    q(W * 3, scale, zero)
+    assert torch.equal(scale, before), "a frozen scale stays"
+    assert str(q) == f"WeightQuantizer(range={quant_range}, axis={axis}, observer=min_max)"
+
+
+def test_a_weight_beside_a_large_bias_has_a_scale_that_leaves_it_room() -> None:
+    scale, zero = torch.ones(2), torch.zeros(2, dtype=torch.int32)
+    WeightQuantizer((-127, 127), 0, "min_max")(W, scale, zero, torch.tensor([1e10, 0.0]), torch.ones(1))
+    np.testing.assert_allclose(scale[0].item(), 1e10 / 2**28, rtol=1e-6)
+
+
+def test_a_scale_that_is_trained_stays_positive_and_gets_its_gradient_unless_frozen() -> None:
+    scale, zero = torch.tensor([-1.0, 0.5]), torch.zeros(2, dtype=torch.int32)
+    weight = WeightQuantizer((-127, 127), 0, "lsq")
+    weight.refresh(W, scale, zero)
+    assert scale.tolist() == [torch.finfo(torch.float32).tiny, 0.5]
+    q = ActivationQuantizer(1, (-128, 127), None, "lsq", False)
+    step, x = torch.tensor([0.5], requires_grad=True), torch.tensor([0.3, 1.9], requires_grad=True)
+    for frozen in (False, True):
+        q.frozen = frozen
+        y = q(x, step, torch.tensor([3], dtype=torch.int32), None, "half_even", True)
+        assert y.tolist() == [0.5, 2.0]
+        gradients = torch.autograd.grad(y.sum(), (x, step), allow_unused=True)
+        assert torch.equal(gradients[0], torch.ones(2))
+        assert (gradients[1] is None) == frozen
+
+
+def test_a_fixed_grid_observes_nothing_and_a_scale_is_looked_for_until_it_is_there() -> None:
+    q, (scale, zero) = quantizer("fixed"), parameters()
+    with pytest.raises(NotCalibrated) as caught:
+        q(torch.ones(1), scale, zero, None, "half_even", True)
+    assert str(caught.value) == (
+        "a fake-quant node has no scale yet\n  help    calibrate first (`qgraph.calibrate`), or train with observers on"
+    )
+    scale.fill_(0.25)
+    assert q(torch.tensor([0.3, 90.0]), scale, zero, None, "half_even", True).tolist() == [0.25, 127 * 0.25]
+    assert scale.item() == 0.25
+
+
+def test_calibration_passes_x_on_and_forgetting_starts_from_what_the_scale_stands_for() -> None:
+    q, (scale, zero) = quantizer("min_max"), parameters()
+    x = torch.tensor([-1.0, 0.123])
+    q.observing = 1
+    assert q(x, scale, zero, None, "half_even", True) is x
+    np.testing.assert_allclose(scale.item(), 1.123 / 255, rtol=1e-6)
+    q.observing = 2
+    q(torch.tensor([0.0, 3.0]), scale, zero, None, "half_even", True)
+    np.testing.assert_allclose(scale.item(), 4 / 255, rtol=1e-6)
+    assert zero.item() == -128 + 64
+    q.observing = 0
+    q.eval()(x, scale, zero, None, "half_even", True)
+    q.train().forget()
+    assert q.range.isnan().all()
+    with pytest.raises(NotCalibrated):
+        q.eval()(x, *parameters(), None, "half_even", True)
+    q.train()
+    q(torch.tensor([0.0, 1.0]), scale, zero, None, "half_even", True)
+    np.testing.assert_allclose(scale.item(), 4 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "moved"), [(256, True), (255, True), (254, False), (0, False)])
+def test_a_range_of_less_than_normal_steps_keeps_the_scale(steps: int, moved: bool) -> None:
+    q, (scale, zero) = quantizer("min_max"), parameters()
+    q(torch.tensor([0.0, steps * 2.0**-126]), scale, zero, None, "half_even", True)
+    assert scale.item() == pytest.approx(steps / 255 * 2.0**-126 if moved else 1.0, rel=1e-6, abs=0)
+
+
+def test_biases_are_rounded_but_for_calibration() -> None:
+    q = BiasQuantizer()
+    bias = torch.tensor([0.3, -1.0])
+    assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])).tolist() == [0.25, -1.0]
+    q.observing = 1
+    assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])) is bias

@@ -7,7 +7,7 @@ import pytest
 
 import qgraph
 from qgraph.errors import UnsupportedOp
-from qgraph.ir import Graph
+from qgraph.ir import Builder, Graph
 from qgraph.quantizers.weight_scale import BIAS_GOAL
 from qgraph.training.dead_values import FACTOR, LARGEST_FACTOR
 
@@ -97,6 +97,32 @@ def test_weights_of_nothing_have_a_scale_that_is_fine_enough_for_the_bias(layer:
 }}""")
     expected = np.float32([8, 4, 2, 1]) / scale(graph, "x") / BIAS_GOAL
     np.testing.assert_allclose(graph.constants["w_scale"].data, expected, rtol=1e-6)
+
+
+def test_the_layers_before_values_on_one_grid_all_count() -> None:
+    graph = calibrated(
+        HEAD.replace("const @g", "const @w9: f32[4,4] = 40.0, @g")
+        + """  %2: f32[N,4] = nn.linear(%x, @w9, @low) {activation="relu"} loc(dead.too m.py:2)
+  %3: f32[N,8] = nn.concat(%1, %2) {axis=1} loc(joined m.py:3)
+  %4: f32[N,8] = nn.sigmoid(%3)
+  return %4
+}"""
+    )
+    units = [scale(graph, "x") * scale(graph, name) for name in ("w1", "w9")]
+    assert units[1] > 2 * units[0]
+    np.testing.assert_allclose(scale(graph, "joined"), max(units) / FACTOR, rtol=1e-6)
+
+
+def test_layers_whose_weight_is_not_quantized_do_not_count() -> None:
+    """One has a float weight, of the other it is computed."""
+    graph = qgraph.prepare(qgraph.parse(HEAD + BODIES["no layer behind"]), "litert")
+    dead = graph.find("nn.linear")[0].result.users[0].result
+    build = Builder(graph)
+    plain = build.nn.linear(dead, graph.add_constant(np.eye(4, dtype=np.float32), "plain"))
+    graph.set_outputs([*graph.outputs, plain, build.nn.linear(plain, build.nn.relu(graph.constants["plain"]))])
+    calibrated = qgraph.calibrate(graph, [X])
+    expected = scale(calibrated, "x") * scale(calibrated, "w1") / FACTOR
+    np.testing.assert_allclose(scale(calibrated, "dead"), expected, rtol=1e-6)
 
 
 def test_what_torch_has_no_part_for_is_named() -> None:

@@ -80,7 +80,9 @@ def test_ranges_do_not_depend_on_how_examples_are_batched(target: str, name: str
     assert calibrate(prepared, [data[:3].numpy(), data[3:90], data[90:]]) == expected
 
 
-def test_progress_is_shown(graph: Graph, capsys: pytest.CaptureFixture[str]) -> None:
+def test_progress_is_shown_where_one_asks(graph: Graph, capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate(graph, [images(0)])
+    assert capsys.readouterr().out == ""
     calibrate(graph, [images(0)], progress=True)
     assert "calibrate" in capsys.readouterr().out
 
@@ -138,6 +140,14 @@ def test_freeze_and_thaw(graph: Graph) -> None:
     moved = {n for n, v in after.constants.items() if not np.array_equal(v.data, before.constants[n].data)}
     assert moved
     assert all("running" in name for name in moved)
+
+
+def test_only_what_to_torch_made_can_be_calibrated_or_frozen() -> None:
+    other = torch.fx.symbolic_trace(torch.nn.ReLU())
+    for call in (freeze, lambda module: calibrate(module, [images(0)])):
+        for module in (other, torch.nn.ReLU()):
+            with pytest.raises(InputError, match=r"was not made by qgraph\.to_torch"):
+                call(module)
 
 
 def test_frozen_training_computes_the_folded_form(graph: Graph) -> None:

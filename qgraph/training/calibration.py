@@ -95,14 +95,14 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     modes = {part: part.training for part in traced.modules()}
     traced.eval()
     for bias in biases:
-        bias.observing = 1
+        bias.observing = True
     try:
         yield quantizers
     finally:
         for quantizer in quantizers:
             quantizer.observing = 0
         for bias in biases:
-            bias.observing = 0
+            bias.observing = False
         for part, mode in modes.items():
             part.training = mode
 

@@ -74,7 +74,7 @@ class WeightQuantizer(FakeQuantizer):
 class BiasQuantizer(nn.Module):
     """Rounds a bias to steps of `x_scale * w_scale`; calibration, which is in float, takes it as it is."""
 
-    observing = 0
+    observing = False
 
     def forward(self, bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
         return bias if self.observing else fake_quantize_bias(bias, x_scale, w_scale)

@@ -33,6 +33,7 @@ def test_module_is_changed_and_left_in_its_mode(graph: Graph) -> None:
     module.ops.train(False)  # type: ignore[union-attr]
     statistics = module.state_dict()["stem.1.running_mean"].clone()
     assert calibrate(module, iter([images(0), images(1)])) is module
+    assert not any(getattr(part, "observing", False) for part in module.modules())
     assert module.training
     assert not module.ops.training  # type: ignore[union-attr]
     assert torch.equal(module.state_dict()["stem.1.running_mean"], statistics)

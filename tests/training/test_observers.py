@@ -230,5 +230,5 @@ def test_biases_are_rounded_but_for_calibration() -> None:
     q = BiasQuantizer()
     bias = torch.tensor([0.3, -1.0])
     assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])).tolist() == [0.25, -1.0]
-    q.observing = 1
+    q.observing = True
     assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])) is bias

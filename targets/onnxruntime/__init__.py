@@ -5,6 +5,7 @@ from __future__ import annotations
 from qgraph.targets.onnxruntime import dialect, functions, moving, products
 from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, FLOATS
+from qgraph.targets.onnxruntime.earlier import EARLIER
 from qgraph.targets.onnxruntime.float_kernels import KERNELS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
@@ -42,6 +43,7 @@ TARGET = Target(
     processors="x86; without VNNI only files of pair-safe or u8 weights; 64-bit ARM differs in QLinearAdd and pooling",
     notes=notes,
     proven="1.32.0",
+    earlier=EARLIER,
 )
 
 __all__ = ["TARGET", "dialect", "functions", "moving", "products"]

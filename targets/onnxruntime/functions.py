@@ -79,23 +79,28 @@ class QLinearSoftmax:
 
 
 def softmax(x: Array, q: QuantParams, result: QuantParams, dtype: str) -> Array:
-    """clamp(rint(e * floor(1 / result_scale) / sum of e) + zero_point) over the last axis.
+    """clamp(rint(e * steps / total) + zero_point) over the last axis, product and quotient in float64.
 
-    e: exp((x - max + offset) * scale) from a table of float32, the offset such that no sum of them is infinite; the sum
-    is float32's, one after another, the product and the quotient float64's.
     Source: qlinear_softmax.cc; measured, on ties too.
     """
+    e, total, steps = exponentials(x, q, result)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = np.rint(e.astype(np.float64) * steps / total) + int(result.zero_points[0])
+    low, high = integer_range(dtype)
+    return np.where(np.isnan(value), low, np.clip(value, low, high)).astype(NUMPY_DTYPE[dtype])
+
+
+def exponentials(x: Array, q: QuantParams, result: QuantParams) -> tuple[Array, Array, np.float32]:
+    """e = exp((x - max + offset) * scale) from a table of float32, its float32 sum, one after another, along the last
+    axis, and floor(1 / result_scale); the offset is such that no sum is infinite."""
     scale, count = float(q.scale[0]), x.shape[-1]
     room = float(np.log(np.float32(np.finfo(np.float32).max) / np.float32(count))) - 5
-    with np.errstate(over="ignore", under="ignore", divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         table = np.exp((np.arange(256) - 255.0 + max(0.0, room) / scale) * scale).astype(np.float32)
         wide = x.astype(np.int64)
         e = table[255 - (wide.max(-1, keepdims=True) - wide)]
         total = np.add.accumulate(e, axis=-1)[..., -1:]
-        steps = np.float64(np.floor(np.float32(1) / result.scales[0]))
-        value = np.rint(e.astype(np.float64) * steps / total) + int(result.zero_points[0])
-    low, high = integer_range(dtype)
-    return np.where(np.isnan(value), low, np.clip(value, low, high)).astype(NUMPY_DTYPE[dtype])
+        return e, total, np.float32(np.floor(np.float32(1) / result.scales[0]))
 
 
 @op("ort.Lookup", elementwise=True, kind="lookup")

@@ -54,7 +54,7 @@ def test_the_table_has_a_row_for_each_op_that_differs_and_one_for_the_rest(name:
     target = targets.get(name)
     table = releases.table(target)
     rest = {op: row for op, row in table.items() if not op.startswith(target.dialect)}
-    assert [*rest] == ([TRIED, UNTRIED] if name != "onnxruntime" else [TRIED])
+    assert [*rest] == [TRIED, UNTRIED]
     assert set(rest[TRIED].values()) == {PROVEN}
     assert all(next(iter(row)) == target.proven for row in table.values())
     assert all(DIFFERS in row.values() for op, row in table.items() if op not in rest)

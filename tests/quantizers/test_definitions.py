@@ -173,6 +173,11 @@ def test_a_weight_of_zeros_has_the_smallest_scale_that_the_others_leave() -> Non
     assert SMALLEST == 2.0**-16, "of the layer's largest"
 
 
+def test_a_bias_leaves_room_in_int32_and_one_beside_zeros_is_exact_in_float32() -> None:
+    assert 2.0**27 <= BIAS_LIMIT <= 2.0**30
+    assert 2.0**16 <= BIAS_GOAL <= 2.0**24
+
+
 def test_rows_come_in_the_order_in_which_a_convolution_multiplies() -> None:
     assert np.array_equal(rows_of(np.arange(12.0).reshape(1, 3, 2, 2)), [[0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]])
     assert rows_of(np.arange(3.0)).shape == (3, 1)

@@ -29,9 +29,9 @@ def quantizer(
 @settings(max_examples=60)
 @given(
     st.integers(0, 2**32 - 1),
-    st.sampled_from([(5, 4, 3, 3), (1, 1), (7, 3), (4, 1, 5)]),
+    st.sampled_from([(5, 4, 3, 3), (1, 1), (7, 3), (4, 1, 5), (5,)]),
     st.sampled_from(["min_max", "pair_safe", "percentile:90", "mse"]),
-    st.sampled_from([0, None]),
+    st.sampled_from([0, 1, None]),
     st.sampled_from([127, 7, 1]),
 )
 def test_weight_scale_has_the_bits_of_numpy(
@@ -42,6 +42,7 @@ def test_weight_scale_has_the_bits_of_numpy(
         np.float32
     )
     chosen = quantizers.get(observer)
+    axis = axis and min(axis, w.ndim - 1)
     got = torch_weight_scale(torch.from_numpy(w), torch.tensor([limit], dtype=torch.int32), axis, chosen)
     assert np.array_equal(got.numpy(), weight_scale(w, limit, axis, chosen))
     assert got.dtype == torch.float32

@@ -173,6 +173,13 @@ def test_a_weight_of_zeros_has_the_smallest_scale_that_the_others_leave() -> Non
     assert SMALLEST == 2.0**-16, "of the layer's largest"
 
 
+@pytest.mark.parametrize(("x_scale", "expected"), [(np.nan, 1.0), (4.0, 0.25), (0.25, 1.0)])
+def test_a_weight_of_zeros_beside_an_input_has_at_most_its_inverse_scale(x_scale: float, expected: float) -> None:
+    limit, layers = torch.tensor([127], dtype=torch.int32), [None, torch.tensor([x_scale])]
+    found = torch_weight_scale(torch.zeros(3, 2), limit, 0, quantizers.get("min_max"), layers)
+    assert found.tolist() == [expected] * 3
+
+
 def test_a_bias_leaves_room_in_int32_and_one_beside_zeros_is_exact_in_float32() -> None:
     assert 2.0**27 <= BIAS_LIMIT <= 2.0**30
     assert 2.0**16 <= BIAS_GOAL <= 2.0**24

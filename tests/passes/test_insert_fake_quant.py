@@ -28,18 +28,51 @@ def graph() -> Graph:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batchnorm": "gone"}, "batchnorm='gone' is not a choice"),
-        ({"overrides": {"tail": {"bits": 4}}}, "override 'tail' matches no origin of the graph"),
-        ({"overrides": {"stem": {"bit": 4}}}, "override 'stem' has no word bit"),
-        ({"overrides": {"stem": {"bits": 1}}}, r"override 'stem': bits=1 is outside 2\.\.8"),
-        ({"overrides": {"stem": {"bits": 9}}}, r"override 'stem': bits=9 is outside 2\.\.8"),
-        ({"overrides": {"stem": {"bits": 4}, "s*": {"bits": 5}}}, r"override 's\*': bits=5 has no effect"),
-        ({"observers": {"bias": "min_max"}}, "observers name 'bias'"),
+        ({"batchnorm": "gone"}, "batchnorm='gone' is not a choice\n  help    choose live or fold"),
+        (
+            {"overrides": {"tail": {"bits": 4}}},
+            "override 'tail' matches no origin of the graph\n  help    origins: norm, stem",
+        ),
+        (
+            {"overrides": {"stem": {"bit": 4, "a": 1, "bits": 4}}},
+            "override 'stem' has no word a, bit\n  help    use bits, activation_bits",
+        ),
+        ({"overrides": {"stem": {"bits": 1}}}, "override 'stem': bits=1 is outside 2..8"),
+        ({"overrides": {"stem": {"activation_bits": 9}}}, "override 'stem': activation_bits=9 is outside 2..8"),
+        (
+            {"overrides": {"stem": {"bits": 4}, "s*": {"bits": 5}}},
+            "override 's*': bits=5 has no effect\n"
+            "  help    the nodes that it matches do not have a weight, or an earlier pattern names them",
+        ),
+        (
+            {"overrides": {"stem": {"activation_bits": 4}, "s*": {"activation_bits": 5}}},
+            "override 's*': activation_bits=5 has no effect\n  help    the nodes that it matches do not have a result "
+            "with a scale of their own, or an earlier pattern names them",
+        ),
+        ({"observers": {"bias": "min_max"}}, "observers name 'bias'\n  help    choose for activation, weight"),
+        (
+            {"observers": {"weight": "lsq"}},
+            "quantizer 'lsq' is not for weights\n"
+            "  help    choose from min_max, moving_average, mse, pair_safe, percentile",
+        ),
+        ({"fallback": "int"}, "fallback='int' is not a choice\n  help    choose \"float\", or leave it out"),
     ],
 )
 def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError) as caught:
         passes.insert_fake_quant(graph(), target="litert", **options)
+    assert str(caught.value) == message
+
+
+def test_scales_that_a_targets_integers_depend_on_are_not_the_users_to_choose() -> None:
+    with pytest.raises(InputError) as caught:
+        passes.insert_fake_quant(graph(), target="onnxruntime", observers={"weight": "mse"})
+    assert str(caught.value) == (
+        "quantizer 'mse' would replace 'pair_safe', on which the target's integers depend\n"
+        "  help    choose other weights for the target: see its options, `qgraph targets NAME`"
+    )
+    same = passes.insert_fake_quant(graph(), target="onnxruntime", observers={"weight": "pair_safe"})
+    assert same == passes.insert_fake_quant(graph(), target="onnxruntime")
 
 
 @pytest.mark.parametrize("bits", [2, 8])

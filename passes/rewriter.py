@@ -35,9 +35,9 @@ class Word:
     """An operand that any value matches, or any constant; bound to `name` where that is not empty."""
 
     name: str
-    optional: bool = False
-    constant: bool = False
-    variadic: bool = False
+    optional: bool
+    constant: bool
+    variadic: bool
 
     @staticmethod
     def parse(text: str) -> Word:

@@ -214,7 +214,7 @@ class _Finder(ast.NodeVisitor):
         self.generic_visit(node)
 
     def visit_Return(self, node: ast.Return) -> None:
-        if node.value is not None and self.text(node.value) != "None":
+        if node.value is not None and self.text(node.value) not in ("None", "False"):  # as conditions they are one
             self.add(node, "return None")
         self.generic_visit(node)
 

@@ -26,6 +26,8 @@ class A:
             x.seen = min(y, -2)
         x.reshape(-1, 2)
         x.operand(0)
+        if x:
+            return False
         return x << 1
 '''
 
@@ -49,10 +51,12 @@ def test_each_mutant_changes_one_place() -> None:
         "16 2 -> (2 - 1)",
         "17 x.operand(0) -> pass",
         "17 0 -> (0 + 1)",
-        "18 return x << 1 -> return None",
-        "18 x << 1 -> x >> 1",
-        "18 1 -> (1 + 1)",
-        "18 1 -> (1 - 1)",
+        "18 x -> not (x)",
+        "19 False -> True",
+        "20 return x << 1 -> return None",
+        "20 x << 1 -> x >> 1",
+        "20 1 -> (1 + 1)",
+        "20 1 -> (1 - 1)",
     ]
     assert {each.place for each in found} == {"A.f"}
     for each in found:

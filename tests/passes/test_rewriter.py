@@ -120,6 +120,22 @@ def test_rules_that_never_end_are_an_error() -> None:
         rewrite(graph(), [again])
 
 
+@pytest.mark.parametrize(("times", "ends"), [(rewriter.LIMIT * 2, True), (rewriter.LIMIT * 2 + 1, False)])
+def test_so_many_rewrites_are_taken_and_no_more(times: int, ends: bool) -> None:
+    done: list[str] = []
+
+    @rule(pattern("nn.relu", "x"))
+    def often(match: Match, build: Builder) -> Replacement:
+        done.append("once")
+        return build.nn.relu(match.x) if len(done) <= times else Declined("enough")
+
+    if ends:
+        assert rewrite(chain("nn.relu", 1), [often]) == times
+        return
+    with pytest.raises(PassError, match=r"the rules do not come to an end: often applied"):
+        rewrite(chain("nn.relu", 1), [often])
+
+
 def test_a_rule_must_return_another_value() -> None:
     @rule(pattern("nn.relu", "x"))
     def same(match: Match, build: Builder) -> Replacement:

@@ -12,8 +12,7 @@ from qgraph import targets
 from qgraph.ir import Graph, Node
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import fold_batchnorm
-from qgraph.passes.legalize import in_float_form
-from qgraph.passes.lower import check_fallback, float_nodes, in_layout
+from qgraph.passes.lower import check_fallback, in_layout
 from qgraph.targets.correspondence import Refusal
 from qgraph.targets.lowering import choose, combined, fail, illegal
 from qgraph.targets.target import Target
@@ -41,8 +40,6 @@ def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> N
 
 def _refused(graph: Graph, target: Target, in_float: bool) -> list[tuple[Node, Refusal]]:
     """The nodes that the target cannot lower, nor keep `in_float`, and why."""
-    if in_float:
-        in_float_form(graph, target, float_nodes(graph, target))
     laid_out, named = in_layout(graph, target)
     found = [(named.get(node, node), node, why) for node, why in illegal(laid_out, target)]
     if not in_float:

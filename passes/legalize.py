@@ -17,7 +17,8 @@ Exact in real arithmetic; constants such as 1/6 are rounded.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ def carriers(op: str, target: Target) -> Sequence[Correspondence]:
     return target.lowerings.get(source) or target.float_lowerings.get(source) or []
 
 
-# ---- forms of ops that stay in float
+# ---- forms in which a target's rows take ops
 
 
 @rule(pattern("nn.conv|nn.conv_transpose|nn.max_pool|nn.avg_pool", bind="node"))
@@ -74,16 +75,29 @@ def one_dimensional(match: Match, build: Builder) -> Replacement:
     x = node.operand(0)
     if x.type.rank != 3:
         return Declined(f"{x.type} has {x.type.rank - 2} spatial dimensions")
+    if not all(isinstance(size, int) for size in x.type.shape[1:]):
+        return Declined(f"{x.type} is open")
     image = build.nn.reshape(x, shape=(-1, *_sizes(x)[:1], 1, *_sizes(x)[1:]))
     operands: list[Value | None] = [image, *node.operands[1:]]
     if op_def(node.op).operand_index("weight") == 1:
-        w = node.operand(1)
-        if not w.is_constant:
+        widened = _wide_weight(build, node.operand(1))
+        if widened is None:
             return Declined("the weight is not a constant")
-        operands[1] = build.constant(np.expand_dims(w.data, 2), w.name)
+        operands[1] = widened
     attrs = {name: _widened(name, value) for name, value in node.attrs.items()}
     made = build.node(node.op, operands, attrs).result
     return build.nn.reshape(made, shape=(-1, *_sizes(node.result)))
+
+
+def _wide_weight(build: Builder, w: Value) -> Value | None:
+    """A constant weight, or a fake-quantized one, with another spatial dimension; None for one that is computed."""
+    maker = w.producer
+    if w.is_constant:
+        return build.constant(np.expand_dims(w.data, 2), w.name)
+    if maker is None or maker.op != "quant.fake_quant" or not maker.operand(0).is_constant:
+        return None
+    widened = _wide_weight(build, maker.operand(0))
+    return build.node(maker.op, [widened, *maker.operands[1:]], maker.attrs).result
 
 
 def _sizes(value: Value) -> tuple[int, ...]:
@@ -116,17 +130,22 @@ def softmax_over_last(match: Match, build: Builder) -> Replacement:
     return build.nn.transpose(moved, perm=tuple(perm))
 
 
-FLOAT_FORMS: dict[str, Rule] = {"one-dimensional": one_dimensional, "softmax-over-last": softmax_over_last}
-"""What `Target.float_forms` may name: rewrites of ops that have no integer form."""
+FORMS: dict[str, Rule] = {"one-dimensional": one_dimensional, "softmax-over-last": softmax_over_last}
+"""What `Target.forms` may name: rewrites of a graph, in float or fake-quantized, before its layout is converted."""
 
 
-def in_float_form(graph: Graph, target: Target, floats: Collection[Node]) -> None:
-    """Rewrite the nodes that stay in float as the target's ops on floats want them."""
+def in_forms(graph: Graph, target: Target) -> dict[Node, Node]:
+    """Rewrite ops as the target's rows want them; gives the node for which each new one stands."""
+    stands_for: dict[Node, Node] = {}
 
-    def only(each: Rule) -> Rule:
+    def noting(each: Rule) -> Rule:
         def rewritten(match: Match, build: Builder) -> Replacement:
-            return each.rewrite(match, build) if match.root in floats else Declined("it has an integer form")
+            made = each.rewrite(match, build)
+            if not isinstance(made, Declined):
+                stands_for.update(dict.fromkeys(build.made, match.root))
+            return made
 
-        return rule(each.pattern)(rewritten)
+        return replace(each, rewrite=rewritten)
 
-    rewrite(graph, [only(FLOAT_FORMS[name]) for name in target.float_forms])
+    rewrite(graph, [noting(FORMS[name]) for name in target.forms])
+    return stands_for

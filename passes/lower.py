@@ -22,7 +22,7 @@ from qgraph.passes.drop_dropout import drop
 from qgraph.passes.engine.lowering_check import compare_lowered
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, fold_live
-from qgraph.passes.legalize import in_float_form
+from qgraph.passes.legalize import in_forms
 from qgraph.passes.rewriter import rewrite
 from qgraph.passes.rules.flattened import absorb_transposes
 from qgraph.targets.correspondence import Refusal, bound_to
@@ -60,10 +60,10 @@ def _lowering(graph: Graph, target: Target, io: str, fallback: str) -> Lowering:
     """A lowering that has run; it changes the graph that it is given."""
     if fallback:
         graph.metadata[FALLBACK] = fallback
-        in_float_form(graph, target, float_nodes(graph, target))
     laid_out, named = in_layout(graph, target)
     lowering = Lowering(laid_out, target, io, named, fallback)
     lowering.run()
+    erase_dead_code(lowering.graph)
     return lowering
 
 
@@ -85,13 +85,16 @@ def float_nodes(graph: Graph, target: Target) -> dict[Node, Refusal]:
 def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:
     """The graph as the target's rows read it, and which of its nodes each node there was.
 
-    Dropout is gone, batch normalization folded into its layers, channels are last where the target wants that.
+    Dropout is gone, batch normalization folded into its layers, ops have the forms of the target's rows, channels are
+    last where the target wants that.
     """
     rewrite(graph, [drop, fold_live])
+    stands_for = in_forms(graph, target)
     erase_dead_code(graph)
     if target.layout != "NHWC":
-        return graph, {}
-    conversion = Conversion(graph, "NHWC", "images", bound_to(target.correspondences), absorbing=True)
+        return graph, stands_for
+    rows = (*target.correspondences, *target.floats)
+    conversion = Conversion(graph, "NHWC", "images", bound_to(rows), absorbing=True)
     converted = conversion.run()
     absorb_transposes(converted)
-    return converted, conversion.sources
+    return converted, {made: stands_for.get(node, node) for made, node in conversion.sources.items()}

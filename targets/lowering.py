@@ -428,8 +428,10 @@ class Lowering:
 
 
 def fake_quant_of(value: Value) -> Node | None:
-    """The fake-quantization that says what integers a value becomes."""
-    return next((user for user in value.users if user.op == "quant.fake_quant"), None)
+    """The fake-quantization that says what integers a value becomes, also behind a reshape that alone reads it."""
+    found = next((user for user in value.users if user.op == "quant.fake_quant"), None)
+    moved = len(value.users) == 1 and value.users[0].op == "nn.reshape" and not value.is_output
+    return fake_quant_of(value.users[0].result) if found is None and moved else found
 
 
 def known_data(value: Value) -> Array:

@@ -102,7 +102,7 @@ class Target:
     legalize: Sequence[str] = ()  # ops that have better forms in some cases: `passes/legalize.py`
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
-    float_forms: Sequence[str] = ()  # rewrites for ops that stay in float, as they are lowered
+    forms: Sequence[str] = ()  # rewrites to what its rows take, as a graph is lowered: `passes/legalize.py`
     processors: str = ""
     limits: Mapping[str, Callable[[Call], Refusal | None]] = field(default_factory=dict)
     """op of the dialect -> scales that this target's kernel alone refuses or gets wrong"""

@@ -253,6 +253,15 @@ def open_batch(call: Call) -> Attrs:
     return {"shape": (-1, after[1]) if flat else shape}
 
 
+def reshape(row: Correspondence, call: Call) -> Value:
+    """RESHAPE, of what was there before another one: two in a row are one, or none."""
+    (x,) = call.xs
+    if x.producer is None or x.producer.op != row.target:
+        return row.lowered(call)
+    x = x.producer.operand(0)
+    return x if x.type.shape == call.node.result.type.shape else row.lowered(replace(call, xs=[x]))
+
+
 def view_shape(view: Any) -> tuple[int, ...]:
     """The inferred shape of an op, with -1 for the one symbolic size that it may have."""
     return tuple(-1 if dim_factors(size)[1] else int(size) for size in view.infer().shape)
@@ -359,7 +368,12 @@ def _moving(source: str, target: str, **words: Any) -> Correspondence:
 
 
 MOVING = [
-    _moving("reshape", "reshape", codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view_shape(view)}),)),
+    _moving(
+        "reshape",
+        "reshape",
+        codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view_shape(view)}),),
+        lower=reshape,
+    ),
     _moving("reshape", "squeeze", lowers=False, codecs=(Codec(("axes",)),), raised=reshaped),
     _moving("reshape", "expand_dims", lowers=False, codecs=(Codec(("axis",)),), raised=reshaped),
     _moving("transpose", "transpose", attrs={"perm": "perm"}),

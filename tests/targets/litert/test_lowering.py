@@ -209,6 +209,41 @@ def test_padded_average_pool(litert: Families, counted: bool) -> None:
     assert_follows(lowered, graph, x)
 
 
+class Signal(nn.Module):
+    """Windows over one dimension."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Sequential(nn.Conv1d(3, 8, 5, 2, 2), nn.BatchNorm1d(8), nn.ReLU())
+        self.depthwise = nn.Conv1d(8, 8, 3, groups=8, padding=2, dilation=2)
+        self.up = nn.ConvTranspose1d(8, 4, 4, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.max_pool1d(self.depthwise(self.first(x)), 2)
+        return self.up(nn.functional.avg_pool1d(x, 3, 1, 1))
+
+
+def test_windows_over_one_dimension_are_those_of_two(litert: Families) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 3, 32)).astype(np.float32)
+    graph = qgraph.trace(seeded(Signal()).eval(), torch.from_numpy(x), dynamic_batch=False)
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [x])
+    assert prepared.constants["depthwise.weight"].type.shape == (8, 1, 3)  # training has it as the model has
+    lowered = check(litert, prepared, x)
+    expected = ["conv_2d", "depthwise_conv_2d", "max_pool_2d", "pad", "average_pool_2d", "transpose_conv"]
+    assert [op for op in ops(lowered) if op not in ("transpose", "reshape")] == ["pad", *expected]
+    assert ops(lowered).count("reshape") == 2, "those in between cancel"
+    assert_follows(lowered, prepared, x)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_softmax_over_any_axis(litert: Families, axis: int) -> None:
+    x = images()
+    graph = prepared(Model(lambda m, x: torch.softmax(m.conv(x), axis), conv=nn.Conv2d(3, 5, 1)), x)
+    lowered = check(litert, graph, x)
+    assert "softmax" in ops(lowered)
+    assert_follows(lowered, graph, x)
+
+
 @pytest.mark.parametrize("batch", [1, 3, 7])
 def test_another_batch_size_works(litert: Families, batch: int) -> None:
     model = Model(lambda m, x: m.fc(torch.flatten(m.conv(x), 1)), conv=nn.Conv2d(3, 4, 3), fc=nn.Linear(4 * 36, 5))

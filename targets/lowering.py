@@ -427,10 +427,13 @@ class Lowering:
         self.graph.set_outputs(outputs, () if clear else names)
 
 
+MOVES = ("nn.reshape", "nn.transpose")
+
+
 def fake_quant_of(value: Value) -> Node | None:
-    """The fake-quantization that says what integers a value becomes, also behind a reshape that alone reads it."""
+    """The fake-quantization that says what integers a value becomes, also behind a move that alone reads it."""
     found = next((user for user in value.users if user.op == "quant.fake_quant"), None)
-    moved = len(value.users) == 1 and value.users[0].op == "nn.reshape" and not value.is_output
+    moved = len(value.users) == 1 and value.users[0].op in MOVES and not value.is_output
     return fake_quant_of(value.users[0].result) if found is None and moved else found
 
 

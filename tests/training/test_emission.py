@@ -9,6 +9,7 @@ import torch
 import qgraph
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Builder, Graph, TensorType
+from qgraph.ir.graph import RESULTS
 from qgraph.training import to_torch
 from qgraph.training.emission import ROWS
 from qgraph.training.observers import WeightQuantizer
@@ -100,6 +101,36 @@ def test_one_output_is_a_tensor_and_several_are_a_tuple() -> None:
     assert torch.equal(one(x), torch.relu(x))
     assert isinstance(two(x), tuple)
     assert torch.equal(two(x)[1], x)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ('{"a": 0, "b": [1, null, {"c": 2}]}', {"a": 0, "b": (1, None, {"c": 2})}),
+        ("[2, [1], 0]", (2, (1,), 0)),
+        ("[0, 0, 1]", (0, 1, 2)),
+        ("[0, 1, 3]", (0, 1, 2)),
+        ("[0, 1, 2, 3]", (0, 1, 2)),
+        ("[0, 1", (0, 1, 2)),
+        ("", (0, 1, 2)),
+    ],
+)
+def test_outputs_come_as_the_traced_model_had_them(word: str, expected: object) -> None:
+    graph = graph_of("  %1: f32[N,2] = nn.relu(%x)\n  return %1, %x, %1")
+    graph.metadata[RESULTS] = word
+    x = torch.tensor([[-1.0, 2.0]])
+    made = (torch.relu(x), x, torch.relu(x))
+
+    def same(found: object, wanted: object) -> bool:
+        if isinstance(wanted, dict):
+            return (
+                isinstance(found, dict) and list(found) == list(wanted) and same([*found.values()], [*wanted.values()])
+            )
+        if isinstance(wanted, (tuple, list)):
+            return type(found) is type(wanted) and all(map(same, found, wanted)) and len(found) == len(wanted)
+        return found is None if wanted is None else torch.equal(found, made[wanted])  # type: ignore[arg-type,call-overload]
+
+    assert same(to_torch(graph)(x), expected)
 
 
 FQ = """  const @w: f32[2,2] = [1.0, 2.0, 3.0, 4.0], @b: f32[2] = [1.0, 2.0], @more: f32[1] = 1.0

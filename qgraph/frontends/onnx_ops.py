@@ -10,7 +10,7 @@ import numpy as np
 from qgraph.frontends.onnx_node import OnnxNode, shortest
 from qgraph.frontends.target_shapes import expanded
 from qgraph.ir import Builder, Dim, Value
-from qgraph.ir.types import dim_factors, dim_product
+from qgraph.ir.types import dim_factors, dim_product, dtype_name
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.shape import target_shape
 
@@ -106,14 +106,6 @@ def _global_average(node: OnnxNode, build: Builder) -> Value:
     return build.nn.mean(x, axes=tuple(range(2, x.type.rank)), keepdims=True)
 
 
-def _reduce_mean(node: OnnxNode, build: Builder) -> Value:
-    x = node.operand(0)
-    node.expect("noop_with_empty_axes", 0)
-    axes = node.integers("axes", 1) or tuple(range(x.type.rank))
-    axes = tuple(sorted(axis % x.type.rank for axis in axes))
-    return build.nn.mean(x, axes=axes, keepdims=bool(node.attr("keepdims", 1)))
-
-
 # ---- layers
 
 
@@ -139,7 +131,7 @@ def _gemm(node: OnnxNode, build: Builder) -> Value:
 def _matmul(node: OnnxNode, build: Builder) -> Value:
     x, weight = node.operand(0), node.known(1)
     if weight is None or weight.ndim != 2 or x.type.rank < 2:
-        raise node.unsupported("only a matrix product with a constant matrix of weights is supported")
+        return build.nn.matmul(x, node.operand(1))
     return build.nn.linear(x, _transposed(node, build, 1))
 
 
@@ -309,7 +301,92 @@ def _slice(node: OnnxNode, build: Builder) -> Value:
     return made
 
 
+def _reduction(op: str) -> FromOnnx:
+    """A reduction over axes that may be left out."""
+
+    def read(node: OnnxNode, build: Builder) -> Value:
+        x = node.operand(0)
+        node.expect("noop_with_empty_axes", 0)
+        axes = tuple(sorted(axis % x.type.rank for axis in node.integers("axes", 1) or range(x.type.rank)))
+        return build.node(op, [x], {"axes": axes, "keepdims": bool(node.attr("keepdims", 1))}).result
+
+    return read
+
+
+def _place(op: str) -> FromOnnx:
+    def read(node: OnnxNode, build: Builder) -> Value:
+        x = node.operand(0)
+        node.expect("select_last_index", 0)
+        axis = node.attr("axis", 0) % x.type.rank
+        return build.node(op, [x], {"axis": axis, "keepdims": bool(node.attr("keepdims", 1))}).result
+
+    return read
+
+
+def _along(op: str) -> FromOnnx:
+    def read(node: OnnxNode, build: Builder) -> Value:
+        x = node.operand(0)
+        return build.node(op, [x, node.operand(1)], {"axis": node.attr("axis", 0) % x.type.rank}).result
+
+    return read
+
+
+def _cast(node: OnnxNode, build: Builder) -> Value:
+    import onnx
+
+    dtype = dtype_name(onnx.helper.tensor_dtype_to_np_dtype(node.attr("to", 1)))
+    return build.nn.cast(node.operand(0), dtype="f32" if dtype == "f64" else dtype)
+
+
+def _cumsum(node: OnnxNode, build: Builder) -> Value:
+    x = node.operand(0)
+    node.expect("exclusive", 0)
+    node.expect("reverse", 0)
+    return build.nn.cumsum(x, axis=int(node.number("axis", 1, 0)) % x.type.rank)
+
+
+def _log_softmax(node: OnnxNode, build: Builder) -> Value:
+    x = node.operand(0)
+    return build.nn.log_softmax(x, axis=node.attr("axis", -1) % x.type.rank)
+
+
+def _layer_norm(node: OnnxNode, build: Builder) -> Value:
+    x, axis = node.operand(0), node.attr("axis", -1)
+    node.attr("stash_type", 1)
+    axes = -axis if axis < 0 else x.type.rank - axis
+    return build.nn.layer_norm(x, node.optional(1), node.optional(2), axes=axes, eps=node.attr("epsilon", 1e-5))
+
+
+UNARY = ("Abs", "Atan", "Ceil", "Cos", "Erf", "Exp", "Floor", "Log", "Mish", "Round", "Sign", "Sin", "Softsign", "Sqrt")
+"""ONNX ops that `nn` has under the same name."""
+
 ROWS: dict[str, FromOnnx] = {
+    **{name: _unary(f"nn.{name.lower()}") for name in UNARY},
+    "And": _binary("nn.logical_and"),
+    "ArgMax": _place("nn.argmax"),
+    "ArgMin": _place("nn.argmin"),
+    "Cast": _cast,
+    "CumSum": _cumsum,
+    "Div": _binary("nn.div"),
+    "Elu": lambda node, build: build.nn.elu(node.operand(0), alpha=node.attr("alpha", 1.0)),
+    "Equal": _binary("nn.equal"),
+    "Gather": _along("nn.gather"),
+    "GatherElements": _along("nn.gather_elements"),
+    "LayerNormalization": _layer_norm,
+    "Less": _binary("nn.less"),
+    "LessOrEqual": _binary("nn.less_equal"),
+    "LogSoftmax": _log_softmax,
+    "Max": _binary("nn.maximum"),
+    "Min": _binary("nn.minimum"),
+    "Not": _unary("nn.logical_not"),
+    "Or": _binary("nn.logical_or"),
+    "Pow": _binary("nn.pow"),
+    "ReduceMax": _reduction("nn.max"),
+    "ReduceMin": _reduction("nn.min"),
+    "ReduceProd": _reduction("nn.prod"),
+    "ReduceSum": _reduction("nn.sum"),
+    "Where": lambda node, build: build.nn.where(*(node.operand(index) for index in range(3))),
+    "Xor": _binary("nn.logical_xor"),
     "Add": _add,
     "AveragePool": _avg_pool,
     "BatchNormalization": _batch_norm,
@@ -331,7 +408,7 @@ ROWS: dict[str, FromOnnx] = {
     "MaxPool": _max_pool,
     "Mul": _binary("nn.mul"),
     "Pad": _pad,
-    "ReduceMean": _reduce_mean,
+    "ReduceMean": _reduction("nn.mean"),
     "Relu": _unary("nn.relu"),
     "Reshape": _reshape,
     "Sigmoid": _unary("nn.sigmoid"),

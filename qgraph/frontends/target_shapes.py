@@ -21,7 +21,7 @@ def expanded(build: Builder, x: Value, shape: Shape) -> Value:
     while x.type.shape != shape:
         own = (1,) * (len(shape) - x.type.rank) + x.type.shape
         open_axes = [i for i, size in enumerate(shape) if isinstance(size, str) and size != own[i]]
-        like = _with_sizes(build.graph, {shape[i] for i in open_axes}) if open_axes else None
+        like = with_sizes(build.graph, {shape[i] for i in open_axes}) if open_axes else None
         sizes: list[int] = []
         for i, size in enumerate(shape):
             known = like is not None and size in like.type.shape
@@ -35,7 +35,7 @@ def expanded(build: Builder, x: Value, shape: Shape) -> Value:
     return x
 
 
-def _with_sizes(graph: Graph, sizes: set[Dim]) -> Value:
+def with_sizes(graph: Graph, sizes: set[Dim]) -> Value:
     """The first value that has the most of these sizes: an input, or a result."""
     found, most = None, 0
     for value in itertools.chain(graph.inputs, (value for node in graph.nodes for value in node.results)):

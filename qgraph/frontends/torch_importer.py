@@ -55,28 +55,56 @@ class Importer:
 
     # ---- for the rows
 
-    def value(self, argument: Any, dtype: str = "f32") -> Value:
-        """The value of an argument: a traced node, or a number, which becomes a constant."""
+    def value(self, argument: Any, dtype: str = "f32", *, floats: bool = False) -> Value:
+        """The value of an argument: a traced node, or a number, which becomes a constant of a dtype.
+
+        `floats`: integers become float32, as functions of real numbers take them.
+        """
         if isinstance(argument, (int, float)):
             return self.graph.add_constant(np.array(argument, NUMPY_DTYPE[dtype]))
         if not hasattr(argument, "name"):
             raise TypeMismatch(f"an argument {argument!r} is not supported")
         if argument.name not in self._aliases:
             raise TypeMismatch(f"a size, {argument}, among the operands is not supported")
-        return self.memory.read(self._aliases[argument.name])
+        read = self.memory.read(self._aliases[argument.name])
+        return self.cast(read, "f32") if floats and not read.type.is_float else read
 
     def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
-        """The values of two arguments of one dtype: a number takes the other's, and so does a constant of integers
-        beside floats, as torch promotes it."""
-        known = self.value(b if isinstance(a, (int, float)) else a)
-        x, y = self.value(a, known.type.dtype), self.value(b, known.type.dtype)
-        return (self._as_float(x), y) if y.type.is_float else (x, self._as_float(y)) if x.type.is_float else (x, y)
+        """The values of two arguments, numbers among them, in the dtype to which torch promotes them."""
+        import torch
 
-    def _as_float(self, value: Value) -> Value:
-        """A constant of integers as float32; any other value as it is."""
-        if not value.is_constant or value.type.is_float:
+        metas = [argument.meta["val"] if hasattr(argument, "meta") else argument for argument in (a, b)]
+        dtype = self._dtype(torch.result_type(*metas))
+        x, y = (self.cast(self.value(argument, dtype), dtype) for argument in (a, b))
+        return x, y
+
+    def promoted(self, value: Value, argument: Any) -> tuple[Value, Value]:
+        """A value and an argument in the value's dtype."""
+        if isinstance(argument, (int, float)):
+            return value, self.value(argument, value.type.dtype)
+        return value, self.cast(self.value(argument), value.type.dtype)
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        """A value in another dtype; a constant is converted."""
+        if value.type.dtype == dtype:
             return value
-        return self.graph.add_constant(value.data.astype(np.float32), value.name)
+        if value.is_constant:
+            return self.graph.add_constant(value.data.astype(NUMPY_DTYPE[dtype]), value.name)
+        return self.build.value("nn.cast", [value], {"dtype": dtype})
+
+    def scaled(self, value: Value, factor: float) -> Value:
+        """A value times a number."""
+        return value if factor == 1 else self.build.value("nn.mul", [value, self.value(factor, value.type.dtype)], {})
+
+    def truncated(self, value: Value) -> Value:
+        """The integer part: the magnitude rounded down, with its sign."""
+        whole = self.build.value("nn.floor", [self.build.value("nn.abs", [value], {})], {})
+        return self.build.value("nn.mul", [whole, self.build.value("nn.sign", [value], {})], {})
+
+    def axes(self, dims: Any, x: Value) -> tuple[int, ...]:
+        """The dimensions of an argument `dim`: one, several, or all where none is given."""
+        given = [dims] if isinstance(dims, int) else dims or range(x.type.rank)
+        return tuple(sorted(dim % x.type.rank for dim in given))
 
     @property
     def op(self) -> str:
@@ -130,6 +158,10 @@ class Importer:
     def result_type(self) -> TensorType:
         """The type that the trace computed for the node at hand."""
         return self._type(self._node.meta["val"])
+
+    def first_result_type(self) -> TensorType:
+        """The type that the trace computed for the first result of the node at hand."""
+        return self._type(self._node.meta["val"][0])
 
     def result_sizes(self, axis: int) -> list[int]:
         """The sizes along a dimension that the trace computed for the results of the node at hand."""
@@ -192,9 +224,12 @@ class Importer:
                 self._aliases[node.name] = Alias(node, origin, value=value)
 
     def _type(self, tensor: Any) -> TensorType:
-        """The type of a traced tensor; float64 is float32 here."""
-        dtype = dtype_name(np.dtype(str(tensor.dtype).removeprefix("torch.").replace("bfloat16", "float16")))
-        return TensorType(self._dims.of(tensor.shape), "f32" if dtype == "f64" else dtype)
+        """The type of a traced tensor."""
+        return TensorType(self._dims.of(tensor.shape), self._dtype(tensor.dtype))
+
+    def _dtype(self, dtype: torch.dtype) -> str:
+        """The IR's name of a dtype; every float is float32 here."""
+        return "f32" if dtype.is_floating_point else dtype_name(np.dtype(str(dtype).removeprefix("torch.")))
 
     def _call(self, node: Any) -> None:
         self._node = node

@@ -62,6 +62,19 @@ class Dropped:
 
 
 @dataclass(frozen=True)
+class Converted:
+    """The elements in another dtype; it shares no memory."""
+
+    dtype: str
+
+    def read(self, build: Builder, x: Value) -> Value:
+        return build.value("nn.cast", [x], {"dtype": self.dtype})
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        raise TypeMismatch(f"a write to a value converted to {self.dtype} is not supported")
+
+
+@dataclass(frozen=True)
 class Reshaped:
     """The elements in another shape."""
 
@@ -182,9 +195,7 @@ def _same(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
 )
 def _converted(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     dtype = at.result_type().dtype
-    if dtype != x.dtype:
-        raise TypeMismatch(f"a conversion of {x.dtype} to {dtype} is not supported")
-    return Same()
+    return Same() if dtype == x.dtype else Converted(dtype)
 
 
 @view("dropout.default", "feature_dropout.default")

@@ -188,6 +188,69 @@ def recurrent(gates: int) -> Callable[[Draw], Case]:
     return case
 
 
+def functions() -> dict[str, Callable[[Draw], Case]]:
+    """Functions of one element; attributes where an op has some."""
+    attrs: dict[str, Attrs] = {
+        **{name: {} for name in ("exp", "log", "sqrt", "rsqrt", "abs", "sign", "sin", "cos", "atan", "erf", "floor")},
+        **{name: {} for name in ("ceil", "round", "mish", "softsign")},
+        "log_sigmoid": {},
+        "gelu": {"approximate": "tanh"},
+        "elu": {"alpha": 0.7, "scale": 1.5, "input_scale": 0.3},
+        "softplus": {"beta": 1.5, "threshold": 2.0},
+        "hard_shrink": {"bound": 0.75},
+        "soft_shrink": {"bound": 0.75},
+    }
+    return {f"nn.{name}": lambda draw, given=given: (one(draw)[0], [], given) for name, given in attrs.items()}
+
+
+def prelu(draw: Draw) -> Case:
+    shape = (2, *many(draw, SIZE, draw(SMALL)))
+    return [shape], [(draw(st.sampled_from([1, shape[1]])),)], {}
+
+
+def plain_two(draw: Draw) -> Case:
+    shapes, constants, _ = two(draw)
+    return shapes, constants, {}
+
+
+def reduction(draw: Draw) -> Case:
+    shape = (2, *many(draw, SIZE, draw(SMALL)))
+    axes = draw(st.sets(st.integers(1, len(shape) - 1), min_size=1))
+    return [shape], [], {"axes": tuple(sorted(axes)), "keepdims": draw(st.booleans())}
+
+
+def matmul(draw: Draw) -> Case:
+    rows, inner, columns, batch = many(draw, SIZE, 4)
+    left = draw(st.sampled_from([(2, rows, inner), (2, batch, rows, inner)]))
+    right = draw(st.sampled_from([(inner, columns), (1, inner, columns)]))
+    return [left], [right], {}
+
+
+def attention(draw: Draw) -> Case:
+    rows, columns, depth, wide, groups, times = many(draw, SMALL, 6)
+    key = (2, groups, columns, depth)
+    mask = [] if draw(st.booleans()) else [(rows, columns)]
+    attrs: Attrs = {"causal": draw(st.booleans()), "scale": draw(st.sampled_from([None, 0.3]))}
+    return [(2, groups * times, rows, depth), key, (*key[:3], wide)], mask, attrs  # type: ignore[return-value]
+
+
+def example_norm(count: int) -> Callable[[Draw], Case]:
+    def case(draw: Draw) -> Case:
+        shape = (2, *many(draw, SIZE, draw(SMALL)))
+        axes = draw(st.integers(1, len(shape) - 1))
+        parameters = [draw(st.sampled_from([None, shape[-axes:]])) for _ in range(count)]
+        return [shape], parameters, {"axes": axes, "eps": 0.1}
+
+    return case
+
+
+def group_norm(draw: Draw) -> Case:
+    groups, each = many(draw, SMALL, 2)
+    shape = (2, groups * each, *many(draw, SIZE, draw(st.integers(0, 2))))
+    parameters = [draw(st.sampled_from([None, shape[1:2]])) for _ in range(2)]
+    return [shape], parameters, {"groups": groups, "eps": 0.1}
+
+
 CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.conv": conv,
     "nn.conv_transpose": conv_transpose,
@@ -213,6 +276,17 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.lstm": recurrent(4),
     "nn.gru": recurrent(3),
     "nn.rnn": recurrent(1),
+    **functions(),
+    "nn.prelu": prelu,
+    "nn.log_softmax": axis,
+    "nn.cumsum": axis,
+    **dict.fromkeys(("nn.div", "nn.pow", "nn.maximum", "nn.minimum", "nn.floor_div", "nn.remainder"), plain_two),
+    **dict.fromkeys(("nn.sum", "nn.prod", "nn.max", "nn.min"), reduction),
+    "nn.matmul": matmul,
+    "nn.attention": attention,
+    "nn.layer_norm": example_norm(2),
+    "nn.rms_norm": example_norm(1),
+    "nn.group_norm": group_norm,
 }
 
 
@@ -266,9 +340,17 @@ def _numbers(value: Value, batch: int) -> list[int | str]:
     return sizes
 
 
+OF_OTHER_DTYPES = {
+    *("nn.cast", "nn.where", "nn.equal", "nn.not_equal", "nn.less", "nn.less_equal"),
+    *("nn.logical_and", "nn.logical_or", "nn.logical_xor", "nn.logical_not", "nn.argmax", "nn.argmin", "nn.topk"),
+    *("nn.arange", "nn.embedding", "nn.embedding_bag", "nn.gather", "nn.gather_elements", "nn.index"),
+}
+"""Ops of integers and booleans, which `tests/frontends/test_torch_rows.py` compares."""
+
+
 def test_every_op_is_compared() -> None:
-    assert sorted(CASES) == op_names("nn")
-    assert set(ROWS) >= set(CASES)
+    assert sorted({*CASES, *OF_OTHER_DTYPES}) == op_names("nn")
+    assert set(ROWS) >= {*CASES, *OF_OTHER_DTYPES}
 
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 3.0, -3.0, 6.0, 1e-40, -1e-40, 3.4e38], np.float32)

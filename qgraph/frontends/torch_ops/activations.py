@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import TypeMismatch
 from qgraph.frontends.torch_ops.rows import Arguments, aten
@@ -30,9 +30,24 @@ def clamp(at: Importer, a: Arguments) -> Value:
     """A clamp to fixed bounds; those of relu and relu6 become these."""
     low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
     x = at.value(a["self"])
+    if not x.type.is_float:
+        return _between(at, a["self"], low, high)
     if low == 0 and high in (None, 6):
         return (at.build.nn.relu if high is None else at.build.nn.relu6)(x)
     return at.build.nn.clamp(x, min=-math.inf if low is None else low, max=math.inf if high is None else high)
+
+
+@aten("clamp.Tensor", "clamp_min.Tensor", "clamp_max.Tensor")
+def clamp_between(at: Importer, a: Arguments) -> Value:
+    """A clamp to computed bounds."""
+    return _between(at, a["self"], a.get("min"), a.get("max"))
+
+
+def _between(at: Importer, x: Any, low: Any, high: Any) -> Value:
+    made = at.value(x)
+    if low is not None:
+        made = at.build.nn.maximum(*at.promoted(made, low))
+    return made if high is None else at.build.nn.minimum(*at.promoted(made, high))
 
 
 @aten("leaky_relu.default")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from qgraph.errors import TypeMismatch
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
 
@@ -17,7 +16,8 @@ if TYPE_CHECKING:
 @aten("add.Tensor", "add.Scalar")
 def add(at: Importer, a: Arguments) -> Value:
     """a + b."""
-    return at.build.nn.add(*_summands(at, a))
+    x, y = _summands(at, a)
+    return at.build.nn.logical_or(x, y) if x.type.dtype == "bool" else at.build.nn.add(x, y)
 
 
 @aten("sub.Tensor", "sub.Scalar")
@@ -35,19 +35,20 @@ def rsub(at: Importer, a: Arguments) -> Value:
 @aten("mul.Tensor", "mul.Scalar")
 def mul(at: Importer, a: Arguments) -> Value:
     """a * b."""
-    return at.build.nn.mul(*at.pair(a["self"], a["other"]))
+    x, y = at.pair(a["self"], a["other"])
+    return at.build.nn.logical_and(x, y) if x.type.dtype == "bool" else at.build.nn.mul(x, y)
 
 
 @aten("div.Tensor", "div.Scalar")
 def div(at: Importer, a: Arguments) -> Value:
-    """a / b for a known b, as the product with the float32 nearest to 1 / b: it rounds twice, where a division rounds
+    """a / b; for a known b the product with the float32 nearest to 1 / b: it rounds twice, where a division rounds
     once, so the result may be one step of float32 beside torch's, unless b is a power of two."""
-    divisor = at.value(a["other"])
+    x, divisor = (at.cast(value, "f32") for value in at.pair(a["self"], a["other"]))
     if not divisor.is_constant:
-        raise TypeMismatch("a division by a computed value is not supported")
+        return at.build.nn.div(x, divisor)
     with np.errstate(divide="ignore"):
         reciprocal = (1 / divisor.data.astype(np.float64)).astype(np.float32)
-    return at.build.nn.mul(at.value(a["self"]), at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
+    return at.build.nn.mul(x, at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
 
 
 @aten("neg.default")
@@ -57,6 +58,6 @@ def neg(at: Importer, a: Arguments) -> Value:
 
 
 def _summands(at: Importer, a: Arguments) -> tuple[Value, Value]:
-    if a["alpha"] != 1:
-        raise TypeMismatch(f"a sum or difference with alpha={a['alpha']} is not supported")
-    return at.pair(a["self"], a["other"])
+    """a and alpha * b."""
+    x, y = at.pair(a["self"], a["other"])
+    return x, at.scaled(y, a["alpha"])

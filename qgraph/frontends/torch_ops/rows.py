@@ -21,7 +21,10 @@ class NoBatch(InputError):
 
 
 ROWS: dict[str, FromAten] = {}
-IGNORED = ("aten.sym_size.int", "aten._assert_async.msg", "aten._assert_tensor_metadata.default")
+IGNORED = (
+    *("aten.sym_size.int", "aten.sym_constrain_range_for_size.default"),
+    *("aten._assert_async.msg", "aten._assert_tensor_metadata.default", "aten._assert_scalar.default"),
+)
 """Ops of sizes and checks, which make no value of the graph."""
 
 

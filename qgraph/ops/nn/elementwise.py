@@ -33,9 +33,9 @@ def broadcast_type(a: TensorType, b: TensorType) -> TensorType:
 class Add:
     """activation(a + b), with broadcasting."""
 
-    a: Operand = operand("f[...]", trained=True)
-    b: Operand = operand("f[...]", trained=True)
-    result: Result = result("f[...]")
+    a: Operand = operand("f|i64|i32[...]", trained=True)
+    b: Operand = operand("f|i64|i32[...]", trained=True)
+    result: Result = result("f|i64|i32[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
 
@@ -51,9 +51,9 @@ class Add:
 class Sub:
     """activation(a - b), with broadcasting."""
 
-    a: Operand = operand("f[...]", trained=True)
-    b: Operand = operand("f[...]", trained=True)
-    result: Result = result("f[...]")
+    a: Operand = operand("f|i64|i32[...]", trained=True)
+    b: Operand = operand("f|i64|i32[...]", trained=True)
+    result: Result = result("f|i64|i32[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
 
@@ -69,9 +69,9 @@ class Sub:
 class Mul:
     """activation(a * b), with broadcasting."""
 
-    a: Operand = operand("f[...]", trained=True)
-    b: Operand = operand("f[...]", trained=True)
-    result: Result = result("f[...]")
+    a: Operand = operand("f|i64|i32[...]", trained=True)
+    b: Operand = operand("f|i64|i32[...]", trained=True)
+    result: Result = result("f|i64|i32[...]")
     activation: str = attr("none", choices=ACTIVATIONS)
     clamp: Bounds = attr(None)
 

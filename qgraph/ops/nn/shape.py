@@ -178,8 +178,8 @@ def concatenated(types: list[TensorType], axis: int) -> TensorType:
 class Concat:
     """The operands joined along `axis`."""
 
-    xs: list[Operand] = operand("f[...]", variadic=True)
-    result: Result = result("f[...]")
+    xs: list[Operand] = operand("any[...]", variadic=True)
+    result: Result = result("any[...]")
     axis: int = attr()
 
     def infer(self) -> TensorType:

@@ -9,6 +9,7 @@ from torch import fx, nn
 from torch.nn import functional as F
 
 from qgraph.ir import Node
+from qgraph.training import functions
 from qgraph.training.emission.emitter import Emitter
 from qgraph.training.emission.rows import calls, emits
 
@@ -24,6 +25,54 @@ calls("nn.hard_sigmoid", F.hardsigmoid)
 calls("nn.sigmoid", torch.sigmoid)
 calls("nn.tanh", torch.tanh)
 calls("nn.softmax", torch.softmax, "axis")
+calls("nn.log_softmax", torch.log_softmax, "axis")
+calls("nn.prelu", F.prelu)
+calls("nn.elu", functions.elu, "alpha", "scale", "input_scale")
+calls("nn.softplus", F.softplus, "beta", "threshold")
+calls("nn.mish", F.mish)
+calls("nn.softsign", F.softsign)
+calls("nn.hard_shrink", F.hardshrink, "bound")
+calls("nn.soft_shrink", F.softshrink, "bound")
+calls("nn.log_sigmoid", F.logsigmoid)
+calls("nn.exp", torch.exp)
+calls("nn.log", torch.log)
+calls("nn.sqrt", torch.sqrt)
+calls("nn.rsqrt", torch.rsqrt)
+calls("nn.abs", torch.abs)
+calls("nn.sign", torch.sign)
+calls("nn.sin", torch.sin)
+calls("nn.cos", torch.cos)
+calls("nn.atan", torch.atan)
+calls("nn.erf", torch.erf)
+calls("nn.floor", torch.floor)
+calls("nn.ceil", torch.ceil)
+calls("nn.round", torch.round)
+calls("nn.div", torch.div)
+calls("nn.floor_div", functions.floor_div)
+calls("nn.remainder", torch.remainder)
+calls("nn.pow", torch.pow)
+calls("nn.maximum", torch.maximum)
+calls("nn.minimum", torch.minimum)
+calls("nn.equal", torch.eq)
+calls("nn.not_equal", torch.ne)
+calls("nn.less", torch.lt)
+calls("nn.less_equal", torch.le)
+calls("nn.logical_and", torch.logical_and)
+calls("nn.logical_or", torch.logical_or)
+calls("nn.logical_xor", torch.logical_xor)
+calls("nn.logical_not", torch.logical_not)
+calls("nn.where", torch.where)
+
+
+@emits("nn.gelu")
+def _gelu(at: Emitter, node: Node) -> fx.Node:
+    return at.call(F.gelu, at.operands(node), {"approximate": node.attrs["approximate"]})
+
+
+@emits("nn.cast")
+def _cast(at: Emitter, node: Node) -> fx.Node:
+    name = "bool" if node.attrs["dtype"] == "bool" else str(node.result.type.numpy)
+    return at.call(torch.Tensor.to, [*at.operands(node), getattr(torch, name)])
 
 
 @emits("nn.dropout")

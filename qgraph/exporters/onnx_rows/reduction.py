@@ -1,0 +1,46 @@
+"""Reductions over dimensions, and elements by their indices."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from qgraph.errors import ExportError
+from qgraph.exporters.onnx_rows.functions import chain
+from qgraph.exporters.onnx_rows.rows import OnnxNodes, same, with_integers, writes
+from qgraph.ir import Node
+
+with_integers("nn.sum", "ReduceSum", "axes", keepdims="keepdims")
+with_integers("nn.prod", "ReduceProd", "axes", keepdims="keepdims")
+with_integers("nn.max", "ReduceMax", "axes", keepdims="keepdims")
+with_integers("nn.min", "ReduceMin", "axes", keepdims="keepdims")
+same("nn.argmax", "ArgMax", axis="axis", keepdims="keepdims")
+same("nn.argmin", "ArgMin", axis="axis", keepdims="keepdims")
+same("nn.gather", "Gather", axis="axis")
+same("nn.gather_elements", "GatherElements", axis="axis")
+
+
+@writes("nn.cumsum")
+def _cumsum(writer: OnnxNodes, node: Node, result: str) -> None:
+    axis = writer.constant(np.array(node.attrs["axis"], np.int64), f"{result}.axis")
+    writer.op("CumSum", [*writer.operands(node), axis], result)
+
+
+@writes("nn.embedding")
+def _embedding(writer: OnnxNodes, node: Node, result: str) -> None:
+    indices, w = writer.operands(node)
+    writer.op("Gather", [w, indices], result, axis=0)
+
+
+@writes("nn.embedding_bag")
+def _embedding_bag(writer: OnnxNodes, node: Node, result: str) -> None:
+    """The rows, and what is made of them."""
+    indices, w, *weights = writer.operands(node)
+    if node.attrs["padding"] is not None:
+        raise ExportError("bags with padding have no row here", where=node.where)
+    rows = chain(writer, "Gather", [w, indices], result, axis=0)
+    if weights:
+        last = writer.constant(np.array([-1], np.int64), f"{result}.axis")
+        rows = chain(writer, "Mul", [rows, chain(writer, "Unsqueeze", [*weights, last], result)], result)
+    axes = writer.constant(np.array([1], np.int64), f"{result}.axes")
+    reduce = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[node.attrs["mode"]]
+    writer.op(reduce, [rows, axes], result, keepdims=0)

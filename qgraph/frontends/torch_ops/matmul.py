@@ -1,0 +1,111 @@
+"""Matrix products and attention."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qgraph.errors import TypeMismatch
+from qgraph.frontends.target_shapes import reshaped
+from qgraph.frontends.torch_ops.rows import Arguments, aten
+from qgraph.ir import Value
+from qgraph.ir.types import Dim, dim_product
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_importer import Importer
+
+
+@aten("matmul.default", "bmm.default", "mm.default")
+def matmul(at: Importer, a: Arguments) -> Value:
+    """A matrix product; with a known matrix on the right it is a linear layer."""
+    return product(at, at.value(a["self"]), at.value(a["other"] if "other" in a else a["mat2"]))
+
+
+def product(at: Importer, x: Value, y: Value) -> Value:
+    """The matrix product; a vector is a matrix of one row or one column, whose dimension goes away again."""
+    if y.is_constant and y.type.rank == 2 and not x.is_constant:
+        return at.build.nn.linear(x, at.build.constant(y.data.T.copy(), f"{y.name}.T"))
+    row, column = x.type.rank == 1, y.type.rank == 1
+    x = reshaped(at.build, x, (1, *x.type.shape)) if row else x
+    y = reshaped(at.build, y, (*y.type.shape, 1)) if column else y
+    made: Value = at.build.nn.matmul(x, y)
+    shape = made.type.shape
+    if row or column:
+        shape = (*shape[:-2], *shape[-2 if not row else -1 : -1 if column else None])
+    return reshaped(at.build, made, shape)
+
+
+@aten("addmm.default", "addbmm.default", "baddbmm.default")
+def addmm(at: Importer, a: Arguments) -> Value:
+    """beta * bias + alpha * (a @ b); with a known b and a bias of its width it is a linear layer."""
+    bias, x, y = at.value(a["self"]), at.value(a.get("mat1", a.get("batch1"))), at.value(a.get("mat2", a.get("batch2")))
+    plain = a["alpha"] == 1 and a["beta"] == 1
+    if plain and y.is_constant and y.type.rank == 2 and bias.type.shape == y.type.shape[1:] and bias.is_constant:
+        return at.build.nn.linear(x, at.build.constant(y.data.T.copy(), f"{y.name}.T"), bias)
+    made = at.scaled(product(at, x, y), a["alpha"])
+    return at.build.nn.add(made, at.scaled(bias, a["beta"])) if a["beta"] else made
+
+
+@aten("einsum.default")
+def einsum(at: Importer, a: Arguments) -> Value:
+    """Einstein's sum over one or two values, as a matrix product between transposes."""
+    words, _, out = a["equation"].replace(" ", "").partition("->")
+    terms = words.split(",")
+    if "." in a["equation"] or not 1 <= len(terms) <= 2 or any(len({*term}) < len(term) for term in (*terms, out)):
+        raise TypeMismatch(f"the sum {a['equation']} is not supported: ellipses, diagonals, three values")
+    if "->" not in a["equation"]:
+        letters = words.replace(",", "")
+        out = "".join(letter for letter in sorted({*letters}) if letters.count(letter) == 1)
+    values = [at.value(x) for x in a["tensors"]]
+    return _einsum(at, values, terms, out)
+
+
+def _einsum(at: Importer, values: list[Value], terms: list[str], out: str) -> Value:
+    sizes = dict(zip("".join(terms), [size for x in values for size in x.type.shape], strict=True))
+    for i, term in enumerate(terms):  # what only one value has, and the result has not, is summed beforehand
+        others = out + "".join(terms[:i] + terms[i + 1 :])
+        axes = tuple(place for place, letter in enumerate(term) if letter not in others)
+        values[i] = at.build.nn.sum(values[i], axes=axes) if axes else values[i]
+        terms[i] = "".join(letter for letter in term if letter in others)
+    if len(terms) == 1:
+        return _ordered(at, values[0], terms[0], out)
+    first, second = terms
+    batch = [letter for letter in first if letter in second and letter in out]
+    shared = [letter for letter in first if letter in second and letter not in out]
+    rows = [letter for letter in first if letter not in second]
+    columns = [letter for letter in second if letter not in first]
+    x = _grouped(at, values[0], first, batch, rows, shared, sizes)
+    y = _grouped(at, values[1], second, batch, shared, columns, sizes)
+    made = at.build.nn.matmul(x, y)
+    order = [*batch, *rows, *columns]
+    return _ordered(at, reshaped(at.build, made, tuple(sizes[letter] for letter in order)), "".join(order), out)
+
+
+def _grouped(
+    at: Importer, x: Value, term: str, batch: list[str], a: list[str], b: list[str], sizes: dict[str, Dim]
+) -> Value:
+    """x as a batch of matrices, whose rows are the letters a and whose columns are the letters b."""
+    x = _ordered(at, x, term, "".join([*batch, *a, *b]))
+    return reshaped(
+        at.build, x, (*(sizes[c] for c in batch), *(dim_product([sizes[c] for c in each]) for each in (a, b)))
+    )
+
+
+def _ordered(at: Importer, x: Value, term: str, wanted: str) -> Value:
+    return x if term == wanted else at.build.nn.transpose(x, perm=tuple(term.index(letter) for letter in wanted))
+
+
+@aten("scaled_dot_product_attention.default")
+def attention(at: Importer, a: Arguments) -> Value:
+    """Attention, whole."""
+    if a["dropout_p"]:
+        raise TypeMismatch(f"attention with dropout_p={a['dropout_p']} in eval mode is not supported: it is random")
+    operands = [at.value(a[name]) for name in ("query", "key", "value")]
+    if operands[0].type.rank == 2:
+        raise TypeMismatch("attention without a batch is not supported")
+    three = operands[0].type.rank == 3
+    operands = [reshaped(at.build, x, (x.type.shape[0], 1, *x.type.shape[1:])) for x in operands] if three else operands
+    mask = at.optional(a["attn_mask"])
+    if mask is not None and three and mask.type.rank == 3:
+        mask = reshaped(at.build, mask, (mask.type.shape[0], 1, *mask.type.shape[1:]))
+    made = at.build.nn.attention(*operands, mask, causal=a["is_causal"], scale=a["scale"])
+    return reshaped(at.build, made, at.result_type().shape)

@@ -1,0 +1,147 @@
+"""Repetitions, rotations, shuffles and windows: what moves elements by other ops."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from qgraph.errors import TypeMismatch
+from qgraph.frontends.target_shapes import expanded, reshaped
+from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size
+from qgraph.ir import Value
+from qgraph.ir.types import Dim, dim_product
+
+if TYPE_CHECKING:
+    from qgraph.frontends.torch_importer import Importer
+
+
+@aten("stack.default")
+def stack(at: Importer, a: Arguments) -> Value:
+    """Values joined along a new dimension."""
+    xs = [at.value(x) for x in a["tensors"]]
+    axis = a["dim"] % (xs[0].type.rank + 1)
+    shape = xs[0].type.shape
+    return at.build.nn.concat(*(reshaped(at.build, x, (*shape[:axis], 1, *shape[axis:])) for x in xs), axis=axis)
+
+
+@aten("repeat.default", "tile.default")
+def repeat(at: Importer, a: Arguments) -> Value:
+    """x several times along its dimensions, or new ones before them."""
+    x, counts = at.value(a["self"]), list(a.get("repeats", a.get("dims")))
+    counts = [1] * (x.type.rank - len(counts)) + counts
+    x = reshaped(at.build, x, (1,) * (len(counts) - x.type.rank) + x.type.shape)
+    result = at.result_type().shape
+    for axis, count in enumerate(counts):
+        if x.type.shape[axis] == 1:
+            x = expanded(at.build, x, (*x.type.shape[:axis], result[axis], *x.type.shape[axis + 1 :]))
+        elif not isinstance(count, int):
+            raise TypeMismatch(f"{x.type} repeated a symbolic number of times is not supported")
+        elif count != 1:
+            x = at.build.nn.concat(*[x] * count, axis=axis)
+    return x
+
+
+@aten("repeat_interleave.self_int")
+def repeat_interleave(at: Importer, a: Arguments) -> Value:
+    """Each element several times."""
+    x = at.value(a["self"])
+    if a["dim"] is None:
+        x = reshaped(at.build, x, (dim_product(x.type.shape),))
+    axis, shape = (a["dim"] or 0) % x.type.rank, x.type.shape
+    apart = reshaped(at.build, x, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    apart = expanded(at.build, apart, (*shape[: axis + 1], a["repeats"], *shape[axis + 1 :]))
+    return reshaped(at.build, apart, (*shape[:axis], dim_product([shape[axis], a["repeats"]]), *shape[axis + 1 :]))
+
+
+@aten("roll.default")
+def roll(at: Importer, a: Arguments) -> Value:
+    """x turned around along dimensions: its end comes first."""
+    x = at.value(a["self"])
+    shape, dims = x.type.shape, a["dims"]
+    if not dims:
+        x, dims = reshaped(at.build, x, (dim_product(shape),)), [0]
+    for shift, dim in zip(a["shifts"], dims, strict=True):
+        axis = dim % x.type.rank
+        size = x.type.shape[axis]
+        if isinstance(size, str):
+            raise TypeMismatch(f"turning around the symbolic size {size} is not supported")
+        cut = -shift % size
+        if cut:
+            end, start = (at.build.nn.slice(x, axis=axis, start=i, end=j) for i, j in ((cut, size), (0, cut)))
+            x = at.build.nn.concat(end, start, axis=axis)
+    return reshaped(at.build, x, shape)
+
+
+@aten("flip.default")
+def flip(at: Importer, a: Arguments) -> Value:
+    """x backwards along dimensions."""
+    x = at.value(a["self"])
+    for dim in a["dims"]:
+        axis = dim % x.type.rank
+        size = x.type.shape[axis]
+        if isinstance(size, str):
+            raise TypeMismatch(f"the symbolic size {size} backwards is not supported")
+        x = at.build.nn.gather(x, at.build.constant(np.arange(size)[::-1].copy(), "backwards"), axis=axis)
+    return x
+
+
+@aten("pixel_shuffle.default", "pixel_unshuffle.default")
+def pixel_shuffle(at: Importer, a: Arguments) -> Value:
+    """Channels become pixels, or pixels channels, in torch's order: the block's dimensions follow the channel."""
+    x = at.value(a["self"])
+    *batch, channels, height, width = x.type.shape
+    n = len(batch)
+    if "unshuffle" in at.op:
+        f = a["downscale_factor"]
+        parts: tuple[Dim, ...] = (*batch, channels, int(height) // f, f, int(width) // f, f)
+        order = (*range(n + 1), n + 2, n + 4, n + 1, n + 3)
+    else:
+        f = a["upscale_factor"]
+        parts = (*batch, int(channels) // f**2, f, f, height, width)
+        order = (*range(n + 1), n + 3, n + 1, n + 4, n + 2)
+    turned = at.build.nn.transpose(reshaped(at.build, x, parts), perm=order)
+    return reshaped(at.build, turned, at.result_type().shape)
+
+
+@aten("channel_shuffle.default", "native_channel_shuffle.default")
+def channel_shuffle(at: Importer, a: Arguments) -> Value:
+    """The channels of several groups in turn."""
+    x = at.value(a["self"])
+    batch, channels, *rest = x.type.shape
+    groups = a["groups"]
+    apart = reshaped(at.build, x, (batch, groups, int(channels) // groups, *rest))
+    turned = at.build.nn.transpose(apart, perm=(0, 2, 1, *range(3, 3 + len(rest))))
+    return reshaped(at.build, turned, x.type.shape)
+
+
+@aten("unfold.default")
+def unfold(at: Importer, a: Arguments) -> Value:
+    """Windows along a dimension, their elements in a new last one."""
+    x = at.value(a["self"])
+    axis = a["dimension"] % x.type.rank if x.type.rank else 0
+    size = x.type.shape[axis]
+    if isinstance(size, str):
+        raise TypeMismatch(f"windows along the symbolic size {size} are not supported")
+    starts = np.arange(0, size - a["size"] + 1, a["step"])
+    made = at.build.nn.gather(x, at.build.constant(starts[:, None] + np.arange(a["size"]), "windows"), axis=axis)
+    rank = x.type.rank + 1
+    return at.build.nn.transpose(made, perm=(*(i for i in range(rank) if i != axis + 1), axis + 1))
+
+
+@aten("im2col.default")
+def im2col(at: Importer, a: Arguments) -> Value:
+    """The windows of an image as columns [N, C * K, L]."""
+    x = at.value(a["self"])
+    batch, channels, height, width = x.type.shape
+    (ph, pw), (kh, kw), (sh, sw), (dh, dw) = (
+        each_size(a[k], 2) for k in ("padding", "kernel_size", "stride", "dilation")
+    )
+    x = at.build.nn.pad(x, pads=(0, 0, ph, pw) * 2) if ph or pw else x
+    high, wide = int(height) + 2 * ph, int(width) + 2 * pw
+    rows = np.arange(0, high - dh * (kh - 1), sh) + np.arange(kh)[:, None] * dh
+    columns = np.arange(0, wide - dw * (kw - 1), sw) + np.arange(kw)[:, None] * dw
+    places = rows[:, None, :, None] * wide + columns[None, :, None, :]  # [kh, kw, rows, columns]
+    flat = reshaped(at.build, x, (batch, channels, high * wide))
+    made = at.build.nn.gather(flat, at.build.constant(places.reshape(kh * kw, -1), "windows"), axis=2)
+    return reshaped(at.build, made, (batch, int(channels) * kh * kw, rows.shape[1] * columns.shape[1]))

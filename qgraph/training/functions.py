@@ -1,0 +1,89 @@
+"""torch's counterparts of ops of `nn` that are no single function there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
+    """`nn.elu`."""
+    below = torch.expm1(torch.clamp(x, max=0) * input_scale) * (alpha * scale)
+    return torch.where(x > 0, x * scale, below)
+
+
+def floor_div(a: Tensor, b: Tensor) -> Tensor:
+    """`nn.floor_div`."""
+    return torch.div(a, b, rounding_mode="floor")
+
+
+def attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, causal: bool, scale: float | None
+) -> Tensor:
+    """`nn.attention`."""
+    grouped = query.shape[-3] != key.shape[-3]
+    if causal and mask is not None:
+        seen = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+        mask = mask & seen if mask.dtype == torch.bool else mask.masked_fill(~seen, -torch.inf)
+    return F.scaled_dot_product_attention(
+        query, key, value, mask, is_causal=causal and mask is None, scale=scale, enable_gqa=grouped
+    )
+
+
+def layer_norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, axes: int, eps: float) -> Tensor:
+    """`nn.layer_norm`."""
+    return F.layer_norm(x, list(x.shape[x.ndim - axes :]), gamma, beta, eps)
+
+
+def rms_norm(x: Tensor, gamma: Tensor | None, axes: int, eps: float) -> Tensor:
+    """`nn.rms_norm`."""
+    return F.rms_norm(x, list(x.shape[x.ndim - axes :]), gamma, eps)
+
+
+def group_norm(x: Tensor, gamma: Tensor | None, beta: Tensor | None, groups: int, eps: float) -> Tensor:
+    """`nn.group_norm`; by layer_norm, as torch's own refuses groups of a single element."""
+    grouped = x.reshape(len(x), groups, -1)
+    y = F.layer_norm(grouped, [grouped.shape[2]], None, None, eps).reshape(x.shape)
+    shape = (-1, *(1,) * (x.ndim - 2))
+    y = y if gamma is None else y * gamma.reshape(shape)
+    return y if beta is None else y + beta.reshape(shape)
+
+
+def prod(x: Tensor, axes: tuple[int, ...], keepdims: bool) -> Tensor:
+    """`nn.prod`."""
+    for axis in sorted(axes, reverse=True):
+        x = torch.prod(x, axis, keepdim=keepdims)
+    return x
+
+
+def topk(x: Tensor, k: int, axis: int, largest: bool) -> tuple[Tensor, Tensor]:
+    """`nn.topk`: of equal elements the first comes first."""
+    order = torch.sort(x, dim=axis, descending=largest, stable=True)
+    return order.values.narrow(axis, 0, k), order.indices.narrow(axis, 0, k)
+
+
+def embedding_bag(indices: Tensor, w: Tensor, weights: Tensor | None, mode: str, padding: int | None) -> Tensor:
+    """`nn.embedding_bag`."""
+    return F.embedding_bag(indices, w, mode=mode, per_sample_weights=weights, padding_idx=padding)
+
+
+def gather(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    """`nn.gather`."""
+    return index(x, (axis,), indices)
+
+
+def gather_elements(x: Tensor, indices: Tensor, axis: int) -> Tensor:
+    """`nn.gather_elements`."""
+    return torch.gather(x, axis, indices)
+
+
+def index(x: Tensor, axes: tuple[int, ...], *indices: Tensor) -> Tensor:
+    """`nn.index`."""
+    given = dict(zip(axes, indices, strict=True))
+    return x[tuple(given.get(axis, slice(None)) for axis in range(axes[-1] + 1))]
+
+
+def arange(like: Tensor, axis: int, start: int, step: int) -> Tensor:
+    """`nn.arange`."""
+    return start + step * torch.arange(like.shape[axis], device=like.device)

@@ -23,6 +23,13 @@ def split(graph: Graph, count: int) -> None:
     graph.set_outputs([*graph.outputs, *made.results])
 
 
+def unfitting(graph: Graph) -> None:
+    """A sum of i8 that gives u8."""
+    graph.level = "integer"
+    q = graph.add_input("q", I8)
+    graph.set_outputs([graph.insert("ort.QLinearAdd", [q, q], {}, [TensorType(("N", 4), "u8", I8.quant)]).result])
+
+
 def added(graph: Graph, op: str, *types: TensorType, **attrs: object) -> None:
     made = graph.insert(op, [graph.inputs[0]], attrs, types)  # type: ignore[arg-type]
     graph.set_outputs([*graph.outputs, *made.results])
@@ -109,6 +116,13 @@ CASES: dict[str, tuple[Callable[[Graph], None], list[str]]] = {
     "as many results": (lambda graph: split(graph, 2), []),
     "too many results": (lambda graph: split(graph, 3), ["litert.split makes 2 results here, not 3"]),
     "another number of results": (lambda graph: added(graph, "nn.relu", F2, F2), ["nn.relu has 1 result, not 2"]),
+    "what the op itself checks": (
+        unfitting,
+        [
+            "ort.QLinearAdd: operand i8<0.5:0>[N,4] and result u8<0.5:0>[N,4] must have one dtype, "
+            "and parameters per tensor"
+        ],
+    ),
     "no result": (lambda graph: added(graph, "nn.relu"), ["nn.relu has 1 result, not 0"]),
 }
 

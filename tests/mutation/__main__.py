@@ -53,10 +53,10 @@ def main() -> int:
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    of = {area: _chosen(areas[area], arguments) for area in arguments.areas or areas}  # of the sources as they are now
     with tempfile.TemporaryDirectory() as folder:
         tree = _copied(Path(folder) / "tree")
-        for area in arguments.areas or areas:
-            chosen = _chosen(areas[area], arguments)
+        for area, chosen in of.items():
             found = [each for each, tests in chosen if not _survives(tree, each, tests)]
             lost = [each for each, _ in chosen if each not in found]
             print(f"{area}: {len(found)} of {len(chosen)} caught", flush=True)

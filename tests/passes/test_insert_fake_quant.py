@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import qgraph
-from qgraph import passes
+from qgraph import passes, targets
 from qgraph.errors import InputError
 from qgraph.ir import Graph
 
@@ -104,3 +106,51 @@ def test_the_graph_says_how_it_was_prepared() -> None:
     assert prepared.level == "fake_quant"
     assert (prepared.metadata["target"], prepared.metadata["weights"]) == ("litert", "per-tensor")
     assert [value.data.size for name, value in prepared.constants.items() if name.endswith("_scale")] == [1] * 5
+
+
+LACKING = """graph @g level=float (%x: f32[N,2,3,3]) {
+  const @w: f32[2,2,1,1] = [1.0, 2.0, 3.0, 4.0], @b: f32[2] = [0.5, -0.25], @g: f32[2] = 2.0, @v: f32[2] = 4.0
+  const @f: f32[2,2] = [1.0, 2.0, 3.0, 4.0], @k: f32[2,1,1] = [1.0, 2.0]
+  %1: f32[N,2,3,3] = nn.conv(%x, @w, @b) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]}
+  %2: f32[N,2,3,3] = nn.batch_norm(%1, @g, @b, @b, @v) {eps=0.0}
+  %3: f32[N,2,3,3] = nn.tanh(%2)
+  %4: f32[N,2,3,3] = nn.sub(%3, @k)
+  %5: f32[N,2,3,3] = nn.add(%3, %4)
+  %6: f32[N,2] = nn.mean(%5) {axes=[2,3]}
+  %7: f32[N,2] = nn.linear(%6, @f, @b)
+  %8: f32[N,2] = nn.batch_norm(%7, @g, @b, @b, @v) {eps=0.0}
+  return %2, %4, %8
+}"""
+KEPT = """
+  %1: f32[N,2,3,3] = quant.fake_quant(%x, @x_scale, @x_zero_point)
+  %2: f32[N,2,3,3] = nn.conv(%1, @w, @b)
+  %3: f32[N,2,3,3] = quant.fake_quant(%2, @conv_scale, @conv_zero_point)
+  %4: f32[N,2,3,3] = nn.tanh(%2)
+  %5: f32[N,2,3,3] = quant.fake_quant(%4, @tanh_scale, @tanh_zero_point)
+  %6: f32[N,2,3,3] = nn.sub(%4, @k)
+  %7: f32[N,2,3,3] = quant.fake_quant(%6, @sub_scale, @sub_zero_point)
+  %8: f32[N,2,3,3] = nn.add(%5, %7)
+  %9: f32[N,2,3,3] = quant.fake_quant(%8, @add_scale, @add_zero_point)
+  %10: f32[N,2] = nn.mean(%9)
+  %11: f32[N,2] = quant.fake_quant(%10, @mean_scale, @mean_zero_point, @add_scale)
+  %12: f32[N,2] = quant.linear_batch_norm(%11, @f, @b, @g, @b, @b, @v, @f_scale, @f_zero_point, @mean_scale)
+  %13: f32[N,2] = quant.fake_quant(%12, @linear_batch_norm_scale, @linear_batch_norm_zero_point)
+  return %3, %7, %13"""
+
+
+def test_what_the_target_lacks_stays_in_float_between_fake_quants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without CONV_2D, TANH and SUB: a layer takes its batch normalization in, and its parameters are not rounded."""
+    litert = targets.get("litert")
+    rows = tuple(row for row in litert.correspondences if row.source not in ("conv", "tanh", "sub"))
+    lacking = replace(litert, correspondences=rows, legalize=())
+    monkeypatch.setattr(targets, "get", lambda name: lacking)
+    made = passes.insert_fake_quant(qgraph.parse(LACKING), target="litert", fallback="float")
+    lines = [re.sub(r"\.folded| \{.*\}", "", line) for line in str(made).splitlines()]
+    assert "\n".join(["", *(line for line in lines if line.startswith(("  %", "  return")))]) == KEPT
+    assert made.metadata["fallback"] == "float"
+    rounded = {
+        node.operand(1).name.removesuffix("_scale")
+        for node in made.find("quant.fake_quant")
+        if node.attrs["rounding"] == "half_away"
+    }
+    assert rounded == {"x", "conv", "sub", "tanh"}, "floats are rounded as the target quantizes them"

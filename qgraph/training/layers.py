@@ -32,7 +32,7 @@ class BatchNorm(torch.nn.Module):
     ) -> Tensor:
         if self.training and not self.frozen_statistics:
             return normalized(x, (gamma, beta, mean, var), batches, self.momentum, self.eps)
-        return F.batch_norm(x, mean, var, gamma, beta, False, 0.0, self.eps)
+        return F.batch_norm(x, mean, var, gamma, beta, eps=self.eps)
 
 
 class LayerBatchNorm(torch.nn.Module):
@@ -133,7 +133,7 @@ def normalized(
         dims = [0, *range(2, y.ndim)]
         for running, present in ((mean, y.mean(dims)), (var, y.var(dims))):
             running.add_((present - running) / batches)
-    return F.batch_norm(y, None, None, gamma, beta, True, 0.0, eps)
+    return F.batch_norm(y, None, None, gamma, beta, training=True, eps=eps)
 
 
 def folded_bias(bias: Tensor | None, gain: Tensor, beta: Tensor, mean: Tensor) -> Tensor:

@@ -29,6 +29,9 @@ class A:
         if x:
             return False
         return x << 1
+
+    def g(self) -> None:
+        raise NotImplementedError
 '''
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -257,3 +259,49 @@ def test_roundings_that_nobody_imported_yet_are_found(monkeypatch: pytest.Monkey
     assert rounding.get_rounding("half_away") == rounding.HalfAway()
     assert rounding.get_rounding("half_away") is rounding.get_rounding("half_away")
     assert list(rounding.roundings()) == ["half_away", "half_even"]
+
+
+FORMS = [":".join((word, *["3"] * len(fields(cls)))) for word, cls in rounding.roundings().items()]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_rounding_gives_the_same_codes_in_torch(form: str) -> None:
+    """On numbers of many sizes, and on all ties of the steps, of thirds and of halves of them."""
+    rng = np.random.default_rng(0)
+    ties = np.arange(-300, 300) / 12
+    x = np.float32(np.concatenate([rng.normal(size=2000) * np.exp2(rng.uniform(-4, 8, 2000)), ties, ties * 0.3]))
+    word = rounding.get_rounding(form)
+    assert str(type(word).name) == form.partition(":")[0]
+    for scale in np.float32([0.3, 0.5, 1.0, 0.0117]):
+        source = np.float32(0.25) if word.needs_source else None
+        kept = x.copy()
+        expected = word.codes(x, scale, np.float32(3), source)
+        numbers = [None if each is None else torch.tensor(each) for each in (scale, np.float32(3), source)]
+        found = word.torch_codes(torch.from_numpy(x), *numbers)  # type: ignore[arg-type]
+        assert np.array_equal(found.numpy(), expected)
+        assert np.array_equal(x, kept), "x is the caller's"
+        assert np.abs(expected - 3 - x / scale).max() <= 1.01 if not word.needs_source else True
+
+
+def test_ties_go_to_even_or_away_from_zero() -> None:
+    x = np.float32([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 0.49999997])
+    for form, expected in (("half_even", [-2, -2, 0, 0, 2, 2, 0]), ("half_away", [-3, -2, -1, 1, 2, 3, 0])):
+        assert rounding.get_rounding(form).codes(x, np.float32(1), np.float32(0)).tolist() == expected
+
+
+def test_a_rounding_that_there_is_not_is_refused_with_all_that_there_are() -> None:
+    forms = ", ".join(form.replace("3", "N") for form in FORMS)
+    for text in ("half_odd", "half_even:3", "half_away_code", "half_away_code:x", "half_away_code:3:3"):
+        with pytest.raises(InputError) as caught:
+            rounding.get_rounding(text)
+        assert str(caught.value) == f"rounding={text!r} is not one of {forms}"
+    with pytest.raises(InputError) as caught:
+        rounding.get_rounding("half_away_code:0")
+    assert str(caught.value) == "rounding='half_away_code:0': a mean of 0 integers"
+    assert rounding.get_rounding("half_away_code:1") == rounding.get_rounding("half_away_code:1")
+
+
+def test_half_away_trains_in_float32_only() -> None:
+    with pytest.raises(InputError, match="half_away rounding trains in float32 only"):
+        rounding.torch_half_away(torch.ones(1, dtype=torch.float64))
+    assert rounding.torch_half_away(torch.tensor([0.5, -0.5])).tolist() == [1, -1]

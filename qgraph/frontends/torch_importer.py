@@ -304,7 +304,7 @@ class Importer:
         import torch
 
         operands = [self._aliases.get(argument.name) for argument in node.all_input_nodes]
-        known = all(alias is not None and alias.storage.known for alias in operands)
+        known = all(alias is not None and alias.storage.known and alias.tensor is not None for alias in operands)
         return known and torch.Tag.nondeterministic_seeded not in node.target.tags
 
     def _evaluated(self, node: Any, origin: Origin) -> Alias | list[Alias]:

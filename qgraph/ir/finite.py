@@ -51,7 +51,7 @@ def _problems(value: Value, spec: OperandSpec, masks: bool) -> Iterator[str]:
     nan, infinite = np.isnan(value.data), np.isinf(value.data)
     if nan.any():
         yield _problem(value, nan, "NaN")
-    if infinite.any() and (masks or spec.role != "activation"):
+    if infinite.any() and spec.role != "mask" and (masks or spec.role != "activation"):
         yield _problem(value, infinite, "infinite")
     if spec.role == "statistic" and spec.name == "var" and (value.data < 0).any():
         yield _problem(value, value.data < 0, "a negative variance")

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ROLES = ("activation", "weight", "bias", "parameter", "statistic", "indices", "state", "scale", "zero_point", "x_scale")
+ROLES = (
+    *("activation", "weight", "bias", "parameter", "statistic", "indices", "mask", "state"),
+    *("scale", "zero_point", "x_scale"),
+)
 """What an operand is. "parameter": another number that is learned, such as the gain of a normalization; "statistic":
-of a normalization; "indices": of elements, or a shape; "scale" and "zero_point": of a fake-quantization; "x_scale": of
-a layer's input, in whose steps its bias is rounded."""
+of a normalization; "indices": of elements, or a shape; "mask": what may be seen, as booleans, or as numbers that are
+added, infinities among them; "scale" and "zero_point": of a fake-quantization; "x_scale": of a layer's input, in whose
+steps its bias is rounded."""
 
 LEARNED = ("weight", "bias", "parameter")
 """Roles of operands that are trained, unless their declaration says otherwise."""

@@ -39,6 +39,23 @@ def rounded(at: Importer, a: Arguments) -> Value:
     return at.build.nn.round(at.value(a["self"]))
 
 
+@aten("diff.default")
+def difference(at: Importer, a: Arguments) -> Value:
+    """Each element less the one before it."""
+    x = at.value(a["self"])
+    axis = a["dim"] % x.type.rank
+    parts = [at.value(a["prepend"])] if a["prepend"] is not None else []
+    parts += [x, *([at.value(a["append"])] if a["append"] is not None else [])]
+    x = at.build.nn.concat(*parts, axis=axis) if len(parts) > 1 else x
+    for _ in range(a["n"]):
+        size = x.type.shape[axis]
+        if isinstance(size, str):
+            raise TypeMismatch(f"differences along the symbolic size {size} are not supported")
+        later, earlier = (at.build.nn.slice(x, axis=axis, start=i, end=size - 1 + i) for i in (1, 0))
+        x = at.build.nn.sub(later, earlier)
+    return x
+
+
 @aten("log1p.default")
 def log1p(at: Importer, a: Arguments) -> Value:
     """log(1 + x)."""

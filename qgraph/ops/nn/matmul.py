@@ -48,7 +48,7 @@ class Attention:
     query: Operand = operand("f[*B, H, L, E]")
     key: Operand = operand("f[*C, G, S, E]")
     value: Operand = operand("f[*C, G, S, D]")
-    mask: Operand | None = operand("any[...]", optional=True, role="indices")
+    mask: Operand | None = operand("any[...]", optional=True, role="mask")
     result: Result = result("f[*B, H, L, D]")
     causal: bool = attr(False)
     scale: float | None = attr(None)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +34,10 @@ ROLES = ("weight", "bias", "running_mean", "running_var")
 """Arguments of layers: what is computed for one is named after the layer, as its parameter would be."""
 
 
+WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
+"""Ops that run a part of the program under settings: how many of those stand before it."""
+
+
 class Importer:
     """Walks an exported program and builds the graph; rows call its methods."""
 
@@ -50,6 +54,7 @@ class Importer:
         self._aliases: dict[str, Alias] = {}  # by the traced node's name
         self._lists: dict[str, list[Alias]] = {}  # of nodes with several results
         self._constants: dict[tuple[object, ...], Value] = {}  # tied parameters are one constant
+        self._problems: dict[str, list[str]] = defaultdict(list)  # op and reason -> places
         self._node: Any = None
         self._arguments: Mapping[str, Any] = {}
 
@@ -159,6 +164,11 @@ class Importer:
         """The type that the trace computed for the node at hand."""
         return self._type(self._node.meta["val"])
 
+    def expect_first_only(self) -> None:
+        """Raise TypeMismatch where another result of the node at hand than the first is read."""
+        if any(user.target is operator.getitem and user.args[1] != 0 and user.users for user in self._node.users):
+            raise TypeMismatch("only its first result is supported")
+
     def first_result_type(self) -> TensorType:
         """The type that the trace computed for the first result of the node at hand."""
         return self._type(self._node.meta["val"][0])
@@ -177,8 +187,13 @@ class Importer:
     def run(self) -> Graph:
         """Build the whole graph, without its outputs."""
         self._add_placeholders()
-        problems: dict[str, list[str]] = defaultdict(list)  # op and reason -> places
-        for node in self.program.graph.nodes:
+        self._walk(self.program.graph.nodes)
+        if self._problems:
+            raise _unsupported(self._problems)
+        return self.graph
+
+    def _walk(self, nodes: Iterable[Any]) -> None:
+        for node in nodes:
             if node.op != "call_function" or str(node.target) in IGNORED or _is_size(node):
                 continue
             try:
@@ -186,11 +201,8 @@ class Importer:
             except (StateChanged, NoBatch):
                 raise
             except QGraphError as error:
-                problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)
+                self._problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)
                 self._stand_in(node)
-        if problems:
-            raise _unsupported(problems)
-        return self.graph
 
     def outputs(self) -> list[Value | None]:
         """What the program returns, in its flat order: None for what is no tensor."""
@@ -239,6 +251,8 @@ class Importer:
         if node.target is operator.getitem:
             source = self._lists[node.args[0].name][node.args[1]]
             made = Alias(node, origin, source.storage, source, Same(), source.value, source.tensor, source.version)
+        elif str(node.target) in WRAPPERS:
+            made = self._inlined(node)
         elif not hasattr(node.target, "_schema"):
             raise UnsupportedOp("there is no such op in qgraph")
         elif self._is_known(node):
@@ -251,6 +265,21 @@ class Importer:
             self._aliases[node.name] = made
             if made.value is not None:
                 self.made[node.name] = made.value
+
+    def _inlined(self, node: Any) -> list[Alias]:
+        """The results of a part of the program that a wrapper runs; its nodes have names of their own."""
+        part, *given = node.args[WRAPPERS[str(node.target)] :]
+        if "autocast" in str(node.target) and node.args[2]:
+            raise TypeMismatch("autocast is not supported: a graph computes in float32")
+        nodes = list(getattr(self.program.graph_module, part.target).graph.nodes)
+        arguments = [self._aliases[each.name] for each in given]
+        outside = self._aliases, self._lists, self.made
+        parameters = [each.name for each in nodes if each.op == "placeholder"]
+        self._aliases, self._lists, self.made = dict(zip(parameters, arguments, strict=True)), {}, {}
+        self._walk(nodes)
+        made = [self._aliases[each.name] for each in nodes[-1].args[0]]
+        self._aliases, self._lists, self.made = outside
+        return made
 
     # ---- what a row knows
 

@@ -196,7 +196,8 @@ def case_graph(name: str) -> Graph:
     return graph
 
 
-WITHOUT_ROW = {"nn.gru", "nn.lstm", "nn.rnn", "nn.topk", "nn.index", "nn.arange"}
+WITHOUT_ROW = {"nn.gru", "nn.lstm", "nn.rnn", "nn.topk", "nn.index", "nn.arange", "nn.grid_sample", "nn.resize"}
+WITHOUT_ROW |= {"nn.adaptive_avg_pool", "nn.adaptive_max_pool"}
 """Ops that have no row yet."""
 
 

@@ -39,6 +39,12 @@ class Call(nn.Module):
         return self.function(self, *inputs) if takes_self else self.function(*inputs)
 
 
+def without_autocast(x: Tensor) -> Tensor:
+    y = torch.relu(x)
+    with torch.autocast("cpu", enabled=False):
+        return torch.exp(y.float()) * x
+
+
 def example(shape: tuple[Any, ...], batch: int, seed: int) -> Tensor:
     rng = np.random.default_rng(seed)
     if shape[0] == "i":
@@ -120,6 +126,7 @@ CASES: dict[str, Case] = {
     "div": (lambda x, y: x / (y.abs() + 0.5), (S, S)),
     "div by a mode": (lambda x, y: torch.div(x, y, rounding_mode="floor") + (x / y).trunc(), (S, S)),
     "div of a number": (lambda x: 2.0 / (x.abs() + 1), (S,)),
+    "addcmul": (lambda x, y: torch.addcmul(x, y, y, value=2) + x.lerp(y, 0.3) + torch.addcdiv(x, y, y * y + 1), (S, S)),
     "remainder": (lambda x: torch.remainder(x, 0.7), (S,)),
     "add with alpha": (lambda x, y: torch.add(x, y, alpha=3) - torch.sub(x, y, alpha=0.5), (S, S)),
     "maximum": (lambda x, y: torch.maximum(x, y) - torch.minimum(x, y * 2), (S, S)),
@@ -186,6 +193,40 @@ CASES: dict[str, Case] = {
     "unfold": (lambda x: x.unfold(1, 3, 1) * 2, (S,)),
     "im2col": (nn.Unfold((3, 2), padding=1, stride=(2, 1)), ((2, 3, 6, 5),)),
     "meshgrid": (lambda x: x + sum(torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")), (S,)),
+    # images of other sizes
+    **{
+        f"upsampling, {mode} {aligned} {size}": (nn.Upsample(mode=mode, align_corners=aligned, **size), shape)
+        for mode, aligned, shape in (
+            *[("nearest", None, ((2, 3, 5, 4),)), ("bilinear", False, ((2, 3, 5, 4),))],
+            *[("bilinear", True, ((2, 3, 5, 4),)), ("bicubic", False, ((2, 3, 5, 4),))],
+            *[("linear", False, ((2, 3, 5),)), ("nearest", None, ((2, 3, 5),))],
+            ("trilinear", True, ((2, 2, 3, 4, 2),)),
+        )
+        for size in ({"scale_factor": 2}, {"scale_factor": 1.7}, {"size": (3, 7, 2)[: len(shape[0]) - 2]})
+    },
+    **{
+        f"grid_sample, {mode} {padding} {aligned}": (
+            lambda x, g, mode=mode, padding=padding, aligned=aligned: F.grid_sample(x, g, mode, padding, aligned),
+            ((2, 3, 5, 4), (2, 6, 7, 2)),
+        )
+        for mode in ("bilinear", "nearest")
+        for padding in ("zeros", "border", "reflection")
+        for aligned in (True, False)
+    },
+    **{
+        f"padding, {mode}": (lambda x, mode=mode: F.pad(x, (1, 2, 3, 0), mode), ((2, 3, 5, 4),))
+        for mode in ("reflect", "replicate", "circular")
+    },
+    "ReflectionPad1d": (nn.ReflectionPad1d((2, 1)), (S,)),
+    "padding, negative": (lambda x: F.pad(x, (-1, 2, 1, -2), value=0.5), (S,)),
+    "adaptive_avg_pool, uneven": (nn.AdaptiveAvgPool2d((3, 2)), ((2, 3, 7, 5),)),
+    "adaptive_max_pool, uneven": (nn.AdaptiveMaxPool2d((3, 6)), ((2, 3, 7, 5),)),
+    "adaptive pools, even": (lambda x: F.adaptive_max_pool1d(x, 3) + F.adaptive_avg_pool1d(x, 3), (S,)),
+    "adaptive pool of one dimension": (nn.AdaptiveAvgPool2d((None, 3)), ((2, 3, 4, 5),)),
+    "max_pool with indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], ((2, 3, 6, 4),)),
+    "autocast switched off": (lambda x: without_autocast(x) + 1, (S,)),
+    "weight_norm": (torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), (S,)),
+    "spectral_norm": (torch.nn.utils.parametrizations.spectral_norm(nn.Conv1d(5, 3, 2)), (S,)),
     "a sum of booleans": (lambda b: b.sum(1) / b.sum(-1).clamp(min=1), (("b", 2, 5, 5),)),
 }  # fmt: skip
 

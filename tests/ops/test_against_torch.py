@@ -251,6 +251,25 @@ def group_norm(draw: Draw) -> Case:
     return [shape], parameters, {"groups": groups, "eps": 0.1}
 
 
+def resize(draw: Draw) -> Case:
+    rank = draw(SMALL)
+    mode = draw(st.sampled_from(["nearest", "linear", *["cubic"] * (rank == 2)]))
+    attrs: Attrs = {"size": many(draw, SIZE, rank), "mode": mode}
+    attrs["align_corners"] = mode != "nearest" and draw(st.booleans())
+    return [(2, 2, *many(draw, SIZE, rank))], [], attrs
+
+
+def adaptive(draw: Draw) -> Case:
+    rank = draw(SMALL)
+    return [(2, 2, *many(draw, SIZE, rank))], [], {"size": many(draw, SIZE, rank)}
+
+
+def grid_sample(draw: Draw) -> Case:
+    attrs: Attrs = {"mode": draw(st.sampled_from(["bilinear", "nearest"])), "align_corners": draw(st.booleans())}
+    attrs["padding"] = draw(st.sampled_from(["zeros", "border", "reflection"]))
+    return [(2, 2, *many(draw, SIZE, 2)), (2, *many(draw, SIZE, 2), 2)], [], attrs
+
+
 CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.conv": conv,
     "nn.conv_transpose": conv_transpose,
@@ -287,6 +306,10 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.layer_norm": example_norm(2),
     "nn.rms_norm": example_norm(1),
     "nn.group_norm": group_norm,
+    "nn.resize": resize,
+    "nn.adaptive_avg_pool": adaptive,
+    "nn.adaptive_max_pool": adaptive,
+    "nn.grid_sample": grid_sample,
 }
 
 

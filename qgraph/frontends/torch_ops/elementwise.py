@@ -51,6 +51,22 @@ def div(at: Importer, a: Arguments) -> Value:
     return at.build.nn.mul(x, at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
 
 
+@aten("addcmul.default", "addcdiv.default")
+def add_product(at: Importer, a: Arguments) -> Value:
+    """x + value * a * b, or a / b."""
+    x, y = at.pair(a["tensor1"], a["tensor2"])
+    made = at.build.nn.mul(x, y) if "addcmul" in at.op else at.build.nn.div(x, y)
+    return at.build.nn.add(at.value(a["self"]), at.scaled(made, a["value"]))
+
+
+@aten("lerp.Scalar", "lerp.Tensor")
+def lerp(at: Importer, a: Arguments) -> Value:
+    """a + weight * (b - a)."""
+    x, y = at.pair(a["self"], a["end"])
+    _, weight = at.promoted(x, a["weight"])
+    return at.build.nn.add(x, at.build.nn.mul(weight, at.build.nn.sub(y, x)))
+
+
 @aten("neg.default")
 def neg(at: Importer, a: Arguments) -> Value:
     """-x, as a product with -1."""

@@ -26,6 +26,7 @@ def embedding_bag(at: Importer, a: Arguments) -> list[Value]:
     """Sums, means or maxima of rows, for bags of one size; torch gives them flat, and where each begins."""
     if a["include_last_offset"]:
         raise TypeMismatch("bags with include_last_offset are not supported")
+    at.expect_first_only()
     size = _bag_size(at, a["offsets"])
     flat = at.value(a["indices"])
     batch = at.first_result_type().shape[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import TypeMismatch
 from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, spatial_rank
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 @aten("max_pool1d.default", "max_pool2d.default", "max_pool3d.default")
 def max_pool(at: Importer, a: Arguments) -> Value:
     """Maximum over a window."""
+    return _max_pool(at, a)
+
+
+def _max_pool(at: Importer, a: Arguments) -> Value:
     x = at.value(a["self"])
     rank = spatial_rank(at, x)
     kernel = each_size(a["kernel_size"], rank)
@@ -50,14 +54,44 @@ def avg_pool(at: Importer, a: Arguments) -> Value:
 def adaptive_avg_pool(at: Importer, a: Arguments) -> Value:
     """A global mean for an output of size 1, else windows of equal size where the sizes divide."""
     x = at.value(a["self"])
-    out = each_size(a["output_size"], spatial_rank(at, x))
-    spatial = [int(size) for size in x.type.shape[2:]]
+    spatial, out = _adaptive_sizes(at, x, a["output_size"])
     if all(size == 1 for size in out):
         return at.build.nn.mean(x, axes=tuple(range(2, x.type.rank)), keepdims=True)
     if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):
-        raise TypeMismatch(f"adaptive average pooling of {spatial} to {list(out)} needs windows of different sizes")
+        return at.build.nn.adaptive_avg_pool(x, size=out)
     kernel = tuple(size // wanted for size, wanted in zip(spatial, out, strict=True))
     return at.build.nn.avg_pool(x, kernel=kernel, stride=kernel, pads=(0, 0) * len(kernel))
+
+
+def _adaptive_sizes(at: Importer, x: Value, given: Any) -> tuple[list[int], tuple[int, ...]]:
+    """The spatial sizes, and those wanted: None stands for the size that there is."""
+    rank = spatial_rank(at, x)
+    spatial = [int(size) for size in x.type.shape[2:]]
+    wanted = [given] * rank if isinstance(given, int) else list(given)
+    return spatial, tuple(
+        size if each is None else each for size, each in zip(spatial, wanted * (rank // len(wanted)), strict=True)
+    )
+
+
+@aten("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
+def adaptive_max_pool(at: Importer, a: Arguments) -> list[Value]:
+    """The maximum of windows; of equal ones where the sizes divide. Where it is, nothing here can use."""
+    x = at.value(a["self"])
+    spatial, out = _adaptive_sizes(at, x, a["output_size"])
+    at.expect_first_only()
+    if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):
+        made = at.build.nn.adaptive_max_pool(x, size=out)
+    else:
+        kernel = tuple(size // wanted for size, wanted in zip(spatial, out, strict=True))
+        made = at.build.nn.max_pool(x, kernel=kernel, stride=kernel)
+    return [made] * 2
+
+
+@aten("max_pool1d_with_indices.default", "max_pool2d_with_indices.default", "max_pool3d_with_indices.default")
+def max_pool_with_indices(at: Importer, a: Arguments) -> list[Value]:
+    """Maximum over a window. Where it is, nothing here can use."""
+    at.expect_first_only()
+    return [_max_pool(at, a)] * 2
 
 
 @aten("mean.dim", "mean.default")

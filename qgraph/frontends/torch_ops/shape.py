@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qgraph.errors import TypeMismatch
+import numpy as np
+
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
 
@@ -22,12 +23,43 @@ def concat(at: Importer, a: Arguments) -> Value:
 
 @aten("pad.default", "constant_pad_nd.default")
 def pad(at: Importer, a: Arguments) -> Value:
-    """Constant padding; torch lists the last dimension first."""
-    if a.get("mode", "constant") != "constant":
-        raise TypeMismatch(f"padding of mode {a['mode']} is not supported, only constant")
-    x = at.value(a["self"])
-    before, after = _pairs(a["pad"], x.type.rank)
-    return at.build.nn.pad(x, pads=(*before, *after), value=float(a["value"] or 0))
+    """Padding; torch lists the last dimension first, and a width below 0 takes elements away."""
+    return _padded(at, at.value(a["self"]), a["pad"], a.get("mode", "constant"), float(a["value"] or 0))
+
+
+def _padded(at: Importer, x: Value, widths: Sequence[int], mode: str, value: float = 0.0) -> Value:
+    before, after = _pairs(widths, x.type.rank)
+    x = _cropped(at, x, before, after)
+    before, after = ([max(width, 0) for width in each] for each in (before, after))
+    if mode == "constant":
+        pads = (*before, *after)
+        return at.build.nn.pad(x, pads=pads, value=value) if any(pads) else x
+    for axis, (less, more) in enumerate(zip(before, after, strict=True)):
+        size = x.type.shape[axis]
+        if isinstance(size, int) and (less or more):
+            indices = np.pad(np.arange(size), (less, more), mode=PAD_MODES[mode])
+            x = at.build.nn.gather(x, at.build.constant(indices, mode), axis=axis)
+    return x
+
+
+PAD_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
+"""torch's word -> NumPy's."""
+
+
+@aten(*(f"{mode}_pad{rank}d.default" for mode in ("reflection", "replication") for rank in (1, 2, 3)))
+def pad_of_a_mode(at: Importer, a: Arguments) -> Value:
+    """Padding with what is there."""
+    mode = "reflect" if "reflection" in at.op else "replicate"
+    return _padded(at, at.value(a["self"]), a["padding"], mode)
+
+
+def _cropped(at: Importer, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
+    """x without what negative widths take away."""
+    for axis, (less, more) in enumerate(zip(before, after, strict=True)):
+        size = x.type.shape[axis]
+        if isinstance(size, int) and min(less, more) < 0:
+            x = at.build.nn.slice(x, axis=axis, start=max(-less, 0), end=size + min(more, 0))
+    return x
 
 
 def _pairs(pad: Sequence[int], rank: int) -> tuple[list[int], list[int]]:

@@ -279,7 +279,7 @@ class _Inserter:
             if rule is None or rule.weights or rule.result != "own" or node in self.floats:
                 continue
             for index, value in enumerate(node.operands):
-                if value is not None and value.is_constant:
+                if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
                     spec = replace(self.rules.activation, observer="min_max")
                     low, high = min(float(value.data.min()), 0.0), max(float(value.data.max()), 0.0)
                     scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
@@ -367,6 +367,12 @@ def _operand(node: Node, name: str) -> Value | None:
     """The operand that an op declares under a name; None for one that is absent."""
     place = op_def(node.op).place(name)
     return node.operands[place] if place < len(node.operands) else None
+
+
+def _is_activation(node: Node, index: int) -> bool:
+    """Whether an operand is declared as an activation, not as a weight or a parameter."""
+    specs = op_def(node.op).operands
+    return specs[min(index, len(specs) - 1)].role == "activation"
 
 
 def _stem(value: Value) -> str:

@@ -107,6 +107,7 @@ class Correspondence:
     only: Mapping[str, Attr] = field(default_factory=dict)  # attributes of the source that must have these values
     always: Mapping[str, Attr] = field(default_factory=dict)  # and of the target
     weight: Weight | None = None
+    of_computed: bool = False  # `xs` are the computed operands alone: the row takes care of constants
     places: tuple[int, ...] = ()  # where each of the source's operands stands in the target's op; in order by default
     result: Literal["own", "operand", "fixed"] = "own"  # where its parameters come from; fixed: from the target's rules
     raises: bool = True  # False: the target's op comes back by another row

@@ -71,7 +71,7 @@ class Grids:
             if value.type.is_float:
                 self._of[value] = Grid(value)
         for node in self.graph.nodes:
-            if is_activation(node):
+            if is_activation(node) and node.results[0].type.is_float:
                 self._place(node)
 
     def of(self, value: Value) -> Grid:
@@ -87,6 +87,8 @@ class Grids:
             return "own"
         if node.op == "nn.dropout":
             return "same"
+        if not any(value.type.is_float and not value.is_constant for value in node.inputs):
+            return "own"  # constants that computed indices choose
         rule = self.rules.ops.get(node.op)
         result = rule.result if rule else "own"
         if result == "join" and len(node.operands) == 1 and not np.isfinite(number := brought(node)):
@@ -161,7 +163,7 @@ def _agreed(asked: list[Asked | None]) -> Asked | None:
 
 def _moved(node: Node) -> Value:
     """The activation whose grid the result of a "same" or "shared" op has."""
-    return next(value for value in node.inputs if not value.is_constant)
+    return next(value for value in node.inputs if value.type.is_float and not value.is_constant)
 
 
 def brought(node: Node) -> float:

@@ -30,7 +30,7 @@ from qgraph.ir import (
     op_def,
 )
 from qgraph.ir.types import integer_range
-from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, quantize, unquantized
+from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, is_known, quantize, unquantized
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
 
 if TYPE_CHECKING:
@@ -46,6 +46,11 @@ def fail(node: Node, reason: str, help: str = "") -> LoweringError:
     return LoweringError(reason, where=node.where, help=help)
 
 
+def is_index(node: Node) -> bool:
+    """Whether a node makes no floats: indices and conditions have no scale."""
+    return not any(value.type.is_float for value in node.results)
+
+
 def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
     """The nodes that the target cannot lower whatever their scales are, and why: all of them, in order.
 
@@ -54,7 +59,7 @@ def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
     found: list[tuple[Node, Refusal]] = []
     for node in graph.nodes:
         if node.dialect != "quant" and not all(value.is_constant for value in node.inputs):
-            chosen = choose(node, target)
+            chosen = choose(node, target, in_float=is_index(node))
             if isinstance(chosen, Refusal):
                 found.append((node, chosen))
     return found
@@ -247,6 +252,9 @@ class Lowering:
     def _lower_inputs(self) -> None:
         for value in self.source.inputs:
             shape = value.type.shape
+            if not value.type.is_float:
+                self.lowered[value] = self.graph.add_input(value.name, value.type)
+                continue
             fake_quant = fake_quant_of(value)
             if fake_quant is None:
                 if not value.users:
@@ -268,6 +276,9 @@ class Lowering:
         if node.op == "quant.fake_quant":
             if not node.operand(0).is_constant:
                 self._lower_fake_quant(node)
+            return
+        if is_index(node):
+            self.lowered[node.result] = self._in_float(node)
             return
         row = choose(node, self.target)
         if self.fallback and self._stays_float(node, row):
@@ -328,9 +339,10 @@ class Lowering:
         row = choose(node, self.target, in_float=True)
         if isinstance(row, Refusal):
             raise fail(node, *row)
-        rank = node.result.type.rank
-        count = len(node.operands) if row.weight is None else 1
-        call = Call(self, node, [self.as_float(node.operand(i), rank) for i in range(count)], ("f32", None))
+        rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
+        given = node.operands if row.weight is None else node.operands[:1]
+        operands: list[Any] = [None if value is None else self.as_float(value, rank) for value in given]
+        call = Call(self, node, operands, ("f32", None))
         call.in_float = True
         if row.weight is not None:
             w, order = node.operand(1), row.weight.order
@@ -365,7 +377,12 @@ class Lowering:
     def _call(self, row: Correspondence, node: Node) -> Call:
         """The lowered operands of a node, and the element type that its result gets."""
         if row.weight is None:
-            xs = [self.operand(node, index) for index in range(len(node.operands))]
+            places = [
+                i
+                for i, value in enumerate(node.operands)
+                if not (row.of_computed and value is not None and is_known(value))
+            ]
+            xs = [self.operand(node, index) for index in places]
             return Call(self, node, xs, self._result_element(row, node, xs[0]))
         x, weight = self.operand(node), self.weight(node, row.weight)
         if row.weight.bias_first:

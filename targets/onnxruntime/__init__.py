@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect, functions, moving, products
 from qgraph.targets.onnxruntime.clips import clamp, requantize
-from qgraph.targets.onnxruntime.correspondences import CORRESPONDENCES, FLOATS
+from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
 from qgraph.targets.onnxruntime.float_kernels import KERNELS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
@@ -28,6 +28,7 @@ TARGET = Target(
     requantizes_in_float=True,
     raising=raise_graph,
     clamp=clamp,
+    legalize=(*COMPOSITE, "nn.lstm", "nn.gru", "nn.rnn", "nn.sum"),
     floats=FLOATS,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},

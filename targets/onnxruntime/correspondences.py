@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from qgraph.exporters.onnx_rows import ROWS
-from qgraph.ir import Builder, Node, Value, op_def
+from qgraph.ir import Builder, Node, TensorType, Value, op_def, op_names
 from qgraph.ops.nn.activation import ACTIVATIONS
+from qgraph.ops.quant import unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.clips import (
@@ -23,32 +24,55 @@ from qgraph.targets.onnxruntime.clips import (
     sum_limits,
 )
 from qgraph.targets.onnxruntime.function_rows import FUNCTIONS
+from qgraph.targets.onnxruntime.masks import of_unmasked, unmasked
 from qgraph.targets.onnxruntime.window_rows import WINDOWS, one_to_three
 
 
 def linear_when(node: Node) -> Refusal | None:
-    """QGemm takes matrices: other shapes are reshaped, and back."""
+    """QGemm takes matrices; else what surrounds it has to be of a known size, or be the pixels of a convolution."""
     x = node.operand(0).type
-    if x.rank == 2 or (x.rank > 2 and not any(isinstance(size, str) for size in x.shape[1:])):
-        return None
-    return Refusal(f"a linear layer on {x} needs known sizes behind the first")
+    return None if x.rank == 2 or (x.rank > 2 and (_one_open(x) or x.rank <= 5)) else Refusal(f"no layer on {x}")
+
+
+def _one_open(type: TensorType) -> bool:
+    """Whether a Reshape can say the shape: at most one size is not known, and is no product."""
+    return isinstance(type.shape[-1], int) and sum(isinstance(size, str) for size in type.shape[:-1]) <= 1
 
 
 def linear(row: Correspondence, call: Call) -> Value:
-    """nn.linear to QGemm; where x is not a matrix, between two Reshapes."""
-    shape = call.xs[0].type.shape
-    if len(shape) == 2:
+    """nn.linear to QGemm, between two Reshapes where x is not a matrix; or, where these cannot say the shape, to a
+    convolution of one pixel, between two Transposes."""
+    (x,) = call.xs
+    type, rank = x.type, x.type.rank
+    if rank == 2 or (call.in_float and not _one_open(type)):
         return row.lowered(call)
-    reshape = call.build.nn.reshape if call.in_float else call.build.ort.Reshape
-    call.xs[0] = reshape(call.xs[0], shape=(-1, int(shape[-1])))
-    made = row.lowered(call)
-    return reshape(made, shape=(-1, *shape[1:-1], int(made.type.shape[-1])))
+    if _one_open(type):
+        reshape = call.build.nn.reshape if call.in_float else call.build.ort.Reshape
+        call.xs[0] = reshape(x, shape=(-1, int(type.shape[-1])))
+        made = row.lowered(call)
+        shape = [-1 if isinstance(size, str) else size for size in type.shape[:-1]]
+        if -1 not in shape:
+            shape[0] = -1
+        return reshape(made, shape=(*shape, int(made.type.shape[-1])))
+    return _of_pixels(call)
+
+
+def _of_pixels(call: Call) -> Value:
+    build, (x,), weight = call.build, call.xs, call.weight
+    assert weight is not None
+    pixels = x.type.rank - 2
+    w = build.constant(weight.data.reshape(*weight.data.shape, *(1,) * pixels), weight.name, weight.quant)
+    first = build.ort.Transpose(x, perm=(0, pixels + 1, *range(1, pixels + 1)))
+    window = {"strides": (1,) * pixels, "pads": (0,) * 2 * pixels, "dilations": (1,) * pixels}
+    made = build.ort.QLinearConv(first, w, call.bias, element=call.element, **window)
+    return clipped(call, build.ort.Transpose(made, perm=(0, *range(2, pixels + 2), 1)))
 
 
 def in_float(row: Correspondence, call: Call) -> Value:
     """The op on floats, between DequantizeLinear and QuantizeLinear: what one operation rounds is the same anywhere."""
     node, lowering = call.node, call.lowering
-    operands = [lowering.as_float(value, node.result.type.rank) for value in node.inputs]
+    rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
+    operands = [lowering.as_float(value, rank) for value in node.inputs]
     made = call.build.node(node.op, operands, node.attrs).result
     return lowering.build.ort.QuantizeLinear(made, element=call.element)
 
@@ -113,8 +137,31 @@ def kept(op: str) -> Correspondence:
     )
 
 
-FLOATS = tuple(kept(op) for op in ROWS if op not in ("nn.batch_norm", "nn.dropout"))
+COMPOSITE = ("nn.attention", "nn.group_norm", "nn.embedding_bag")
+"""Ops that are taken apart, in float too: so most of them are integers."""
+ELSEWHERE = ("nn.batch_norm", "nn.dropout", "nn.embedding")
+FLOATS = tuple(kept(op) for op in ROWS if op in op_names("nn") and op not in (*COMPOSITE, *ELSEWHERE))
 """The rows of ops that stay in float: those that the writer of float models has a counterpart of."""
+
+
+def moved(row: Correspondence, call: Call) -> Value:
+    """The same op on the integers."""
+    operands = [None if value is None else call.lowering.lowered.get(value, value) for value in call.node.operands]
+    return call.build.node(call.node.op, operands, call.attrs).result
+
+
+def embedded(row: Correspondence, call: Call) -> Value:
+    """The rows of the weight's codes on the grid of the result: rounding each element before or after is the same."""
+    w = unquantized(call.node.operand(1))
+    table = call.build.constant(kernels.quantize(w.data, call.quant, call.element[0]), w.name, call.quant)
+    return call.build.nn.gather(table, call.xs[0], axis=0)
+
+
+MOVED = tuple(
+    Correspondence(source=op, target=f"nn.{op}", of_computed=True, result="operand", lower=moved, raises=False)
+    for op in ("expand", "gather", "gather_elements", "index")
+)
+"""Ops that are the same on integers."""
 
 CORRESPONDENCES = (
     Correspondence(
@@ -137,11 +184,41 @@ CORRESPONDENCES = (
         lower=linear,
         after=clipped,
     ),
-    Correspondence(source="add", target="ort.QLinearAdd", activations=CARRIED, limits=sum_limits, after=clipped),
-    Correspondence(source="mul", target="ort.QLinearMul", activations=CARRIED, limits=product_limits, after=clipped),
-    Correspondence(source="sub", target="nn.sub", activations=CARRIED, lower=in_float, raises=False),
-    Correspondence(source="softmax", target="ort.QLinearSoftmax", attrs={"axis": "axis"}),
+    Correspondence(
+        source="add",
+        target="ort.QLinearAdd",
+        activations=CARRIED,
+        when=unmasked,
+        limits=sum_limits,
+        after=clipped,
+    ),
+    Correspondence(
+        source="mul",
+        target="ort.QLinearMul",
+        activations=CARRIED,
+        when=unmasked,
+        limits=product_limits,
+        after=clipped,
+    ),
+    Correspondence(source="matmul", target="ort.QLinearMatMul", limits=product_limits),
+    Correspondence(source="softmax", target="ort.QLinearSoftmax", attrs={"axis": "axis"}, when=of_unmasked),
     *FUNCTIONS,
+    *MOVED,
+    Correspondence(source="embedding", target="nn.gather", of_computed=True, lower=embedded, raises=False),
+    Correspondence(source="where", target="ort.QLinearWhere", when=unmasked),
+    *(
+        Correspondence(
+            source=op,
+            target=f"nn.{op}",
+            when=unmasked,
+            activations=CARRIED if op == "sub" else ("none",),
+            of_computed=True,
+            result="operand" if op in ("max", "min") else "own",
+            lower=in_float,
+            raises=False,
+        )
+        for op in ("sub", "div", "maximum", "minimum", "prelu", "max", "min")
+    ),
     Correspondence(source="relu", target="ort.Clip", lower=requantized, raises=False),
     Correspondence(source="relu6", target="ort.Clip", lower=requantized, raises=False),
     Correspondence(source="clamp", target="ort.Clip", lower=requantized, raises=False),

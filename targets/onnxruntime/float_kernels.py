@@ -6,13 +6,13 @@ product, which is exact, and a float64 sum rounded to float32.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from qgraph.ir import Array
+from qgraph.ir import Array, Node
 
 Float = NDArray[np.float32]
 f32, f64 = np.float32, np.float64
@@ -175,20 +175,104 @@ def _in_lanes(x: Float, gain: Float, bias: Float | None, eps: float) -> Float:
     return np.asarray(y * gain) if bias is None else fma(y, gain, bias)
 
 
+def row_sums(x: Float) -> Float:
+    """The sums of the rows of x [R, K] as Eigen's redux has them: two packets of 4 from the first aligned element on,
+    halved; then what stands before, and what is left over, one by one. A row begins where the one before it ends."""
+    count, sums = x.shape[1], np.zeros(len(x), f32)
+    begins = -np.arange(len(x)) * count % 4
+    for begin in range(min(4, count)):
+        chosen = begins == begin
+        sums[chosen] = _sums_from(x[chosen], begin)
+    if count < 4:
+        sums = np.add.accumulate(x, axis=1)[:, -1]
+    return sums
+
+
+def _sums_from(x: Float, begin: int) -> Float:
+    whole, pairs = (x.shape[1] - begin) // 4 * 4, (x.shape[1] - begin) // 8 * 8
+    if not whole:
+        return np.asarray(np.add.accumulate(x, axis=1)[:, -1])
+    packets = [x[:, begin + k : begin + k + 4] for k in range(0, whole, 4)]
+    total = np.array(packets[0])
+    if len(packets) > 1:
+        other = np.array(packets[1])
+        for k in range(2, pairs // 4, 2):
+            total, other = total + packets[k], other + packets[k + 1]
+        total = total + other
+        if whole > pairs:
+            total = total + packets[-1]
+    halves = total[:, :2] + total[:, 2:]
+    made = halves[:, 0] + halves[:, 1]
+    for k in (*range(begin), *range(begin + whole, x.shape[1])):
+        made = made + x[:, k]
+    return np.asarray(made)
+
+
+def over_last(axes: Sequence[int], rank: int) -> bool:
+    """Whether axes are the last ones, over which `row_sums` are known."""
+    return sorted(axes) == [*range(rank - len(axes), rank)]
+
+
+def reduced(view: Any, x: Array, divide: bool) -> Array:
+    """`nn.sum` and `nn.mean`; over other axes than the last ones the order of the sum is not known."""
+    if not over_last(view.axes, x.ndim):
+        made: Array = view.evaluate(x)
+        return made
+    kept = x.ndim - len(view.axes)
+    count = int(np.prod(x.shape[kept:]))
+    total = row_sums(x.reshape(-1, count))
+    shape = (*x.shape[:kept], *(1,) * (len(view.axes) if view.keepdims else 0))
+    return np.asarray(total / f32(count) if divide else total).reshape(shape)
+
+
+def root_mean_square(view: Any, x: Array, gamma: Array | None) -> Array:
+    """`nn.rms_norm` by a product, a mean, a root and a quotient."""
+    count = int(np.prod(x.shape[x.ndim - view.axes :]))
+    rows = x.reshape(-1, count)
+    root = np.sqrt(row_sums(rows * rows) / f32(count) + f32(view.eps))
+    y = (rows / root[:, None]).reshape(x.shape)
+    return y if gamma is None else np.asarray(y * gamma)
+
+
 def over_axis(view: Any, x: Array) -> Array:
     """`nn.softmax` over any axis."""
     return np.moveaxis(softmax(np.moveaxis(x, view.axis, -1)), -1, view.axis)
+
+
+def normalized(view: Any, x: Array, gamma: Array | None, beta: Array | None) -> Array:
+    """`nn.layer_norm`, whose last axes are as one; without a gain the file has one of ones."""
+    count = int(np.prod(x.shape[x.ndim - view.axes :]))
+    gain = np.ones(count, f32) if gamma is None else gamma.reshape(-1)
+    bias = None if beta is None else beta.reshape(-1)
+    return layer_norm(x.reshape(-1, count), gain, bias, view.eps).reshape(x.shape)
 
 
 KERNELS: dict[str, Callable[..., Array]] = {
     "nn.sigmoid": lambda view, x: logistic(x),
     "nn.tanh": lambda view, x: tanh(x),
     "nn.softmax": over_axis,
+    "nn.exp": lambda view, x: exp(x),
+    "nn.erf": lambda view, x: erf(x),
+    "nn.gelu": lambda view, x: gelu_tanh(x) if view.approximate == "tanh" else gelu(x),
+    "nn.layer_norm": normalized,
+    "nn.rms_norm": root_mean_square,
+    "nn.mean": lambda view, x: reduced(view, x, divide=True),
+    "nn.sum": lambda view, x: reduced(view, x, divide=False),
 }
 """Op of `nn` that stays in float -> what the runtime computes for it."""
 EXACT = {
-    *("nn.reshape", "nn.transpose", "nn.pad", "nn.concat", "nn.slice"),
-    *("nn.relu", "nn.relu6", "nn.clamp", "nn.add", "nn.sub", "nn.mul", "nn.leaky_relu", "nn.max_pool"),
+    *("nn.reshape", "nn.transpose", "nn.pad", "nn.concat", "nn.slice", "nn.expand", "nn.gather", "nn.gather_elements"),
+    *("nn.index", "nn.max", "nn.min", "nn.argmax", "nn.argmin", "nn.where", "nn.cast", "nn.arange", "nn.max_pool"),
+    *("nn.equal", "nn.not_equal", "nn.less", "nn.less_equal"),
+    *("nn.logical_and", "nn.logical_or", "nn.logical_xor", "nn.logical_not"),
+    *("nn.relu", "nn.relu6", "nn.clamp", "nn.add", "nn.sub", "nn.mul", "nn.div", "nn.leaky_relu", "nn.prelu"),
+    *("nn.sqrt", "nn.rsqrt", "nn.abs", "nn.sign", "nn.floor", "nn.ceil", "nn.round", "nn.maximum", "nn.minimum"),
     *KERNELS,
 }
-"""Ops that give the runtime's bits in float."""
+"""Ops that give the runtime's bits in float; `nn.mean` and `nn.sum` over the last axes."""
+
+
+def is_exact(node: Node) -> bool:
+    """Whether an op on floats gives the runtime's bits."""
+    reduces = node.op in ("nn.mean", "nn.sum")
+    return node.op in EXACT and (not reduces or over_last(node.attrs["axes"], node.operand(0).type.rank))

@@ -45,6 +45,11 @@ def is_composite(node: Node) -> bool:
     return stays_float(node) or node.op == LOOKUP
 
 
+def needed_opset(nodes: Sequence[Node]) -> int:
+    """The lowest opset that has the ops on floats among the nodes; 0 where there are none."""
+    return OPSET if any(map(stays_float, nodes)) else 0
+
+
 @dataclass
 class FloatNodes:
     """The ONNX nodes of one graph's ops of `nn`; see `qgraph.exporters.onnx_float.OnnxNodes`."""
@@ -53,16 +58,21 @@ class FloatNodes:
     words: dict[str, tuple[str, dict[str, Any], list[str]]] = field(default_factory=dict)  # what the metadata says
     tensors: dict[str, Any] = field(default_factory=dict)
     clipped: dict[Value, Any] = field(default_factory=dict)
+    writing: str = ""  # the op of the node that is being written
     tables: dict[str, tuple[float, int]] = field(default_factory=dict)  # constant -> scale and zero point
 
     def write(self, node: Node) -> None:
         """Append the ONNX nodes of a node."""
+        self.writing = node.op
         result = self.writer.tensors[node.result]
         self.tensors[result.name] = result
         operands = ["" if value is None else self.writer.tensors[value].name for value in node.operands]
         self.words[result.name] = (node.op, dict(node.attrs), operands)
         if node.op == LOOKUP:
             self._write_lookup(node, result.name)
+        elif node.op == "nn.gelu":  # in one op, which nothing fuses into another
+            by_tanh = node.attrs["approximate"] == "tanh"
+            self.op("FastGelu" if by_tanh else "Gelu", self.operands(node), result.name)
         else:
             write_op(self, node, result.name)
 
@@ -71,7 +81,7 @@ class FloatNodes:
         x, table = (self._add(self.writer.tensors[value]).name for value in node.inputs)
         quant = node.operand(1).type.q
         self.tables[table] = quant.scale[0], quant.zero_point[0]
-        index = self._add(_variable(self.unique(f"{result}.index"), np.int32)).name
+        index = self.unique(f"{result}.index")
         self.op("Cast", [x], index, to=INT32)
         self.op("Gather", [table, index], result, axis=0)
 
@@ -87,13 +97,16 @@ class FloatNodes:
         return ["" if value is None else self.name(value) for value in node.operands]
 
     def name(self, value: Value) -> str:
-        """The name of a value; of what a DequantizeLinear makes: behind a Clip at the ends of its range.
+        """The name of a value; of what a DequantizeLinear makes: behind a Clip at the ends of its range; of a sum that
+        is normalized: behind one without ends.
 
-        It changes nothing, and keeps the runtime from making an op on integers of the float op between
-        DequantizeLinear and QuantizeLinear (QDQ transformers, at EXTENDED and above).
+        They change nothing, and keep the runtime from making an op on integers of the float op between
+        DequantizeLinear and QuantizeLinear (QDQ transformers), and other bits of a sum with its normalization
+        (SkipLayerNormFusion), at EXTENDED and above.
         """
         tensor = self.writer.tensors[value]
-        if value.producer is not None and value.producer.op == "ort.DequantizeLinear":
+        maker = "" if value.producer is None else value.producer.op
+        if maker == "ort.DequantizeLinear" or (maker == "nn.add" and self.writing == "nn.layer_norm"):
             if value not in self.clipped:
                 self.clipped[value] = self._clip(value, tensor)
             tensor = self.clipped[value]
@@ -102,7 +115,9 @@ class FloatNodes:
     def _clip(self, value: Value, tensor: Any) -> Any:
         assert value.producer is not None
         source = value.producer.operand(0).type
-        ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
+        ends = np.array([-np.inf, np.inf], np.float32)
+        if source.quant is not None:
+            ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
         bounds = [
             self.tensors[self.constant(data, f"{tensor.name}.{end}")]
             for end, data in zip(("min", "max"), ends, strict=True)
@@ -123,10 +138,11 @@ class FloatNodes:
         return self.tensors.setdefault(tensor.name, tensor)
 
 
-def _variable(name: str, dtype: type[np.generic] = np.float32) -> gs.Variable:
+def _variable(name: str) -> gs.Variable:
+    """A tensor of a type that the runtime finds."""
     import onnx_graphsurgeon as gs
 
-    return gs.Variable(name, dtype)
+    return gs.Variable(name)
 
 
 def read_attrs(attrs: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Array, Builder, Element, Graph, Node, TensorType, Value, op_def, op_names
+from qgraph.ir import Array, Builder, Element, Graph, Node, OpDef, TensorType, Value, op_def, op_names
 from qgraph.ops import nn as _all_functions  # noqa: F401  for `op_names`
 from qgraph.ops.nn.activation import ACTIVATIONS
-from qgraph.ops.quant import is_known
+from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal
-from qgraph.targets.lowering import known_data
 from qgraph.targets.onnxruntime import kernels
 
-OTHERWISE = ("nn.relu", "nn.relu6", "nn.clamp", "nn.sigmoid", "nn.leaky_relu", "nn.dropout", "nn.softmax")
+OTHERWISE = (
+    *("nn.relu", "nn.relu6", "nn.clamp", "nn.sigmoid", "nn.leaky_relu", "nn.dropout"),
+    *("nn.add", "nn.mul", "nn.where", "nn.cast"),
+)
 """Functions that are not looked up."""
 
 
@@ -43,17 +45,16 @@ def function_table(op: str, words: dict[str, Any], x: TensorType, element: Eleme
 
 def one_value(node: Node) -> Refusal | None:
     """What is looked up is a function of one value: nothing else is computed, constants are single numbers."""
-    single = all(known_data(value).size == 1 for value in node.inputs if is_known(value))
+    single = all(unquantized(value).data.size == 1 for value in node.inputs if is_known(value))
     if single and len({value for value in node.inputs if not is_known(value)}) == 1:
         return None
     return Refusal(f"the runtime has no integer form of {node.op} of two values")
 
 
 def looked_up(row: Correspondence, call: Call) -> Value:
-    """A Lookup in the table of the function."""
-    node, build = call.node, call.build
-    (x,) = {made for made, value in zip(call.xs, node.inputs, strict=True) if not is_known(value)}
-    operands = [known_data(value).item() if is_known(value) else None for value in node.inputs]
+    """A Lookup in the table of the function; a constant of it is no activation, and not rounded."""
+    node, build, x = call.node, call.build, call.xs[0]
+    operands = [unquantized(value).data.item() if is_known(value) else None for value in node.inputs]
     words = {"attrs": node.attrs, "operands": operands}
     table = function_table(node.op, json.loads(json.dumps(words)), x.type, call.element)
     constant = build.constant(table, node.op.partition(".")[2], call.quant)
@@ -82,9 +83,14 @@ def not_its_table(view: Any) -> Refusal | None:
 
 
 def functions() -> list[str]:
-    """The elementwise ops of `nn` that are looked up."""
+    """The elementwise ops of `nn` on floats that are looked up where they are functions of one value."""
     defined = {name: op_def(name) for name in op_names("nn") if name not in OTHERWISE}
-    return [name for name, each in defined.items() if each.traits.elementwise and len(each.operands) == 1]
+    return [name for name, each in defined.items() if each.traits.elementwise and _of_floats(each)]
+
+
+def _of_floats(definition: OpDef) -> bool:
+    patterns = [spec.pattern for spec in definition.operands] + [spec.pattern for spec in definition.results]
+    return all(pattern.admits(TensorType((), "f32")) for pattern in patterns)
 
 
 FUNCTIONS = (
@@ -100,6 +106,7 @@ FUNCTIONS = (
             target="ort.Lookup",
             lower=looked_up,
             when=one_value,
+            of_computed=True,
             activations=ACTIVATIONS,
             raises=False,
         )

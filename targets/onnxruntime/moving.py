@@ -6,8 +6,10 @@ import numpy as np
 
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.shape import padded_shape, reshaped
-from qgraph.targets.onnxruntime.dialect import check_code
+from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime.dialect import check_code, same_dtype
 
 
 @op("ort.Reshape", kind="reshape", moves_data=True)
@@ -85,3 +87,27 @@ class Slice:
         for start, end, axis, step in zip(self.starts, self.ends, self.axes, self.steps, strict=True):
             place[axis] = slice(start, end, step)
         return x[tuple(place)]
+
+
+@op("ort.QLinearWhere", kind="where")
+class QLinearWhere:
+    """a where the condition holds, else b, with broadcasting; each requantized where its parameters are not the
+    result's."""
+
+    condition: Operand = operand("bool[...]", role="indices")
+    a: Operand = operand("u8q|i8q[...]")
+    b: Operand = operand("u8q|i8q[...]")
+    result: Result = result("u8q|i8q[...]", free=True)
+
+    def infer(self) -> TensorType:
+        shape = broadcast_shape(self.a.type.shape, self.b.type.shape)
+        return self.a.type.with_shape(broadcast_shape(self.condition.type.shape, shape))
+
+    def check(self) -> None:
+        same_dtype(self.a.type, self.result.type, "ort.QLinearWhere")
+        same_dtype(self.b.type, self.result.type, "ort.QLinearWhere")
+
+    def evaluate(self, condition: Array, a: Array, b: Array) -> Array:
+        q = self.result.type.q
+        pair = (kernels.requantize(each, value.type.q, q) for each, value in ((a, self.a), (b, self.b)))
+        return np.where(condition, *pair)

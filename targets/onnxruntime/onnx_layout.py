@@ -63,6 +63,7 @@ LAYOUTS = {
     "ort.QLinearAdd": NodeForm((X, W, Y), "Add"),
     "ort.QLinearMul": NodeForm((X, W, Y), "Mul"),
     "ort.QLinearMatMul": NodeForm((X, W, Y), "MatMul"),
+    "ort.QLinearWhere": NodeForm((ALONE, W, Slot("quantized", 2), Y)),
     "ort.QLinearSigmoid": NodeForm((X, Y), "Sigmoid"),
     "ort.QLinearLeakyRelu": NodeForm((X, Y), "LeakyRelu"),
     "ort.QLinearSoftmax": NodeForm((X, Y), "Softmax", {"opset": 13}),
@@ -82,7 +83,7 @@ LAYOUTS = {
 }
 MICROSOFT = (
     *("QGemm", "QLinearAdd", "QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool"),
-    *("QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax"),
+    *("Gelu", "FastGelu", "QLinearLeakyRelu", "QLinearMul", "QLinearSigmoid", "QLinearSoftmax", "QLinearWhere"),
 )
 """Ops of the domain com.microsoft; the others are ONNX's own."""
 FLOAT_OPS = {layout.float_op: op for op, layout in LAYOUTS.items() if layout.float_op}

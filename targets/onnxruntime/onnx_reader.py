@@ -185,7 +185,7 @@ class _Reader:
     def type_bias(self, operands: list[Value | None]) -> None:
         """Give a bias its parameters, which follow from those of the other operands."""
         x, w, bias = operands if len(operands) == 3 else (None, None, None)
-        if x is not None and w is not None and bias is not None and bias.is_constant:
+        if x is not None and w is not None and bias is not None and bias.is_constant and bias.type.dtype == "i32":
             bias.type = replace(bias.type, quant=bias_params(x.type.q, w.type.q))
 
     def attrs(self, op: str, node: Any, element: Element | None) -> dict[str, Any]:

@@ -16,8 +16,7 @@ from qgraph.errors import ExportError
 from qgraph.ir import Array, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels
-from qgraph.targets.onnxruntime.float_nodes import OPSET as FLOAT_OPSET
-from qgraph.targets.onnxruntime.float_nodes import FloatNodes, is_composite, stays_float
+from qgraph.targets.onnxruntime.float_nodes import FloatNodes, is_composite, needed_opset
 from qgraph.targets.onnxruntime.onnx_layout import (
     FORMS,
     LAYOUTS,
@@ -47,10 +46,11 @@ def to_onnx(graph: Graph, form: str = "qoperator", opset: int | None = None) -> 
 
     if form not in FORMS:
         raise ExportError(f"form={form!r} is not a choice", help=f"choose from {', '.join(FORMS)}")
-    floats = [node for node in graph.nodes if stays_float(node)]
-    opset = opset or (FLOAT_OPSET if floats else OPSET)
-    if floats and opset < FLOAT_OPSET:
-        raise ExportError(f"{floats[0].op} stays in float, which needs opset {FLOAT_OPSET}", where=floats[0].where)
+    least = needed_opset([*graph.nodes])
+    opset = opset or max(least, OPSET)
+    if opset < least:
+        first = next(node for node in graph.nodes if needed_opset([node]) > opset)
+        raise ExportError(f"{first.op} stays in float, which needs opset {least}", where=first.where)
     if not OPSETS[0] <= opset <= OPSETS[1]:
         raise ExportError(f"opset {opset} is not supported", help=f"choose from {OPSETS[0]} to {OPSETS[1]}")
     _check_outputs(graph)

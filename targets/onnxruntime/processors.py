@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qgraph.ir import Graph, Node
 from qgraph.runtimes import Processor
-from qgraph.targets.onnxruntime.float_kernels import EXACT
+from qgraph.targets.onnxruntime.float_kernels import is_exact
 from qgraph.targets.onnxruntime.saturation import saturating_nodes
 
 SHOWN = 3
@@ -18,7 +18,7 @@ def notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """Which ops on floats are not bit-exact, whether u8 x s8 pairs can saturate somewhere, or did here, and what 64-bit
     ARM computes differently."""
     found = []
-    floats = sorted({node.op for node in graph.nodes if node.dialect == "nn"} - EXACT)
+    floats = sorted({node.op for node in graph.nodes if node.dialect == "nn" and not is_exact(node)})
     if floats:
         found.append(f"floats of {', '.join(floats)}: their last digits may differ from the runtime's")
     nodes = saturating_nodes(graph)

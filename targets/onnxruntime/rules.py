@@ -18,13 +18,14 @@ WEIGHTS = {
 """Option `weights`. Under u8 activations full-range s8 may saturate on x86 without VNNI; the others do not."""
 
 RESULTS = {
-    **dict.fromkeys(("nn.add", "nn.mul", "nn.sub"), OpRule()),
+    **dict.fromkeys(("nn.add", "nn.mul", "nn.matmul", "nn.where", "nn.concat"), OpRule()),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
     "nn.clamp": OpRule(),
-    **dict.fromkeys(("nn.max_pool", "nn.reshape", "nn.transpose", "nn.slice"), OpRule("same")),
+    **dict.fromkeys(("nn.max_pool", "nn.reshape", "nn.transpose", "nn.slice", "nn.expand"), OpRule("same")),
+    **dict.fromkeys(("nn.gather", "nn.gather_elements", "nn.index", "nn.max", "nn.min"), OpRule("same")),
     "nn.pad": OpRule("join"),
-    "nn.concat": OpRule(),  # QLinearConcat requantizes each operand from a scale of its own
+    # QLinearConcat and QLinearWhere requantize each operand from a scale of its own
     "nn.avg_pool": OpRule(),  # both mean kernels requantize
     "nn.mean": OpRule(),
 }

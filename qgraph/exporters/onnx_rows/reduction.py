@@ -44,3 +44,22 @@ def _embedding_bag(writer: OnnxNodes, node: Node, result: str) -> None:
     axes = writer.constant(np.array([1], np.int64), f"{result}.axes")
     reduce = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[node.attrs["mode"]]
     writer.op(reduce, [rows, axes], result, keepdims=0)
+
+
+@writes("nn.index")
+def _index(writer: OnnxNodes, node: Node, result: str) -> None:
+    axes = node.attrs["axes"]
+    if len(axes) > 1:
+        raise ExportError(f"indices along {len(axes)} axes have no row here", where=node.where)
+    writer.op("Gather", writer.operands(node), result, axis=axes[0])
+
+
+@writes("nn.arange")
+def _arange(writer: OnnxNodes, node: Node, result: str) -> None:
+    """A Range up to the size of a dimension."""
+    axis, start, step = (
+        writer.constant(np.array(node.attrs[name], np.int64), f"{result}.{name}") for name in ("axis", "start", "step")
+    )
+    size = chain(writer, "Gather", [chain(writer, "Shape", writer.operands(node), result), axis], result)
+    end = chain(writer, "Add", [chain(writer, "Mul", [size, step], result), start], result)
+    writer.op("Range", [start, end, step], result)

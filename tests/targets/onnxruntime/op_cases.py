@@ -9,7 +9,7 @@ import numpy as np
 from qgraph.errors import RuntimeFailure
 from qgraph.interpreter import execute
 from qgraph.ir import Array, Builder, Graph, QuantParams, TensorType, Value, verify_graph
-from qgraph.ir.types import integer_range
+from qgraph.ir.types import dtype_name, integer_range
 from qgraph.runtimes import RunResult, Worker
 from qgraph.targets.onnxruntime.dialect import bias_params
 from qgraph.targets.onnxruntime.onnx_reader import from_onnx
@@ -74,6 +74,12 @@ class OpCases:
         self.arrays[name] = data
         dtype = "f32" if quant is None else self.dtype
         return self.graph.add_input(name, TensorType(data.shape, dtype, quant))
+
+    def index_input(self, data: Array) -> Value:
+        """An input of indices or conditions that gets these data."""
+        name = f"x{len(self.arrays)}"
+        self.arrays[name] = data
+        return self.graph.add_input(name, TensorType(data.shape, dtype_name(data.dtype)))
 
     def random_input(self, *shape: int, quant: QuantParams | None = None) -> Value:
         return self.input(self.codes(shape), quant or self.quant())

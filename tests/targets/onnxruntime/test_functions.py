@@ -98,11 +98,69 @@ def spread(cases: OpCases, *shape: int) -> np.ndarray:
     return x.astype(np.float32)
 
 
-@pytest.mark.parametrize("op", ["sigmoid", "tanh"])
-def test_functions_in_float(ort: Worker, op: str) -> None:
+IN_FLOAT: dict[str, dict[str, object]] = {
+    **{op: {} for op in ("sigmoid", "tanh", "erf", "exp", "rsqrt", "sqrt", "abs", "sign", "floor", "ceil", "round")},
+    "gelu": {},
+    "gelu by tanh": {"approximate": "tanh"},
+}
+
+
+@pytest.mark.parametrize("name", IN_FLOAT)
+def test_functions_in_float(ort: Worker, name: str) -> None:
     cases = OpCases("u8", 5)
     for size in (1, 7, 70, 5000):
-        cases.returns(getattr(cases.build.nn, op)(cases.input(spread(cases, size), None)))
+        x = np.abs(spread(cases, size)) if "sqrt" in name else np.clip(spread(cases, size), -80, 80)
+        cases.returns(getattr(cases.build.nn, name.partition(" ")[0])(cases.input(x, None), **IN_FLOAT[name]))
+    cases.check(ort, opset=18)
+
+
+def test_layer_norm_in_float(ort: Worker) -> None:
+    cases = OpCases("u8", 9)
+    for number in range(120):
+        count = int(cases.rng.choice([1, 2, 5, 7, 8, 12, 13, 16, 31, 64, 100, 384, 768]))
+        x = cases.rng.normal(size=(int(cases.rng.integers(1, 4)), 3, count)).astype(np.float32)
+        x = x * np.float32(np.exp(cases.rng.uniform(-3, 3))) + np.float32(cases.rng.normal())
+        given = [(), (True,), (True, True), (False, True)][number % 4]
+        numbers = [cases.rng.normal(size=count).astype(np.float32) if each else None for each in given]
+        operands = [None if each is None else cases.build.constant(each, "p") for each in numbers]
+        cases.returns(cases.build.nn.layer_norm(cases.input(x, None), *operands, eps=10.0 ** -(number % 4 + 4)))
+    cases.check(ort, opset=18)
+
+
+def test_sums_and_means_in_float(ort: Worker) -> None:
+    """Rows of every length, which begin at every place of a packet."""
+    cases = OpCases("u8", 12)
+    for number in range(120):
+        count = int(cases.rng.choice([1, 2, 3, 5, 7, 8, 9, 11, 12, 15, 16, 31, 33, 64, 100, 197]))
+        shape = (2, 3, 3, count) if number % 2 else (9, count)
+        x = cases.input(cases.rng.normal(size=shape).astype(np.float32), None)
+        axes = (2, 3) if number % 4 == 1 else (len(shape) - 1,)
+        cases.returns(cases.build.nn.mean(x, axes=axes, keepdims=number % 3 == 0))
+        cases.returns(cases.build.nn.sum(x, axes=axes, keepdims=number % 3 == 0))
+        gamma = [cases.build.constant(cases.rng.normal(size=count).astype(np.float32), "g")] if number % 3 else []
+        cases.returns(cases.build.nn.rms_norm(x, *gamma, eps=1e-6))
+    cases.check(ort, opset=18)
+
+
+def test_layer_norm_over_several_axes(ort: Worker) -> None:
+    cases = OpCases("u8", 10)
+    for shape in ((3, 4, 5), (2, 7), (6, 2, 2)):
+        x, gamma = (cases.rng.normal(size=size).astype(np.float32) for size in ((2, *shape), shape))
+        made = cases.build.nn.layer_norm(cases.input(x, None), cases.build.constant(gamma, "g"), axes=len(shape))
+        cases.returns(made)
+    cases.check(ort, opset=18)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_layer_norm_of_sums_in_float(ort: Worker, rank: int) -> None:
+    """Which the runtime may not fuse into SkipLayerNormalization."""
+    cases = OpCases("u8", 11)
+    shape = (2, 5, 16)[-rank:]
+    for _ in range(20):
+        a, b = (cases.input(cases.rng.normal(size=shape).astype(np.float32), None) for _ in "ab")
+        gamma, beta = (cases.build.constant(cases.rng.normal(size=16).astype(np.float32), "p") for _ in range(2))
+        cases.returns(cases.build.nn.layer_norm(cases.build.nn.add(a, b), gamma, beta))
+        cases.returns(cases.build.nn.gelu(cases.build.nn.add(a, beta)))
     cases.check(ort, opset=18)
 
 
@@ -123,5 +181,8 @@ def test_what_one_operation_rounds_in_float(ort: Worker) -> None:
         a, b = cases.input(spread(cases, size), None), cases.input(spread(cases, size), None)
         for op in ("add", "sub", "mul"):
             cases.returns(getattr(cases.build.nn, op)(a, b, activation="relu"))
+        for op in ("maximum", "minimum"):
+            cases.returns(getattr(cases.build.nn, op)(a, b))
+        cases.returns(cases.build.nn.div(a, cases.input(spread(cases, size) + np.float32(1e-3), None)))
         cases.returns(cases.build.nn.leaky_relu(a, negative_slope=0.1))
     cases.check(ort, opset=18)

@@ -40,3 +40,35 @@ def test_moving_elements(ort: Worker, dtype: str, form: str) -> None:
         cases.returns(cases.build.ort.Transpose(x, perm=tuple(cases.rng.permutation(len(shape)))))
         cases.returns(cases.build.ort.Reshape(x, shape=(-1, int(np.prod(shape[1:])))))
     cases.check(ort, form=form, levels=("disable", "all"), least=600)
+
+
+@TYPES
+def test_choosing(ort: Worker, dtype: str) -> None:
+    """Elements by conditions: all codes of both operands, of the result's parameters or others."""
+    cases = OpCases(dtype, 3)
+    every = np.arange(cases.low, cases.high + 1).astype(cases.numpy)
+    for number in range(100):
+        params = [cases.quant() for _ in range(3)]
+        a, b = cases.input(every, params[0]), cases.input(every[::-1].copy(), params[1])
+        element = (dtype, params[number % 3])
+        chosen = cases.rng.random((2, 256) if number % 2 else (1,)) < 0.5
+        condition = cases.index_input(chosen)
+        cases.returns(cases.build.ort.QLinearWhere(condition, a, b, element=element))
+    cases.check(ort, levels=("disable", "all"), least=100)
+
+
+@TYPES
+def test_moving_by_indices(ort: Worker, dtype: str) -> None:
+    """Ops of nn on integers."""
+    cases = OpCases(dtype, 4)
+    for number in range(60):
+        x, axis = cases.random_input(3, 4, 5), number % 3
+        size = int(x.type.shape[axis])
+        places = cases.index_input(cases.rng.integers(0, size, (2, 3)))
+        elements = cases.index_input(cases.rng.integers(0, size, (3, 4, 5)))
+        build = cases.build.nn
+        cases.returns(build.gather(x, places, axis=axis))
+        cases.returns(build.gather_elements(x, elements, axis=axis))
+        cases.returns(build.index(x, places, axes=(axis,)))
+        cases.returns(build.expand(build.slice(x, axis=axis, start=1, end=2), shape=(2, 3, 4, 5)[-3 - number % 2 :]))
+    cases.check(ort, levels=("disable", "all"), opset=18)

@@ -14,6 +14,12 @@
     nn.dropout            nothing                         nn.mean         nn.avg_pool, nn.reshape
     nn.avg_pool           nn.mean                         nn.expand       nn.mul
     nn.lstm, nn.gru, nn.rnn    nn.linear, nn.sigmoid, nn.tanh, nn.add, nn.mul, ... for each step
+    nn.attention               nn.matmul, nn.mul, nn.add, nn.softmax, nn.transpose, ...
+    nn.layer_norm, nn.rms_norm, nn.group_norm   nn.mean, nn.sub, nn.mul, nn.add, nn.rsqrt, ...
+    nn.gelu               nn.erf or nn.tanh, nn.mul, nn.add
+    nn.elu, nn.mish, nn.softplus, nn.softsign, nn.abs, nn.soft_shrink, nn.prelu, nn.log_softmax, nn.log_sigmoid,
+    nn.rsqrt, nn.maximum, nn.minimum, nn.sum, nn.embedding, nn.embedding_bag, nn.gather, nn.adaptive_avg_pool,
+    nn.adaptive_max_pool: see `passes/ways`
 
 `ops`: names joined by "|". `activations`: words, joined by ",", that an op may carry as its activation; the others
 become nodes of their own. Each op takes the way with the fewest steps; ops that no way leads from are an error that

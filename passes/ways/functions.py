@@ -1,0 +1,185 @@
+"""Functions of one element, and reductions, by simpler ones."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from qgraph.ir import Builder, Value
+from qgraph.ir.types import dim_product
+from qgraph.ops.nn.resizing import adaptive_windows
+from qgraph.passes.rewriter import Declined, Match, Replacement
+from qgraph.passes.ways.registry import plus, times, way
+
+SUMS = ("nn.add", "nn.mul")
+
+
+@way("nn.gelu", "nn.erf", "nn.tanh", *SUMS)
+def gelu(match: Match, build: Builder) -> Replacement:
+    """x / 2 * (1 + erf(x / sqrt 2)), or by its approximation with tanh."""
+    x = match.root.operand(0)
+    if match.root.attrs["approximate"] == "none":
+        bent = build.nn.erf(times(build, x, math.sqrt(0.5)))
+    else:
+        cube = build.nn.mul(build.nn.mul(x, x), x)
+        bent = build.nn.tanh(times(build, build.nn.add(x, times(build, cube, 0.044715)), math.sqrt(2 / math.pi)))
+    return build.nn.mul(times(build, x, 0.5), plus(build, bent, 1))
+
+
+@way("nn.elu", "nn.relu", "nn.exp", *SUMS)
+def elu(match: Match, build: Builder) -> Replacement:
+    """scale * relu(x) + scale * alpha * (exp(input_scale * min(x, 0)) - 1)."""
+    x, attrs = match.root.operand(0), match.root.attrs
+    below = times(build, build.nn.relu(times(build, x, -1)), -attrs["input_scale"])
+    curve = times(build, plus(build, build.nn.exp(below), -1), attrs["scale"] * attrs["alpha"])
+    return build.nn.add(times(build, build.nn.relu(x), attrs["scale"]), curve)
+
+
+@way("nn.mish", "nn.softplus", "nn.tanh", "nn.mul")
+def mish(match: Match, build: Builder) -> Replacement:
+    """x * tanh(softplus(x))."""
+    x = match.root.operand(0)
+    return build.nn.mul(x, build.nn.tanh(build.nn.softplus(x)))
+
+
+@way("nn.softplus", "nn.relu", "nn.exp", "nn.log", "nn.abs", *SUMS)
+def softplus(match: Match, build: Builder) -> Replacement:
+    """relu(x) + log(1 + exp(-|x|)), which overflows nowhere; beyond the threshold that is x to float32."""
+    x, beta = match.root.operand(0), match.root.attrs["beta"]
+    if match.root.attrs["threshold"] < 20:
+        return Declined(f"threshold={match.root.attrs['threshold']} cuts the function off where it bends")
+    z = x if beta == 1 else times(build, x, beta)
+    soft = build.nn.log(plus(build, build.nn.exp(times(build, build.nn.abs(z), -1)), 1))
+    made = build.nn.add(build.nn.relu(z), soft)
+    return made if beta == 1 else times(build, made, 1 / beta)
+
+
+@way("nn.softsign", "nn.abs", "nn.div", "nn.add")
+def softsign(match: Match, build: Builder) -> Replacement:
+    """x / (1 + |x|)."""
+    x = match.root.operand(0)
+    return build.nn.div(x, plus(build, build.nn.abs(x), 1))
+
+
+@way("nn.abs", "nn.relu", *SUMS)
+def absolute(match: Match, build: Builder) -> Replacement:
+    """relu(x) + relu(-x)."""
+    x = match.root.operand(0)
+    if not x.type.is_float:
+        return Declined(f"{x.type} holds integers")
+    return build.nn.add(build.nn.relu(x), build.nn.relu(times(build, x, -1)))
+
+
+@way("nn.soft_shrink", "nn.relu", "nn.sub", *SUMS)
+def soft_shrink(match: Match, build: Builder) -> Replacement:
+    """relu(x - bound) - relu(-x - bound)."""
+    x, bound = match.root.operand(0), match.root.attrs["bound"]
+    above, below = (build.nn.relu(plus(build, each, -bound)) for each in (x, times(build, x, -1)))
+    return build.nn.sub(above, below)
+
+
+@way("nn.prelu", "nn.relu", *SUMS)
+def prelu(match: Match, build: Builder) -> Replacement:
+    """relu(x) - slope * relu(-x)."""
+    x, slope = match.root.operand(0), match.root.operand(1)
+    if not slope.is_constant:
+        return Declined("the slope is computed")
+    factor = build.constant(-slope.data.reshape(-1, *(1,) * max(x.type.rank - 2, 0)), f"{slope.name}.negated")
+    return build.nn.add(build.nn.relu(x), build.nn.mul(build.nn.relu(times(build, x, -1)), factor))
+
+
+@way("nn.log_softmax", "nn.softmax", "nn.log")
+def log_softmax(match: Match, build: Builder) -> Replacement:
+    """The logarithm of the softmax."""
+    return build.nn.log(build.nn.softmax(match.root.operand(0), axis=match.root.attrs["axis"]))
+
+
+@way("nn.log_sigmoid", "nn.sigmoid", "nn.log")
+def log_sigmoid(match: Match, build: Builder) -> Replacement:
+    """The logarithm of the sigmoid."""
+    return build.nn.log(build.nn.sigmoid(match.root.operand(0)))
+
+
+@way("nn.maximum", "nn.relu", "nn.sub", "nn.add")
+def maximum(match: Match, build: Builder) -> Replacement:
+    """a + relu(b - a)."""
+    a, b = match.root.operand(0), match.root.operand(1)
+    if not a.type.is_float:
+        return Declined(f"{a.type} holds integers")
+    return build.nn.add(a, build.nn.relu(build.nn.sub(b, a)))
+
+
+@way("nn.minimum", "nn.relu", "nn.sub")
+def minimum(match: Match, build: Builder) -> Replacement:
+    """a - relu(a - b)."""
+    a, b = match.root.operand(0), match.root.operand(1)
+    if not a.type.is_float:
+        return Declined(f"{a.type} holds integers")
+    return build.nn.sub(a, build.nn.relu(build.nn.sub(a, b)))
+
+
+@way("nn.sum", "nn.mean", "nn.mul")
+def total(match: Match, build: Builder) -> Replacement:
+    """The mean times the count."""
+    x, axes = match.root.operand(0), match.root.attrs["axes"]
+    count = dim_product([x.type.shape[axis] for axis in axes])
+    if isinstance(count, str) or not x.type.is_float:
+        return Declined(f"{count} elements of {x.type} are summed: no known number of floats")
+    return times(build, build.nn.mean(x, axes=axes, keepdims=match.root.attrs["keepdims"]), count)
+
+
+@way("nn.embedding", "nn.gather")
+def embedding(match: Match, build: Builder) -> Replacement:
+    """The rows of the weight."""
+    return build.nn.gather(match.root.operand(1), match.root.operand(0), axis=0)
+
+
+@way("nn.embedding_bag", "nn.embedding", "nn.reshape", "nn.sum", "nn.mean", "nn.max", "nn.mul")
+def embedding_bag(match: Match, build: Builder) -> Replacement:
+    """The rows, and what is made of them."""
+    indices, w = match.root.operand(0), match.root.operand(1)
+    mode, length = match.root.attrs["mode"], indices.type.shape[1]
+    if match.root.attrs["padding"] is not None or not isinstance(length, int):
+        return Declined("bags with padding, or of a symbolic size")
+    rows = build.nn.embedding(indices, w)
+    if len(match.root.operands) > 2:
+        rows = build.nn.mul(rows, build.nn.reshape(match.root.operand(2), shape=(-1, length, 1)))
+    reduce = {"sum": build.nn.sum, "mean": build.nn.mean, "max": build.nn.max}[mode]
+    made: Value = reduce(rows, axes=(1,))
+    return made
+
+
+PIECES = 64
+"""Indices that are not next to each other: from so many on, taking them one by one is no way."""
+
+
+@way("nn.gather", "nn.slice", "nn.concat", "nn.reshape")
+def gather(match: Match, build: Builder) -> Replacement:
+    """Known indices as slices, one for each run of neighbours."""
+    x, indices, axis = match.root.operand(0), match.root.operand(1), match.root.attrs["axis"]
+    size, result = x.type.shape[axis], match.root.result.type.shape
+    if not indices.is_constant or not isinstance(size, int) or not indices.data.size:
+        return Declined("the indices are computed, or none, or the size is symbolic")
+    flat = indices.data.reshape(-1) % size
+    runs = np.split(flat, np.flatnonzero(np.diff(flat) != 1) + 1)
+    if len(runs) > PIECES or sum(isinstance(each, str) for each in result) > 1:
+        return Declined(f"{len(runs)} pieces are too many, or several sizes symbolic")
+    parts = [build.nn.slice(x, axis=axis, start=int(run[0]), end=int(run[-1]) + 1) for run in runs]
+    made = parts[0] if len(parts) == 1 else build.nn.concat(*parts, axis=axis)
+    if indices.type.rank == 1:
+        return made
+    return build.nn.reshape(made, shape=tuple(each if isinstance(each, int) else -1 for each in result))
+
+
+@way("nn.adaptive_avg_pool", "nn.slice", "nn.mean", "nn.concat")
+@way("nn.adaptive_max_pool", "nn.slice", "nn.max", "nn.concat")
+def adaptive_pool(match: Match, build: Builder) -> Replacement:
+    """The mean, or the maximum, of each window, one dimension after the other."""
+    x, op = match.root.operand(0), "nn.mean" if "avg" in match.root.op else "nn.max"
+    for axis, out in enumerate(match.root.attrs["size"], 2):
+        windows = adaptive_windows(int(x.type.shape[axis]), out)
+        parts = [build.nn.slice(x, axis=axis, start=start, end=end) for start, end in windows]
+        pooled = [build.node(op, [part], {"axes": (axis,), "keepdims": True}).result for part in parts]
+        x = pooled[0] if out == 1 else build.nn.concat(*pooled, axis=axis)
+    return x

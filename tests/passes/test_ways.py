@@ -1,0 +1,106 @@
+"""Ways to write composite ops: each keeps the value, and makes only the ops that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import qgraph
+from qgraph.errors import PassError
+from qgraph.ir import Array, Builder, Graph, TensorType, Value
+from qgraph.passes import decompose
+from qgraph.passes.ways import WAYS
+
+Build = Callable[[Builder, Value], Value]
+
+
+def const(b: Builder, *shape: int) -> Value:
+    return b.constant(np.random.default_rng(len(shape)).uniform(-1, 1, shape), "c")
+
+
+def embedded(b: Builder, x: Value, **attrs: str) -> Value:
+    indices = b.argmax(b.reshape(x, shape=(-1, 20, 6)), axis=2)
+    weights = b.slice(b.reshape(x, shape=(-1, 120)), axis=1, start=0, end=20) if attrs["mode"] == "sum" else None
+    return b.embedding_bag(indices, const(b, 6, 3), weights, **attrs)
+
+
+CASES: dict[str, tuple[str, Build]] = {
+    "layer_norm": ("nn.layer_norm", lambda b, x: b.layer_norm(x, const(b, 6), const(b, 6), eps=0.1)),
+    "layer_norm, plain": ("nn.layer_norm", lambda b, x: b.layer_norm(x, axes=2)),
+    "rms_norm": ("nn.rms_norm", lambda b, x: b.rms_norm(x, const(b, 6), eps=0.1)),
+    "group_norm": ("nn.group_norm", lambda b, x: b.group_norm(x, const(b, 4), const(b, 4), groups=2, eps=0.1)),
+    "attention": ("nn.attention", lambda b, x: b.attention(x, x, x)),
+    "attention, causal": ("nn.attention", lambda b, x: b.attention(x, x, x, const(b, 5, 5), causal=True, scale=0.3)),
+    "attention in groups": (
+        "nn.attention",
+        lambda b, x: b.attention(x, b.slice(x, axis=1, start=0, end=2), b.slice(x, axis=1, start=2, end=4)),
+    ),
+    "attention, booleans": ("nn.attention", lambda b, x: b.attention(x, x, x, b.constant(np.tri(5) > 0, "seen"))),
+    "gelu": ("nn.gelu", lambda b, x: b.gelu(x)),
+    "gelu by tanh": ("nn.gelu", lambda b, x: b.gelu(x, approximate="tanh")),
+    "elu": ("nn.elu", lambda b, x: b.elu(x, alpha=0.7, scale=1.5, input_scale=0.5)),
+    "mish": ("nn.mish", lambda b, x: b.mish(x)),
+    "softplus": ("nn.softplus", lambda b, x: b.softplus(x, beta=1.5, threshold=40.0)),
+    "softsign": ("nn.softsign", lambda b, x: b.softsign(x)),
+    "abs": ("nn.abs", lambda b, x: b.abs(x)),
+    "soft_shrink": ("nn.soft_shrink", lambda b, x: b.soft_shrink(x)),
+    "prelu": ("nn.prelu", lambda b, x: b.prelu(x, const(b, 4))),
+    "log_softmax": ("nn.log_softmax", lambda b, x: b.log_softmax(x, axis=1)),
+    "log_sigmoid": ("nn.log_sigmoid", lambda b, x: b.log_sigmoid(x)),
+    "rsqrt": ("nn.rsqrt", lambda b, x: b.rsqrt(b.exp(x))),
+    "maximum": ("nn.maximum", lambda b, x: b.maximum(x, const(b, 4, 1, 1))),
+    "minimum": ("nn.minimum", lambda b, x: b.minimum(x, const(b, 4, 1, 1))),
+    "sum": ("nn.sum", lambda b, x: b.sum(x, axes=(1, 3), keepdims=True)),
+    "embedding": ("nn.embedding", lambda b, x: b.embedding(b.argmax(x, axis=1), const(b, 4, 3))),
+    "embedding_bag, sums": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="sum")),
+    "embedding_bag, means": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="mean")),
+    "embedding_bag, maxima": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="max")),
+    "gather": ("nn.gather", lambda b, x: b.gather(x, b.constant(np.array([2, 1, 0, 1, 2, -1]), "i"), axis=3)),
+    "gather of two dimensions": ("nn.gather", lambda b, x: b.gather(x, b.constant(np.array([[0], [3]]), "i"), axis=1)),
+    "adaptive_avg_pool": ("nn.adaptive_avg_pool", lambda b, x: b.adaptive_avg_pool(x, size=(3, 4))),
+    "adaptive_max_pool": ("nn.adaptive_max_pool", lambda b, x: b.adaptive_max_pool(x, size=(3, 1))),
+    "expand": ("nn.expand", lambda b, x: b.expand(b.mean(x, axes=(1,), keepdims=True), shape=(-1, 4, 5, 6))),
+}  # fmt: skip
+
+
+def graph_of(build: Build) -> Graph:
+    graph = Graph("one")
+    x = graph.add_input("x", TensorType(("N", 4, 5, 6), "f64"))
+    graph.set_outputs([build(Builder(graph), x)])
+    return graph
+
+
+def result(graph: Graph) -> Array:
+    made = qgraph.run(graph, np.random.default_rng(0).uniform(-3, 3, (3, 4, 5, 6)))
+    assert isinstance(made, np.ndarray)
+    return made
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_way_keeps_the_value_and_makes_what_it_says(name: str) -> None:
+    op, build = CASES[name]
+    graph = graph_of(build)
+    for way in (each for each in WAYS if each.op == op):
+        others = {node.op for node in graph.nodes} - {op}
+        simpler = decompose(graph, ops="|".join(sorted({*way.made, *others})))
+        assert op not in {node.op for node in simpler.nodes}
+        # some hundred operations on numbers below 64, each rounded to 53 bits; `LEAST` is -inf to them
+        np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
+
+
+DECLINED: dict[str, tuple[str, Build]] = {
+    "softplus, cut off": ("nn.relu|nn.exp|nn.log|nn.abs|nn.add|nn.mul", lambda b, x: b.softplus(x, threshold=1.0)),
+    "a gather of many pieces": (
+        "nn.slice|nn.concat|nn.reshape",
+        lambda b, x: b.gather(x, b.constant(np.arange(130) * 2 % 5, "i"), axis=2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DECLINED)
+def test_where_no_way_leads_it_is_said(name: str) -> None:
+    ops, build = DECLINED[name]
+    with pytest.raises(PassError, match="cannot be written by"):
+        decompose(graph_of(build), ops=ops)

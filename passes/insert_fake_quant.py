@@ -26,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -83,7 +84,7 @@ def insert_fake_quant(
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = chosen(targets.get(target).quant_rules(**options), observers or {})
-    checked = CheckedOverrides(graph, overrides or {})
+    checked = CheckedOverrides(graph, overrides or {}, 8 if rules.wide is None else 16)
     never_alive = graph.find("nn.conv_transpose")
     if fallback:
         never_alive += float_nodes(graph, targets.get(target))
@@ -137,7 +138,8 @@ def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
         )
         for op, rule in rules.ops.items()
     }
-    return replace(rules, activation=replace(rules.activation, observer=activation), ops=ops)
+    wide = None if rules.wide is None else replace(rules.wide, observer=activation)
+    return replace(rules, activation=replace(rules.activation, observer=activation), wide=wide, ops=ops)
 
 
 def _observed(spec: QuantSpec, name: str | None) -> QuantSpec:
@@ -157,7 +159,9 @@ class _Inserter:
     rules: QuantRules
     overrides: CheckedOverrides
     weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
-    grids: dict[Value, tuple[Value, Value]] = field(default_factory=dict)  # root of a grid -> its constants
+    grids: dict[tuple[Value, bool], tuple[Value, Value]] = field(default_factory=dict)
+    """root of a grid, and whether it has 16 bits -> its constants"""
+    wide: Collection[Node] = ()  # nodes whose results have 16 bits
     floats: Collection[Node] = ()  # nodes that stay in float
 
     def keep_batch_norms(self) -> None:
@@ -203,14 +207,9 @@ class _Inserter:
 
     def quantize_activations(self) -> None:
         """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""
-        grids = Grids(self.graph, self.rules, lambda node: self.overrides.bits(node, "activation_bits"), self.floats)
-        edges = [
-            (node, index, grids.of(node.result))
-            for node in self.graph.nodes
-            if is_activation(node) and grids.rule(node) == "join"
-            for index, value in enumerate(node.inputs)
-            if value.is_constant or grids.of(value) is not grids.of(node.result)
-        ]
+        grids = Grids(self.graph, self.rules, partial(self.overrides.bits, word="activation_bits"), self.floats)
+        edges = grids.edges()
+        self.wide = {node for node in self.graph.nodes if is_activation(node) and grids.of(node.result).wide}
         for value in grids.activations():
             node = value.producer
             rule = "own" if node is None else grids.rule(node)
@@ -256,21 +255,23 @@ class _Inserter:
                 build = Builder(self.graph, node, node.origins)
                 before = grid_of(value)
                 source = before.operand(1) if before is not None else None
-                rounding = self.rules.requantizing if source is not None else "half_even"
+                dtypes = (spec.dtype, str(before.attrs["type"])) if before is not None else (spec.dtype,)
+                rounding = self.rules.requantizing_of(*dtypes) if source is not None else "half_even"
                 made[node, value] = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
             self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
 
     def _parameters(self, grid: Grid) -> tuple[QuantSpec, Value, Value]:
         """How a grid is quantized, and its constants."""
-        spec, scale = self.rules.activation, np.nan
-        if grid.bits is not None:
-            spec = replace(spec, quant_max=spec.quant_min + 2 ** grid.bits[0] - 1)
+        spec, scale = self.rules.spec(grid.wide), np.nan
+        if grid.bits is not None and grid.fixed is None:
+            spec = _of_bits(spec, grid.bits[0])
         if grid.fixed is not None:
             scale, zero_point = grid.fixed
             spec = replace(spec, zero_point=zero_point, observer="fixed")
-        if grid.root not in self.grids:
-            self.grids[grid.root] = self._constants(_stem(grid.root), np.full(1, scale, np.float32), spec)
-        return spec, *self.grids[grid.root]
+        key = grid.root, grid.wide
+        if key not in self.grids:
+            self.grids[key] = self._constants(_stem(grid.root), np.full(1, scale, np.float32), spec)
+        return spec, *self.grids[key]
 
     def quantize_constants(self) -> None:
         """Fake-quantize constants that stand among activations (x + constant), by their own range."""
@@ -280,10 +281,8 @@ class _Inserter:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
-                    spec = replace(self.rules.activation, observer="min_max")
-                    low, high = min(float(value.data.min()), 0.0), max(float(value.data.max()), 0.0)
-                    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
-                    zero = int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
+                    spec = replace(self.rules.spec(node in self.wide), observer="min_max")
+                    scale, zero = _parameters_of(value.data, spec)
                     spec = replace(spec, zero_point=zero)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
@@ -373,6 +372,22 @@ def _is_activation(node: Node, index: int) -> bool:
     """Whether an operand is declared as an activation, not as a weight or a parameter."""
     specs = op_def(node.op).operands
     return specs[min(index, len(specs) - 1)].role == "activation"
+
+
+def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:
+    """A specification with fewer codes: the lowest ones, or those around zero where it is symmetric."""
+    if not spec.symmetric:
+        return replace(spec, quant_max=spec.quant_min + 2**bits - 1)
+    return replace(spec, quant_min=-(2 ** (bits - 1)), quant_max=2 ** (bits - 1) - 1)
+
+
+def _parameters_of(data: Array, spec: QuantSpec) -> tuple[np.float32, int]:
+    """Scale and zero point under which all of a constant, and 0, has a code."""
+    low, high = min(float(data.min()), 0.0), max(float(data.max()), 0.0)
+    if spec.symmetric:
+        return np.float32(max(low / spec.quant_min, high / spec.quant_max) or 1.0), spec.zero_point
+    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
+    return scale, int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
 
 
 def _stem(value: Value) -> str:

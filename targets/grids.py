@@ -7,6 +7,9 @@ that costs nobody anything: its grid is not fixed, no other number of bits is as
 found by walking back through ops that only move integers, is read by nothing else. Any other operand keeps its grid and
 is requantized on the edge to the join. Operands that all have one and the same fixed grid lend it to the join. The
 order of operands does not matter.
+
+A target may have activations of 8 and of 16 bits, but no op that reads one and makes the other. Each node is of the
+width of its result; an operand of another width is requantized on the edge to it, to a grid of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +23,13 @@ from qgraph.errors import InputError
 from qgraph.ir import Graph, Node, Value
 from qgraph.targets.rules import Fixed, QuantRules, ResultRule
 
-Bits = Callable[[Node], "tuple[int, str] | None"]
-"""How many bits the user asks for in a node's result, and the pattern that says so; None for the rule's."""
+Bits = Callable[..., "tuple[int, str] | None"]
+"""How many bits the user asks for in the result of a node, which is given, and the pattern that says so; None for the
+rule's. `among`: the numbers that count."""
 
 
+NARROW = 8
+"""Bits up to which activations are stored as bytes."""
 Asked = tuple[int, str, Node]
 """A number of bits, the pattern that asks for it, and for which node."""
 
@@ -36,6 +42,12 @@ class Grid:
     fixed: Fixed | None = None
     bits: Asked | None = None
     number: float = 0.0  # what a pad brings in, which the range includes too
+    default: bool = False  # whether it has 16 bits where nobody asks for a number
+
+    @property
+    def wide(self) -> bool:
+        """Whether it has 16 bits, of which fewer may be used."""
+        return self.default if self.bits is None else self.bits[0] > NARROW
 
     def ask(self, bits: tuple[int, str] | None, node: Node) -> None:
         """Note a number of bits; raises InputError where another one is asked for already."""
@@ -52,7 +64,8 @@ class Grid:
 
     def admits(self, part: Grid) -> bool:
         """Whether the bits that are asked for leave a part with as many as this grid has."""
-        return part.bits is None or (self.bits is not None and part.bits[0] == self.bits[0])
+        asked = part.bits is None or (self.bits is not None and part.bits[0] == self.bits[0])
+        return asked and part.wide == self.wide
 
 
 @dataclass
@@ -65,11 +78,12 @@ class Grids:
     floats: Collection[Node] = ()  # those that stay in float: what integer ops read of them has a grid of its own
     _of: dict[Value, Grid] = field(default_factory=dict)
     _merged: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> the one that it became a part of
+    _converted: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> that of the other width
 
     def __post_init__(self) -> None:
         for value in self.graph.inputs:
             if value.type.is_float:
-                self._of[value] = Grid(value)
+                self._of[value] = Grid(value, default=self.rules.by_default)
         for node in self.graph.nodes:
             if is_activation(node) and node.results[0].type.is_float:
                 self._place(node)
@@ -104,15 +118,62 @@ class Grids:
         if rule in ("same", "shared"):
             self._of[result] = self.of(_moved(node))
         else:
-            self._of[result] = Grid(result)
-        if rule == "fixed":
-            self._of[result].fixed = self.rules.ops[node.op].fixed
+            said = self.rules.ops.get(node.op)
+            self._of[result] = Grid(result, default=self.rules.by_default and not (said is not None and said.narrow))
         grid = self.of(result)
+        if rule == "fixed":
+            self._fix(node, grid)
         if grid.fixed is None:
-            grid.ask(self.bits(node), node)
+            grid.ask(self._asked(node), node)
         if rule == "join":
             grid.number = brought(node) if len(node.operands) == 1 else 0.0
             self._join(node, grid)
+
+    def _asked(self, node: Node) -> tuple[int, str] | None:
+        """The bits that the user asks for; raises InputError for more than the target's op has."""
+        asked, said = self.bits(node), self.rules.ops.get(node.op)
+        if asked is not None and asked[0] > NARROW and said is not None and said.narrow:
+            raise InputError(
+                f"override {asked[1]!r} asks for {asked[0]} bits of {node.op}, whose integer op has {NARROW}",
+                where=node.where,
+                help="let it have 8: what reads it may have 16",
+            )
+        return asked
+
+    def _fix(self, node: Node, grid: Grid) -> None:
+        """Give a grid the parameters that the target's op always has, of 8 or 16 bits as the user asks."""
+        rule = self.rules.ops[node.op]
+        if rule.wide is not None:
+            grid.ask(self.bits(node, among=(NARROW, 2 * NARROW)), node)
+        grid.fixed = rule.fixed(grid.wide)
+
+    def edges(self) -> list[tuple[Node, int, Grid]]:
+        """Operands that have to be on another grid than theirs, where a node reads them: of joins, and of another
+        width."""
+        found = []
+        for node in self.graph.nodes:
+            if not is_activation(node) or node in self.floats or not node.results[0].type.is_float:
+                continue
+            grid, joins = self.of(node.result), self.rule(node) == "join"
+            for index, value in enumerate(node.operands):
+                if value is None or value in self._of or (joins and value.is_constant):
+                    wanted = self._wanted(value, grid, joins) if value is not None else None
+                    if value is not None and wanted is not None:
+                        found.append((node, index, wanted))
+        return found
+
+    def _wanted(self, value: Value, grid: Grid, joins: bool) -> Grid | None:
+        """The grid on which a node whose result lies on `grid` reads a value; None where that is the value's own."""
+        own = None if value.is_constant else self.of(value)
+        if joins:
+            return None if own is grid else grid
+        if own is None or own.wide == grid.wide:
+            return None
+        if id(own) not in self._converted:
+            fixed = own.root.producer if own.fixed is not None else None
+            rule = self.rules.ops[fixed.op] if fixed is not None else None
+            self._converted[id(own)] = Grid(own.root, rule.fixed(grid.wide) if rule else None, default=grid.wide)
+        return self._converted[id(own)]
 
     def _join(self, node: Node, grid: Grid) -> None:
         """Let operands join the grid of a join's result, where that costs nobody anything."""
@@ -130,7 +191,7 @@ class Grids:
         """The fixed grid that all operands of a join have, where it holds all that is joined."""
         fixed = {None if value.is_constant else self.of(value).fixed for value in node.inputs}
         lent = fixed.pop() if len(fixed) == 1 and grid.bits is None else None
-        return lent if lent is not None and self.rules.activation.holds(grid.number, lent) else None
+        return lent if lent is not None and self.rules.spec(grid.wide).holds(grid.number, lent) else None
 
     def _is_free(self, value: Value, node: Node) -> bool:
         """Whether nothing but `node` reads the value whose grid an operand has, and no op ties that grid."""

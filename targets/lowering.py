@@ -185,7 +185,7 @@ class Lowering:
         return self.bias_constant(node, bias.data, weight, x, bias.name)
 
     def bias_constant(self, node: Node, bias: Array, weight: QuantizedWeight, x: Value, name: str) -> Value:
-        """`bias` (real values, [O]) as int32 constant of scale `x_scale * w_scale`."""
+        """`bias` (real values, [O]) as constant of int32, or wider, of scale `x_scale * w_scale`."""
         with np.errstate(over="ignore", under="ignore"):
             scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
         if scale.min() < np.finfo(np.float32).tiny or not np.isfinite(scale).all():
@@ -200,7 +200,8 @@ class Lowering:
                 self.tiny_weights(),
             )
         quant = QuantParams.of(scale, 0, 0) if weight.quant.axis is not None else QuantParams.of(scale[:1], 0)
-        return self.build.constant(integers.astype(np.int32), name, quant)
+        wide = self.target.wide_bias.get(x.type.dtype, "i32")
+        return self.build.constant(integers.astype(TensorType((), wide).numpy), name, quant)
 
     def element(self, node: Node) -> Element:
         """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first
@@ -405,8 +406,10 @@ class Lowering:
         if row.result == "own":
             return self.element(node)
         rules = self.target.quant_rules()
-        fixed = rules.ops[f"nn.{row.source}"]
-        return rules.activation.dtype, QuantParams.of(fixed.scale, fixed.zero_point)
+        wide = rules.wide is not None and x.type.dtype == rules.wide.dtype
+        fixed = rules.ops[f"nn.{row.source}"].fixed(wide)
+        assert fixed is not None
+        return rules.spec(wide).dtype, QuantParams.of(*fixed)
 
     def _lower_fake_quant(self, node: Node) -> None:
         value = self.lowered[node.operand(0)]

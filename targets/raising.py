@@ -7,7 +7,7 @@ what is lowered again gives the same integers; what a row, or an int8 graph, can
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Rows = Callable[[str], Correspondence | None]
 """The row that raises an op, by its name."""
 Kept = dict[str, tuple[str, int]]
-"""Storage of 8 bits -> that which a raised value has, and how much lower its codes are."""
+"""Storage of integers -> that which a raised value has, and how much lower its codes are."""
 
 
 class Upward:
@@ -182,6 +182,9 @@ class Integers(Upward):
             scale = self.build.constant(old.type.q.scales[:1], f"{name}_scale")
             self.parameters[root] = scale, self.build.constant(zero, f"{name}_zero_point")
         given: dict[str, Attr] = {"type": dtype, "range": integer_range(dtype), **attrs}
+        given["symmetric"] = (
+            self.rules.wide is not None and dtype == self.rules.wide.dtype and not old.type.q.zero_point[0]
+        )
         before = [] if source is None else [self.parameters[self._root(source)][0]]
         return self.build.node("quant.fake_quant", [made, *self.parameters[root], *before], given).result
 
@@ -233,14 +236,16 @@ def bias_scale(node: Node, shape: tuple[int, ...]) -> Array:
     return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, shape).astype(np.float32)
 
 
-def uncarried(node: Node, row: Correspondence, kept: Kept) -> Refusal | None:
+def uncarried(node: Node, row: Correspondence, kept: Kept, wide_bias: Mapping[str, str]) -> Refusal | None:
     """What of a node graphs of fake-quant cannot say, so that it could not be lowered to the same integers."""
     definition = op_def(node.op)
     defaults = {name: spec.default for name, spec in definition.attrs.items()}
     weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
-    for index, value in enumerate(node.operands):
-        if value is None or index == bias:
-            refusal = _uncarried_bias(value)
+    for index, value in enumerate(definition.grouped(node.operands) if row.weight else node.operands):
+        if index == bias:
+            refusal = _uncarried_bias(value, wide_bias.get(node.result.type.dtype, "i32"))
+        elif value is None:
+            continue
         else:
             types = _uncarried_activation(value.type, kept)
             refusal = _uncarried_weight(value, row, kept) if index == weight else types
@@ -255,7 +260,8 @@ def uncarried(node: Node, row: Correspondence, kept: Kept) -> Refusal | None:
 
 def _uncarried_activation(type: TensorType, kept: Kept) -> Refusal | None:
     if type.quant is None or type.dtype not in kept:
-        return Refusal(f"fake-quant of 8 bits cannot carry {type}", "raise the part between")
+        widths = "16" if "i16" in kept else "8"
+        return Refusal(f"fake-quant of {widths} bits cannot carry {type}", "raise the part between")
     if len(type.quant.scale) > 1:
         return Refusal(f"fake-quant of activations cannot carry the axis of {type}")
     return _infinite(type)
@@ -273,7 +279,7 @@ def _infinite(type: TensorType) -> Refusal | None:
 def _uncarried_weight(value: Value, row: Correspondence, kept: Kept) -> Refusal | None:
     if not value.is_constant or value.type.quant is None:
         return Refusal("nn's layers cannot carry a weight that is computed", "give a constant")
-    if value.type.dtype not in kept:
+    if value.type.dtype not in kept or value.type.numpy.itemsize > 1:
         return Refusal(f"an int8 weight cannot carry {value.type.dtype}: kernels compute it otherwise")
     quant, symmetric = value.type.quant, 128 if value.type.dtype == "u8" else 0
     if any(zero != symmetric for zero in quant.zero_point):
@@ -283,17 +289,21 @@ def _uncarried_weight(value: Value, row: Correspondence, kept: Kept) -> Refusal 
     return _infinite(value.type)
 
 
-def _uncarried_bias(value: Value | None) -> Refusal | None:
-    if value is None or (value.is_constant and value.type.dtype == "i32"):
+def _uncarried_bias(value: Value | None, dtype: str) -> Refusal | None:
+    """A bias that is not a constant of `dtype`; with wide ones, kernels go by its type where there is none, too."""
+    if value is None:
+        return None if dtype == "i32" else Refusal("layers of nn cannot carry that kernels of 16 bits have no bias")
+    if value.is_constant and value.type.dtype == dtype:
         return None
-    return Refusal(f"an int32 constant cannot carry the bias {value.type}")
+    return Refusal(f"an {dtype.replace('i', 'int')} constant cannot carry the bias {value.type}")
 
 
 def kept_storage(target: Target) -> Kept:
-    """What becomes of storage of 8 bits: it stays where the target's rules know it for activations, u8 becomes i8."""
+    """What becomes of storage: it stays where the target's rules know it for activations, else u8 becomes i8."""
     choices = target.options["activations"].choices if "activations" in target.options else ()
     rules = [target.quant_rules(activations=choice) for choice in choices] or [target.quant_rules()]
     known = {each.activation.dtype for each in rules} & {"i8", "u8"}
+    known |= {each.wide.dtype for each in rules if each.wide is not None}
     return {"u8": ("i8", 128), **{dtype: (dtype, 0) for dtype in known}}
 
 
@@ -344,7 +354,8 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
         made = upward.activation(x)
         if node.result.type.quant is None:
             return made
-        word = rules.input_rounding if x.type.quant is None else rules.requantizing
+        floats, dtypes = x.type.quant is None, (x.type.dtype, node.result.type.dtype)
+        word = rules.input_rounding if floats else rules.requantizing_of(*dtypes)
         source = x if get_rounding(word).needs_source else None
         return upward.quantized(made, node.result, source, rounding=word)
     made = upward.counterpart(node)
@@ -365,7 +376,9 @@ def _refuse(graph: Graph, target: Target) -> None:
     kept, errors = kept_storage(target), []
     for node in nodes:
         row = rows.get(node.op)
-        refusal = _uncarried_conversion(node, target, kept) if row is None else uncarried(node, row, kept)
+        refusal = (
+            _uncarried_conversion(node, target, kept) if row is None else uncarried(node, row, kept, target.wide_bias)
+        )
         if refusal is not None:
             errors.append(fail(node, *refusal))
     if errors:

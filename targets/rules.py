@@ -62,16 +62,19 @@ class OpRule:
     biases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
+    wide: Fixed | None = None  # the same, of 16 bits
+    narrow: bool = False  # the target's op has no form of 16 bits
     rounding: Rounding = "half_even"
 
     def rounding_of(self, node: Node) -> str:
         """How the result of a node is rounded."""
         return self.rounding if isinstance(self.rounding, str) else self.rounding(node)
 
-    @property
-    def fixed(self) -> Fixed | None:
-        """The grid of a "fixed" result."""
-        return (self.scale, self.zero_point) if self.result == "fixed" else None
+    def fixed(self, wide: bool) -> Fixed | None:
+        """The grid of a "fixed" result, of 16 bits where `wide`."""
+        if self.result != "fixed":
+            return None
+        return self.wide if wide and self.wide is not None else (self.scale, self.zero_point)
 
 
 def layer_rule(weight: QuantSpec) -> OpRule:
@@ -82,12 +85,27 @@ def layer_rule(weight: QuantSpec) -> OpRule:
 @dataclass(frozen=True)
 class QuantRules:
     """All rules of a target. `input_rounding` says how it quantizes a float, `requantizing` how it brings integers to
-    another grid: words of `qgraph.quantizers.rounding`."""
+    another grid: words of `qgraph.quantizers.rounding`.
+
+    `wide`: activations of 16 bits, where the target has them; `by_default` says that they are what nobody asks about.
+    """
 
     activation: QuantSpec
     ops: Mapping[str, OpRule]
     input_rounding: str
     requantizing: str = "half_even"
+    wide: QuantSpec | None = None
+    by_default: bool = False
+    wide_requantizing: str = ""  # where one of the two grids has 16 bits, if that differs
+
+    def requantizing_of(self, *dtypes: str) -> str:
+        """How integers are brought from one storage type to another."""
+        wide = self.wide is not None and self.wide.dtype in dtypes
+        return self.wide_requantizing if wide and self.wide_requantizing else self.requantizing
+
+    def spec(self, wide: bool) -> QuantSpec:
+        """How activations are quantized, of 16 bits where `wide`."""
+        return self.wide if wide and self.wide is not None else self.activation
 
 
 LARGEST_DIVISOR = 2**10

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from qgraph.errors import InputError
@@ -22,6 +22,7 @@ class CheckedOverrides:
 
     graph: Graph
     overrides: Overrides
+    most: int = 8  # bits of activations that the target has
     _used: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -37,13 +38,14 @@ class CheckedOverrides:
                     f"override {pattern!r} has no word {', '.join(sorted(unknown))}", help=f"use {', '.join(WORDS)}"
                 )
             for word, bits in words.items():
-                if not 2 <= bits <= 8:
-                    raise InputError(f"override {pattern!r}: {word}={bits} is outside 2..8")
+                most = self.most if word == "activation_bits" else 8
+                if not 2 <= bits <= most:
+                    raise InputError(f"override {pattern!r}: {word}={bits} is outside 2..{most}")
 
-    def bits(self, node: Node, word: str) -> tuple[int, str] | None:
-        """The number of bits for a node and the first pattern that gives it; None where none does."""
+    def bits(self, node: Node, word: str, among: Collection[int] = range(17)) -> tuple[int, str] | None:
+        """The number of bits for a node and the first pattern that gives it, if it is `among` these; else None."""
         for pattern, words in self.overrides.items():
-            if word in words and any(fnmatch.fnmatch(origin.path, pattern) for origin in node.origins):
+            if words.get(word) in among and any(fnmatch.fnmatch(origin.path, pattern) for origin in node.origins):
                 self._used.add((pattern, word))
                 return words[word], pattern
         return None

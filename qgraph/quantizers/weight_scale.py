@@ -46,15 +46,15 @@ def torch_weight_scale(
 ) -> Tensor:
     """`weight_scale` in torch, the same float32, raised where a bias would not fit at scale `x_scale * w_scale`.
 
-    w: [O, *rest], or with O on `axis`; limit: [1], the largest integer above the zero point. `layers`: the bias [O] (or
-    None) and the scale [1] of the input of every layer that has the weight, in turn. Weights that are so much smaller
-    than the bias beside them become coarse: they move the result by less than a step of it.
+    w: [O, *rest], or with O on `axis`, or one number; limit: [1], the largest integer above the zero point. `layers`:
+    the bias [O] (or None) and the scale [1] of the input of every layer that has the weight, in turn. Weights that are
+    so much smaller than the bias beside them become coarse: they move the result by less than a step of it.
     """
     import torch
 
     w = w.movedim(axis, 0) if axis else w
     ordered = w.movedim(1, -1) if quantizer.needs_order and w.ndim > 1 else w  # a copy of the weight, at every step
-    scale = quantizer.torch_scale(ordered.reshape(w.shape[0], -1), limit)
+    scale = quantizer.torch_scale(ordered.reshape(w.shape[0] if w.ndim else 1, -1), limit)
     if axis is None:
         scale = scale.amax().reshape(1)
     free = torch.ones_like(scale[:1])

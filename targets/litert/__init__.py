@@ -14,9 +14,9 @@ from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target
 
 
-def rules(weights: str = "per-channel") -> QuantRules:
+def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
     """The quantization rules of the reference kernels, whose QUANTIZE rounds half away from zero."""
-    return quant_rules("half_away", weights)
+    return quant_rules("half_away", weights, activations=activations)
 
 
 TARGET = Target(
@@ -44,8 +44,10 @@ TARGET = Target(
     advice=ADVICE,
     runtime_options={"kernels": "reference"},
     options={
-        "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight")
+        "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight"),
+        "activations": Option(("i8", "i16"), "of 8 bits, or of 16 wherever an op has such a form"),
     },
+    wide_bias={"i16": "i64"},
     notes=float_notes,
     proven="2.3.0",
     earlier=EARLIER,

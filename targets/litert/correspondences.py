@@ -20,6 +20,7 @@ from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pa
 from qgraph.targets.litert.layer_rows import ACTIVATION, CARRIED_CLAMPS, LAYERS, POOLS, clamped_away
 from qgraph.targets.litert.limits import (
     SMALLEST_OF_FUNCTIONS,
+    count_limits,
     function_limits,
     hard_swish_limits,
     product_limits,
@@ -62,11 +63,40 @@ def same_rank(node: Node) -> Refusal | None:
     return Refusal(f"operands of ranks {' and '.join(map(str, ranks))} are not supported", "reshape one of them")
 
 
-BINARY = [
-    Correspondence(
-        source=op, target=f"litert.{op}", clamps=CARRIED_CLAMPS, codecs=(ACTIVATION,), when=same_rank, limits=limits
+def by_shifts(view: Any) -> Refusal | None:
+    """Sums of 16 bits whose scales are powers of two, which LiteRT adds otherwise, unless the file says not to."""
+    name = type(view).__name__.upper()
+    return (
+        Refusal(f"a sum of nn cannot carry that this {name} of int16 shifts its operands")
+        if view.is_by_shifts
+        else None
     )
-    for op, limits in (("add", sum_limits), ("sub", sum_limits), ("mul", product_limits))
+
+
+NEVER_BY_SHIFTS = Codec(
+    ("pot_scale_int16",), lambda call: {"pot_scale_int16": False if call.element[0] == "i16" else None}
+)
+BINARY = [
+    *(
+        Correspondence(
+            source=op,
+            target=f"litert.{op}",
+            clamps=CARRIED_CLAMPS,
+            codecs=(ACTIVATION, NEVER_BY_SHIFTS),
+            when=same_rank,
+            limits=sum_limits,
+            refused=by_shifts,
+        )
+        for op in ("add", "sub")
+    ),
+    Correspondence(
+        source="mul",
+        target="litert.mul",
+        clamps=CARRIED_CLAMPS,
+        codecs=(ACTIVATION,),
+        when=same_rank,
+        limits=product_limits,
+    ),
 ]
 
 
@@ -74,7 +104,12 @@ BINARY = [
 
 
 def clamp(row: Correspondence, call: Call) -> Value:
-    """RELU and its kin as ops of their own; bounds that no code reaches are left out."""
+    """RELU and its kin as ops of their own; bounds that no code reaches are left out.
+
+    RELU_N1_TO_1 and RELU_0_TO_1 have no form of 16 bits.
+    """
+    if call.element[0] == "i16" and row.source == "clamp":
+        return bounded(row, call)
     word = clamped_away(row.target.partition(".")[2].upper(), call.element[1])
     if word == "NONE":
         return requantize(call.lowering, call.xs[0], call.element)
@@ -122,16 +157,13 @@ CLAMPS = [
 ]
 
 
-CODES = (-128, 127)
-
-
 def bounded(row: Correspondence, call: Call) -> Value:
     """nn.clamp with bounds that no op of LiteRT's has: requantize, then clamp the codes; floats by MAXIMUM, MINIMUM."""
     if call.in_float:
         return bounded_floats(call)
     x = call.xs[0] if call.xs[0].type.quant == call.quant else requantize(call.lowering, call.xs[0], call.element)
-    bounds = [np.asarray(call.attrs[name], np.float32) for name in ("min", "max")]
-    low, high = (int(quantize(b, q.scales, q.zero_points, CODES, None)) for q in [call.quant] for b in bounds)
+    bounds, codes = [np.asarray(call.attrs[name], np.float32) for name in ("min", "max")], integer_range(x.type.dtype)
+    low, high = (int(quantize(b, q.scales, q.zero_points, codes, None)) for q in [call.quant] for b in bounds)
     return clamped(call.lowering, x, low, high)
 
 
@@ -232,13 +264,19 @@ def mean_of(node: Node) -> Refusal | None:
     return Refusal(f"a mean over {sizes} has {LARGEST_MEAN} elements or more", "average in two steps")
 
 
+def mean_limits(call: Call) -> Refusal | None:
+    """The quotient of the scales, and the elements of 16 bits."""
+    shape = call.xs[0].type.shape
+    return ratio_limits(call) or count_limits(call, math.prod(int(shape[axis]) for axis in call.attrs["axes"]))
+
+
 MEANS = [
     Correspondence(
         source="mean",
         target="litert.mean",
         attrs={"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"},
         when=mean_of,
-        limits=ratio_limits,
+        limits=mean_limits,
     ),
 ]
 
@@ -293,7 +331,7 @@ def pad_code(call: Call) -> Attrs:
     if call.in_float:
         return {"value": value or None}
     q = call.quant
-    code = np.clip(np.rint(value / q.scales[0]) + q.zero_points[0], -128, 127)
+    code = np.clip(np.rint(value / q.scales[0]) + q.zero_points[0], *integer_range(call.element[0]))
     return {"value": None if value == 0 else int(code)}
 
 

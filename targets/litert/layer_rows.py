@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,11 +10,11 @@ import numpy as np
 
 from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Node, QuantParams, Value
+from qgraph.ir.types import integer_range
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
-from qgraph.targets.litert.limits import layer_limits
+from qgraph.targets.litert.limits import count_limits, layer_limits
 from qgraph.targets.litert.padding import output_size, padding_for, same_pads
 
-LOWEST = -128
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
 LARGEST_WINDOW = 2**16
 """Elements up to which the sum of an average is exact in int32 on every kernel."""
@@ -98,13 +99,14 @@ def padding(node: Node) -> str | None:
     return padding_for(spatial(node.operand(0)), _kernel(node), a["stride"], extended_pads(node), dilation)
 
 
-def _window(call: Call, value: float | None = None) -> Attrs:
-    """Stride and padding; an explicit PAD before where LiteRT's paddings do not mean these pads."""
+def _window(call: Call, lowest_around: bool = False) -> Attrs:
+    """Stride and padding; an explicit PAD before where LiteRT's paddings do not mean these pads, with zeros or with the
+    lowest number."""
     word = padding(call.node)
     if word is None:
         pads, word = extended_pads(call.node), "VALID"
-        value = LOWEST_FLOAT if value is not None and call.in_float else value
-        call.xs[0] = call.build.litert.pad(call.xs[0], pads=(0, *pads[:2], 0, 0, *pads[2:], 0), value=value)
+        lowest = None if not lowest_around else LOWEST_FLOAT if call.in_float else integer_range(call.element[0])[0]
+        call.xs[0] = call.build.litert.pad(call.xs[0], pads=(0, *pads[:2], 0, 0, *pads[2:], 0), value=lowest)
     return {"stride": call.attrs["stride"], "padding": word}
 
 
@@ -274,7 +276,7 @@ POOLS = [
         target="litert.max_pool_2d",
         attrs={"kernel": "kernel"},
         only={"dilation": (1, 1)},
-        codecs=(Codec(WINDOW.reads, lambda call: _window(call, LOWEST), _window_up, two_dimensions),),
+        codecs=(Codec(WINDOW.reads, lambda call: _window(call, True), _window_up, two_dimensions),),
         result="operand",
         behind=activated,
     ),
@@ -284,6 +286,7 @@ POOLS = [
         attrs={"kernel": "kernel"},
         codecs=(Codec(WINDOW.reads, _average_window, _uncounted, two_dimensions),),
         when=_average_when,
+        limits=lambda call: count_limits(call, math.prod(call.attrs["kernel"])),
         result="operand",
         behind=activated,
     ),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.ir import QuantParams
+from qgraph.ir.types import integer_range
 from qgraph.targets.correspondence import Call, Refusal
 from qgraph.targets.lowering import CALIBRATE
 
@@ -15,12 +16,16 @@ LARGEST_RATIO = 2.0**26
 """Of scales, up to which kernels that requantize have been compared: beyond int32 their shifts are undefined."""
 LARGEST_SCALE = 2.0**100
 """Of the operand of a function that kernels compute in float32."""
+LARGEST_WIDE_SCALE = 1.0
+"""Of the operand of a function of 16 bits, whose fixed-point argument leaves int32 somewhat above."""
 SMALLEST_OF_FUNCTIONS = 2.0**-25
 """Of the operand of a function: from 2**-26 down the reference SOFTMAX aborts, and TFLite Micro's functions differ."""
 
 
 LARGEST_MUL_FACTOR = 2.0**8
-LOWEST, HIGHEST = -128, 127
+LARGEST_WIDE_COUNT = 2**15
+LARGEST_WIDE = 2**47
+"""Of accumulators of int64: their multiplier has 16 bits."""
 
 
 def ratio_refusal(x: QuantParams, result: QuantParams, factor: float = 1.0) -> Refusal | None:
@@ -37,12 +42,20 @@ def ratio_limits(call: Call) -> Refusal | None:
     return ratio_refusal(call.xs[0].type.q, call.quant, factor)
 
 
+def count_limits(call: Call, count: int) -> Refusal | None:
+    """A sum of `count` codes of 16 bits has to fit into int32."""
+    if call.element[0] != "i16" or count < LARGEST_WIDE_COUNT:
+        return None
+    return Refusal(f"the sum of {count} values of 16 bits may leave int32", "ask for 8 bits, or average in two steps")
+
+
 def function_limits(call: Call) -> Refusal | None:
     """Scales with which a function in float32 overflows; one that is too small is mended (`within_reach`)."""
     scale = float(call.xs[0].type.q.scales[0])
-    if scale < LARGEST_SCALE:
+    largest = LARGEST_WIDE_SCALE if call.xs[0].type.dtype == "i16" else LARGEST_SCALE
+    if scale < largest:
         return None
-    return Refusal(f"the operand's scale is {scale:.3g}, LiteRT takes less than {LARGEST_SCALE:.3g}", CALIBRATE)
+    return Refusal(f"the operand's scale is {scale:.3g}, LiteRT takes less than {largest:.3g}", CALIBRATE)
 
 
 def sum_limits(call: Call) -> Refusal | None:
@@ -97,9 +110,11 @@ def layer_limits(call: Call) -> Refusal | None:
         return Refusal(reason, CALIBRATE)
     zero_point = int(x.zero_points[0])
     weights = np.abs(weight.by_channel.astype(np.int64)).sum(axis=1)
-    acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - LOWEST, HIGHEST - zero_point) * weights
-    reached = np.maximum(factor, 1) * acc
-    if np.all(reached < 2.0**31 - 2**8):
+    lowest, highest = integer_range(call.xs[0].type.dtype)
+    acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - lowest, highest - zero_point) * weights
+    wide = bias.type.dtype == "i64"
+    reached = (factor if wide else np.maximum(factor, 1)) * acc
+    if np.all(reached < 2.0**31 - 2**8) and np.all(acc < LARGEST_WIDE):
         return None
     channel = int(np.argmax(reached))
     reason = f"the accumulator of channel {channel} may reach {acc[channel]}, which with its scales leaves int32"

@@ -1,4 +1,5 @@
-"""What LiteRT quantizes: int8 activations (asymmetric), int8 weights per output channel (symmetric), int32 bias."""
+"""What LiteRT quantizes: activations of int8 (asymmetric) or int16 (symmetric), int8 weights per output channel
+(symmetric), biases of int32, or of int64 beside int16."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from qgraph.ir import Node
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
 
 ACTIVATION = QuantSpec("i8", -128, 127)
+WIDE = QuantSpec("i16", -(2**15), 2**15 - 1, symmetric=True)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
 PER_TENSOR = QuantSpec("i8", -127, 127, symmetric=True, observer="min_max")
 
@@ -18,10 +20,11 @@ RESULTS = {
     "nn.add": OpRule(),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
-    **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp", "nn.hard_swish"), OpRule()),
-    "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128),  # LiteRT refuses other parameters of these
-    "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128),
-    "nn.tanh": OpRule("fixed", scale=1 / 128),
+    **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp"), OpRule()),
+    "nn.hard_swish": OpRule(narrow=True),
+    "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),  # LiteRT refuses others
+    "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),
+    "nn.tanh": OpRule("fixed", scale=1 / 128, wide=(2.0**-15, 0)),
     "nn.slice": OpRule("same"),
     "nn.max_pool": OpRule("same"),
     "nn.reshape": OpRule("same"),
@@ -55,6 +58,7 @@ def quant_rules(
     weights: str = "per-channel",
     roundings: Mapping[str, Rounding] = ROUNDINGS,
     requantizing: str = "double_rounding",
+    activations: str = "i8",
 ) -> QuantRules:
     """The rules; `rounding` and `requantizing`: how the family's QUANTIZE rounds floats and integers; `roundings`: how
     its other ops do."""
@@ -64,4 +68,6 @@ def quant_rules(
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
         **{op: OpRule(rounding=word) for op, word in roundings.items()},
     }
-    return QuantRules(ACTIVATION, {**RESULTS, **own}, rounding, requantizing)
+    return QuantRules(
+        ACTIVATION, {**RESULTS, **own}, rounding, requantizing, WIDE, activations == "i16", "double_rounding"
+    )

@@ -40,7 +40,7 @@ def graph() -> Graph:
             "override 'stem' has no word a, bit\n  help    use bits, activation_bits",
         ),
         ({"overrides": {"stem": {"bits": 1}}}, "override 'stem': bits=1 is outside 2..8"),
-        ({"overrides": {"stem": {"activation_bits": 9}}}, "override 'stem': activation_bits=9 is outside 2..8"),
+        ({"overrides": {"stem": {"activation_bits": 17}}}, "override 'stem': activation_bits=17 is outside 2..16"),
         (
             {"overrides": {"stem": {"bits": 4}, "s*": {"bits": 5}}},
             "override 's*': bits=5 has no effect\n"

@@ -13,6 +13,7 @@ import qgraph
 from qgraph.errors import LoweringError
 from qgraph.interpreter import execute
 from qgraph.ir import Builder, Graph, TensorType, Value
+from qgraph.ir.types import integer_range
 from qgraph.targets.litert.file_format import to_tflite
 from tests.targets.litert.families import Families
 
@@ -36,8 +37,9 @@ Make = Callable[["Case", Value], Value]
 class Case:
     """A graph of one op whose values have extreme scales."""
 
-    def __init__(self, seed: int, target: str, spread: float) -> None:
+    def __init__(self, seed: int, target: str, spread: float, wide: bool = False) -> None:
         self.rng = np.random.default_rng(seed)
+        self.wide = wide
         self.spread = spread
         self.graph = Graph("case", "fake_quant", {"target": target})
         self.build = Builder(self.graph)
@@ -47,12 +49,16 @@ class Case:
         count = 1 if axis is None else x.type.shape[axis]
         exponents = self.rng.uniform(-self.spread, self.spread, int(count))
         scale = self.build.constant(np.exp2(exponents).astype(np.float32), "scale")
-        zero = 0 if data is not None else self.rng.choice([-128, 127, 0, int(self.rng.integers(-128, 128))])
+        zero = (
+            0 if data is not None or self.wide else self.rng.choice([-128, 127, 0, int(self.rng.integers(-128, 128))])
+        )
         zero_point = self.build.constant(np.full(int(count), zero, np.int32), "zero_point")
         if data is not None:
             shape = [-1 if i == axis else 1 for i in range(data.ndim)]
             x = self.build.constant((data * scale.data.reshape(shape)).astype(np.float32), "w")
         attrs = {"axis": axis, "range": (-127, 127) if data is not None else (-128, 127)}
+        if self.wide and data is None:
+            attrs |= {"type": "i16", "range": (-(2**15), 2**15 - 1)}
         return self.build.quant.fake_quant(x, scale, zero_point, **attrs)
 
     def weight(self, *shape: int) -> Value:
@@ -107,21 +113,39 @@ OPS: dict[str, Make] = {
 }
 
 
-def attempt(op: str, seed: int, target: str, spread: float, litert: Families) -> str:
+def attempt(op: str, seed: int, target: str, spread: float, litert: Families, wide: bool = False) -> str:
     """Whether a case is lowered; what is lowered runs, and is exact."""
-    case = Case(seed, target, spread)
+    case = Case(seed, target, spread, wide)
     x = case.quantized(case.graph.add_input("x", TensorType(SHAPE)))
     case.graph.set_outputs([case.quantized(OPS[op](case, x))])
     try:
         lowered = qgraph.lower(case.graph, target)
     except LoweringError:
         return "refused"
-    feed = {v.name: case.rng.integers(-128, 128, v.type.shape).astype(np.int8) for v in lowered.inputs}
+    feed = {v.name: codes(case.rng, v.type) for v in lowered.inputs}
     expected = execute(lowered, feed)
     actual = litert.outputs(target, to_tflite(lowered), [*feed.values()])
     for ours, theirs in zip(expected, actual, strict=True):
         assert np.array_equal(ours, theirs), str(lowered)
     return "exact"
+
+
+def codes(rng: Rng, type: TensorType) -> np.ndarray:
+    """Random codes, or the extremes."""
+    low, high = integer_range(type.dtype)
+    if rng.integers(4) == 0:
+        return rng.choice(np.array([low, high], type.numpy), type.shape)
+    return rng.integers(low, high + 1, type.shape).astype(type.numpy)
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+@pytest.mark.parametrize("op", [op for op in OPS if op != "hard_swish"])
+def test_what_lowers_with_16_bits_loads_and_is_exact(litert: Families, op: str, target: str) -> None:
+    if op.startswith("clamp to") and target == "tflm":
+        pytest.skip("TFLite Micro has no such op")
+    spreads = (4.0, 30.0, 120.0)
+    done = Counter(attempt(op, seed, target, spread, litert, wide=True) for spread in spreads for seed in range(12))
+    assert done["exact"] >= 3, done
 
 
 @pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])

@@ -95,3 +95,14 @@ def test_pads_stand_before_each_dimension_then_behind_each(value: float) -> None
     expected = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 0), (0, 2)), constant_values=value)
     assert np.array_equal(found.numpy(), expected)
     assert windows.pad(x, (0, 0, 0, 0)) is x
+
+
+@pytest.mark.parametrize("ceil", [True, False])
+@pytest.mark.parametrize("largest", [True, False])
+def test_no_window_starts_in_the_padding_behind(largest: bool, ceil: bool) -> None:
+    x = torch.arange(1.0, 5.0).reshape(1, 1, 4)
+    if largest:
+        found = windows.max_pool(x, (2,), (2,), (0, 1), (1,), ceil)
+        assert found.tolist() == [[[2, 4]]]
+    else:
+        assert windows.avg_pool(x, (2,), (2,), (0, 1), ceil, False).tolist() == [[[1.5, 3.5]]]

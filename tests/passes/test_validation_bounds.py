@@ -104,6 +104,18 @@ def test_a_size_that_was_bound_in_between_is_compared_and_a_graph_without_inputs
     assert validate(constant, constant, "bits") is False
 
 
+def test_where_one_input_has_a_fixed_batch_all_are_run_whole() -> None:
+    text = """graph @g level=float (%x: f32[N,2], %y: f32[4,2]) {
+      const @c: f32[1,2] = 1.0
+      %1: f32[N,2] = nn.relu(%x)
+      %2: f32[4,2] = nn.mul(%y, @c)
+      return %1, %2
+    }"""
+    with pytest.raises(ValidationError) as caught:
+        validate(parse(text), parse(text.replace("= 1.0", "= 2.0")), "bits")
+    assert len(caught.value.inputs["y"]) % 4 == 0
+
+
 def test_channels_that_a_pass_has_moved_are_moved_back() -> None:
     first = parse("""graph @g level=float (%x: f32[N,2,3,4]) {
       const @c: f32[2,1,1] = [1.0, 2.0]

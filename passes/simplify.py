@@ -128,9 +128,9 @@ def merge_reshapes(match: Match, build: Builder) -> Replacement:
     outer, x = match.nodes["outer"], match.values["x"]
     try:
         wanted = outer.attrs["shape"]
-        if min(wanted, default=0) < REST:  # it asks for sizes of the value between the two
+        if min(wanted, default=0) < REST and len(outer.operands) == 1:  # it asks for sizes of the value between the two
             wanted = target_shape(x.type.shape, outer.result.type.shape)
-        made = build.nn.reshape(x, shape=wanted)
+        made = build.nn.reshape(x, *outer.operands[1:], shape=wanted)
     except TypeMismatch as error:
         return Declined(error.what)
     return made if made.type == outer.result.type else Declined(f"the shape would be {made.type}")

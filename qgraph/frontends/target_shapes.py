@@ -11,8 +11,15 @@ from qgraph.ops.nn.shape import REST, size_of, target_shape
 
 
 def reshaped(build: Builder, x: Value, shape: Shape) -> Value:
-    """x in another shape."""
-    return x if x.type.shape == shape else build.nn.reshape(x, shape=target_shape(x.type.shape, shape))
+    """x in another shape, whose symbolic sizes are its own or those of one other value."""
+    if x.type.shape == shape:
+        return x
+    try:
+        made: Value = build.nn.reshape(x, shape=target_shape(x.type.shape, shape))
+    except TypeMismatch:
+        like = with_sizes(build.graph, {size for size in shape if isinstance(size, str)})
+        made = build.nn.reshape(x, like, shape=target_shape(like.type.shape, shape))
+    return made
 
 
 def expanded(build: Builder, x: Value, shape: Shape) -> Value:

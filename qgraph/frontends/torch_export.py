@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ def trace(
     kwargs: Mapping[str, object] | None = None,
     *,
     dynamic_batch: bool = True,
+    dynamic_dims: Sequence[int] = (),
     name: str | None = None,
     check: bool = True,
 ) -> Graph:
@@ -51,7 +52,8 @@ def trace(
 
     Arguments, also those in `kwargs`, may be tensors, arrays (batch first), nested containers of them, and None,
     numbers or words, which become part of the graph. `dynamic_batch` makes the first dimension of every input the
-    symbolic `N`. An exported program is taken as it is, with its own example where none is given.
+    symbolic `N`; further `dynamic_dims` of inputs, such as the lengths of sequences, become `T`, `T2`, ... where the
+    model takes other sizes there. An exported program is taken as it is, with its own example where none is given.
 
     The model is left as it was, and its parameters are copied; float64, float16 and bfloat16 become float32, with a
     PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model
@@ -64,7 +66,7 @@ def trace(
 
     given = _arguments(model, example, kwargs or {})
     with _prepared(model), torch.no_grad():
-        program, args, named = _exported(model, *given, dynamic_batch)
+        program, args, named = _exported(model, *given, _open(dynamic_batch, dynamic_dims))
         importer = Importer(program, name or type(model).__name__, _averages(model))
         graph = importer.run()
         _set_outputs(graph, importer)
@@ -146,12 +148,21 @@ def _evaluate(model: torch.nn.Module) -> None:
             module.training = False
 
 
+def _open(dynamic_batch: bool, more: Sequence[int]) -> tuple[int, ...]:
+    """The dimensions that stay open."""
+    if any(dim < 1 for dim in more):
+        raise InputError(
+            f"dynamic_dims={list(more)} are not dimensions behind the batch", help="the first of them is 1"
+        )
+    return (*((0,) if dynamic_batch else ()), *more)
+
+
 BATCH = 4
 """So many examples are a batch that export keeps open."""
 
 
 def _exported(
-    model: torch.nn.Module | ExportedProgram, args: tuple[Any, ...], named: dict[str, Any], dynamic_batch: bool
+    model: torch.nn.Module | ExportedProgram, args: tuple[Any, ...], named: dict[str, Any], dims: tuple[int, ...]
 ) -> tuple[ExportedProgram, tuple[Any, ...], dict[str, Any]]:
     """The program, and the arguments as it takes them.
 
@@ -163,14 +174,14 @@ def _exported(
     if not isinstance(model, torch.nn.Module):
         return model, args, named
     sizes = [len(leaf) for leaf in leaves((args, named)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
-    if not dynamic_batch or min(sizes, default=BATCH) >= (BATCH if len(set(sizes)) == 1 else 2):
-        return _exported_for(model, args, named, dynamic_batch), args, named
+    if 0 not in dims or min(sizes, default=BATCH) >= (BATCH if len(set(sizes)) == 1 else 2):
+        return _exported_for(model, args, named, dims), args, named
     with suppress(InputError):
         more, more_named = _repeated((args, named), 1 if len(set(sizes)) > 1 else BATCH - 1)
-        program = _exported_for(model, more, more_named, True)
+        program = _exported_for(model, more, more_named, dims)
         if _is_open(program):
             return program, more, more_named
-    return _exported_for(model, args, named, dynamic_batch), args, named
+    return _exported_for(model, args, named, dims), args, named
 
 
 def _is_open(program: ExportedProgram) -> bool:
@@ -197,11 +208,11 @@ def _repeated(arguments: Any, most: int) -> Any:
 
 
 def _exported_for(
-    model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any], dynamic_batch: bool
+    model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any], dims: tuple[int, ...]
 ) -> ExportedProgram:
     try:
         with _named_keywords(model, named):
-            return _program(model, args, named, dynamic_batch)
+            return _program(model, args, named, dims)
     except Exception as error:  # torch.export raises whatever the model's code raises, and a dozen classes of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
         user = traced_origin("", str(error))
@@ -238,17 +249,17 @@ def _named_keywords(model: torch.nn.Module, named: Mapping[str, Any]) -> Iterato
 
 
 def _program(
-    model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any], dynamic_batch: bool
+    model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any], dims: tuple[int, ...]
 ) -> ExportedProgram:
     import torch
 
     shapes = torch.export.ShapesCollection()
     for leaf in leaves((args, named)):
-        if isinstance(leaf, torch.Tensor) and leaf.ndim and dynamic_batch:
-            shapes[leaf] = {0: torch.export.Dim.AUTO}
+        if isinstance(leaf, torch.Tensor) and any(dim < leaf.ndim for dim in dims):
+            shapes[leaf] = {dim: torch.export.Dim.AUTO for dim in dims if dim < leaf.ndim}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # notes of torch's about its own internals
-        dynamic = shapes.dynamic_shapes(model, args, named) if dynamic_batch else None
+        dynamic = shapes.dynamic_shapes(model, args, named) if dims else None
         try:
             return torch.export.export(model, args, named, dynamic_shapes=dynamic, strict=False)
         except Exception:  # torch.export raises what the model raises, and classes of its own; it is raised again below

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.target_shapes import expanded, reshaped
-from qgraph.ir import Builder, TensorType, Value
+from qgraph.frontends.target_shapes import expanded, reshaped, with_sizes
+from qgraph.ir import Array, Builder, TensorType, Value
 from qgraph.ir.types import Dim, Shape
 
 if TYPE_CHECKING:
@@ -155,6 +155,39 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Begun:
+    """So many indices of a dimension from a place on, where their number is symbolic: x[:, :T]."""
+
+    axis: int
+    start: int
+    size: Dim
+
+    def read(self, build: Builder, x: Value) -> Value:
+        like = with_sizes(build.graph, {self.size})
+        indices = build.nn.arange(like, axis=like.type.shape.index(self.size), start=self.start)
+        made: Value = build.nn.gather(x, indices, axis=self.axis)
+        return made
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        raise TypeMismatch(f"a write to a part of symbolic size of dimension {self.axis} is not supported")
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """One index, or several, of a dimension of symbolic size; below 0 they count from the end."""
+
+    axis: int
+    indices: Array
+
+    def read(self, build: Builder, x: Value) -> Value:
+        made: Value = build.nn.gather(x, build.constant(self.indices, "indices"), axis=self.axis)
+        return made
+
+    def written(self, build: Builder, x: Value, new: Value) -> Value:
+        raise TypeMismatch(f"a write to an index of the symbolic dimension {self.axis} is not supported")
+
+
+@dataclass(frozen=True)
 class Broadcast:
     """The value repeated along dimensions of size 1; torch itself refuses to write to it."""
 
@@ -239,7 +272,13 @@ def _sliced(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     if start in (None, 0) and step == 1 and (end is None or end == sys.maxsize):
         return Same()
     if not all(isinstance(place, (int, type(None))) for place in (start, end)):
+        size = at.result_type().shape[axis]
+        if isinstance(start or 0, int) and (start or 0) >= 0 and isinstance(size, str) and step == 1:
+            return Same() if size == x.shape[axis] else Begun(axis, start or 0, size)
         raise TypeMismatch(f"a part of dimension {axis} between symbolic places is not supported")
+    length = at.result_type().shape[axis]
+    if axis and isinstance(x.shape[axis], str) and isinstance(length, int):
+        return Counted(axis, (start or 0) + step * np.arange(length))
     size = _known(x.shape[axis], axis, "part")
     return _part(axis, *slice(start, end, step).indices(size), size)
 
@@ -247,10 +286,11 @@ def _sliced(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
 @view("select.int")
 def _selected(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     axis = a["dim"] % x.rank
-    size = _known(x.shape[axis], axis, "index")
     if not isinstance(a["index"], int):
         raise TypeMismatch(f"a symbolic index of dimension {axis} is not supported")
-    return Entry(axis, a["index"] % size)
+    if axis and isinstance(x.shape[axis], str):
+        return Counted(axis, np.array(a["index"]))
+    return Entry(axis, a["index"] % _known(x.shape[axis], axis, "index"))
 
 
 @view("unbind.int")

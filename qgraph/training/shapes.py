@@ -8,9 +8,9 @@ from torch import Tensor
 from qgraph.ops.nn.shape import resolved
 
 
-def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def reshape(x: Tensor, like: Tensor | None, shape: tuple[int, ...]) -> Tensor:
     """`nn.reshape`."""
-    return torch.reshape(x, resolved(shape, x.shape))  # type: ignore[arg-type]  # numbers, of an array
+    return torch.reshape(x, resolved(shape, x.shape if like is None else like.shape))  # type: ignore[arg-type]  # numbers, of an array
 
 
 def expand(x: Tensor, like: Tensor | None, shape: tuple[int, ...]) -> Tensor:

@@ -24,8 +24,10 @@ def _pad(writer: OnnxNodes, node: Node, result: str) -> None:
 
 @writes("nn.reshape")
 def _reshape(writer: OnnxNodes, node: Node, result: str) -> None:
-    sizes = [0 if size == size_of(i) else size for i, size in enumerate(node.attrs["shape"])]  # 0: x's at that place
-    writer.op("Reshape", [writer.name(node.operand(0)), _shape(writer, node, 0, sizes, result)], result)
+    sizes, source = list(node.attrs["shape"]), len(node.operands) - 1
+    if source == 0:
+        sizes = [0 if size == size_of(i) else size for i, size in enumerate(sizes)]  # 0: the size of x at that place
+    writer.op("Reshape", [writer.name(node.operand(0)), _shape(writer, node, source, sizes, result)], result)
 
 
 @writes("nn.expand")

@@ -118,12 +118,16 @@ def triangle(at: Importer, a: Arguments) -> Value:
     """x on one side of a diagonal of the last two dimensions, 0 on the other."""
     x = at.value(a["self"])
     rows, columns = x.type.shape[-2:]
-    if isinstance(rows, str) or isinstance(columns, str):
-        raise TypeMismatch(f"a triangle of {x.type}, of symbolic size, is not supported")
     lower = "tril" in at.op
-    kept = np.tri(rows, columns, a["diagonal"] - (not lower)) > 0
-    mask = at.build.constant(kept if lower else ~kept, "triangle")
-    return at.build.nn.where(mask, x, at.value(0, x.type.dtype))
+    diagonal = a["diagonal"] - (not lower)
+    if isinstance(rows, int) and isinstance(columns, int):
+        mask = at.build.constant(np.tri(rows, columns, diagonal) > 0, "triangle")
+    else:
+        row, column = (at.build.nn.arange(x, axis=x.type.rank - i) for i in (2, 1))
+        ends = at.build.nn.add(at.build.nn.reshape(row, shape=(-1, 1)), at.value(diagonal, "i64"))
+        mask = at.build.nn.less_equal(column, ends)
+    zero = at.value(0, x.type.dtype)
+    return at.build.nn.where(mask, *((x, zero) if lower else (zero, x)))
 
 
 @aten("any.default", "any.dim", "any.dims", "all.default", "all.dim", "all.dims")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
 
@@ -40,3 +43,17 @@ def grid_sample(at: Importer, a: Arguments) -> Value:
         padding=("zeros", "border", "reflection")[a["padding_mode"]],
         align_corners=bool(a["align_corners"]),
     )
+
+
+@aten("affine_grid_generator.default")
+def affine_grid(at: Importer, a: Arguments) -> Value:
+    """The places of the pixels under an affine map [N, 2, 3]."""
+    theta = at.value(a["theta"])
+    height, width = (int(size) for size in a["size"][2:])
+    ends = [1.0 if a["align_corners"] or size == 1 else 1 - 1 / size for size in (height, width)]
+    sizes = zip(ends, (height, width), strict=True)
+    y, x = (np.linspace(-end, end, size) if size > 1 else np.zeros(1) for end, size in sizes)
+    rows, columns = np.meshgrid(y, x, indexing="ij")
+    places = np.stack([columns, rows, np.ones_like(rows)], -1).reshape(-1, 3).astype(np.float32)
+    made = at.build.nn.matmul(at.build.constant(places, "places"), at.build.nn.transpose(theta, perm=(0, 2, 1)))
+    return reshaped(at.build, made, at.result_type().shape)

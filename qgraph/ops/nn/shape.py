@@ -47,11 +47,14 @@ def target_shape(before: Shape, after: Shape) -> tuple[int, ...]:
     return tuple(target)
 
 
-def reshaped(shape: Shape, target: tuple[int, ...]) -> Shape:
-    """The shape that `target` gives a value of `shape`; raises TypeMismatch where sizes do not fit."""
+def reshaped(shape: Shape, target: tuple[int, ...], like: Shape | None = None) -> Shape:
+    """The shape that `target` gives a value of `shape`, with sizes of `like` (its own by default).
+
+    Raises TypeMismatch where sizes do not fit.
+    """
     if target.count(REST) > 1:
         raise TypeMismatch(f"the target shape {list(target)} is not one: at most one size may be -1")
-    wanted = resolved(target, shape)
+    wanted = resolved(target, shape if like is None else like)
     count, symbols = dim_factors(dim_product(shape))
     known, taken = dim_factors(dim_product([size for size in wanted if size != REST]))
     left = _without(symbols, taken)
@@ -76,18 +79,20 @@ class Reshape:
     """x with another shape, elements in row-major order.
 
     One size of `shape` may be -1: what is left over, as a symbolic batch needs it. -2 - k is the size of dimension k of
-    x, for values with several symbolic sizes.
+    `like`, whose elements are not read, or where that is absent of x: for values with several symbolic sizes.
     """
 
     x: Operand = operand("any[...]")
+    like: Operand | None = operand("any[...]", optional=True, role="indices")
     result: Result = result("any[...]")
     shape: tuple[int, ...] = attr()
 
     def infer(self) -> TensorType:
-        return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape))
+        like = self.x if self.like is None else self.like
+        return self.x.type.with_shape(reshaped(self.x.type.shape, self.shape, like.type.shape))
 
-    def evaluate(self, x: Array) -> Array:
-        return x.reshape([int(size) for size in resolved(self.shape, x.shape)])
+    def evaluate(self, x: Array, like: Array | None) -> Array:
+        return x.reshape([int(size) for size in resolved(self.shape, x.shape if like is None else like.shape)])
 
     def permuted(self, perm: Perm) -> dict[str, Attr] | None:
         if min(self.shape, default=0) < REST:

@@ -1,0 +1,96 @@
+"""Models whose sequences may have any length, as their batches may: sizes stay symbolic, or are folded away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import qgraph
+from tests.frontends.traced import tensors
+
+
+class Encoder(nn.Module):
+    """Tokens, a learned position, an encoder layer, and the mean of what is no padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 8)
+        self.positions = nn.Parameter(torch.randn(1, 32, 8))
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, activation="gelu")
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.layer(self.table(ids) + self.positions[:, : ids.shape[1]])
+        kept = (ids != 0).unsqueeze(-1).float()
+        return (x * kept).sum(1) / kept.sum(1).clamp(min=1)
+
+
+class Decoder(nn.Module):
+    """Causal attention with heads by hand, positions from arange, and the last token's logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 8)
+        self.place = nn.Embedding(32, 8)
+        self.qkv = nn.Linear(8, 24)
+        self.head = nn.Linear(8, 11)
+
+    def forward(self, ids: Tensor) -> dict[str, Tensor]:
+        batch, length = ids.shape
+        x = self.table(ids) + self.place(torch.arange(length))
+        q, k, v = self.qkv(x).reshape(batch, length, 3, 2, 4).permute(2, 0, 3, 1, 4)
+        mask = torch.full((length, length), -torch.inf).triu(1)
+        scores = (q @ k.transpose(-2, -1) / 2 + mask).softmax(-1)
+        y = (scores @ v).transpose(1, 2).reshape(batch, length, 8)
+        y = y + F.scaled_dot_product_attention(x[:, None], x[:, None], x[:, None], is_causal=True)[:, 0]
+        return {"last": self.head(y[:, -1]), "all": y.cumsum(1), "first": x[:, 0]}
+
+
+class Convolved(nn.Module):
+    """A merge of batch and time for a linear layer, and what all steps have in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.linear(x.reshape(-1, 8)).view(x.shape[0], x.shape[1], 4)
+        best = y.max(1, keepdim=True).values.expand_as(y)
+        return torch.cat([y, best, torch.zeros_like(y), torch.tril(y @ y.mT)[..., :1], (y @ y.mT)[..., -2:]], -1)
+
+
+def floats(*shape: int) -> Tensor:
+    return torch.randn(*shape, 8)
+
+
+def tokens(*shape: int) -> Tensor:
+    return torch.randint(0, 11, shape)
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
+    "encoder": (Encoder, tokens),
+    "decoder": (Decoder, tokens),
+    "merged": (Convolved, floats),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_trace_holds_for_every_batch_and_length(name: str) -> None:
+    torch.manual_seed(0)
+    make, draw = MODELS[name]
+    model = make().eval()
+    graph = qgraph.trace(model, draw(2, 6), dynamic_dims=[1])
+    assert graph.inputs[0].type.shape[:2] == ("N", "T")
+    assert qgraph.parse(str(graph), constants=graph) == graph
+    module = qgraph.to_torch(graph).eval()
+    for batch, length in ((1, 9), (3, 2), (4, 4)):
+        x = draw(batch, length)
+        expected = tensors(model(x))
+        result = qgraph.run(graph, x.numpy())
+        for got in (list(result.values()) if isinstance(result, dict) else [result], tensors(module(x))):
+            for a, b in zip(got, expected, strict=True):
+                np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * max(1.0, float(np.abs(b).max())))

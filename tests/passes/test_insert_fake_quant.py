@@ -13,6 +13,8 @@ import qgraph
 from qgraph import passes, targets
 from qgraph.errors import InputError
 from qgraph.ir import Graph
+from qgraph.passes.lower import float_nodes
+from qgraph.targets.target import Target
 
 GRAPH = """graph @g level=float (%x: f32[N,2,3,3]) {
   const @w: f32[2,2,1,1] = [1.0, 2.0, -1.0, 0.5], @g: f32[2] = 2.0, @z: f32[2] = 0.5
@@ -138,11 +140,23 @@ KEPT = """
   return %3, %7, %13"""
 
 
+def without(*sources: str) -> Target:
+    """litert without the rows of these ops."""
+    litert = targets.get("litert")
+    rows = tuple(row for row in litert.correspondences if row.source not in sources)
+    return replace(litert, correspondences=rows, legalize=())
+
+
+def test_batch_normalization_does_not_stay_in_float_by_itself() -> None:
+    graph = qgraph.parse(LACKING)
+    found = float_nodes(graph, without("conv", "tanh", "sub"))
+    assert [node.op for node in found] == ["nn.conv", "nn.tanh", "nn.sub"]
+    assert list(found) == [graph.nodes[0], graph.nodes[2], graph.nodes[3]], "nodes of the graph itself"
+
+
 def test_what_the_target_lacks_stays_in_float_between_fake_quants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without CONV_2D, TANH and SUB: a layer takes its batch normalization in, and its parameters are not rounded."""
-    litert = targets.get("litert")
-    rows = tuple(row for row in litert.correspondences if row.source not in ("conv", "tanh", "sub"))
-    lacking = replace(litert, correspondences=rows, legalize=())
+    lacking = without("conv", "tanh", "sub")
     monkeypatch.setattr(targets, "get", lambda name: lacking)
     made = passes.insert_fake_quant(qgraph.parse(LACKING), target="litert", fallback="float")
     lines = [re.sub(r"\.folded| \{.*\}", "", line) for line in str(made).splitlines()]

@@ -3,8 +3,8 @@
 **What fake-quant sees of the integers, and what not** (`python -m tests.fake_quant_agreement` prints the share of equal
 codes by op and target). Modelled: the grid of every value, requantization on the edges of joins, as the target rounds
 there, numbers that a pad brings in, fewer bits than eight, the integers of biases, how a target rounds floats, and how
-it rounds means and leaky_relu. Predicted in full: moves, pools, means, joins, leaky_relu, sigmoid, tanh, softmax, and
-sums with constants. Off by a code now and then:
+it rounds means and leaky_relu. Predicted in full: moves, pools, means, joins, leaky_relu, sigmoid, tanh, softmax (not
+that of onnxruntime, whose kernel rounds twice), and sums with constants. Off by a code now and then:
 
 * Sums and products with a quotient of scales are rounded twice, or with a multiplier of 31 bits, by LiteRT's reference
   kernels and TFLM, and in float32 by others: 0.1 to 0.7% of the codes of convolutions, sums and products.

@@ -28,8 +28,8 @@ class Percentile(MinMax):
             raise InputError(f"percentile:{self.percent} leaves nothing", help="choose more than 50, at most 100")
 
     def _rank(self, count: int, percent: float) -> int:
-        """The how manieth of `count` sorted values is the last within, from 1 on."""
-        return min(max(round(count * percent / 100), 1), count)
+        """The how manieth of `count` sorted values is the last within, from 1 on: more than half of them are."""
+        return round(count * percent / 100)
 
     def scale(self, channels: Array, limit: int) -> Array:
         last = self._rank(channels.shape[1], self.percent) - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qgraph.errors import InputError
@@ -19,6 +19,8 @@ def inputs(*shapes: tuple[int | str, ...], dtype: str = "f32") -> list[Value]:
 
 
 @given(st.lists(st.tuples(st.integers(1, 80), st.sampled_from([2, 2, 2, 3])), max_size=6))
+@example([(5, 2), (40, 3), (70, 2)])
+@example([(80, 2)])
 def test_chunks_are_full_and_keep_the_order_until_the_shape_changes(cuts: list[tuple[int, int]]) -> None:
     values = inputs(("N", "L"), ("N",))
     total = sum(size for size, _ in cuts)

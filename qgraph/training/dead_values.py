@@ -60,7 +60,7 @@ def _unit(layer: Node | None, of: dict[str, Tensor]) -> float | None:
     maker = maker_of(layer.operand(0)) if layer is not None and _is_layer(layer) else None
     if layer is None or maker is None or maker.op != "quant.fake_quant":
         return None
-    return float(of[maker.operand(1).name].max()) * _weight_scale(layer, of)
+    return of[maker.operand(1).name].item() * _weight_scale(layer, of)
 
 
 def _weight_scale(layer: Node, of: dict[str, Tensor]) -> float:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Graph, Node, Value
+from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.targets.rules import Fixed, QuantRules, ResultRule
 
 Bits = Callable[..., "tuple[int, str] | None"]
@@ -101,7 +101,7 @@ class Grids:
             return "own"
         if node.op == "nn.dropout":
             return "same"
-        if not any(value.type.is_float and not value.is_constant for value in node.inputs):
+        if not _activations(node):
             return "own"  # constants that computed indices choose
         rule = self.rules.ops.get(node.op)
         result = rule.result if rule else "own"
@@ -224,7 +224,18 @@ def _agreed(asked: list[Asked | None]) -> Asked | None:
 
 def _moved(node: Node) -> Value:
     """The activation whose grid the result of a "same" or "shared" op has."""
-    return next(value for value in node.inputs if value.type.is_float and not value.is_constant)
+    return _activations(node)[0]
+
+
+def _activations(node: Node) -> list[Value]:
+    """The computed floats among the operands, without those of which only the size counts."""
+    specs = op_def(node.op).operands
+    roles = {i: specs[min(i, len(specs) - 1)].role for i in range(len(node.operands))}
+    return [
+        value
+        for i, value in enumerate(node.operands)
+        if value is not None and value.type.is_float and not value.is_constant and roles[i] == "activation"
+    ]
 
 
 def brought(node: Node) -> float:

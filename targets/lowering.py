@@ -330,7 +330,7 @@ class Lowering:
         if isinstance(row, Refusal):
             return True
         read = [self.lowered[value] for value in node.inputs if value in self.lowered]
-        if any(value.type.quant is None for value in read):
+        if any(value.type.is_float for value in read):
             return True
         quantized = any(user.op == "quant.fake_quant" for user in node.result.users)
         return row.result != "operand" and not quantized

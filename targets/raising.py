@@ -325,7 +325,8 @@ def raise_graph(graph: Graph) -> Graph:
     new = Graph(graph.name, "fake_quant", words)
     upward = Integers(graph, new, target, rules)
     for value in graph.inputs:
-        upward.values[value] = made = upward.new.add_input(value.name, TensorType(value.type.shape))
+        type = value.type if value.type.quant is None else TensorType(value.type.shape)
+        upward.values[value] = made = upward.new.add_input(value.name, type)
         if value.type.quant is not None:
             upward.values[value] = upward.quantized(made, value, rounding=rules.input_rounding)
     for node in graph.nodes:
@@ -347,7 +348,9 @@ def stays_float(node: Node) -> bool:
 def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
     if stays_float(node):
         operands = [None if value is None else upward.activation(value) for value in node.operands]
-        return upward.build.node(node.op, operands, dict(node.attrs)).result
+        same = upward.build.node(node.op, operands, dict(node.attrs)).result
+        of_constant = node.result.type.quant is not None and node.operand(0).is_constant
+        return upward.quantized(same, node.result) if of_constant else same
     row = upward.rows(node.op)
     if row is None:  # a conversion between floats and integers
         x = node.operand(0)

@@ -1,4 +1,5 @@
-"""What transformers and tables are made of: attention, normalizations of groups, sums, and bags of embeddings."""
+"""What transformers and tables are made of: attention, normalizations of groups, sums, bags of embeddings, and
+indices."""
 
 from __future__ import annotations
 
@@ -106,3 +107,24 @@ def embedding_bag(match: Match, build: Builder) -> Replacement:
         rows = build.nn.mul(rows, column)
     made: Value = getattr(build.nn, bag.mode)(rows, axes=(1,))
     return made
+
+
+@way("nn.index", "nn.reshape", "nn.gather")
+def index(match: Match, build: Builder) -> Replacement:
+    """Constant indices along several dimensions, one behind the other, as indices of these as one dimension."""
+    node: Node = match.root
+    x, *indices = node.inputs
+    axes, shape = node.attrs["axes"], x.type.shape
+    sizes = [shape[axis] for axis in axes]
+    if len(axes) < 2 or list(axes) != [*range(axes[0], axes[-1] + 1)] or any(isinstance(size, str) for size in sizes):
+        return Declined(f"axes {list(axes)} of {x.type} are not several, of known sizes, one behind the other")
+    if not all(value.is_constant for value in indices):
+        return Declined("an index is computed")
+    if sum(isinstance(size, str) for size in shape) > 1:
+        return Declined(f"a Reshape cannot say {x.type} with {list(axes)} as one")
+    places = np.zeros((), np.int64)
+    for value, size in zip(indices, sizes, strict=True):
+        places = places * size + value.data % size
+    joined = [*shape[: axes[0]], math.prod(sizes), *shape[axes[-1] + 1 :]]
+    flat = build.nn.reshape(x, shape=tuple(-1 if isinstance(size, str) else size for size in joined))
+    return build.nn.gather(flat, build.constant(places, "places"), axis=axes[0])

@@ -10,7 +10,7 @@ import numpy as np
 from qgraph.exporters.onnx_rows import ROWS
 from qgraph.ir import Builder, Node, TensorType, Value, op_def, op_names
 from qgraph.ops.nn.activation import ACTIVATIONS
-from qgraph.ops.quant import unquantized
+from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.clips import (
@@ -146,20 +146,52 @@ FLOATS = tuple(kept(op) for op in ROWS if op in op_names("nn") and op not in (*C
 
 def moved(row: Correspondence, call: Call) -> Value:
     """The same op on the integers."""
-    operands = [None if value is None else call.lowering.lowered.get(value, value) for value in call.node.operands]
+    lowered = call.lowering.lowered
+    operands = [
+        lowered[value] if value in lowered else call.build.constant(value.data, value.name)
+        for value in call.node.inputs
+    ]
     return call.build.node(call.node.op, operands, call.attrs).result
 
 
-def embedded(row: Correspondence, call: Call) -> Value:
-    """The rows of the weight's codes on the grid of the result: rounding each element before or after is the same."""
-    w = unquantized(call.node.operand(1))
+def moved_constant(row: Correspondence, call: Call) -> Value:
+    """Of a constant: its codes on the grid of the result; rounding each element before or after is the same."""
+    node, w = call.node, unquantized(call.node.operand(call.node.op == "nn.embedding"))
     table = call.build.constant(kernels.quantize(w.data, call.quant, call.element[0]), w.name, call.quant)
-    return call.build.nn.gather(table, call.xs[0], axis=0)
+    if node.op == "nn.embedding":
+        return call.build.nn.gather(table, call.xs[0], axis=0)
+    return call.build.node(node.op, [table, *call.xs], call.attrs).result
 
 
-MOVED = tuple(
-    Correspondence(source=op, target=f"nn.{op}", of_computed=True, result="operand", lower=moved, raises=False)
-    for op in ("expand", "gather", "gather_elements", "index")
+def of_constant(node: Node) -> bool:
+    """Whether the elements that an op moves are constants, and computed is only where they go."""
+    return node.op == "nn.embedding" or is_known(node.operand(0))
+
+
+MOVED = (
+    *(
+        Correspondence(
+            source=op,
+            target="nn.gather" if op == "embedding" else f"nn.{op}",
+            applies=of_constant,
+            of_computed=True,
+            lower=moved_constant,
+            raises=False,
+        )
+        for op in ("embedding", "expand", "gather", "gather_elements", "index")
+    ),
+    *(
+        Correspondence(
+            source=op,
+            target=f"nn.{op}",
+            applies=lambda node: not of_constant(node),
+            of_computed=True,
+            result="operand",
+            lower=moved,
+            raises=False,
+        )
+        for op in ("expand", "gather", "gather_elements", "index")
+    ),
 )
 """Ops that are the same on integers."""
 
@@ -204,7 +236,6 @@ CORRESPONDENCES = (
     Correspondence(source="softmax", target="ort.QLinearSoftmax", attrs={"axis": "axis"}, when=of_unmasked),
     *FUNCTIONS,
     *MOVED,
-    Correspondence(source="embedding", target="nn.gather", of_computed=True, lower=embedded, raises=False),
     Correspondence(source="where", target="ort.QLinearWhere", when=unmasked),
     *(
         Correspondence(

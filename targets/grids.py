@@ -85,7 +85,7 @@ class Grids:
             if value.type.is_float:
                 self._of[value] = Grid(value, default=self.rules.by_default)
         for node in self.graph.nodes:
-            if is_activation(node) and node.results[0].type.is_float:
+            if is_activation(node):
                 self._place(node)
 
     def of(self, value: Value) -> Grid:
@@ -212,8 +212,9 @@ class Grids:
 
 
 def is_activation(node: Node) -> bool:
-    """Whether the node's result depends on an input, and is not the fake-quantized form of one that does."""
-    return node.op != "quant.fake_quant" and not all(value.is_constant for value in node.inputs)
+    """Whether the node's result is floats that depend on an input, and not the fake-quantized form of some."""
+    floats = node.results[0].type.is_float
+    return floats and node.op != "quant.fake_quant" and not all(value.is_constant for value in node.inputs)
 
 
 def _agreed(asked: list[Asked | None]) -> Asked | None:

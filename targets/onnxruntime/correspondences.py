@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from qgraph.exporters.onnx_rows import ROWS
-from qgraph.ir import Builder, Node, TensorType, Value, op_def, op_names
+from qgraph.ir import Builder, Node, Value, op_def, op_names
 from qgraph.ops.nn.activation import ACTIVATIONS
+from qgraph.ops.nn.shape import REST, size_of
 from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.onnxruntime import kernels
@@ -29,43 +30,25 @@ from qgraph.targets.onnxruntime.window_rows import WINDOWS, one_to_three
 
 
 def linear_when(node: Node) -> Refusal | None:
-    """QGemm takes matrices; else what surrounds it has to be of a known size, or be the pixels of a convolution."""
+    """QGemm takes matrices; others are reshaped, and back."""
     x = node.operand(0).type
-    return None if x.rank == 2 or (x.rank > 2 and (_one_open(x) or x.rank <= 5)) else Refusal(f"no layer on {x}")
-
-
-def _one_open(type: TensorType) -> bool:
-    """Whether a Reshape can say the shape: at most one size is not known, and is no product."""
-    return isinstance(type.shape[-1], int) and sum(isinstance(size, str) for size in type.shape[:-1]) <= 1
+    return None if x.rank >= 2 and isinstance(x.shape[-1], int) else Refusal(f"the runtime has no layer of {x}")
 
 
 def linear(row: Correspondence, call: Call) -> Value:
-    """nn.linear to QGemm, between two Reshapes where x is not a matrix; or, where these cannot say the shape, to a
-    convolution of one pixel, between two Transposes."""
-    (x,) = call.xs
-    type, rank = x.type, x.type.rank
-    if rank == 2 or (call.in_float and not _one_open(type)):
+    """nn.linear to QGemm; where x is not a matrix, between two Reshapes."""
+    (x,), build = call.xs, call.build
+    before = x.type.shape
+    if len(before) == 2:
         return row.lowered(call)
-    if _one_open(type):
-        reshape = call.build.nn.reshape if call.in_float else call.build.ort.Reshape
-        call.xs[0] = reshape(x, shape=(-1, int(type.shape[-1])))
-        made = row.lowered(call)
-        shape = [-1 if isinstance(size, str) else size for size in type.shape[:-1]]
-        if -1 not in shape:
-            shape[0] = -1
-        return reshape(made, shape=(*shape, int(made.type.shape[-1])))
-    return _of_pixels(call)
-
-
-def _of_pixels(call: Call) -> Value:
-    build, (x,), weight = call.build, call.xs, call.weight
-    assert weight is not None
-    pixels = x.type.rank - 2
-    w = build.constant(weight.data.reshape(*weight.data.shape, *(1,) * pixels), weight.name, weight.quant)
-    first = build.ort.Transpose(x, perm=(0, pixels + 1, *range(1, pixels + 1)))
-    window = {"strides": (1,) * pixels, "pads": (0,) * 2 * pixels, "dilations": (1,) * pixels}
-    made = build.ort.QLinearConv(first, w, call.bias, element=call.element, **window)
-    return clipped(call, build.ort.Transpose(made, perm=(0, *range(2, pixels + 2), 1)))
+    reshape = build.nn.reshape if call.in_float else build.ort.Reshape
+    call.xs[0] = reshape(x, shape=(-1, int(before[-1])))
+    made = row.lowered(call)
+    last = int(made.type.shape[-1])
+    if sum(isinstance(size, str) for size in before) > 1:
+        return build.nn.reshape(made, x, shape=(*map(size_of, range(len(before) - 1)), last))
+    known = [-1 if isinstance(size, str) else size for size in before[:-1]]
+    return reshape(made, shape=(*(known if -1 in known else [-1, *known[1:]]), last))
 
 
 def in_float(row: Correspondence, call: Call) -> Value:
@@ -78,6 +61,11 @@ def in_float(row: Correspondence, call: Call) -> Value:
 
 
 # ---- ops that move elements
+
+
+def by_sizes(node: Node) -> bool:
+    """Whether the shape of a reshape names sizes that are not known."""
+    return min(node.attrs["shape"], default=0) < REST
 
 
 def open_batch(call: Call) -> Attrs:
@@ -264,7 +252,17 @@ CORRESPONDENCES = (
     *WINDOWS,
     Correspondence(
         source="reshape",
+        target="nn.reshape",
+        applies=by_sizes,
+        of_computed=True,
+        result="operand",
+        lower=moved,
+        raises=False,
+    ),
+    Correspondence(
+        source="reshape",
         target="ort.Reshape",
+        applies=lambda node: not by_sizes(node),
         codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view.shape}),),
         result="operand",
     ),

@@ -74,7 +74,7 @@ def trace(
         if check:
             run = model if isinstance(model, torch.nn.Module) else program.module()
             check_against(run, args, named, importer)
-            if args is not given[0]:  # the batch was repeated: a model may do other things for one example
+            if _are_others((args, named), given):  # the batch was repeated: a model may do other things for one example
                 check_against(run, *given, importer)
     erase_dead_code(graph)
     verify_graph(graph)
@@ -182,6 +182,12 @@ def _exported(
         if _is_open(program):
             return program, more, more_named
     return _exported_for(model, args, named, dims), args, named
+
+
+def _are_others(checked: object, given: object) -> bool:
+    """Whether the first two examples of a repeated batch are not all that is given."""
+    pairs = list(zip(leaves(checked), leaves(given), strict=True))
+    return any(a is not b for a, b in pairs) and any(getattr(b, "ndim", 0) and len(b) != 2 for _, b in pairs)
 
 
 def _is_open(program: ExportedProgram) -> bool:

@@ -48,7 +48,9 @@ def _used(graph: Graph) -> dict[Value, tuple[Node, OperandSpec]]:
 
 
 def _problems(value: Value, spec: OperandSpec, masks: bool) -> Iterator[str]:
-    nan, infinite = np.isnan(value.data), np.isinf(value.data)
+    with np.errstate(over="ignore", invalid="ignore"):
+        whole = bool(np.isfinite(value.data.sum()))  # a hundred million elements are not looked at one by one
+    nan, infinite = (np.zeros(1, bool),) * 2 if whole else (np.isnan(value.data), np.isinf(value.data))
     if nan.any():
         yield _problem(value, nan, "NaN")
     if infinite.any() and spec.role != "mask" and (masks or spec.role != "activation"):

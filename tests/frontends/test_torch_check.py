@@ -82,7 +82,7 @@ def test_a_deep_network_of_random_weights_passes() -> None:
 def test_repeated_causes_are_grouped_and_counted() -> None:
     class Block(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
-            return torch.erf(x)
+            return torch.lgamma(x)
 
     model = nn.Sequential(*(Block() for _ in range(12)), Apply(lambda m, x: torch.erfinv(x)))
     with pytest.raises(UnsupportedOp) as caught:
@@ -90,7 +90,7 @@ def test_repeated_causes_are_grouped_and_counted() -> None:
     lines = str(caught.value).splitlines()
     assert lines[0] == "2 ops of the model have no counterpart in qgraph, in 13 places"
     assert lines[1].startswith(
-        "  aten.erf.default: there is no such op in qgraph: 12 places, the first at 0  (frontends/"
+        "  aten.lgamma.default: there is no such op in qgraph: 12 places, the first at 0  (frontends/"
     )
     assert lines[2].startswith("  aten.erfinv.default: there is no such op in qgraph  at 12  (frontends/traced.py:")
 
@@ -146,3 +146,12 @@ def test_the_command_line_can_leave_the_check_out(tmp_path: object, monkeypatch:
     words = ["trace", f"{file}:Net", "--input", "2x300", "-o", f"{tmp_path}/g.qg"]  # some are negative
     assert "computes something else" in str(CliRunner().invoke(app, words).exception)
     assert CliRunner().invoke(app, [*words, "--no-check"]).exit_code == 0
+
+
+def test_one_example_given_by_name_is_checked_as_it_is() -> None:
+    class Model(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 2 if x.shape[0] == 1 else x
+
+    with pytest.raises(InputError, match="computes something else"):
+        qgraph.trace(Model(), (), {"x": torch.randn(1, 3)})

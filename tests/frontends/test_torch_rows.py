@@ -218,7 +218,7 @@ CASES: dict[str, Case] = {
         for mode in ("reflect", "replicate", "circular")
     },
     "affine_grid": (lambda t: F.affine_grid(t, [t.shape[0], 1, 3, 4], align_corners=False), ((2, 2, 3),)),
-    "affine_grid, aligned": (lambda t: F.affine_grid(t, [t.shape[0], 1, 3, 1], align_corners=True), ((2, 2, 3),)),
+    "affine_grid, aligned": (lambda t: F.affine_grid(t, [t.shape[0], 1, 3, 4], align_corners=True), ((2, 2, 3),)),
     "ReflectionPad1d": (nn.ReflectionPad1d((2, 1)), (S,)),
     "padding, negative": (lambda x: F.pad(x, (-1, 2, 1, -2), value=0.5), (S,)),
     "adaptive_avg_pool, uneven": (nn.AdaptiveAvgPool2d((3, 2)), ((2, 3, 7, 5),)),

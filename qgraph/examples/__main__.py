@@ -75,7 +75,7 @@ def _print_one(arguments: argparse.Namespace) -> None:
 def _table(task: Task, lines: list[Line]) -> Table:
     table = Table(title=f"{task.title}; data: {task.data}", title_justify="left")
     for column in ("model", *task.metrics, "file, bytes", "elements that differ", "seconds"):
-        table.add_column(column, justify="left" if column == "model" else "right")
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=column == "model")
     for line in lines:
         table.add_row(*_cells(line))
     return table

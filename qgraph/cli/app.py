@@ -215,6 +215,18 @@ def targets(
 
 
 @app.command()
+def ops(
+    name: Annotated[str | None, typer.Argument(help="An op of nn; or torch, onnx: what is read.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the ops of nn and what becomes of them on each target, or tell of one."""
+    from qgraph.cli.op_listing import op_details, op_list
+
+    words = op_list() if name is None else op_details(name)
+    typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
+
+
+@app.command()
 def passes(
     name: Annotated[str | None, typer.Argument(help="A pass, for its documentation.")] = None,
     load: Annotated[

@@ -15,6 +15,7 @@ import numpy as np
 from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
+from qgraph.ir.op import OpDef
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.quantizers.rounding import get_rounding
@@ -152,7 +153,7 @@ class Integers(Upward):
         for node in old.nodes:
             row = rows(node.op)
             if row is not None and row.result == "operand":
-                self._share([*node.inputs, node.result])
+                self._share([value for value in [*node.inputs, node.result] if value.type.quant is not None])
 
     def _share(self, values: list[Value]) -> None:
         first = self._root(values.pop())
@@ -244,18 +245,24 @@ def uncarried(node: Node, row: Correspondence, kept: Kept, wide_bias: Mapping[st
     for index, value in enumerate(definition.grouped(node.operands) if row.weight else node.operands):
         if index == bias:
             refusal = _uncarried_bias(value, wide_bias.get(node.result.type.dtype, "i32"))
-        elif value is None:
+        elif value is None or _is_index(definition, index, value):
             continue
         else:
             types = _uncarried_activation(value.type, kept)
             refusal = _uncarried_weight(value, row, kept) if index == weight else types
         if refusal is not None:
             return refusal
-    quants = {value.type.quant for value in [*node.inputs, node.result]}
+    quants = {value.type.quant for value in [*node.inputs, node.result] if not value.is_constant or value.type.quant}
     if row.result == "operand" and len(quants) > 1:
         return Refusal(f"nn.{row.source} cannot carry parameters of its own: {node.result.type}")
     refused = _uncarried_activation(node.result.type, kept)
     return refused or row.uncarried(definition.view(node), node.attrs, defaults)
+
+
+def _is_index(definition: OpDef, index: int, value: Value) -> bool:
+    """Whether an operand is known indices."""
+    specs = definition.operands
+    return specs[min(index, len(specs) - 1)].role == "indices" and value.is_constant and value.type.quant is None
 
 
 def _uncarried_activation(type: TensorType, kept: Kept) -> Refusal | None:

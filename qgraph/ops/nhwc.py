@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.ir import Array, Operand, Result, TensorType, Value, op, operand, result
-from qgraph.ops.nn import conv_transpose, linear, normalization, pooling
+from qgraph.ops.nn import conv_transpose, linear, normalization, pooling, resizing
 from qgraph.ops.nn.permuting import to_first, to_last
 
 
@@ -62,3 +62,8 @@ class MaxPool(ChannelsLast, pooling.MaxPool):
 @op("nhwc.avg_pool", like="nn.avg_pool", other_layout="nn.avg_pool")
 class AvgPool(ChannelsLast, pooling.AvgPool):
     """`nn.avg_pool` on values whose channels are the last dimension."""
+
+
+@op("nhwc.resize", like="nn.resize", other_layout="nn.resize")
+class Resize(ChannelsLast, resizing.Resize):
+    """`nn.resize` on values whose channels are the last dimension."""

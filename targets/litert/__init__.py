@@ -11,7 +11,7 @@ from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.rules import quant_rules
 from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
-from qgraph.targets.target import Option, Target
+from qgraph.targets.target import Option, Target, not_offered
 
 
 def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
@@ -37,6 +37,7 @@ TARGET = Target(
     legalize=("nn.avg_pool",),
     floats=FLOATS,
     float_ops=FLOAT_OPS,
+    kernels={"litert.elu": not_offered("LiteRT's reference kernels have no int8 ELU")},
     forms=("one-dimensional", "softmax-over-last"),
     runtime="litert",
     evidence=__name__,

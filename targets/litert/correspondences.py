@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.errors import LoweringError, UnsupportedOp
+from qgraph.errors import LoweringError
 from qgraph.ir import Builder, Element, Node, QuantParams, Value
 from qgraph.ir.types import dim_factors, integer_range
 from qgraph.ops.quant import is_known, quantize
@@ -29,6 +29,7 @@ from qgraph.targets.litert.limits import (
     sum_limits,
 )
 from qgraph.targets.litert.rows import BY_OP
+from qgraph.targets.litert.tensor_rows import TENSORS
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.raising import real
 
@@ -182,23 +183,25 @@ def bound_of(view: Any) -> tuple[Value, Value]:
     return (view.b, view.a) if view.a.is_constant else (view.a, view.b)
 
 
-def not_a_bound(view: Any) -> Refusal | None:
-    """MINIMUM and MAXIMUM are a clamp where all have one grid, and one operand is one number."""
-    op, (x, bound) = view.__class__.__name__, bound_of(view)
-    if not bound.is_constant or np.unique(bound.data).size != 1 or view.infer().shape != x.type.shape:
-        return Refusal(f"nn has no {op} but with one constant number")
-    if len({view.a.type.quant, view.b.type.quant, view.result.type.quant}) > 1:
-        return Refusal(f"nn.clamp cannot carry different parameters: {view.a.type}, {view.b.type}, {view.result.type}")
-    return None
+def is_bound(view: Any) -> bool:
+    """Whether an operand of MINIMUM or MAXIMUM is one number, so that it is a clamp."""
+    x, bound = bound_of(view)
+    return bound.is_constant and np.unique(bound.data).size == 1 and view.infer().shape == x.type.shape
 
 
-def raised_bound(side: str) -> Callable[[Builder, Any, Sequence[Any]], Value]:
-    """MINIMUM ("max") and MAXIMUM ("min") with one number as nn.clamp."""
+def not_compared(view: Any) -> Refusal | None:
+    """MINIMUM and MAXIMUM are those of numbers where all have one grid."""
+    if len({view.a.type.quant, view.b.type.quant, view.result.type.quant}) == 1:
+        return None
+    return Refusal(f"nn cannot carry different parameters: {view.a.type}, {view.b.type}, {view.result.type}")
+
+
+def raised_bound(side: str, op: str) -> Callable[[Builder, Any, Sequence[Any]], Value]:
+    """MINIMUM ("max") and MAXIMUM ("min") with one number as nn.clamp, others as they are."""
 
     def raised(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
-        refusal = not_a_bound(view)
-        if refusal is not None:
-            raise UnsupportedOp(refusal.reason)
+        if not is_bound(view):
+            return build.node(f"nn.{op}", list(operands), {}).result
         x = operands[1] if view.a.is_constant else operands[0]
         made: Value = build.nn.clamp(x, **{side: float(real(bound_of(view)[1]).flat[0])})
         return made
@@ -212,8 +215,8 @@ BOUNDS = [
         target=f"litert.{op}",
         lower=bounded,
         limits=ratio_limits,
-        raised=raised_bound(side),
-        refused=not_a_bound,
+        raised=raised_bound(side, op),
+        refused=not_compared,
     )
     for op, side in (("minimum", "max"), ("maximum", "min"))
 ]
@@ -288,7 +291,17 @@ def open_batch(call: Call) -> Attrs:
     """The shape; of a flatten with -1 for the batch, so that the file takes other batch sizes too."""
     shape, before, after = (call.attrs["shape"], call.xs[0].type.shape, call.node.result.type.shape)
     flat = len(after) == 2 and len(before) == 4 and before[0] == after[0] and isinstance(after[1], int)
+    if min(shape, default=0) < -1:  # sizes of the operand
+        return {"shape": tuple(-1 if isinstance(size, str) else size for size in after)}
     return {"shape": (-1, after[1]) if flat else shape}
+
+
+def one_open_size(node: Node) -> Refusal | None:
+    """RESHAPE leaves one size open."""
+    after = node.result.type.shape
+    if sum(isinstance(size, str) for size in after) < 2:
+        return None
+    return Refusal(f"LiteRT's RESHAPE leaves one size open, not those of {list(after)}", "fix the batch: set-batch")
 
 
 def reshape(row: Correspondence, call: Call) -> Value:
@@ -410,6 +423,7 @@ MOVING = [
         "reshape",
         "reshape",
         codecs=(Codec(("shape",), open_batch, lambda view: {"shape": view_shape(view)}),),
+        when=one_open_size,
         lower=reshape,
     ),
     _moving("reshape", "squeeze", lowers=False, codecs=(Codec(("axes",)),), raised=reshaped),
@@ -431,7 +445,7 @@ FLOAT_OPS = {row.integers: op for op, row in BY_OP.items() if row.integers}
 FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "litert.strided_slice")
 """Ops that move elements of any type."""
 
-CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING)
+CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS)
 
 
 FLOATS = tuple(row for row in CORRESPONDENCES if row.target in (*FLOAT_OPS, *FLOAT_MOVES))

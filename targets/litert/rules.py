@@ -21,7 +21,13 @@ RESULTS = {
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
     **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp"), OpRule()),
-    "nn.hard_swish": OpRule(narrow=True),
+    **dict.fromkeys(("nn.abs", "nn.matmul", "nn.embedding"), OpRule()),
+    **dict.fromkeys(
+        (f"nn.{op}" for op in ("hard_swish", "gelu", "exp", "log", "sqrt", "rsqrt", "elu")), OpRule(narrow=True)
+    ),
+    **dict.fromkeys(("nn.max", "nn.min", "nn.gather"), OpRule("same")),
+    **dict.fromkeys(("nn.maximum", "nn.minimum"), OpRule("join")),  # they compare integers
+    "nn.resize": OpRule("shared"),
     "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),  # LiteRT refuses others
     "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),
     "nn.tanh": OpRule("fixed", scale=1 / 128, wide=(2.0**-15, 0)),

@@ -22,7 +22,7 @@ def known(spatial: Shape, size: tuple[int, ...], name: str) -> None:
         raise TypeMismatch(f"{name}: {list(spatial)} cannot become {list(size)}")
 
 
-@op("nn.resize")
+@op("nn.resize", other_layout="nhwc.resize")
 class Resize:
     """The spatial dimensions resampled to `size`, torch's `interpolate` without antialiasing.
 

@@ -120,6 +120,7 @@ def test_an_op_without_a_counterpart_is_named() -> None:
     graph = Graph("g", "integer", {"target": "litert"})
     q = QuantParams.of(0.1, 0)
     x = graph.add_input("x", TensorType((1, 4, 4, 2), "i8", q))
-    graph.set_outputs([Builder(graph).litert.resize_bilinear(x, size=(8, 8), element=("i8", q))])
-    with pytest.raises(LoweringError, match=r"no counterpart in nn for litert\.resize_bilinear"):
+    made = Builder(graph).litert.l2_normalization(x, element=("i8", QuantParams.of(1 / 128, 0)))
+    graph.set_outputs([made])
+    with pytest.raises(LoweringError, match=r"no counterpart in nn for litert\.l2_normalization"):
         passes.raise_to_fake_quant(graph)

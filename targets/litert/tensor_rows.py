@@ -1,0 +1,262 @@
+"""Rows of LiteRT's functions of one element, matrix products, reductions, choices and resizes.
+
+Functions that are defined from 0 on have operands whose lowest code is 0: the runtime refuses one below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from qgraph.ir import Builder, Node, TensorType, Value
+from qgraph.ir.types import integer_range
+from qgraph.ops.quant import INT32, is_known, quantize, unquantized
+from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
+from qgraph.targets.litert.limits import ratio_limits
+from qgraph.targets.lowering import CALIBRATE
+
+# ---- functions
+
+LARGEST_SCALE = 2.0**100
+
+
+def function_scale(call: Call) -> Refusal | None:
+    """Scales whose float32 quotients and products stay finite."""
+    scales = [float(call.xs[0].type.q.scales[0]), float(call.quant.scales[0])]
+    if all(1 / LARGEST_SCALE <= scale < LARGEST_SCALE for scale in scales):
+        return None
+    return Refusal(f"scales of {scales[0]:.3g} and {scales[1]:.3g}: float32 overflows", CALIBRATE)
+
+
+def from_zero(call: Call) -> Refusal | None:
+    """An operand without codes below 0."""
+    lowest, _ = integer_range(call.xs[0].type.dtype)
+    if call.xs[0].type.q.zero_points[0] == lowest:
+        return function_scale(call)
+    op = call.node.op.partition(".")[2].upper()
+    return Refusal(f"LiteRT's {op} refuses values below 0, and the operand has codes of such", CALIBRATE)
+
+
+GELU = Pair("approximate", down=lambda word: word == "tanh", up=lambda view: "tanh" if view.approximate else "none")
+FUNCTIONS = [
+    Correspondence(source="gelu", target="litert.gelu", attrs={"approximate": GELU}, limits=function_scale),
+    Correspondence(source="exp", target="litert.exp", limits=function_scale),
+    Correspondence(source="log", target="litert.log", limits=from_zero),
+    Correspondence(source="sqrt", target="litert.sqrt", limits=from_zero),
+    Correspondence(source="rsqrt", target="litert.rsqrt", limits=from_zero),
+    Correspondence(
+        source="elu", target="litert.elu", only={"alpha": 1.0, "scale": 1.0, "input_scale": 1.0}, limits=function_scale
+    ),
+    Correspondence(source="abs", target="litert.abs", limits=ratio_limits),
+]
+
+
+# ---- matrix products
+
+LARGEST_PRODUCT = 2.0**8
+
+
+def product_limits(call: Call) -> Refusal | None:
+    """The factor of the product, and the sums, which have to fit into int32 (of 16 bits: into 47 bits)."""
+    a, b = (value.type for value in call.xs)
+    factor = float(a.q.scales[0]) * float(b.q.scales[0]) / float(call.quant.scales[0])
+    if factor >= LARGEST_PRODUCT:
+        return Refusal(f"a_scale * b_scale / result_scale is {factor:.3g}, LiteRT takes factors below 256", CALIBRATE)
+    inner = call.node.operand(0).type.shape[-1]
+    reach = [_reach(value) for value in (a, b)]
+    total = reach[0] * reach[1] * (int(inner) if isinstance(inner, int) else 2**12)
+    wide = call.element[0] == "i16"
+    if total * (factor if wide else max(factor, 1.0)) < INT32[1] and total < 2.0**47:
+        return None
+    return Refusal(f"a sum of {inner} products may leave int32", "split the product")
+
+
+def _reach(type: Any) -> float:
+    """How far a code may lie from the zero point."""
+    low, high = integer_range(type.dtype)
+    zero = int(type.q.zero_points[0])
+    return float(max(zero - low, high - zero))
+
+
+def last_two(rank: int) -> tuple[int, ...]:
+    """The order of dimensions that exchanges the last two."""
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
+def matmul(row: Correspondence, call: Call) -> Value:
+    """BATCH_MATMUL; a transpose of the right operand alone is its option."""
+    x, y = call.xs
+    maker = y.producer
+    if maker is None or maker.op != "litert.transpose" or maker.attrs["perm"] != last_two(y.type.rank):
+        return row.lowered(call)
+    return row.lowered(replace(call, xs=[x, maker.operand(0)]), adj_y=True)
+
+
+def raised_matmul(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+    """The product of what the options transpose."""
+    pairs = zip(operands, (view.adj_x, view.adj_y), strict=True)
+    a, b = (build.nn.transpose(x, perm=last_two(x.type.rank)) if turned else x for x, turned in pairs)
+    made: Value = build.nn.matmul(a, b)
+    return made
+
+
+def _unlike(view: Any) -> Refusal | None:
+    """Operands of two storage types, which fake-quant would bring to one."""
+    if view.x.type.dtype == view.y.type.dtype:
+        return None
+    return Refusal(f"nn.matmul cannot carry operands of {view.x.type.dtype} and {view.y.type.dtype}")
+
+
+PRODUCTS = [
+    Correspondence(
+        source="matmul",
+        target="litert.batch_matmul",
+        codecs=(Codec(("adj_x", "adj_y")),),
+        limits=product_limits,
+        lower=matmul,
+        raised=raised_matmul,
+        refused=_unlike,
+    )
+]
+
+
+# ---- reductions and choices
+
+REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
+REDUCTIONS = [
+    Correspondence(source=op, target=f"litert.reduce_{op}", attrs=REDUCTION, result="operand") for op in ("max", "min")
+]
+
+
+def one_grid(node: Node) -> Refusal | None:
+    """MAXIMUM and MINIMUM compare integers of one rank."""
+    ranks = {value.type.rank for value in node.inputs if not is_known(value)}
+    if ranks == {node.result.type.rank}:
+        return None
+    return Refusal(
+        f"operands of ranks {' and '.join(map(str, sorted(ranks)))} are not supported", "reshape one of them"
+    )
+
+
+LARGER = [
+    Correspondence(source=op, target=f"litert.{op}", result="operand", when=one_grid, raises=False)
+    for op in ("maximum", "minimum")
+]
+
+
+def embedding(row: Correspondence, call: Call) -> Value:
+    """GATHER of rows of the table, whose codes are on the grid of the result: rounding each element before or after it
+    is chosen is the same."""
+    w, q = unquantized(call.node.operand(1)), call.quant
+    codes = quantize(w.data, q.scales, q.zero_points, integer_range(call.element[0]), None)
+    table = call.build.constant(codes.astype(TensorType((), call.element[0]).numpy), w.name, q)
+    made: Value = call.build.litert.gather(table, call.xs[0])
+    return made
+
+
+def gathered(row: Correspondence, call: Call) -> Value:
+    """GATHER by known or computed indices, which count from the front."""
+    indices = call.node.operand(1)
+    if indices.is_constant:
+        size = call.xs[0].type.shape[call.attrs["axis"]]
+        known = np.where(indices.data < 0, indices.data + int(size), indices.data).astype(np.int32)
+        call.xs[1:] = [call.build.constant(known, indices.name)]
+    return row.lowered(call)
+
+
+def _open_axis(node: Node) -> Refusal | None:
+    """Indices that are known may count from the end of an axis of known size."""
+    size, indices = node.operand(0).type.shape[node.attrs["axis"]], node.operand(1)
+    if isinstance(size, int) or not indices.is_constant or indices.data.min() >= 0:
+        return None
+    return Refusal(f"indices count from the end of the size {size}, which is not known", "fix it: see `set-batch`")
+
+
+def _batches(view: Any) -> Refusal | None:
+    return Refusal(f"nn.gather cannot carry batch_dims={view.batch_dims}") if view.batch_dims else None
+
+
+CHOICES = [
+    *REDUCTIONS,
+    *LARGER,
+    Correspondence(source="embedding", target="litert.gather", of_computed=True, lower=embedding, raises=False),
+    Correspondence(
+        source="gather",
+        target="litert.gather",
+        attrs={"axis": Pair("axis", up=lambda view: view.places()[0])},
+        codecs=(Codec(("batch_dims",)),),
+        of_computed=True,
+        result="operand",
+        when=_open_axis,
+        lower=gathered,
+        refused=lambda view: (
+            Refusal(f"nn.gather cannot carry batch_dims={view.batch_dims}") if view.batch_dims else None
+        ),
+    ),
+]
+
+
+# ---- resizes
+
+
+def _two_dimensions(node: Node) -> Refusal | None:
+    """Height and width, by the quotient of the sizes."""
+    rank, steps = node.operand(0).type.rank, node.attrs["steps"]
+    if rank != 4:
+        return Refusal(f"LiteRT resizes two spatial dimensions, not {rank - 2}", "reshape to two dimensions")
+    sizes = zip(node.operand(0).type.shape[1:3], node.attrs["size"], strict=True)
+    quotients = [np.float32(old) / np.float32(new) for old, new in sizes]
+    if steps is None or [np.float32(step) for step in steps] == quotients:
+        return None
+    return Refusal(f"LiteRT resizes by the quotient of the sizes, not in steps of {list(steps)}", "give the size")
+
+
+def _centres(call: Call) -> Attrs:
+    return {"half_pixel_centers": not call.attrs["align_corners"]}
+
+
+def _resize(mode: str, target: str, codec: Codec, **words: Any) -> Correspondence:
+    return Correspondence(
+        source="resize",
+        target=f"litert.{target}",
+        applies=lambda node: node.attrs["mode"] == mode,
+        attrs={"size": "size"},
+        codecs=(codec,),
+        when=_two_dimensions,
+        result="operand",
+        **words,
+    )
+
+
+def _not_torch(view: Any, aligned: bool) -> Refusal | None:
+    """Positions that torch does not have."""
+    if view.half_pixel_centers != (aligned and not view.align_corners) or (view.align_corners and not aligned):
+        words = f"align_corners={view.align_corners}, half_pixel_centers={view.half_pixel_centers}"
+        return Refusal(f"nn.resize cannot carry {words}")
+    return None
+
+
+PLACES = ("align_corners", "half_pixel_centers")
+RESIZES = [
+    _resize(
+        "nearest",
+        "resize_nearest_neighbor",
+        Codec(PLACES, up=lambda view: {"mode": "nearest"}),
+        refused=lambda view: _not_torch(view, False),
+    ),
+    _resize(
+        "linear",
+        "resize_bilinear",
+        Codec(
+            PLACES,
+            lambda call: {"align_corners": call.attrs["align_corners"], **_centres(call)},
+            lambda view: {"mode": "linear", "align_corners": view.align_corners},
+        ),
+        refused=lambda view: _not_torch(view, True),
+    ),
+]
+
+TENSORS = (*FUNCTIONS, *PRODUCTS, *CHOICES, *RESIZES)

@@ -1,0 +1,184 @@
+"""Functions, products, reductions, choices, resizes and what is composed of them, from torch to the runtimes.
+
+Each model: no element differs on any family, the integers come back from raising, and the results are as near the
+floats as its row says, in decibels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph import passes
+from qgraph.errors import LoweringError
+from qgraph.ir import Graph
+from tests.targets.litert.families import HERE
+
+F = nn.functional
+Forward = Callable[..., Tensor]
+
+
+class Model(nn.Module):
+    """Layers, and a forward function over them."""
+
+    def __init__(self, forward: Forward, **layers: nn.Module) -> None:
+        super().__init__()
+        self.function = forward
+        for name, layer in layers.items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self, x)
+
+
+VECTORS, ROWS, HEADS, IMAGES = (8, 10), (8, 6, 16), (4, 2, 6, 8), (4, 6, 7, 7)
+GELU = frozenset({"tflm"})
+"""Targets without a function: EXP, LOG, SQRT and GELU."""
+ENCODER = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float, frozenset[str]]] = {
+    "product": (lambda: Model(lambda m, x: x @ x.transpose(-1, -2) @ x), HEADS, 34, frozenset()),
+    "product with a constant": (
+        lambda: Model(lambda m, x: x @ torch.linspace(-1, 1, 24).reshape(8, 3)),
+        HEADS,
+        36,
+        frozenset(),
+    ),
+    "gelu": (lambda: nn.GELU(), ROWS, 38, GELU),
+    "gelu by tanh": (lambda: nn.GELU("tanh"), ROWS, 38, GELU),
+    "silu": (lambda: nn.SiLU(), ROWS, 37, frozenset()),
+    "exp": (lambda: Model(lambda m, x: torch.exp(x)), ROWS, 33, GELU),
+    "log": (lambda: Model(lambda m, x: torch.log(torch.relu(x) + 0.1)), ROWS, 36, GELU),
+    "sqrt": (lambda: Model(lambda m, x: torch.sqrt(torch.relu(x))), ROWS, 34, GELU),
+    "rsqrt": (lambda: Model(lambda m, x: torch.rsqrt(torch.relu(x) + 0.3)), ROWS, 36, frozenset()),
+    "elu": (lambda: nn.ELU(), ROWS, 38, frozenset()),
+    "abs": (lambda: Model(lambda m, x: x.abs()), ROWS, 38, frozenset()),
+    "prelu": (lambda: nn.PReLU(6), IMAGES, 35, frozenset()),
+    "largest": (lambda: Model(lambda m, x: x.amax(2)), IMAGES, 40, frozenset()),
+    "smallest": (lambda: Model(lambda m, x: x.amin((2, 3), keepdim=True)), IMAGES, 40, frozenset()),
+    "larger": (lambda: Model(lambda m, x: torch.maximum(x, m.c(x)), c=nn.Conv2d(6, 6, 1)), IMAGES, 35, frozenset()),
+    "sum": (lambda: Model(lambda m, x: x.sum(1)), IMAGES, 36, frozenset()),
+    "chosen": (lambda: Model(lambda m, x: x[:, [0, 2, -1]]), ROWS, 38, frozenset()),
+    "nearest": (
+        lambda: Model(lambda m, x: F.interpolate(m.c(x), scale_factor=2), c=nn.Conv2d(6, 4, 3)),
+        IMAGES,
+        35,
+        frozenset(),
+    ),
+    "bilinear": (
+        lambda: Model(lambda m, x: F.interpolate(m.c(x), size=(9, 11), mode="bilinear"), c=nn.Conv2d(6, 4, 3)),
+        IMAGES,
+        33,
+        frozenset(),
+    ),
+    "bilinear, corners": (
+        lambda: Model(lambda m, x: F.interpolate(x, size=(9, 11), mode="bilinear", align_corners=True)),
+        IMAGES,
+        33,
+        frozenset(),
+    ),
+    "layer norm": (lambda: nn.LayerNorm(16), ROWS, 34, frozenset()),
+    "rms norm": (lambda: nn.RMSNorm(16), ROWS, 35, frozenset()),
+    "group norm": (lambda: nn.GroupNorm(2, 6), IMAGES, 34, frozenset()),
+    "instance norm": (lambda: nn.InstanceNorm2d(6, affine=True), IMAGES, 34, frozenset()),
+    "attention": (lambda: Model(lambda m, x: F.scaled_dot_product_attention(x, x, x)), HEADS, 34, frozenset()),
+    "gate": (
+        lambda: Model(
+            lambda m, x: x * torch.sigmoid(m.b(torch.relu(m.a(x.mean((2, 3), keepdim=True))))),
+            a=nn.Conv2d(6, 3, 1),
+            b=nn.Conv2d(3, 6, 1),
+        ),
+        IMAGES,
+        36,
+        frozenset(),
+    ),
+    "softplus": (lambda: nn.Softplus(), VECTORS, 38, GELU),
+    "mish": (lambda: nn.Mish(), VECTORS, 35, GELU),
+    "uneven pool": (lambda: nn.AdaptiveAvgPool2d(3), IMAGES, 33, frozenset()),
+    "reflected": (lambda: nn.ReflectionPad2d(1), IMAGES, 38, frozenset()),
+    "encoder": (lambda: nn.TransformerEncoderLayer(**ENCODER), ROWS, 31, frozenset()),
+    "encoder, norm first": (
+        lambda: nn.TransformerEncoderLayer(**ENCODER, norm_first=True, activation="gelu"),
+        ROWS,
+        33,
+        GELU,
+    ),
+}
+"""What it is -> model, the shape of an example, least decibels, targets that refuse it."""
+
+
+def decibels(expected: np.ndarray, got: np.ndarray) -> float:
+    return float(10 * np.log10((expected**2).sum() / ((expected - got) ** 2).sum()))
+
+
+def made(name: str) -> tuple[nn.Module, Tensor]:
+    torch.manual_seed(0)
+    build, shape, *_ = MODELS[name]
+    return build().eval(), torch.randn(*shape)
+
+
+def layout(x: np.ndarray) -> dict[str, str]:
+    return {"layout": "NCHW"} if x.ndim == 4 else {}
+
+
+def check(model: nn.Module, x: Tensor, target: str, least: float, **words: object) -> Graph:
+    graph = qgraph.trace(model, x)
+    prepared = qgraph.calibrate(qgraph.prepare(graph, target, check=True, **words), [x.numpy()])  # type: ignore[arg-type]
+    low = qgraph.lower(prepared, target, check=True)
+    feed = qgraph.quantize_inputs(low, x.numpy(), **layout(x.numpy()))  # type: ignore[arg-type]
+    assert qgraph.verify(low, inputs=feed).bit_exact
+    assert qgraph.verify(low, samples=8).bit_exact
+    got = qgraph.run(low, x.numpy(), dequantize=True, **layout(x.numpy()))  # type: ignore[call-overload]
+    assert decibels(model(x).detach().numpy(), np.asarray(got)) > least
+    again = qgraph.lower(passes.raise_to_fake_quant(low), target)
+    assert np.array_equal(qgraph.run(again, feed), qgraph.run(low, feed))
+    return low
+
+
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_is_exact_and_near_the_floats(name: str, target: str) -> None:
+    model, x = made(name)
+    _, _, least, refusing = MODELS[name]
+    if target in refusing:
+        with pytest.raises(LoweringError):
+            qgraph.prepare(qgraph.trace(model, x), target)
+        return
+    check(model, x, target, least)
+
+
+def test_a_transpose_of_the_right_operand_is_an_option_of_the_product() -> None:
+    model, x = made("product")
+    first, second = check(model, x[:, 0], "litert", 30).find("litert.batch_matmul")
+    assert (first.attrs["adj_y"], second.attrs["adj_y"]) == (True, False)
+    assert not first.graph.find("litert.transpose")
+
+
+def test_an_embedding_is_a_gather_of_codes() -> None:
+    torch.manual_seed(0)
+    model = Model(lambda m, x: m.head(m.table(x)), table=nn.Embedding(30, 12), head=nn.Linear(12, 5)).eval()
+    ids = torch.randint(0, 30, (8, 7))
+    low = qgraph.quantize(qgraph.trace(model, ids), "litert", calibration=[ids.numpy()])
+    assert [node.op for node in low.nodes] == ["litert.gather", "litert.fully_connected"]
+    assert qgraph.verify(low, inputs=ids.numpy()).bit_exact
+    assert decibels(model(ids).detach().numpy(), qgraph.run(low, ids.numpy(), dequantize=True)) > 35
+
+
+def test_a_root_of_what_may_be_negative_is_refused() -> None:
+    x = np.random.default_rng(0).uniform(1, 2, (8, 10)).astype(np.float32)
+    graph = qgraph.trace(Model(lambda m, x: torch.rsqrt(x)), torch.from_numpy(x))
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [x])
+    qgraph.lower(prepared, "litert")
+    prepared.constants["x_zero_point"].data[:] = -100
+    with pytest.raises(LoweringError, match="RSQRT refuses values below 0"):
+        qgraph.lower(prepared, "litert")
+
+
+def test_steps_that_are_no_quotient_of_sizes_are_refused() -> None:
+    model = Model(lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"))
+    with pytest.raises(LoweringError, match="by the quotient of the sizes"):
+        qgraph.prepare(qgraph.trace(model, torch.randn(2, 3, 7, 7)), "litert")

@@ -36,7 +36,7 @@ def prepare(
     integer form for stays in float. `check`: run the graph after each step on random inputs; without its fake-quant it
     must compute what it was made of. Further options are the target's (`qgraph targets NAME`).
     """
-    check_finite(graph, masks=True)
+    check_finite(graph, masks=fallback is None)
     steps: list[object] = ["canonicalize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")

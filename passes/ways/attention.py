@@ -17,7 +17,7 @@ LEAST = -1e4
 
 @way("nn.attention", "nn.matmul", "nn.mul", "nn.add", "nn.softmax", "nn.transpose", "nn.reshape", "nn.expand")
 def attention(match: Match, build: Builder) -> Replacement:
-    """softmax(query * scale @ key^T + mask) @ value; a mask of booleans has to be known."""
+    """softmax(query * scale @ key^T + mask) @ value; a mask of booleans becomes one of floats."""
     query, key, value, mask = [*match.root.operands, None][:4]
     assert query is not None  # none of the three is optional
     assert key is not None
@@ -51,8 +51,11 @@ def _added(match: Match, build: Builder, mask: Value | None, query: Value, key: 
         made.append(build.constant(np.triu(np.full((rows, columns), LEAST, query.type.numpy), 1), "causal"))
     if mask is None:
         return made
+    if not mask.is_constant and mask.type.dtype == "bool":
+        unseen = build.nn.cast(build.nn.logical_not(mask), dtype=query.type.dtype)
+        return [*made, times(build, unseen, LEAST)]
     if not mask.is_constant:
-        return Declined("the mask of booleans is computed") if mask.type.dtype == "bool" else [*made, mask]
+        return [*made, mask]
     numbers = np.where(mask.data, 0, LEAST) if mask.type.dtype == "bool" else np.maximum(mask.data, LEAST)
     return [*made, build.constant(numbers.astype(query.type.numpy), mask.name)]
 

@@ -55,7 +55,7 @@ def in_float(row: Correspondence, call: Call) -> Value:
     """The op on floats, between DequantizeLinear and QuantizeLinear: what one operation rounds is the same anywhere."""
     node, lowering = call.node, call.lowering
     rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
-    operands = [lowering.as_float(value, rank) for value in node.inputs]
+    operands = [None if value is None else lowering.as_float(value, rank) for value in node.operands]
     made = call.build.node(node.op, operands, node.attrs).result
     return lowering.build.ort.QuantizeLinear(made, element=call.element)
 
@@ -183,6 +183,9 @@ MOVED = (
 )
 """Ops that are the same on integers."""
 
+IN_FLOAT = ("sub", "div", "maximum", "minimum", "prelu", "max", "min", "layer_norm", "rms_norm")
+"""Ops that integers have no form for, and that are bit-exact in float."""
+
 CORRESPONDENCES = (
     Correspondence(
         source="conv",
@@ -236,7 +239,7 @@ CORRESPONDENCES = (
             lower=in_float,
             raises=False,
         )
-        for op in ("sub", "div", "maximum", "minimum", "prelu", "max", "min")
+        for op in IN_FLOAT
     ),
     Correspondence(source="relu", target="ort.Clip", lower=requantized, raises=False),
     Correspondence(source="relu6", target="ort.Clip", lower=requantized, raises=False),

@@ -48,10 +48,20 @@ def _embedding_bag(writer: OnnxNodes, node: Node, result: str) -> None:
 
 @writes("nn.index")
 def _index(writer: OnnxNodes, node: Node, result: str) -> None:
-    axes = node.attrs["axes"]
-    if len(axes) > 1:
-        raise ExportError(f"indices along {len(axes)} axes have no row here", where=node.where)
-    writer.op("Gather", writer.operands(node), result, axis=axes[0])
+    """Gather along one axis; along the first ones GatherND of the indices, broadcast by a sum that is 0."""
+    (x, *indices), axes = writer.operands(node), node.attrs["axes"]
+    if len(axes) == 1:
+        writer.op("Gather", [x, *indices], result, axis=axes[0])
+        return
+    if list(axes) != [*range(len(axes))]:
+        raise ExportError(f"indices along axes {list(axes)} have no row here", where=node.where)
+    whole = indices[0]
+    for index in indices[1:]:
+        whole = chain(writer, "Add", [whole, index], result)
+    zero = chain(writer, "Sub", [whole, whole], result)
+    last = writer.constant(np.array([-1], np.int64), f"{result}.axis")
+    columns = [chain(writer, "Unsqueeze", [chain(writer, "Add", [i, zero], result), last], result) for i in indices]
+    writer.op("GatherND", [x, chain(writer, "Concat", columns, result, axis=-1)], result)
 
 
 @writes("nn.arange")

@@ -155,7 +155,8 @@ class Emitter:
     def _free_path(self, name: str) -> str:
         """The constant's name, unless a part of it means something else to torch or stands for another constant."""
         parts = name.split(".")
-        if not all(parts) or parts[0] == "ops" or hasattr(fx.GraphModule, parts[0]) or self._clashes(name):
+        taken = hasattr(fx.GraphModule, parts[0]) or any(hasattr(nn.Module, part) for part in parts[1:])
+        if not all(parts) or parts[0] == "ops" or taken or self._clashes(name):
             name = "constant_" + name.replace(".", "_")
         return name
 

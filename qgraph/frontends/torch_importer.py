@@ -287,6 +287,8 @@ class Importer:
         op = _functional(node.target)
         self._arguments = _arguments(node, op)
         name = str(op)
+        if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not _writes(node.target):
+            return Alias(node, origin, value=self.filled(0))  # it has no elements
         if name in VIEWS:
             return self._viewed(node, origin, VIEWS[name](self, self._arguments, self.value(node.args[0]).type))
         if name not in ROWS:

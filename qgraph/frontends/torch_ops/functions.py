@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.torch_ops.rows import Arguments, aten
+from qgraph.frontends.torch_ops.rows import OTHER_NAMES, Arguments, aten
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -15,15 +15,20 @@ if TYPE_CHECKING:
 
 UNARY = {
     **{name: name for name in ("exp", "log", "sqrt", "rsqrt", "sign", "sin", "cos", "atan", "erf", "floor", "ceil")},
-    **{"mish": "mish", "softsign": "softsign", "log_sigmoid": "log_sigmoid", "special_erf": "erf"},
+    **{"mish": "mish", "softsign": "softsign", "log_sigmoid": "log_sigmoid"},
 }
 """ATen op -> the op of `nn` that is the same function of one element."""
+
+
+OWN_NAME = {other: name for name, others in OTHER_NAMES.items() for other in others}
 
 
 @aten(*(f"{name}.default" for name in UNARY))
 def unary(at: Importer, a: Arguments) -> Value:
     """A function that `nn` has under its own name."""
-    made: Value = getattr(at.build.nn, UNARY[at.op.split(".")[1].removesuffix("_")])(at.value(a["self"], floats=True))
+    made: Value = getattr(at.build.nn, UNARY[OWN_NAME.get(word := at.op.split(".")[1].removesuffix("_"), word)])(
+        at.value(a["self"], floats=True)
+    )
     return made
 
 

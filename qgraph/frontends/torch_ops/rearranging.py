@@ -10,7 +10,7 @@ from qgraph.errors import TypeMismatch
 from qgraph.frontends.target_shapes import expanded, reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size
 from qgraph.ir import Value
-from qgraph.ir.types import Dim, dim_product
+from qgraph.ir.types import Dim, dim_factors, dim_product
 
 if TYPE_CHECKING:
     from qgraph.frontends.torch_importer import Importer
@@ -36,10 +36,21 @@ def repeat(at: Importer, a: Arguments) -> Value:
         if x.type.shape[axis] == 1:
             x = expanded(at.build, x, (*x.type.shape[:axis], result[axis], *x.type.shape[axis + 1 :]))
         elif not isinstance(count, int):
-            raise TypeMismatch(f"{x.type} repeated a symbolic number of times is not supported")
+            x = _copies(at, x, axis, result[axis])
         elif count != 1:
             x = at.build.nn.concat(*[x] * count, axis=axis)
     return x
+
+
+def _copies(at: Importer, x: Value, axis: int, size: Dim) -> Value:
+    """x several times along a dimension, up to a size that is a symbolic multiple of its own."""
+    before, own, after = x.type.shape[:axis], x.type.shape[axis], x.type.shape[axis + 1 :]
+    factor, symbols = dim_factors(size)
+    if not isinstance(own, int) or factor % own:
+        raise TypeMismatch(f"{x.type} repeated to the size {size} is not supported")
+    apart = reshaped(at.build, x, (*before, 1, own, *after))
+    apart = expanded(at.build, apart, (*before, dim_product([*symbols, factor // own]), own, *after))
+    return reshaped(at.build, apart, (*before, size, *after))
 
 
 @aten("repeat_interleave.self_int")

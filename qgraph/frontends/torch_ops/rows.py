@@ -28,11 +28,24 @@ IGNORED = (
 """Ops of sizes and checks, which make no value of the graph."""
 
 
+OTHER_NAMES = {
+    **{"mul": ("multiply",), "sub": ("subtract",), "div": ("divide", "true_divide"), "neg": ("negative",)},
+    **{"abs": ("absolute",), "atan": ("arctan",), "clamp": ("clip",), "trunc": ("fix",), "cat": ("concatenate",)},
+    **{"gt": ("greater",), "ge": ("greater_equal",), "lt": ("less",), "le": ("less_equal",), "ne": ("not_equal",)},
+    **{"sigmoid": ("special_expit",), "erf": ("special_erf",), "softmax": ("special_softmax",)},
+    **{"log_softmax": ("special_log_softmax",), "logsumexp": ("special_logsumexp",)},
+}
+"""ATen op -> others that are the same."""
+
+
 def aten(*names: str) -> Callable[[FromAten], FromAten]:
-    """Register a row for these ATen overloads."""
+    """Register a row for these ATen overloads, and their other names."""
 
     def register(row: FromAten) -> FromAten:
-        ROWS.update(dict.fromkeys((f"aten.{name}" for name in names), row))
+        for name in names:
+            packet, _, overload = name.partition(".")
+            for each in (packet, *OTHER_NAMES.get(packet, ())):
+                ROWS[f"aten.{each}.{overload}"] = row
         return row
 
     return register

@@ -453,7 +453,9 @@ def _functional(op: Any) -> Any:
     packet = op._schema.name.partition("::")[2].removesuffix("_")
     if not _writes(op) or op.namespace != "aten":
         return op
-    return getattr(getattr(torch.ops.aten, packet, None), op._overloadname, op)
+    forms = getattr(torch.ops.aten, packet, None)
+    found = (getattr(forms, name, None) for name in (op._overloadname, f"Tensor_{op._overloadname}"))
+    return next((form for form in found if form and "Tensor" in str(form._schema.arguments[0].type)), op)
 
 
 def _arguments(node: Any, op: Any) -> dict[str, Any]:

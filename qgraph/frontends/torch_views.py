@@ -276,9 +276,10 @@ def _sliced(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
         if isinstance(start or 0, int) and (start or 0) >= 0 and isinstance(size, str) and step == 1:
             return Same() if size == x.shape[axis] else Begun(axis, start or 0, size)
         raise TypeMismatch(f"a part of dimension {axis} between symbolic places is not supported")
-    length = at.result_type().shape[axis]
-    if axis and isinstance(x.shape[axis], str) and isinstance(length, int):
-        return Counted(axis, (start or 0) + step * np.arange(length))
+    if axis and isinstance(x.shape[axis], str):
+        length = at.result_type().shape[axis]
+        if isinstance(length, int):
+            return Counted(axis, (start or 0) + step * np.arange(length))
     size = _known(x.shape[axis], axis, "part")
     return _part(axis, *slice(start, end, step).indices(size), size)
 

@@ -66,13 +66,18 @@ class Importer:
         `floats`: integers become float32, as functions of real numbers take them.
         """
         if isinstance(argument, (int, float)):
-            return self.graph.add_constant(np.array(argument, NUMPY_DTYPE[dtype]))
+            return self.graph.add_constant(np.asarray(np.array(argument).astype(NUMPY_DTYPE[dtype])))  # u8 wraps
         if not hasattr(argument, "name"):
             raise TypeMismatch(f"an argument {argument!r} is not supported")
         if argument.name not in self._aliases:
             raise TypeMismatch(f"a size, {argument}, among the operands is not supported")
         read = self.memory.read(self._aliases[argument.name])
         return self.cast(read, "f32") if floats and not read.type.is_float else read
+
+    def as_result(self, argument: Any) -> Value:
+        """The value of an argument in the dtype of the node's result, to which torch promotes it."""
+        dtype = self.result_type().dtype
+        return self.cast(self.value(argument, dtype), dtype)
 
     def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
         """The values of two arguments, numbers among them, in the dtype to which torch promotes them."""
@@ -179,7 +184,7 @@ class Importer:
 
     def call_on(self, x: torch.Tensor) -> torch.Tensor:
         """The result of the node at hand for another first argument."""
-        made: torch.Tensor = functional_form(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
+        made: torch.Tensor = _functional(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
         return made
 
     # ---- the walk
@@ -284,7 +289,7 @@ class Importer:
     # ---- what a row knows
 
     def _imported(self, node: Any, origin: Origin) -> Alias | list[Alias]:
-        op = functional_form(node.target)
+        op = _functional(node.target)
         self._arguments = _arguments(node, op)
         name = str(op)
         if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not _writes(node.target):
@@ -296,12 +301,25 @@ class Importer:
         if _writes(node.target):
             self.memory.check_writable(self._aliases[node.args[0].name])
         made = ROWS[name](self, self._arguments)
+        self._check_dtypes(made if isinstance(made, list) else [made])
         if isinstance(made, list):
             return [Alias(node, origin, value=value) for value in made]
         if _writes(node.target):
             return self._overwritten(self._aliases[node.args[0].name], node, origin, made)
         sources = [a for a in self._operands(node) if _share(node.meta["val"], a.node.meta["val"])]
         return self._part_of(sources[0], node, origin, None, made) if sources else Alias(node, origin, value=made)
+
+    def _check_dtypes(self, made: list[Value]) -> None:
+        """Raise TypeMismatch for a result of another dtype than torch's, which no example need show.
+
+        The first result stands for others that nothing may read (`expect_first_only`).
+        """
+        traced = self._node.meta["val"]
+        pairs = zip(made, traced if isinstance(traced, (list, tuple)) else [traced], strict=False)
+        for index, (value, tensor) in enumerate(pairs):
+            dtype = self._dtype(tensor.dtype)
+            if value.type.dtype != dtype and (index == 0 or value is not made[0]):
+                raise TypeMismatch(f"a result of {dtype} is not supported, only of {value.type.dtype}")
 
     def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
         source = self._aliases[node.args[0].name]
@@ -358,7 +376,7 @@ class Importer:
     def _known_views(self, node: Any, several: bool) -> list[View | None]:
         """How the results of a known node are read from its first operand, if that is known."""
         count = len(node.meta["val"]) if several else 1
-        op = functional_form(node.target)
+        op = _functional(node.target)
         if _writes(node.target):
             return [Same()]
         if str(op) not in VIEWS:
@@ -446,7 +464,7 @@ def _writes(op: Any) -> bool:
     return bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write
 
 
-def functional_form(op: Any) -> Any:
+def _functional(op: Any) -> Any:
     """The op that computes what an in-place op writes ("aten.relu.default" for "aten.relu_.default"), or the op."""
     import torch
 

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 @aten("relu.default")
 def relu(at: Importer, a: Arguments) -> Value:
     """max(x, 0)."""
-    return at.build.nn.relu(at.value(a["self"]))
+    x = at.value(a["self"])
+    return at.build.nn.relu(x) if x.type.is_float else at.build.nn.maximum(*at.pair(a["self"], 0))
 
 
 @aten("relu6.default")
@@ -29,9 +30,9 @@ def relu6(at: Importer, a: Arguments) -> Value:
 def clamp(at: Importer, a: Arguments) -> Value:
     """A clamp to fixed bounds; those of relu and relu6 become these."""
     low, high = a.get("min_val", a.get("min")), a.get("max_val", a.get("max"))
-    x = at.value(a["self"])
+    x = at.as_result(a["self"])
     if not x.type.is_float:
-        return _between(at, a["self"], low, high)
+        return _between(at, x, low, high)
     if low == 0 and high in (None, 6):
         return (at.build.nn.relu if high is None else at.build.nn.relu6)(x)
     return at.build.nn.clamp(x, min=-math.inf if low is None else low, max=math.inf if high is None else high)
@@ -40,11 +41,10 @@ def clamp(at: Importer, a: Arguments) -> Value:
 @aten("clamp.Tensor", "clamp_min.Tensor", "clamp_max.Tensor")
 def clamp_between(at: Importer, a: Arguments) -> Value:
     """A clamp to computed bounds."""
-    return _between(at, a["self"], a.get("min"), a.get("max"))
+    return _between(at, at.as_result(a["self"]), a.get("min"), a.get("max"))
 
 
-def _between(at: Importer, x: Any, low: Any, high: Any) -> Value:
-    made = at.value(x)
+def _between(at: Importer, made: Value, low: Any, high: Any) -> Value:
     if low is not None:
         made = at.build.nn.maximum(*at.promoted(made, low))
     return made if high is None else at.build.nn.minimum(*at.promoted(made, high))
@@ -71,7 +71,7 @@ def hard_sigmoid(at: Importer, a: Arguments) -> Value:
 @aten("sigmoid.default")
 def sigmoid(at: Importer, a: Arguments) -> Value:
     """The logistic function."""
-    return at.build.nn.sigmoid(at.value(a["self"]))
+    return at.build.nn.sigmoid(at.value(a["self"], floats=True))
 
 
 @aten("silu.default")
@@ -84,7 +84,7 @@ def silu(at: Importer, a: Arguments) -> Value:
 @aten("tanh.default")
 def tanh(at: Importer, a: Arguments) -> Value:
     """The hyperbolic tangent."""
-    return at.build.nn.tanh(at.value(a["self"]))
+    return at.build.nn.tanh(at.value(a["self"], floats=True))
 
 
 @aten("softmax.int", "_softmax.default")

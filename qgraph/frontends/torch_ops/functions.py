@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 UNARY = {
-    **{name: name for name in ("exp", "log", "sqrt", "rsqrt", "sign", "sin", "cos", "atan", "erf", "floor", "ceil")},
+    **{name: name for name in ("exp", "log", "sqrt", "rsqrt", "sin", "cos", "atan", "erf")},
     **{"mish": "mish", "softsign": "softsign", "log_sigmoid": "log_sigmoid"},
 }
 """ATen op -> the op of `nn` that is the same function of one element."""
@@ -38,10 +38,21 @@ def absolute(at: Importer, a: Arguments) -> Value:
     return at.build.nn.abs(at.value(a["self"]))
 
 
-@aten("round.default")
+@aten("round.default", "floor.default", "ceil.default", "trunc.default")
 def rounded(at: Importer, a: Arguments) -> Value:
-    """The nearest integer."""
-    return at.build.nn.round(at.value(a["self"]))
+    """A whole number; integers are."""
+    x = at.value(a["self"])
+    if not x.type.is_float:
+        return x
+    name = at.op.split(".")[1].removesuffix("_")
+    return at.truncated(x) if name == "trunc" else at.build.value(f"nn.{name}", [x], {})
+
+
+@aten("sign.default")
+def sign(at: Importer, a: Arguments) -> Value:
+    """-1, 0 or 1."""
+    x = at.value(a["self"])
+    return at.cast(at.build.nn.sign(at.cast(x, "f32")), x.type.dtype)
 
 
 @aten("diff.default")
@@ -64,20 +75,20 @@ def difference(at: Importer, a: Arguments) -> Value:
 @aten("log1p.default")
 def log1p(at: Importer, a: Arguments) -> Value:
     """log(1 + x)."""
-    return at.build.nn.log(at.build.nn.add(*at.pair(a["self"], 1)))
+    return at.build.nn.log(at.build.nn.add(*at.pair(a["self"], 1.0)))
 
 
 @aten("expm1.default")
 def expm1(at: Importer, a: Arguments) -> Value:
     """exp(x) - 1."""
-    return at.build.nn.sub(at.build.nn.exp(at.value(a["self"])), at.value(1.0))
+    return at.build.nn.sub(at.build.nn.exp(at.value(a["self"], floats=True)), at.value(1.0))
 
 
 @aten("log2.default", "log10.default")
 def logarithm(at: Importer, a: Arguments) -> Value:
     """A logarithm of another base."""
     base = 2 if "log2" in at.op else 10
-    return at.scaled(at.build.nn.log(at.value(a["self"])), 1 / math.log(base))
+    return at.scaled(at.build.nn.log(at.value(a["self"], floats=True)), 1 / math.log(base))
 
 
 @aten("reciprocal.default")
@@ -97,9 +108,9 @@ def square(at: Importer, a: Arguments) -> Value:
 def power(at: Importer, a: Arguments) -> Value:
     """a to the power of b; small whole powers are products, as torch computes them."""
     exponent = a["exponent"]
+    x = at.as_result(a["self"])
     if not isinstance(exponent, (int, float)) or exponent not in (0.5, -0.5, 1, 2, 3):
-        return at.build.nn.pow(*at.pair(a["self"], exponent))
-    x = at.value(a["self"])
+        return at.build.nn.pow(x, at.as_result(exponent))
     if abs(exponent) == 0.5:
         return (at.build.nn.sqrt if exponent > 0 else at.build.nn.rsqrt)(x)
     made = x
@@ -117,15 +128,11 @@ def whole_quotient(at: Importer, a: Arguments) -> Value:
         return at.build.nn.div(x, y)
     if mode == "floor":
         return at.build.nn.floor_div(x, y)
-    if not x.type.is_float:
-        raise TypeMismatch("a quotient of integers rounded towards 0 is not supported")
-    return at.truncated(at.build.nn.div(x, y))
-
-
-@aten("trunc.default")
-def trunc(at: Importer, a: Arguments) -> Value:
-    """The integer part."""
-    return at.truncated(at.value(a["self"]))
+    if x.type.is_float:
+        return at.truncated(at.build.nn.div(x, y))
+    magnitude = at.build.nn.floor_div(at.build.nn.abs(x), at.build.nn.abs(y))
+    signs = (at.cast(at.build.nn.sign(at.cast(each, "f32")), x.type.dtype) for each in (x, y))
+    return at.build.nn.mul(magnitude, at.build.nn.mul(*signs))
 
 
 @aten("remainder.Tensor", "remainder.Scalar")
@@ -224,36 +231,3 @@ def log_softmax(at: Importer, a: Arguments) -> Value:
     """The logarithm of the softmax over one dimension."""
     x = at.value(a["self"])
     return at.build.nn.log_softmax(x, axis=a["dim"] % x.type.rank)
-
-
-@aten("fmod.Tensor", "fmod.Scalar")
-def fmod(at: Importer, a: Arguments) -> Value:
-    """What is left of a, with its sign."""
-    x, y = at.pair(a["self"], a["other"])
-    if not x.type.is_float:
-        raise TypeMismatch("fmod of integers is not supported")
-    return at.build.nn.sub(x, at.build.nn.mul(at.truncated(at.build.nn.div(x, y)), y))
-
-
-@aten("tan.default")
-def tan(at: Importer, a: Arguments) -> Value:
-    """sin / cos."""
-    x = at.value(a["self"])
-    return at.build.nn.div(at.build.nn.sin(x), at.build.nn.cos(x))
-
-
-@aten("sinh.default", "cosh.default")
-def hyperbolic(at: Importer, a: Arguments) -> Value:
-    """(exp(x) - exp(-x)) / 2, or their sum."""
-    x = at.value(a["self"])
-    up, down = at.build.nn.exp(x), at.build.nn.exp(at.scaled(x, -1))
-    return at.scaled((at.build.nn.sub if "sinh" in at.op else at.build.nn.add)(up, down), 0.5)
-
-
-@aten("asin.default", "acos.default")
-def inverse_sine(at: Importer, a: Arguments) -> Value:
-    """atan(x / sqrt(1 - x^2)), or pi / 2 less that."""
-    x = at.value(a["self"])
-    root = at.build.nn.sqrt(at.build.nn.sub(at.value(1.0), at.build.nn.mul(x, x)))
-    made = at.build.nn.atan(at.build.nn.div(x, root))
-    return made if "asin" in at.op else at.build.nn.sub(at.value(math.pi / 2), made)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @aten("stack.default")
 def stack(at: Importer, a: Arguments) -> Value:
     """Values joined along a new dimension."""
-    xs = [at.value(x) for x in a["tensors"]]
+    xs = [at.as_result(x) for x in a["tensors"]]
     axis = a["dim"] % (xs[0].type.rank + 1)
     shape = xs[0].type.shape
     return at.build.nn.concat(*(reshaped(at.build, x, (*shape[:axis], 1, *shape[axis:])) for x in xs), axis=axis)

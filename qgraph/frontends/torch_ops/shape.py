@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 @aten("cat.default", "concat.default")
 def concat(at: Importer, a: Arguments) -> Value:
     """Values joined along a dimension."""
-    xs = [x for x in map(at.value, a["tensors"]) if 0 not in x.type.shape]
+    xs = [x for x in map(at.as_result, a["tensors"]) if 0 not in x.type.shape]
     return at.build.nn.concat(*xs, axis=a.get("dim", 0) % xs[0].type.rank)
 
 

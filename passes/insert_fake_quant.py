@@ -49,6 +49,7 @@ from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
+from qgraph.quantizers.masked import FLOOR
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
@@ -60,6 +61,8 @@ __all__ = ["Observers", "Overrides", "insert_fake_quant"]
 Observers = Mapping[str, str]
 """Operand ("activation", "weight") -> quantizer ("percentile:99.9")."""
 
+MASK = -1e4
+"""Numbers down from here stand for -inf where they are added to scores."""
 LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 
 
@@ -232,6 +235,7 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
+        spec = replace(spec, observer="masked") if node is not None and any(map(_is_mask, node.inputs)) else spec
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -281,9 +285,11 @@ class _Inserter:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
-                    spec = replace(self.rules.spec(node in self.wide), observer="min_max")
-                    scale, zero = _parameters_of(value.data, spec)
-                    spec = replace(spec, zero_point=zero)
+                    masked = _is_mask(value)
+                    spec = replace(self.rules.spec(node in self.wide), observer="fixed" if masked else "min_max")
+                    data = np.maximum(value.data, np.float32(FLOOR)) if masked else value.data
+                    scale, zero = _parameters_of(data, spec)
+                    spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not masked)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
                     self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
@@ -374,6 +380,12 @@ def _is_activation(node: Node, index: int) -> bool:
     return specs[min(index, len(specs) - 1)].role == "activation"
 
 
+def _is_mask(value: Value) -> bool:
+    """Whether a value is a constant that leaves scores out: it has numbers next to -inf."""
+    data = unquantized(value)
+    return data.is_constant and data.type.is_float and bool((data.data <= MASK).any())
+
+
 def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:
     """A specification with fewer codes: the lowest ones, or those around zero where it is symmetric."""
     if not spec.symmetric:
@@ -385,7 +397,7 @@ def _parameters_of(data: Array, spec: QuantSpec) -> tuple[np.float32, int]:
     """Scale and zero point under which all of a constant, and 0, has a code."""
     low, high = min(float(data.min()), 0.0), max(float(data.max()), 0.0)
     if spec.symmetric:
-        return np.float32(max(low / spec.quant_min, high / spec.quant_max) or 1.0), spec.zero_point
+        return np.float32(max(low / spec.quant_min, high / spec.quant_max) or 1 / spec.quant_max), spec.zero_point
     scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
     return scale, int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
 

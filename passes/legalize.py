@@ -26,6 +26,7 @@ import numpy as np
 from qgraph import targets
 from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION
+from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
@@ -43,7 +44,7 @@ def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     ways = chosen_ways(legal - {*chosen.legalize})
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     rewrite(graph, rules)
-    graph.drop_unused_constants()
+    erase_dead_code(graph)
 
 
 def _splitting(target: Target) -> Rewrite:

@@ -254,7 +254,8 @@ class Lowering:
         for value in self.source.inputs:
             shape = value.type.shape
             if not value.type.is_float:
-                self.lowered[value] = self.graph.add_input(value.name, value.type)
+                dtype = self.target.indices if value.type.dtype == "i64" and self.target.indices else value.type.dtype
+                self.lowered[value] = self.graph.add_input(value.name, TensorType(shape, dtype))
                 continue
             fake_quant = fake_quant_of(value)
             if fake_quant is None:

@@ -104,6 +104,7 @@ class Target:
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
     forms: Sequence[str] = ()  # rewrites to what its rows take, as a graph is lowered: `passes/legalize.py`
     processors: str = ""
+    indices: str = ""  # storage of indices among the inputs; "": as they are
     wide_bias: Mapping[str, str] = field(default_factory=dict)  # storage of activations -> of biases, but for i32
     limits: Mapping[str, Callable[[Call], Refusal | None]] = field(default_factory=dict)
     """op of the dialect -> scales that this target's kernel alone refuses or gets wrong"""

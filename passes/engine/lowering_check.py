@@ -19,7 +19,7 @@ from qgraph.targets.lowering import Lowering
 
 TOLERANCE = 2.0
 """Codes by which an integer kernel may differ from the real function: it rounds more than once, and reads tables."""
-WIDE_TOLERANCE = 16.0
+WIDE_TOLERANCE = 64.0
 """The same of 16 bits, whose tables have a few hundred entries."""
 SAMPLES = 6
 

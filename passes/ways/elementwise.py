@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 
-from qgraph.ir import Attr, Builder
+import numpy as np
+
+from qgraph.ir import Array, Attr, Builder, Value
 from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.rules.clamps import node_bounds
+from qgraph.passes.ways.attention import LEAST
 from qgraph.passes.ways.registry import plus, times, way
 
 
@@ -129,3 +132,49 @@ def global_average(match: Match, build: Builder) -> Replacement:
 def dropout(match: Match, build: Builder) -> Replacement:
     """x: outside of training dropout does nothing."""
     return match.root.operand(0)
+
+
+@way("nn.div", "nn.mul")
+def div(match: Match, build: Builder) -> Replacement:
+    """x times the reciprocal of a constant; of a root: times rsqrt."""
+    a, b = match.root.operand(0), match.root.operand(1)
+    if b.is_constant and np.all(b.data):
+        return build.nn.mul(a, build.constant(np.reciprocal(b.data), f"{b.name}.reciprocal"))
+    if b.producer is not None and b.producer.op == "nn.sqrt":
+        return build.nn.mul(a, build.nn.rsqrt(b.producer.operand(0)))
+    return Declined("the divisor is computed, and no root")
+
+
+@way("nn.pow", "nn.mul")
+def power(match: Match, build: Builder) -> Replacement:
+    """Products for the powers 2, 3 and 4; roots for 1/2 and -1/2."""
+    x, exponent = match.root.operand(0), match.root.operand(1)
+    number = float(exponent.data.reshape(-1)[0]) if exponent.is_constant and exponent.data.size == 1 else 0.0
+    if number in (0.5, -0.5):
+        return build.nn.sqrt(x) if number > 0 else build.nn.rsqrt(x)
+    if number not in (2.0, 3.0, 4.0):
+        return Declined("the exponent is none of 2, 3, 4, 1/2 and -1/2")
+    square = build.nn.mul(x, x)
+    return square if number == 2 else build.nn.mul(square, x if number == 3 else square)
+
+
+@way("nn.where", "nn.mul", "nn.add")
+def where(match: Match, build: Builder) -> Replacement:
+    """A known condition as factors of 0 and 1; numbers next to -inf, of which nothing is left, are added."""
+    condition, a, b = (match.root.operand(i) for i in range(3))
+    if not condition.is_constant:
+        return Declined("the condition is computed")
+    branches = ((a, b, condition.data), (b, a, ~condition.data))
+    for chosen, other, holds in branches:
+        if chosen.is_constant and (chosen.data <= LEAST).all() and not other.is_constant:
+            mask = np.where(holds, np.float64(LEAST), 0).astype(other.type.numpy)
+            return build.nn.add(other, build.constant(mask, f"{condition.name}.mask"))
+    return build.nn.add(*(_where_it_holds(build, chosen, holds) for chosen, _, holds in branches))
+
+
+def _where_it_holds(build: Builder, x: Value, holds: Array) -> Value:
+    """x, and 0 elsewhere."""
+    if x.is_constant:
+        return build.constant(np.where(holds, x.data, 0).astype(x.type.numpy), x.name)
+    made: Value = build.nn.mul(x, build.constant(holds.astype(x.type.numpy), "holds"))
+    return made

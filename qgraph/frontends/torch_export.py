@@ -17,6 +17,7 @@ import numpy as np
 from qgraph.errors import InputError, PrecisionWarning
 from qgraph.frontends.stack_trace import traced_origin
 from qgraph.frontends.torch_check import check_against
+from qgraph.frontends.torch_decomposition import decomposed
 from qgraph.frontends.torch_importer import Importer
 from qgraph.frontends.torch_structure import (
     as_tensors,
@@ -67,6 +68,7 @@ def trace(
     given = _arguments(model, example, kwargs or {})
     with _prepared(model), torch.no_grad():
         program, args, named = _exported(model, *given, _open(dynamic_batch, dynamic_dims))
+        program = decomposed(program)
         importer = Importer(program, name or type(model).__name__, _averages(model))
         graph = importer.run()
         _set_outputs(graph, importer)

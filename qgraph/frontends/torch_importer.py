@@ -184,7 +184,7 @@ class Importer:
 
     def call_on(self, x: torch.Tensor) -> torch.Tensor:
         """The result of the node at hand for another first argument."""
-        made: torch.Tensor = _functional(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
+        made: torch.Tensor = functional_form(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
         return made
 
     # ---- the walk
@@ -289,7 +289,7 @@ class Importer:
     # ---- what a row knows
 
     def _imported(self, node: Any, origin: Origin) -> Alias | list[Alias]:
-        op = _functional(node.target)
+        op = functional_form(node.target)
         self._arguments = _arguments(node, op)
         name = str(op)
         if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not _writes(node.target):
@@ -376,7 +376,7 @@ class Importer:
     def _known_views(self, node: Any, several: bool) -> list[View | None]:
         """How the results of a known node are read from its first operand, if that is known."""
         count = len(node.meta["val"]) if several else 1
-        op = _functional(node.target)
+        op = functional_form(node.target)
         if _writes(node.target):
             return [Same()]
         if str(op) not in VIEWS:
@@ -464,7 +464,7 @@ def _writes(op: Any) -> bool:
     return bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write
 
 
-def _functional(op: Any) -> Any:
+def functional_form(op: Any) -> Any:
     """The op that computes what an in-place op writes ("aten.relu.default" for "aten.relu_.default"), or the op."""
     import torch
 

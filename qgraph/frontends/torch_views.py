@@ -238,6 +238,13 @@ def _dropped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     return Dropped(float(a["p"]))
 
 
+@view("alpha_dropout.default", "feature_alpha_dropout.default")
+def _undropped(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    if a["train"] and a["p"] > 0:
+        raise TypeMismatch("dropout that acts in eval mode is not supported: its result is random")
+    return Same()
+
+
 @view(
     *("view.default", "reshape.default", "_unsafe_view.default", "flatten.using_ints", "unflatten.int"),
     *("squeeze.default", "squeeze.dim", "squeeze.dims", "unsqueeze.default", "view_as.default", "reshape_as.default"),

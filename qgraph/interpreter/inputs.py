@@ -88,6 +88,16 @@ def _listed(numbers: Iterable[int]) -> str:
     return " and ".join(map(str, sorted(set(numbers))))
 
 
+INDICES = ("i32", "i64")
+"""Storage of indices, which one may give in the other."""
+
+
+def _as_indices(array: Array, type: TensorType) -> Array:
+    """Indices in the type that the graph has, where they fit into it."""
+    made = array.astype(type.numpy)
+    return made if array.dtype.name in ("int32", "int64") and np.array_equal(made, array) else array
+
+
 def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) -> Array:
     type = value.type
     integer_given = array.dtype.kind in "iub"
@@ -95,6 +105,8 @@ def _prepare(graph: Graph, value: Value, array: Array, layout: Layout | None) ->
         raise InputError(
             f"input %{value.name} is not numeric: an array of {array.dtype}", help=f"give {type.dtype} or floats"
         )
+    if integer_given and type.quant is None and type.dtype in INDICES:
+        array = _as_indices(array, type)
     if integer_given and array.dtype != type.numpy:
         raise InputError(
             f"input %{value.name} is {array.dtype}, the graph takes {type.dtype}",

@@ -49,6 +49,7 @@ TARGET = Target(
         "activations": Option(("i8", "i16"), "of 8 bits, or of 16 wherever an op has such a form"),
     },
     wide_bias={"i16": "i64"},
+    indices="i32",  # TFLite Micro's GATHER takes no others
     notes=float_notes,
     proven="2.3.0",
     earlier=EARLIER,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Builder, Element, Node, QuantParams, Value
-from qgraph.ir.types import dim_factors, integer_range
+from qgraph.ir import Builder, Dim, Element, Node, QuantParams, Value
+from qgraph.ir.types import dim_factors, dim_product, integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.layer_rows import ACTIVATION, CARRIED_CLAMPS, LAYERS, POOLS, clamped_away
@@ -304,6 +304,58 @@ def one_open_size(node: Node) -> Refusal | None:
     return Refusal(f"LiteRT's RESHAPE leaves one size open, not those of {list(after)}", "fix the batch: set-batch")
 
 
+def runs(perm: Sequence[int]) -> list[list[int]]:
+    """Dimensions that stay next to each other under a permutation, in the order of the result.
+
+    >>> runs((0, 1, 4, 2, 3))
+    [[0, 1], [4], [2, 3]]
+    """
+    found: list[list[int]] = []
+    for axis in perm:
+        if found and axis == found[-1][-1] + 1:
+            found[-1].append(axis)
+        else:
+            found.append([axis])
+    return found
+
+
+def single_moves(perm: Sequence[int]) -> list[tuple[int, ...]]:
+    """Permutations, of which each moves one dimension forward, that make another one after each other.
+
+    >>> single_moves((0, 3, 1, 4, 2))
+    [(0, 3, 1, 2, 4), (0, 1, 2, 4, 3)]
+    """
+    order, found = [*range(len(perm))], []
+    for place, axis in enumerate(perm):
+        at = order.index(axis)
+        if at != place:
+            rest = [i for i in range(len(perm)) if i != at]
+            found.append((*rest[:place], at, *rest[place:]))
+            order = [order[i] for i in found[-1]]
+    return found
+
+
+def transpose(row: Correspondence, call: Call, most: int = 6) -> Value:
+    """TRANSPOSE; one of more dimensions than the kernel has by moves of one of them, for which those that stay together
+    are one, between RESHAPEs."""
+    perm, (x,) = call.attrs["perm"], call.xs
+    if len(perm) <= most:
+        return row.lowered(call)
+    for move in single_moves(perm):
+        groups, shape = runs(move), [x.type.shape[axis] for axis in move]
+        places = sorted(groups)
+        sizes = [dim_product([x.type.shape[axis] for axis in group]) for group in places]
+        merged = call.build.litert.reshape(x, shape=_open(sizes))
+        moved = call.build.litert.transpose(merged, perm=tuple(places.index(group) for group in groups))
+        x = call.build.litert.reshape(moved, shape=_open(shape))
+    return x
+
+
+def _open(sizes: Sequence[Dim]) -> tuple[int, ...]:
+    """Sizes with -1 for the one that is not known."""
+    return tuple(-1 if isinstance(size, str) else int(size) for size in sizes)
+
+
 def reshape(row: Correspondence, call: Call) -> Value:
     """RESHAPE, of what was there before another one: two in a row are one, or none."""
     (x,) = call.xs
@@ -428,7 +480,7 @@ MOVING = [
     ),
     _moving("reshape", "squeeze", lowers=False, codecs=(Codec(("axes",)),), raised=reshaped),
     _moving("reshape", "expand_dims", lowers=False, codecs=(Codec(("axis",)),), raised=reshaped),
-    _moving("transpose", "transpose", attrs={"perm": "perm"}),
+    _moving("transpose", "transpose", attrs={"perm": "perm"}, lower=transpose),
     _moving(
         "concat",
         "concatenation",

@@ -10,6 +10,7 @@ import numpy as np
 from qgraph.exporters.onnx_rows import ROWS
 from qgraph.ir import Builder, Node, Value, op_def, op_names
 from qgraph.ops.nn.activation import ACTIVATIONS
+from qgraph.ops.nn.resizing import by_size
 from qgraph.ops.nn.shape import REST, size_of
 from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
@@ -24,6 +25,7 @@ from qgraph.targets.onnxruntime.clips import (
     requantized,
     sum_limits,
 )
+from qgraph.targets.onnxruntime.float_kernels import is_exact
 from qgraph.targets.onnxruntime.function_rows import FUNCTIONS
 from qgraph.targets.onnxruntime.masks import of_unmasked, unmasked
 from qgraph.targets.onnxruntime.window_rows import WINDOWS, one_to_three
@@ -183,6 +185,14 @@ MOVED = (
 )
 """Ops that are the same on integers."""
 
+
+def resized_when(node: Node) -> Refusal | None:
+    """What is resampled bit for bit: the nearest of any dimensions, or between four elements of an image."""
+    if is_exact(node) and by_size(node):
+        return None
+    return Refusal(f"the runtime's {node.attrs['mode']} resize of {node.operand(0).type} is not known bit for bit")
+
+
 IN_FLOAT = ("sub", "div", "maximum", "minimum", "prelu", "max", "min", "layer_norm", "rms_norm")
 """Ops that integers have no form for, and that are bit-exact in float."""
 
@@ -228,6 +238,9 @@ CORRESPONDENCES = (
     *FUNCTIONS,
     *MOVED,
     Correspondence(source="where", target="ort.QLinearWhere", when=unmasked),
+    Correspondence(
+        source="resize", target="nn.resize", when=resized_when, result="operand", lower=in_float, raises=False
+    ),
     *(
         Correspondence(
             source=op,

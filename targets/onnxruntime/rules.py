@@ -25,6 +25,7 @@ RESULTS = {
     **dict.fromkeys(("nn.max_pool", "nn.reshape", "nn.transpose", "nn.slice", "nn.expand"), OpRule("same")),
     **dict.fromkeys(("nn.gather", "nn.gather_elements", "nn.index", "nn.max", "nn.min"), OpRule("same")),
     "nn.pad": OpRule("join"),
+    "nn.resize": OpRule("shared"),  # what lies between two codes is rounded to one
     # QLinearConcat and QLinearWhere requantize each operand from a scale of its own
     "nn.avg_pool": OpRule(),  # both mean kernels requantize
     "nn.mean": OpRule(),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from qgraph.ir import Value
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
-from qgraph.targets.litert.correspondences import clamp, requantize
+from qgraph.targets.litert.correspondences import clamp, requantize, transpose
 from qgraph.targets.target import kernels_in
 from qgraph.targets.tflm.activation import sign_limit
 from qgraph.targets.tflm.earlier import EARLIER
@@ -28,14 +29,17 @@ def ignored(view: Any) -> Refusal | None:
     return Refusal(f"nn.relu6 cannot carry that TFLite Micro's RELU6 ignores the parameters of {view.result.type}")
 
 
+OWN: dict[str, dict[str, Any]] = {
+    "litert.relu6": {"lower": relu6, "refused": ignored},
+    "litert.transpose": {"lower": partial(transpose, most=5)},
+}
+"""What is different of a row: op of the dialect -> fields."""
+
 TARGET = replace(
     REFERENCE,
     name="tflm",
     summary="TFLite Micro, reference kernels: .tflite, int8",
-    correspondences=tuple(
-        replace(row, lower=relu6, refused=ignored) if row.target == "litert.relu6" else row
-        for row in REFERENCE.correspondences
-    ),
+    correspondences=tuple(replace(row, **OWN.get(row.target, {})) for row in REFERENCE.correspondences),
     runtime="tflm",
     proven="0.dev20261023182759",
     earlier=EARLIER,

@@ -72,6 +72,8 @@ CASES: dict[str, Case] = {
     "einsum with a sum": (lambda x, y: torch.einsum("bij,bkl->bl", x, y), (S, (2, 3, 4))),
     "einsum of one": (lambda x: torch.einsum("bij->bj", x), (S,)),
     "einsum of an outer product": (lambda x, y: torch.einsum("bi,bj->bij", x, y), ((2, 3), (2, 4))),
+    "bilinear": (nn.Bilinear(6, 5, 3), (S, (2, 5, 5))),
+    "cdist": (lambda x, y: torch.cdist(x, y), (S, (2, 4, 6))),
     # attention
     "attention": (F.scaled_dot_product_attention, (HEADS, (2, 4, 7, 6), (2, 4, 7, 3))),
     "attention, causal": (lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True), (HEADS,)),
@@ -99,6 +101,8 @@ CASES: dict[str, Case] = {
     # functions
     **{name: (getattr(torch, name), (S,)) for name in ("exp", "abs", "sign", "sin", "cos", "atan", "erf", "floor")},
     **{name: (getattr(torch, name), (S,)) for name in ("ceil", "round", "square", "expm1", "trunc")},
+    "trigonometry": (lambda x: x.tan() + x.sinh() - x.cosh() + (x / 9).asin() + (x / 9).acos() + x.fmod(0.7), (S,)),
+    "by decompositions": (lambda x, y: torch.logaddexp(x, y).nan_to_num() + x.rot90(2, (1, 2)).frac(), (S, S)),
     "log": (lambda x: (x.abs() + 0.1).log(), (S,)),
     "log1p": (lambda x: x.abs().log1p() + (x.abs() + 1).log2() + (x.abs() + 1).log10(), (S,)),
     "sqrt": (lambda x: (x.abs() + 0.1).sqrt() * (x.abs() + 0.1).rsqrt() * (x * x + 1).reciprocal(), (S,)),
@@ -177,6 +181,10 @@ CASES: dict[str, Case] = {
     "one_hot": (lambda i: F.one_hot(i, 5).float() @ torch.arange(5.0), (("i", 5, 2, 3),)),
     "positions": (lambda m, i: m.table(i) + m.table.weight[torch.arange(i.shape[1])], (("i", 11, 2, 7),)),
     "relative positions": (lambda m, x: x + m.square[(torch.arange(5)[:, None] - torch.arange(6)) % 6][..., 0], (S,)),
+    "diagonal": (lambda x: torch.diagonal(x, 1, 1, 2) + torch.diagonal(x, dim1=2, dim2=1)[:, :5], (S,)),
+    "scatter": (lambda x, i: torch.zeros_like(x).scatter(1, i, 1.0) * x, (S, ("i", 5, 2, 2, 6))),
+    "bucketize": (lambda x: (torch.bucketize(x, torch.tensor([-0.5, 0.0, 1.0]), right=True), (x > 0).sum()), (S,)),
+    "median": (lambda x: (x.median(1).values, x.kthvalue(2, -1, keepdim=True)), (S,)),
     # what moves elements
     "stack": (lambda x, y: torch.stack([x, y, x + y], 1), (S, S)),
     "unbind": (lambda x: sum(x.unbind(1)), (S,)),
@@ -228,6 +236,8 @@ CASES: dict[str, Case] = {
     "adaptive_max_pool, uneven": (nn.AdaptiveMaxPool2d((3, 6)), ((2, 3, 7, 5),)),
     "adaptive pools, even": (lambda x: F.adaptive_max_pool1d(x, 3) + F.adaptive_avg_pool1d(x, 3), (S,)),
     "adaptive pool of one dimension": (nn.AdaptiveAvgPool2d((None, 3)), ((2, 3, 4, 5),)),
+    "avg_pool with a divisor": (nn.AvgPool2d(2, 2, 1, False, False, divisor_override=3), ((2, 3, 6, 4),)),
+    "alpha dropout": (nn.Sequential(nn.AlphaDropout(), nn.FeatureAlphaDropout(), nn.ReLU()), ((2, 3, 6, 4),)),
     "max_pool with indices": (lambda x: F.max_pool2d(x, 2, return_indices=True)[0], ((2, 3, 6, 4),)),
     "autocast switched off": (lambda x: without_autocast(x) + 1, (S,)),
     "weight_norm": (torch.nn.utils.parametrizations.weight_norm(nn.Linear(6, 3)), (S,)),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import qgraph
 from qgraph.errors import InputError, UnsupportedOp
-from qgraph.frontends.torch_importer import _functional
+from qgraph.frontends.torch_importer import functional_form
 from qgraph.frontends.torch_ops import ROWS
 from qgraph.frontends.torch_views import VIEWS
 from tests.frontends.traced import Apply, check_traced, random
@@ -251,7 +251,7 @@ def test_a_write_that_cannot_be_followed_is_refused_with_the_line() -> None:
         qgraph.trace(Apply(function), random(IMAGE))
 
 
-def test_in_place_ops_have_the_arguments_of_their_functional_counterparts() -> None:
+def test_in_place_ops_have_the_arguments_of_theirfunctional_form_counterparts() -> None:
     """Arguments go by their places: `dropout_(self, p, train)` is `dropout(input, p, train)`."""
     found = 0
     for name in dir(torch.ops.aten):
@@ -259,7 +259,7 @@ def test_in_place_ops_have_the_arguments_of_their_functional_counterparts() -> N
         if not name.endswith("_") or name.startswith("__") or not hasattr(packet, "overloads"):
             continue
         for op in (getattr(packet, overload) for overload in packet.overloads()):
-            functional = _functional(op)
+            functional = functional_form(op)
             if functional is not op and str(functional) in {**ROWS, **VIEWS}:
                 found += 1
                 types = [[str(a.type) for a in one._schema.arguments] for one in (op, functional)]

@@ -231,3 +231,36 @@ def log_softmax(at: Importer, a: Arguments) -> Value:
     """The logarithm of the softmax over one dimension."""
     x = at.value(a["self"])
     return at.build.nn.log_softmax(x, axis=a["dim"] % x.type.rank)
+
+
+@aten("fmod.Tensor", "fmod.Scalar")
+def fmod(at: Importer, a: Arguments) -> Value:
+    """What is left of a, with its sign."""
+    x, y = at.pair(a["self"], a["other"])
+    if not x.type.is_float:
+        raise TypeMismatch("fmod of integers is not supported")
+    return at.build.nn.sub(x, at.build.nn.mul(at.truncated(at.build.nn.div(x, y)), y))
+
+
+@aten("tan.default")
+def tan(at: Importer, a: Arguments) -> Value:
+    """sin / cos."""
+    x = at.value(a["self"])
+    return at.build.nn.div(at.build.nn.sin(x), at.build.nn.cos(x))
+
+
+@aten("sinh.default", "cosh.default")
+def hyperbolic(at: Importer, a: Arguments) -> Value:
+    """(exp(x) - exp(-x)) / 2, or their sum."""
+    x = at.value(a["self"])
+    up, down = at.build.nn.exp(x), at.build.nn.exp(at.scaled(x, -1))
+    return at.scaled((at.build.nn.sub if "sinh" in at.op else at.build.nn.add)(up, down), 0.5)
+
+
+@aten("asin.default", "acos.default")
+def inverse_sine(at: Importer, a: Arguments) -> Value:
+    """atan(x / sqrt(1 - x^2)), or pi / 2 less that."""
+    x = at.value(a["self"])
+    root = at.build.nn.sqrt(at.build.nn.sub(at.value(1.0), at.build.nn.mul(x, x)))
+    made = at.build.nn.atan(at.build.nn.div(x, root))
+    return made if "asin" in at.op else at.build.nn.sub(at.value(math.pi / 2), made)

@@ -94,3 +94,48 @@ def one_hot(at: Importer, a: Arguments) -> Value:
     x = at.value(a["self"])
     numbers = at.build.constant(np.arange(a["num_classes"], dtype=x.type.numpy), "classes")
     return at.cast(at.build.nn.equal(reshaped(at.build, x, (*x.type.shape, 1)), numbers), "i64")
+
+
+@aten("diagonal.default")
+def diagonal(at: Importer, a: Arguments) -> Value:
+    """The diagonal of two dimensions as a last one."""
+    x = at.value(a["self"])
+    first, second = a["dim1"] % x.type.rank, a["dim2"] % x.type.rank
+    rest = [i for i in range(x.type.rank) if i not in (first, second)]
+    rows, columns = x.type.shape[first], x.type.shape[second]
+    if isinstance(rows, str) or isinstance(columns, str):
+        raise TypeMismatch(f"a diagonal of {x.type}, of symbolic size, is not supported")
+    flat = at.build.nn.transpose(x, perm=(*rest, first, second))
+    flat = reshaped(at.build, flat, (*(x.type.shape[i] for i in rest), rows * columns))
+    places = np.diagonal(np.arange(rows * columns).reshape(rows, columns), a["offset"])
+    return at.build.nn.gather(flat, at.build.constant(places.copy(), "diagonal"), axis=len(rest))
+
+
+@aten("scatter.value")
+def scatter(at: Importer, a: Arguments) -> Value:
+    """x with a number at the indices along one dimension; in the others they have to have the sizes of x."""
+    x, indices = at.value(a["self"]), at.value(a["index"])
+    axis = a["dim"] % x.type.rank
+    size, shape = x.type.shape[axis], indices.type.shape
+    if isinstance(size, str) or [*shape[:axis], *shape[axis + 1 :]] != [
+        *x.type.shape[:axis],
+        *x.type.shape[axis + 1 :],
+    ]:
+        raise TypeMismatch(f"a scatter of {indices.type} into {x.type} is not supported")
+    apart = reshaped(at.build, indices, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    numbers = np.arange(size, dtype=indices.type.numpy).reshape(-1, *(1,) * (x.type.rank - 1 - axis))
+    hit = at.build.nn.max(at.build.nn.equal(apart, at.build.constant(numbers, "places")), axes=(axis,))
+    return at.build.nn.where(hit, at.value(a["value"], x.type.dtype), x)
+
+
+@aten("bucketize.Tensor", "searchsorted.Tensor")
+def bucketize(at: Importer, a: Arguments) -> Value:
+    """How many boundaries lie below each element."""
+    searched = "searchsorted" in at.op
+    x, bounds = at.value(a["self"]), at.value(a["sorted_sequence" if searched else "boundaries"])
+    if bounds.type.rank != 1:
+        raise TypeMismatch("boundaries of several dimensions are not supported")
+    apart = reshaped(at.build, x, (*x.type.shape, 1))
+    bounds = at.cast(bounds, x.type.dtype)
+    below = at.build.nn.less_equal(bounds, apart) if a["right"] else at.build.nn.less(bounds, apart)
+    return at.build.nn.sum(at.cast(below, at.result_type().dtype), axes=(x.type.rank,))

@@ -109,3 +109,31 @@ def attention(at: Importer, a: Arguments) -> Value:
         mask = reshaped(at.build, mask, (mask.type.shape[0], 1, *mask.type.shape[1:]))
     made = at.build.nn.attention(*operands, mask, causal=a["is_causal"], scale=a["scale"])
     return reshaped(at.build, made, at.result_type().shape)
+
+
+@aten("bilinear.default")
+def bilinear(at: Importer, a: Arguments) -> Value:
+    """x W y + bias: x times W as a linear layer of all W's, their products with y summed."""
+    x, y, w = (at.value(a[name]) for name in ("input1", "input2", "weight"))
+    if not w.is_constant:
+        raise TypeMismatch("a bilinear layer with a computed weight is not supported")
+    out, inner, other = w.data.shape
+    flat = at.build.constant(w.data.transpose(0, 2, 1).reshape(out * other, inner).copy(), f"{w.name}.flat")
+    parts = reshaped(at.build, at.build.nn.linear(x, flat), (*x.type.shape[:-1], out, other))
+    made = at.build.nn.mul(parts, reshaped(at.build, y, (*y.type.shape[:-1], 1, other)))
+    made = at.build.nn.sum(made, axes=(made.type.rank - 1,))
+    bias = at.optional(a["bias"])
+    return made if bias is None else at.build.nn.add(made, bias)
+
+
+@aten("cdist.default")
+def distances(at: Importer, a: Arguments) -> Value:
+    """The Euclidean distance of every row of x to every row of y."""
+    if a["p"] != 2:
+        raise TypeMismatch(f"distances of the norm {a['p']} are not supported")
+    x, y = at.value(a["x1"]), at.value(a["x2"])
+    *batch, rows, depth = x.type.shape
+    *others, columns, _ = y.type.shape
+    x, y = reshaped(at.build, x, (*batch, rows, 1, depth)), reshaped(at.build, y, (*others, 1, columns, depth))
+    less = at.build.nn.sub(x, y)
+    return at.build.nn.sqrt(at.build.nn.sum(at.build.nn.mul(less, less), axes=(less.type.rank - 1,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import TypeMismatch
@@ -35,19 +36,20 @@ def _max_pool(at: Importer, a: Arguments) -> Value:
 @aten("avg_pool1d.default", "avg_pool2d.default", "avg_pool3d.default")
 def avg_pool(at: Importer, a: Arguments) -> Value:
     """Mean over a window."""
-    if a.get("divisor_override"):
-        raise TypeMismatch("average pooling with divisor_override is not supported")
-    x = at.value(a["self"])
+    x, divisor = at.value(a["self"]), a.get("divisor_override")
+    if divisor and a["ceil_mode"]:
+        raise TypeMismatch("average pooling with divisor_override and ceil_mode is not supported")
     rank = spatial_rank(at, x)
     kernel = each_size(a["kernel_size"], rank)
-    return at.build.nn.avg_pool(
+    made = at.build.nn.avg_pool(
         x,
         kernel=kernel,
         stride=each_size(a["stride"], rank) if a["stride"] else kernel,
         pads=each_size(a["padding"], rank) * 2,
         ceil_mode=a["ceil_mode"],
-        count_include_pad=a["count_include_pad"],
+        count_include_pad=a["count_include_pad"] or bool(divisor),
     )
+    return at.scaled(made, math.prod(kernel) / divisor) if divisor else made
 
 
 @aten("adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")

@@ -166,3 +166,18 @@ def sort(at: Importer, a: Arguments) -> list[Value]:
     if isinstance(size, str):
         raise TypeMismatch(f"sorting along the symbolic size {size} is not supported")
     return list(at.build.node("nn.topk", [x], {"k": size, "axis": axis, "largest": a["descending"]}).results)
+
+
+@aten("median.dim", "kthvalue.default")
+def ranked(at: Importer, a: Arguments) -> list[Value]:
+    """The k-th smallest element along a dimension, or the lower median, and where it is."""
+    x = at.value(a["self"])
+    axis = a["dim"] % x.type.rank
+    size = x.type.shape[axis]
+    if isinstance(size, str):
+        raise TypeMismatch(f"a median along the symbolic size {size} is not supported")
+    k = a["k"] if "k" in a else (size - 1) // 2 + 1
+    found = at.build.node("nn.topk", [x], {"k": k, "axis": axis, "largest": False}).results
+    parts = [at.build.nn.slice(each, axis=axis, start=k - 1, end=k) for each in found]
+    shape = parts[0].type.shape if a["keepdim"] else (*x.type.shape[:axis], *x.type.shape[axis + 1 :])
+    return [reshaped(at.build, part, shape) for part in parts]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape
 
 CUBIC = -0.75
@@ -56,6 +56,21 @@ class Resize:
             matrix = _weights(size, out, step, self.mode, self.align_corners).astype(x.dtype)
             x = np.moveaxis(np.matmul(np.moveaxis(x, axis, -1), matrix.T), -1, axis)
         return np.ascontiguousarray(x)
+
+
+def by_size(node: Node) -> bool:
+    """Whether the steps of a `nn.resize` are those that follow from the sizes."""
+    steps, sizes = node.attrs["steps"], node.operand(0).type.shape[2:]
+    sized = [int(size) / out for size, out in zip(sizes, node.attrs["size"], strict=True)]
+    return steps is None or node.attrs["align_corners"] or list(steps) == sized
+
+
+def enlargement(size: int, out: int) -> np.float32:
+    """out / size, or a little more, so that size * this, rounded down in float32, is out: the form that ONNX has."""
+    scale = np.float32(out) / np.float32(size)
+    while np.floor(np.float32(size) * scale) < out:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return scale
 
 
 def _weights(size: int, out: int, step: float, mode: str, aligned: bool) -> Array:

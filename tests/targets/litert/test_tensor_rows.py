@@ -86,6 +86,38 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float, frozens
     "group norm": (lambda: nn.GroupNorm(2, 6), IMAGES, 34, frozenset()),
     "instance norm": (lambda: nn.InstanceNorm2d(6, affine=True), IMAGES, 34, frozenset()),
     "attention": (lambda: Model(lambda m, x: F.scaled_dot_product_attention(x, x, x)), HEADS, 34, frozenset()),
+    "causal attention": (
+        lambda: Model(lambda m, x: F.scaled_dot_product_attention(x, x, x, is_causal=True)),
+        HEADS,
+        30,
+        frozenset(),
+    ),
+    "masked scores": (
+        lambda: Model(lambda m, x: x.masked_fill(torch.ones(6, 8).triu(1) > 0, -1e9).softmax(-1)),
+        HEADS,
+        33,
+        frozenset(),
+    ),
+    "numbers filled in": (
+        lambda: Model(lambda m, x: x.masked_fill(torch.ones(6, 8).triu(1) > 0, 0.7)),
+        HEADS,
+        38,
+        frozenset(),
+    ),
+    "standardized": (
+        lambda: Model(lambda m, x: (x - x.mean(-1, True)) / torch.sqrt(x.var(-1, False, keepdim=True) + 1e-5)),
+        VECTORS,
+        35,
+        frozenset(),
+    ),
+    "quotient": (lambda: Model(lambda m, x: x / 3.7), VECTORS, 40, frozenset()),
+    "cube": (lambda: Model(lambda m, x: x**3), VECTORS, 30, frozenset()),
+    "shuffled pixels": (
+        lambda: Model(lambda m, x: F.pixel_shuffle(m.c(x), 2), c=nn.Conv2d(6, 8, 1)),
+        IMAGES,
+        35,
+        frozenset(),
+    ),
     "gate": (
         lambda: Model(
             lambda m, x: x * torch.sigmoid(m.b(torch.relu(m.a(x.mean((2, 3), keepdim=True))))),
@@ -158,14 +190,31 @@ def test_a_transpose_of_the_right_operand_is_an_option_of_the_product() -> None:
     assert not first.graph.find("litert.transpose")
 
 
-def test_an_embedding_is_a_gather_of_codes() -> None:
+@pytest.mark.parametrize("target", HERE)
+def test_an_embedding_is_a_gather_of_codes(target: str) -> None:
     torch.manual_seed(0)
     model = Model(lambda m, x: m.head(m.table(x)), table=nn.Embedding(30, 12), head=nn.Linear(12, 5)).eval()
     ids = torch.randint(0, 30, (8, 7))
-    low = qgraph.quantize(qgraph.trace(model, ids), "litert", calibration=[ids.numpy()])
+    low = qgraph.quantize(qgraph.trace(model, ids), target, calibration=[ids.numpy()])
+    assert low.inputs[0].type.dtype == "i32"
     assert [node.op for node in low.nodes] == ["litert.gather", "litert.fully_connected"]
     assert qgraph.verify(low, inputs=ids.numpy()).bit_exact
     assert decibels(model(ids).detach().numpy(), qgraph.run(low, ids.numpy(), dequantize=True)) > 35
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_an_encoder_layer_of_16_bits_is_exact_and_nearer_the_floats(target: str) -> None:
+    model, x = made("encoder")
+    low = check(model, x, target, 42, activations="i16")
+    assert {node.operand(0).type.dtype for node in low.find("litert.batch_matmul")} == {"i16"}
+
+
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("size", [0.2, 1.0, 4.0])
+def test_masked_scores_keep_their_precision_whatever_their_size(target: str, size: float) -> None:
+    torch.manual_seed(0)
+    model = Model(lambda m, x: F.scaled_dot_product_attention(size * x, x, x, is_causal=True))
+    check(model, torch.randn(4, 2, 12, 16), target, 31)
 
 
 def test_a_root_of_what_may_be_negative_is_refused() -> None:

@@ -175,6 +175,19 @@ def test_softmax_in_float(ort: Worker) -> None:
     cases.check(ort, opset=18)
 
 
+def test_resizing_in_float(ort: Worker) -> None:
+    cases = OpCases("u8", 13)
+    for number in range(120):
+        sizes = [int(size) for size in cases.rng.integers(1, 15, 2)]
+        wanted = [2 * size for size in sizes] if number % 3 == 0 else [int(n) for n in cases.rng.integers(1, 40, 2)]
+        x = cases.input(cases.rng.normal(size=(2, 3, *sizes)).astype(np.float32), None)
+        cases.returns(cases.build.nn.resize(x, size=tuple(wanted), mode="linear", align_corners=number % 2 == 0))
+        cases.returns(cases.build.nn.resize(x, size=tuple(wanted)))
+        line = cases.input(cases.rng.normal(size=(2, 3, sizes[0])).astype(np.float32), None)
+        cases.returns(cases.build.nn.resize(line, size=tuple(wanted[:1])))
+    cases.check(ort, opset=18)
+
+
 def test_what_one_operation_rounds_in_float(ort: Worker) -> None:
     cases = OpCases("u8", 7)
     for size in (1, 9, 300):

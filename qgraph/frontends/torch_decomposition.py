@@ -1,0 +1,39 @@
+"""Ops that have no row, written by others with torch's own decompositions; all others stay as they are."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING, Any
+
+from qgraph.frontends.torch_importer import functional_form
+from qgraph.frontends.torch_ops import IGNORED, ROWS
+from qgraph.frontends.torch_views import VIEWS
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+DEPTH = 4
+"""How often what a decomposition makes is decomposed in turn."""
+
+
+def decomposed(program: ExportedProgram) -> ExportedProgram:
+    """The program without the ops that have no row, as far as torch can write them by others."""
+    import torch
+
+    table: Any = None
+    for _ in range(DEPTH):
+        missing = {node.target for node in program.graph.nodes if _is_missing(node)}
+        table = torch.export.default_decompositions() if missing and table is None else table
+        chosen = {op: table[op] for op in missing if op in table}
+        if not chosen:
+            break
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # notes of torch's about its own internals
+            program = program.run_decompositions(chosen)
+    return program
+
+
+def _is_missing(node: Any) -> bool:
+    if node.op != "call_function" or not hasattr(node.target, "_schema"):
+        return False
+    return not {str(node.target), str(functional_form(node.target))} & {*ROWS, *VIEWS, *IGNORED}

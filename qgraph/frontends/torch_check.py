@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.frontends.torch_importer import Importer, origin_of
+from qgraph.frontends.torch_importer import Importer
+from qgraph.frontends.torch_nodes import origin_of
 from qgraph.frontends.torch_ops import IGNORED
 from qgraph.frontends.torch_structure import leaves, map_leaves
 from qgraph.interpreter.execute import Watch, execute

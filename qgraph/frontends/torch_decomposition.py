@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any
 
-from qgraph.frontends.torch_importer import functional_form
+from qgraph.frontends.torch_nodes import functional_form
 from qgraph.frontends.torch_ops import IGNORED, ROWS
 from qgraph.frontends.torch_views import VIEWS
 

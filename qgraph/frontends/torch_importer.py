@@ -7,24 +7,19 @@ ops go by their functional counterparts and write to `Memory`.
 from __future__ import annotations
 
 import operator
-import re
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
 from qgraph.frontends.expanded_constants import ExpandedConstants
-from qgraph.frontends.stack_trace import traced_origin
-from qgraph.frontends.target_shapes import expanded
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
+from qgraph.frontends.torch_node_reader import NodeReader
+from qgraph.frontends.torch_nodes import arguments_of, functional_form, is_size, origin_of, share, writes
 from qgraph.frontends.torch_ops import IGNORED, ROWS, NoBatch
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
-from qgraph.ir.types import NUMPY_DTYPE, dtype_name
-from qgraph.ops.nn.normalization import counter_name
 
 if TYPE_CHECKING:
     import torch
@@ -38,7 +33,7 @@ WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 """Ops that run a part of the program under settings: how many of those stand before it."""
 
 
-class Importer:
+class Importer(NodeReader):
     """Walks an exported program and builds the graph; rows call its methods."""
 
     def __init__(self, program: ExportedProgram, name: str, averages: Container[str] = ()) -> None:
@@ -58,135 +53,6 @@ class Importer:
         self._node: Any = None
         self._arguments: Mapping[str, Any] = {}
 
-    # ---- for the rows
-
-    def value(self, argument: Any, dtype: str = "f32", *, floats: bool = False) -> Value:
-        """The value of an argument: a traced node, or a number, which becomes a constant of a dtype.
-
-        `floats`: integers become float32, as functions of real numbers take them.
-        """
-        if isinstance(argument, (int, float)):
-            return self.graph.add_constant(np.asarray(np.array(argument).astype(NUMPY_DTYPE[dtype])))  # u8 wraps
-        if not hasattr(argument, "name"):
-            raise TypeMismatch(f"an argument {argument!r} is not supported")
-        if argument.name not in self._aliases:
-            raise TypeMismatch(f"a size, {argument}, among the operands is not supported")
-        read = self.memory.read(self._aliases[argument.name])
-        return self.cast(read, "f32") if floats and not read.type.is_float else read
-
-    def as_result(self, argument: Any) -> Value:
-        """The value of an argument in the dtype of the node's result, to which torch promotes it."""
-        dtype = self.result_type().dtype
-        return self.cast(self.value(argument, dtype), dtype)
-
-    def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
-        """The values of two arguments, numbers among them, in the dtype to which torch promotes them."""
-        import torch
-
-        metas = [argument.meta["val"] if hasattr(argument, "meta") else argument for argument in (a, b)]
-        dtype = self._dtype(torch.result_type(*metas))
-        x, y = (self.cast(self.value(argument, dtype), dtype) for argument in (a, b))
-        return x, y
-
-    def promoted(self, value: Value, argument: Any) -> tuple[Value, Value]:
-        """A value and an argument in the value's dtype."""
-        if isinstance(argument, (int, float)):
-            return value, self.value(argument, value.type.dtype)
-        return value, self.cast(self.value(argument), value.type.dtype)
-
-    def cast(self, value: Value, dtype: str) -> Value:
-        """A value in another dtype; a constant is converted."""
-        if value.type.dtype == dtype:
-            return value
-        if value.is_constant:
-            return self.graph.add_constant(value.data.astype(NUMPY_DTYPE[dtype]), value.name)
-        return self.build.value("nn.cast", [value], {"dtype": dtype})
-
-    def scaled(self, value: Value, factor: float) -> Value:
-        """A value times a number."""
-        return value if factor == 1 else self.build.value("nn.mul", [value, self.value(factor, value.type.dtype)], {})
-
-    def truncated(self, value: Value) -> Value:
-        """The integer part: the magnitude rounded down, with its sign."""
-        whole = self.build.value("nn.floor", [self.build.value("nn.abs", [value], {})], {})
-        return self.build.value("nn.mul", [whole, self.build.value("nn.sign", [value], {})], {})
-
-    def axes(self, dims: Any, x: Value) -> tuple[int, ...]:
-        """The dimensions of an argument `dim`: one, several, or all where none is given."""
-        given = [dims] if isinstance(dims, int) else dims or range(x.type.rank)
-        return tuple(sorted(dim % x.type.rank for dim in given))
-
-    @property
-    def op(self) -> str:
-        """The node's op, "aten.conv2d.default"."""
-        return str(self._node.target)
-
-    @property
-    def float32(self) -> torch.dtype:
-        """The dtype of all floats here."""
-        import torch
-
-        return torch.float32
-
-    def optional(self, argument: Any) -> Value | None:
-        """As `value`; None stays None."""
-        return None if argument is None else self.value(argument)
-
-    def number(self, argument: Any) -> float | None:
-        """A number, or the element of a known 0-d tensor; None for anything else."""
-        if isinstance(argument, (int, float)):
-            return float(argument)
-        alias = self._aliases.get(getattr(argument, "name", ""))
-        known = alias is not None and alias.storage.known and alias.tensor is not None and alias.tensor.numel() == 1
-        return float(alias.tensor) if known else None  # type: ignore[union-attr, arg-type]  # `known` says so
-
-    def is_zeros(self, argument: Any) -> bool:
-        """Whether a traced node is zeros of any shape, an open batch included."""
-        if str(getattr(argument, "target", "")) == "aten.zeros.default":
-            return True
-        alias = self._aliases.get(getattr(argument, "name", ""))
-        return alias is not None and alias.storage.known and alias.tensor is not None and not alias.tensor.any()
-
-    def filled_like(self, like: Value, number: float) -> Value:
-        """A constant of the shape of another, filled with a number."""
-        return self.graph.add_constant(np.full_like(like.data, number), f"{like.name}.{number}")
-
-    def filled(self, number: float) -> Value:
-        """A number in the shape of the result of the node at hand; along symbolic sizes it is expanded."""
-        type = self.result_type()
-        known = [size if isinstance(size, int) else 1 for size in type.shape]
-        constant = self.graph.add_constant(np.full(known, number, type.numpy), f"full_{number:g}")
-        return expanded(self.build, constant, type.shape)
-
-    def batches_of(self, running_mean: Value) -> int | None:
-        """How many batches a running mean is the average of; None for one that moves by a momentum."""
-        if running_mean.name not in self._averages:
-            return None
-        counter = self._stored.get(counter_name(running_mean.name))
-        return 0 if counter is None else int(counter)
-
-    def result_type(self) -> TensorType:
-        """The type that the trace computed for the node at hand."""
-        return self._type(self._node.meta["val"])
-
-    def expect_first_only(self) -> None:
-        """Raise TypeMismatch where another result of the node at hand than the first is read."""
-        if any(user.target is operator.getitem and user.args[1] != 0 and user.users for user in self._node.users):
-            raise TypeMismatch("only its first result is supported")
-
-    def first_result_type(self) -> TensorType:
-        """The type that the trace computed for the first result of the node at hand."""
-        return self._type(self._node.meta["val"][0])
-
-    def result_sizes(self, axis: int) -> list[int]:
-        """The sizes along a dimension that the trace computed for the results of the node at hand."""
-        return [int(value.shape[axis]) for value in self._node.meta["val"]]
-
-    def call_on(self, x: torch.Tensor) -> torch.Tensor:
-        """The result of the node at hand for another first argument."""
-        made: torch.Tensor = functional_form(self._node.target)(x, *self._node.args[1:], **self._node.kwargs)
-        return made
-
     # ---- the walk
 
     def run(self) -> Graph:
@@ -199,7 +65,7 @@ class Importer:
 
     def _walk(self, nodes: Iterable[Any]) -> None:
         for node in nodes:
-            if node.op != "call_function" or str(node.target) in IGNORED or _is_size(node):
+            if node.op != "call_function" or str(node.target) in IGNORED or is_size(node):
                 continue
             try:
                 self._call(node)
@@ -212,7 +78,7 @@ class Importer:
     def outputs(self) -> list[Value | None]:
         """What the program returns, in its flat order: None for what is no tensor."""
         returned = next(node for node in self.program.graph.nodes if node.op == "output").args[0]
-        if any(_is_size(node) for node in returned if hasattr(node, "meta")):
+        if any(is_size(node) for node in returned if hasattr(node, "meta")):
             raise InputError("the model returns a size", help="return tensors only")
         return [self.value(node) if hasattr(node, "meta") else None for node in returned]
 
@@ -239,14 +105,6 @@ class Importer:
             elif hasattr(node.meta.get("val"), "shape"):
                 value = self.graph.add_input(node.name, self._type(node.meta["val"]))
                 self._aliases[node.name] = Alias(node, origin, value=value)
-
-    def _type(self, tensor: Any) -> TensorType:
-        """The type of a traced tensor."""
-        return TensorType(self._dims.of(tensor.shape), self._dtype(tensor.dtype))
-
-    def _dtype(self, dtype: torch.dtype) -> str:
-        """The IR's name of a dtype; every float is float32 here."""
-        return "f32" if dtype.is_floating_point else dtype_name(np.dtype(str(dtype).removeprefix("torch.")))
 
     def _call(self, node: Any) -> None:
         self._node = node
@@ -290,23 +148,23 @@ class Importer:
 
     def _imported(self, node: Any, origin: Origin) -> Alias | list[Alias]:
         op = functional_form(node.target)
-        self._arguments = _arguments(node, op)
+        self._arguments = arguments_of(node, op)
         name = str(op)
-        if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not _writes(node.target):
+        if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not writes(node.target):
             return Alias(node, origin, value=self.filled(0))  # it has no elements
         if name in VIEWS:
             return self._viewed(node, origin, VIEWS[name](self, self._arguments, self.value(node.args[0]).type))
         if name not in ROWS:
             raise UnsupportedOp("there is no such op in qgraph")
-        if _writes(node.target):
+        if writes(node.target):
             self.memory.check_writable(self._aliases[node.args[0].name])
         made = ROWS[name](self, self._arguments)
         self._check_dtypes(made if isinstance(made, list) else [made])
         if isinstance(made, list):
             return [Alias(node, origin, value=value) for value in made]
-        if _writes(node.target):
+        if writes(node.target):
             return self._overwritten(self._aliases[node.args[0].name], node, origin, made)
-        sources = [a for a in self._operands(node) if _share(node.meta["val"], a.node.meta["val"])]
+        sources = [a for a in self._operands(node) if share(node.meta["val"], a.node.meta["val"])]
         return self._part_of(sources[0], node, origin, None, made) if sources else Alias(node, origin, value=made)
 
     def _check_dtypes(self, made: list[Value]) -> None:
@@ -324,13 +182,13 @@ class Importer:
     def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
         source = self._aliases[node.args[0].name]
         x = self.memory.read(source)
-        if _writes(node.target) and isinstance(views, (Dropped, Same)):
+        if writes(node.target) and isinstance(views, (Dropped, Same)):
             return self._overwritten(source, node, origin, views.read(self.build, x))
         results = node.meta["val"] if isinstance(views, list) else [node.meta["val"]]
         made = []
         for view, result in zip(views if isinstance(views, list) else [views], results, strict=True):
             value = view.read(self.build, x)
-            if isinstance(view, Dropped) or _share(result, source.node.meta["val"]):
+            if isinstance(view, Dropped) or share(result, source.node.meta["val"]):
                 made.append(self._part_of(source, node, origin, view, value))
             else:
                 made.append(Alias(node, origin, value=value))
@@ -361,7 +219,7 @@ class Importer:
         import torch
 
         operands = self._operands(node)
-        if _writes(node.target):
+        if writes(node.target):
             self.memory.check_writable(operands[0])
         tensors: Any = lambda argument: self._aliases[argument.name].tensor  # noqa: E731
         args, kwargs = (torch.fx.node.map_arg(given, tensors) for given in (node.args, node.kwargs))
@@ -377,12 +235,12 @@ class Importer:
         """How the results of a known node are read from its first operand, if that is known."""
         count = len(node.meta["val"]) if several else 1
         op = functional_form(node.target)
-        if _writes(node.target):
+        if writes(node.target):
             return [Same()]
         if str(op) not in VIEWS:
             return [None] * count
         try:
-            views = VIEWS[str(op)](self, _arguments(node, op), self._type(self._operands(node)[0].node.meta["val"]))
+            views = VIEWS[str(op)](self, arguments_of(node, op), self._type(self._operands(node)[0].node.meta["val"]))
         except TypeMismatch:
             return [None] * count
         return list(views) if isinstance(views, list) else [views]
@@ -430,14 +288,6 @@ class Importer:
         self._lists[node.name], self._aliases[node.name] = aliases, aliases[-1]
 
 
-def origin_of(node: Any, model: str) -> Origin:
-    """Module path and source line of a traced node; the model's name where torch knows neither."""
-    stack = list((node.meta.get("nn_module_stack") or {}).values())
-    path = str(stack[-1][0]) if stack else ""
-    path = re.sub(r"\[['\"]?(\w+)['\"]?\]", r".\1", path.removeprefix("L['self']")).lstrip(".")
-    return traced_origin(path, node.meta.get("stack_trace") or "") or Origin(model)
-
-
 def _unsupported(problems: Mapping[str, list[str]]) -> UnsupportedOp:
     """One error for all: each op and reason once, with the first place and how many there are."""
     ops, places = len({problem.partition(":")[0] for problem in problems}), sum(map(len, problems.values()))
@@ -451,41 +301,3 @@ def _unsupported(problems: Mapping[str, list[str]]) -> UnsupportedOp:
         where=tuple(where),
         help="replace them in the model; `qgraph.frontends.torch_ops` lists what there is",
     )
-
-
-def _is_size(node: Any) -> bool:
-    value = node.meta.get("val")
-    return not hasattr(value, "shape") and not isinstance(value, (tuple, list))
-
-
-def _writes(op: Any) -> bool:
-    """Whether an op changes its first operand."""
-    first = op._schema.arguments[:1]
-    return bool(first) and first[0].alias_info is not None and first[0].alias_info.is_write
-
-
-def functional_form(op: Any) -> Any:
-    """The op that computes what an in-place op writes ("aten.relu.default" for "aten.relu_.default"), or the op."""
-    import torch
-
-    packet = op._schema.name.partition("::")[2].removesuffix("_")
-    if not _writes(op) or op.namespace != "aten":
-        return op
-    forms = getattr(torch.ops.aten, packet, None)
-    found = (getattr(forms, name, None) for name in (op._overloadname, f"Tensor_{op._overloadname}"))
-    return next((form for form in found if form and "Tensor" in str(form._schema.arguments[0].type)), op)
-
-
-def _arguments(node: Any, op: Any) -> dict[str, Any]:
-    """The call's arguments by the names in the schema of `op`, which has those of the node's own in the same places."""
-    names = [parameter.name for parameter in op._schema.arguments]
-    arguments = {parameter.name: parameter.default_value for parameter in op._schema.arguments}
-    arguments.update(zip(names, node.args))  # noqa: B905  the others have defaults or are keywords
-    own = [parameter.name for parameter in node.target._schema.arguments]
-    arguments.update({names[own.index(key)]: given for key, given in node.kwargs.items()})
-    return arguments
-
-
-def _share(a: Any, b: Any) -> bool:
-    """Whether two traced tensors share memory, as torch computed it for them."""
-    return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)

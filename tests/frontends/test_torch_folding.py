@@ -143,6 +143,11 @@ def test_division_by_a_power_of_two_is_exact_and_else_within_one_step() -> None:
     assert (np.abs(got - x / np.float32(255)) <= np.spacing(np.abs(x / np.float32(255)))).all()
 
 
+def test_a_division_by_a_computed_value_is_one() -> None:
+    graph = check_traced(Apply(lambda m, x: x / (m.conv(x)[:, :3].abs() + 1)), IMAGE)
+    assert [node.op for node in graph.nodes][-1] == "nn.div"
+
+
 def test_chance_is_never_a_constant() -> None:
     with pytest.raises(UnsupportedOp, match="rand"):
         qgraph.trace(Apply(lambda m, x: x + torch.rand(6)), random(IMAGE))

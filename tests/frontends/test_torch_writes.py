@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import qgraph
 from qgraph.errors import InputError, UnsupportedOp
-from qgraph.frontends.torch_importer import functional_form
+from qgraph.frontends.torch_nodes import functional_form
 from qgraph.frontends.torch_ops import ROWS
 from qgraph.frontends.torch_views import VIEWS
 from tests.frontends.traced import Apply, check_traced, random

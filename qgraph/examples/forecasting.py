@@ -58,7 +58,6 @@ def task(data: Path | None, seed: int) -> Task:
         epochs=6,
         learning_rate=3e-3,
         targets=("litert", "onnxruntime"),
-        options={"onnxruntime": {"fallback": "float"}},
     )
 
 

@@ -68,8 +68,7 @@ def task(data: Path | None, seed: int) -> Task:
         metrics={"HR@10": hit_rate, "NDCG@10": discounted_gain},
         epochs=6,
         batch_size=512,
-        targets=("onnxruntime",),
-        options={"onnxruntime": {"fallback": "float"}},
+        targets=("litert", "onnxruntime"),
     )
 
 

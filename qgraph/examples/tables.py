@@ -57,8 +57,7 @@ def task(data: Path | None, seed: int) -> Task:
         },
         epochs=6,
         batch_size=256,
-        targets=("onnxruntime",),
-        options={"onnxruntime": {"fallback": "float"}},
+        targets=("litert", "onnxruntime"),
     )
 
 

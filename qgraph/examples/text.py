@@ -61,8 +61,7 @@ def task(data: Path | None, seed: int) -> Task:
         metrics={"accuracy %": classified},
         epochs=20,
         learning_rate=2e-3,
-        targets=("onnxruntime",),
-        options={"onnxruntime": {"fallback": "float"}},
+        targets=("litert", "onnxruntime"),
     )
 
 

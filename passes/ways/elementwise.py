@@ -140,9 +140,26 @@ def div(match: Match, build: Builder) -> Replacement:
     a, b = match.root.operand(0), match.root.operand(1)
     if b.is_constant and np.all(b.data):
         return build.nn.mul(a, build.constant(np.reciprocal(b.data), f"{b.name}.reciprocal"))
-    if b.producer is not None and b.producer.op == "nn.sqrt":
-        return build.nn.mul(a, build.nn.rsqrt(b.producer.operand(0)))
-    return Declined("the divisor is computed, and no root")
+    inverse = _inverse_root(build, b)
+    return Declined("the divisor is computed, and no root") if inverse is None else build.nn.mul(a, inverse)
+
+
+def _inverse_root(build: Builder, x: Value) -> Value | None:
+    """1 / x, where x is a root, expanded or held above a number as a norm is; None where it is none."""
+    node = x.producer
+    if node is None:
+        return None
+    if node.op == "nn.sqrt":
+        made: Value = build.nn.rsqrt(node.operand(0))
+        return made
+    if node.op == "nn.expand" and node.operand(0).type.rank == x.type.rank:
+        return _inverse_root(build, node.operand(0))
+    root = node.operand(0).producer
+    held = node.op == "nn.clamp" and node.attrs["min"] > 0 and math.isinf(node.attrs["max"])
+    if not held or root is None or root.op != "nn.sqrt":
+        return None
+    above: Value = build.nn.rsqrt(build.nn.clamp(root.operand(0), min=node.attrs["min"] ** 2))
+    return above
 
 
 @way("nn.pow", "nn.mul")

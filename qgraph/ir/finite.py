@@ -18,8 +18,8 @@ UNSET = ("scale", "zero_point")
 def check_finite(graph: Graph, *, masks: bool = False) -> None:
     """Raise InputError naming every parameter, and every constant among the operands, that is not finite.
 
-    A variance must not be negative either. Infinities among activations, such as those of a mask, are let through
-    unless `masks`: a float graph computes with them, but no scale fits them.
+    A variance must not be negative either. Infinities among activations are let through: a float graph computes with
+    them. With `masks` only -inf is, which leaves out what it is added to: no scale fits another one.
     """
     problems = [
         f"{problem}{_at(node)}"
@@ -53,6 +53,8 @@ def _problems(value: Value, spec: OperandSpec, masks: bool) -> Iterator[str]:
     nan, infinite = (np.zeros(1, bool),) * 2 if whole else (np.isnan(value.data), np.isinf(value.data))
     if nan.any():
         yield _problem(value, nan, "NaN")
+    if masks and spec.role == "activation":
+        infinite = infinite & (value.data > 0)
     if infinite.any() and spec.role != "mask" and (masks or spec.role != "activation"):
         yield _problem(value, infinite, "infinite")
     if spec.role == "statistic" and spec.name == "var" and (value.data < 0).any():

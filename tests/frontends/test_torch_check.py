@@ -122,16 +122,20 @@ def test_parameters_that_are_not_finite_are_named(name: str) -> None:
     assert text in str(caught.value)
 
 
-def test_masks_may_be_infinite_in_float_graphs_only() -> None:
+def test_masks_may_be_minus_infinity_and_other_infinities_stand_in_float_graphs_only() -> None:
     class Masked(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self, number: float) -> None:
             super().__init__()
-            self.register_buffer("mask", torch.zeros(4).index_fill(0, torch.tensor([2]), -float("inf")))
+            self.register_buffer("mask", torch.zeros(4).index_fill(0, torch.tensor([2]), number))
 
         def forward(self, x: Tensor) -> Tensor:
             return torch.softmax(x + self.mask, -1)
 
-    graph: Graph = check_traced(Masked(), (2, 4))
+    graph: Graph = check_traced(Masked(-INFINITE), (2, 4))
+    check_finite(graph)
+    check_finite(graph, masks=True)
+    (mask,) = graph.constants.values()
+    mask.data[2] = INFINITE
     check_finite(graph)
     with pytest.raises(InputError, match="cannot be computed with"):
         check_finite(graph, masks=True)

@@ -36,10 +36,54 @@ class Model(nn.Module):
         return self.function(self, x)
 
 
+ENCODER = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}
+
+
+class Patches(nn.Module):
+    """A small vision transformer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.place = nn.Conv2d(3, 16, 4, 4), nn.Parameter(torch.randn(1, 16, 16) * 0.2)
+        self.layer = nn.TransformerEncoderLayer(**ENCODER, norm_first=True, activation="gelu")
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2) + self.place
+        made: Tensor = self.head(self.norm(self.layer(tokens)).mean(1))
+        return made
+
+
+class Upsampler(nn.Module):
+    """A step down, and one up beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 16, 3, padding=1)
+        self.c, self.d = nn.Conv2d(24, 8, 3, padding=1), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = torch.relu(self.a(x))
+        up = F.interpolate(torch.relu(self.b(F.max_pool2d(a, 2))), scale_factor=2, mode="bilinear")
+        made: Tensor = self.d(torch.relu(self.c(torch.cat([a, up], 1))))
+        return made
+
+
+class Recurrent(nn.Module):
+    """An LSTM, of whose states the last one counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell, self.head = nn.LSTM(8, 16, batch_first=True), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        made: Tensor = self.head(self.cell(x)[0][:, -1])
+        return made
+
+
 VECTORS, ROWS, HEADS, IMAGES = (8, 10), (8, 6, 16), (4, 2, 6, 8), (4, 6, 7, 7)
 GELU = frozenset({"tflm"})
 """Targets without a function: EXP, LOG, SQRT and GELU."""
-ENCODER = {"d_model": 16, "nhead": 4, "dim_feedforward": 32, "batch_first": True}
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float, frozenset[str]]] = {
     "product": (lambda: Model(lambda m, x: x @ x.transpose(-1, -2) @ x), HEADS, 34, frozenset()),
     "product with a constant": (
@@ -133,6 +177,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], float, frozens
     "uneven pool": (lambda: nn.AdaptiveAvgPool2d(3), IMAGES, 33, frozenset()),
     "reflected": (lambda: nn.ReflectionPad2d(1), IMAGES, 38, frozenset()),
     "encoder": (lambda: nn.TransformerEncoderLayer(**ENCODER), ROWS, 31, frozenset()),
+    "vision transformer": (Patches, (8, 3, 16, 16), 31, GELU),
+    "upsampler": (Upsampler, (4, 3, 16, 16), 42, frozenset()),
+    "lstm": (Recurrent, (8, 10, 8), 37, frozenset()),
     "encoder, norm first": (
         lambda: nn.TransformerEncoderLayer(**ENCODER, norm_first=True, activation="gelu"),
         ROWS,

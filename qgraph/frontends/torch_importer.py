@@ -50,6 +50,7 @@ class Importer(NodeReader):
         self._lists: dict[str, list[Alias]] = {}  # of nodes with several results
         self._constants: dict[tuple[object, ...], Value] = {}  # tied parameters are one constant
         self._problems: dict[str, list[str]] = defaultdict(list)  # op and reason -> places
+        self._stand_ins: set[str] = set()  # the traced nodes that failed
         self._node: Any = None
         self._arguments: Mapping[str, Any] = {}
 
@@ -72,7 +73,9 @@ class Importer(NodeReader):
             except (StateChanged, NoBatch):
                 raise
             except QGraphError as error:
-                self._problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)
+                follows = any(each.name in self._stand_ins for each in node.all_input_nodes)
+                if not follows or isinstance(error, UnsupportedOp):  # else it may be the stand-in's fault
+                    self._problems[f"{node.target}: {error.what}"].append(origin_of(node, self.graph.name).readable)
                 self._stand_in(node)
 
     def outputs(self) -> list[Value | None]:
@@ -285,6 +288,7 @@ class Importer(NodeReader):
         for item in made if isinstance(made, (tuple, list)) else [made]:
             shape = tuple(size if isinstance(size, int) else "N" for size in item.shape)
             aliases.append(Alias(node, Origin(self.graph.name), value=Value(TensorType(shape), node.name)))
+        self._stand_ins.add(node.name)
         self._lists[node.name], self._aliases[node.name] = aliases, aliases[-1]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.target_shapes import expanded
+from qgraph.frontends.target_shapes import expanded, with_sizes
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory
 from qgraph.frontends.torch_nodes import functional_form
@@ -43,7 +43,7 @@ class NodeReader:
         if not hasattr(argument, "name"):
             raise TypeMismatch(f"an argument {argument!r} is not supported")
         if argument.name not in self._aliases:
-            raise TypeMismatch(f"a size, {argument}, among the operands is not supported")
+            return self.cast(self._size(argument), dtype)
         read = self.memory.read(self._aliases[argument.name])
         return self.cast(read, "f32") if floats and not read.type.is_float else read
 
@@ -51,6 +51,16 @@ class NodeReader:
         """The value of an argument in the dtype of the node's result, to which torch promotes it."""
         dtype = self.result_type().dtype
         return self.cast(self.value(argument, dtype), dtype)
+
+    def _size(self, argument: Any) -> Value:
+        """A symbolic size as a value: how many numbers nn.arange counts along it."""
+        size = argument.meta.get("val")
+        if not hasattr(size, "node"):
+            raise TypeMismatch(f"{argument} among the operands is not supported")
+        (dim,) = self._dims.of([size])
+        like = with_sizes(self.graph, {dim})
+        places = self.build.value("nn.arange", [like], {"axis": like.type.shape.index(dim), "start": 1})
+        return self.build.value("nn.max", [places], {"axes": (0,)})
 
     def pair(self, a: Any, b: Any) -> tuple[Value, Value]:
         """The values of two arguments, numbers among them, in the dtype to which torch promotes them."""

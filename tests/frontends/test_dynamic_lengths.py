@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qgraph
+from qgraph.errors import InputError, UnsupportedOp
 from tests.frontends.traced import tensors
 
 
@@ -50,6 +51,16 @@ class Decoder(nn.Module):
         return {"last": self.head(y[:, -1]), "all": y.cumsum(1), "first": x[:, 0]}
 
 
+class Rotary(nn.Module):
+    """Rotary positions, a mean by the length, and a global pool over it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = torch.outer(torch.arange(x.shape[1]).float(), torch.tensor([1.0, 0.1, 0.01, 0.001]))
+        a, b = x.chunk(2, -1)
+        turned = torch.cat([a * angles.cos() - b * angles.sin(), a * angles.sin() + b * angles.cos()], -1)
+        return turned.sum(1) / x.shape[1] + F.adaptive_avg_pool1d(x.mT, 1)[..., 0]
+
+
 class Convolved(nn.Module):
     """A merge of batch and time for a linear layer, and what all steps have in common."""
 
@@ -74,6 +85,7 @@ def tokens(*shape: int) -> Tensor:
 MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "encoder": (Encoder, tokens),
     "decoder": (Decoder, tokens),
+    "rotary": (Rotary, floats),
     "merged": (Convolved, floats),
 }
 
@@ -94,3 +106,38 @@ def test_a_trace_holds_for_every_batch_and_length(name: str) -> None:
         for got in (list(result.values()) if isinstance(result, dict) else [result], tensors(module(x))):
             for a, b in zip(got, expected, strict=True):
                 np.testing.assert_allclose(a, b, rtol=0, atol=2e-5 * max(1.0, float(np.abs(b).max())))
+
+
+REFUSED: dict[str, Callable[[Tensor], Tensor]] = {
+    "a pool to two": lambda x: F.adaptive_avg_pool1d(x.mT, 2),
+    "an image twice as long": lambda x: F.interpolate(x.mT, scale_factor=2),
+    "pads up to a length": lambda x: F.pad(x, (0, 0, 0, 40 - x.shape[1])),
+    "pads of what is there": lambda x: F.pad(x.mT, (2, 1), mode="reflect"),
+    "all but the first": lambda x: x[:, 1:] * 2 + 1,
+}
+
+
+class Fn(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_needs_to_know_the_length_is_refused_by_one_cause(name: str) -> None:
+    with pytest.raises(UnsupportedOp, match=r"(?s)^1 op of the model.*(symbolic|not a product of symbols)"):
+        qgraph.trace(Fn(REFUSED[name]), floats(2, 6), dynamic_dims=[1])
+
+
+def test_an_index_beyond_the_length_is_an_error_of_ours() -> None:
+    graph = qgraph.trace(Fn(lambda x: x[:, :3]), floats(4, 6), dynamic_dims=[1])
+    with pytest.raises(InputError, match="index 2 is out of bounds"):
+        qgraph.run(graph, np.zeros((3, 2, 8), np.float32))
+
+
+def test_dimensions_behind_the_batch_are_counted_from_one() -> None:
+    with pytest.raises(InputError, match="are not dimensions behind the batch"):
+        qgraph.trace(Fn(torch.relu), floats(4, 6), dynamic_dims=[0])

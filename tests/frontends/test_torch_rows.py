@@ -159,6 +159,7 @@ CASES: dict[str, Case] = {
     "norm of the largest": (lambda x: torch.linalg.vector_norm(x, torch.inf, dim=1), (S,)),
     "cosine similarity": (lambda x, y: F.cosine_similarity(x, y, dim=1), (S, S)),
     "logsumexp": (lambda x: x.logsumexp(1) + x.logsumexp((1, 2), keepdim=True)[:, 0], (S,)),
+    "logsumexp of infinities": (lambda x: torch.stack([(x.detach() - torch.inf).logsumexp(1), (x.detach() + torch.inf).logsumexp(1)]), (S,)),
     "cumsum": (lambda x: x.cumsum(1) + x.cumsum(-1), (S,)),
     "topk": (lambda x: (x.topk(3, 1), x.topk(2, largest=False)), (S,)),
     "sort": (lambda x: x.sort(1, descending=True), (S,)),

@@ -111,6 +111,13 @@ def attention(at: Importer, a: Arguments) -> Value:
     return reshaped(at.build, made, at.result_type().shape)
 
 
+@aten("outer.default", "ger.default")
+def outer(at: Importer, a: Arguments) -> Value:
+    """Every element of a vector times every one of another."""
+    x, y = at.pair(a["self"], a["vec2"])
+    return at.build.nn.mul(reshaped(at.build, x, (*x.type.shape, 1)), y)
+
+
 @aten("bilinear.default")
 def bilinear(at: Importer, a: Arguments) -> Value:
     """x W y + bias: x times W as a linear layer of all W's, their products with y summed."""

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import TypeMismatch
-from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, spatial_rank
+from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, known_sizes, spatial_rank
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -55,31 +55,29 @@ def avg_pool(at: Importer, a: Arguments) -> Value:
 @aten("adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")
 def adaptive_avg_pool(at: Importer, a: Arguments) -> Value:
     """A global mean for an output of size 1, else windows of equal size where the sizes divide."""
-    x = at.value(a["self"])
-    spatial, out = _adaptive_sizes(at, x, a["output_size"])
-    if all(size == 1 for size in out):
+    x, wanted = at.value(a["self"]), a["output_size"]
+    rank = spatial_rank(at, x)
+    if wanted == 1 or [*wanted] == [1] * len(wanted):
         return at.build.nn.mean(x, axes=tuple(range(2, x.type.rank)), keepdims=True)
+    spatial, out = _adaptive_sizes(x, rank, wanted)
     if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):
         return at.build.nn.adaptive_avg_pool(x, size=out)
     kernel = tuple(size // wanted for size, wanted in zip(spatial, out, strict=True))
     return at.build.nn.avg_pool(x, kernel=kernel, stride=kernel, pads=(0, 0) * len(kernel))
 
 
-def _adaptive_sizes(at: Importer, x: Value, given: Any) -> tuple[list[int], tuple[int, ...]]:
+def _adaptive_sizes(x: Value, rank: int, given: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The spatial sizes, and those wanted: None stands for the size that there is."""
-    rank = spatial_rank(at, x)
-    spatial = [int(size) for size in x.type.shape[2:]]
-    wanted = [given] * rank if isinstance(given, int) else list(given)
-    return spatial, tuple(
-        size if each is None else each for size, each in zip(spatial, wanted * (rank // len(wanted)), strict=True)
-    )
+    spatial = known_sizes(x.type.shape[2:])
+    wanted = [given] * rank if isinstance(given, int) else list(given) * (rank // len(given))
+    return spatial, tuple(size if each is None else each for size, each in zip(spatial, wanted, strict=True))
 
 
 @aten("adaptive_max_pool1d.default", "adaptive_max_pool2d.default", "adaptive_max_pool3d.default")
 def adaptive_max_pool(at: Importer, a: Arguments) -> list[Value]:
     """The maximum of windows; of equal ones where the sizes divide. Where it is, nothing here can use."""
     x = at.value(a["self"])
-    spatial, out = _adaptive_sizes(at, x, a["output_size"])
+    spatial, out = _adaptive_sizes(x, spatial_rank(at, x), a["output_size"])
     at.expect_first_only()
     if any(size % wanted for size, wanted in zip(spatial, out, strict=True)):
         made = at.build.nn.adaptive_max_pool(x, size=out)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qgraph.frontends.target_shapes import reshaped
-from qgraph.frontends.torch_ops.rows import Arguments, aten
+from qgraph.frontends.torch_ops.rows import Arguments, aten, known_sizes
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -23,11 +23,11 @@ MODES = {"nearest": "nearest", "linear": "linear", "bilinear": "linear", "trilin
 def resize(at: Importer, a: Arguments) -> Value:
     """Resampling; a scale that is given, and not a size, says where an index lies in the operand."""
     x = at.value(a["input"] if "input" in a else a["self"])
-    size = tuple(int(each) for each in at.result_type().shape[2:])
+    size, spatial = known_sizes(at.result_type().shape[2:]), known_sizes(x.type.shape[2:])
     given = a.get("scale_factors") or [a.get(name) for name in ("scales_d", "scales_h", "scales_w", "scales")]
     factors = [factor for factor in given if factor is not None]
     steps = tuple(1 / factor for factor in factors) if len(factors) == len(size) else None
-    if steps == tuple(int(before) / after for before, after in zip(x.type.shape[2:], size, strict=True)):
+    if steps == tuple(before / after for before, after in zip(spatial, size, strict=True)):
         steps = None
     mode = MODES[at.op.partition("upsample_")[2].split(".")[0].rstrip("123d")]
     return at.build.nn.resize(x, size=size, mode=mode, align_corners=bool(a.get("align_corners")), steps=steps)
@@ -49,7 +49,7 @@ def grid_sample(at: Importer, a: Arguments) -> Value:
 def affine_grid(at: Importer, a: Arguments) -> Value:
     """The places of the pixels under an affine map [N, 2, 3]."""
     theta = at.value(a["theta"])
-    height, width = (int(size) for size in a["size"][2:])
+    height, width = known_sizes(a["size"][2:])
     ends = [1.0 if a["align_corners"] or size == 1 else 1 - 1 / size for size in (height, width)]
     sizes = zip(ends, (height, width), strict=True)
     y, x = (np.linspace(-end, end, size) if size > 1 else np.zeros(1) for end, size in sizes)

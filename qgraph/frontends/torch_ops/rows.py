@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qgraph.errors import InputError
+from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -61,6 +61,14 @@ def spatial_rank(at: Importer, x: Value) -> int:
             help=f"give it {rank + 2} dimensions, batch first: x.unsqueeze(0) is a batch of one",
         )
     return rank
+
+
+def known_sizes(sizes: Iterable[Any]) -> tuple[int, ...]:
+    """Sizes as numbers; raises TypeMismatch for symbolic ones."""
+    given = tuple(sizes)
+    if not all(isinstance(size, int) for size in given):
+        raise TypeMismatch(f"the sizes {', '.join(map(str, given))} must be known: they are symbolic here")
+    return given
 
 
 def each_size(value: Any, rank: int) -> tuple[int, ...]:

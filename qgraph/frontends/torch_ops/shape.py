@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qgraph.frontends.torch_ops.rows import Arguments, aten
+from qgraph.frontends.torch_ops.rows import Arguments, aten, known_sizes
 from qgraph.ir import Value
 
 if TYPE_CHECKING:
@@ -28,15 +28,15 @@ def pad(at: Importer, a: Arguments) -> Value:
 
 
 def _padded(at: Importer, x: Value, widths: Sequence[int], mode: str, value: float = 0.0) -> Value:
-    before, after = _pairs(widths, x.type.rank)
+    before, after = _pairs(known_sizes(widths), x.type.rank)
     x = _cropped(at, x, before, after)
     before, after = ([max(width, 0) for width in each] for each in (before, after))
     if mode == "constant":
         pads = (*before, *after)
         return at.build.nn.pad(x, pads=pads, value=value) if any(pads) else x
     for axis, (less, more) in enumerate(zip(before, after, strict=True)):
-        size = x.type.shape[axis]
-        if isinstance(size, int) and (less or more):
+        if less or more:
+            (size,) = known_sizes(x.type.shape[axis : axis + 1])
             indices = np.pad(np.arange(size), (less, more), mode=PAD_MODES[mode])
             x = at.build.nn.gather(x, at.build.constant(indices, mode), axis=axis)
     return x
@@ -56,8 +56,8 @@ def pad_of_a_mode(at: Importer, a: Arguments) -> Value:
 def _cropped(at: Importer, x: Value, before: Sequence[int], after: Sequence[int]) -> Value:
     """x without what negative widths take away."""
     for axis, (less, more) in enumerate(zip(before, after, strict=True)):
-        size = x.type.shape[axis]
-        if isinstance(size, int) and min(less, more) < 0:
+        if min(less, more) < 0:
+            (size,) = known_sizes(x.type.shape[axis : axis + 1])
             x = at.build.nn.slice(x, axis=axis, start=max(-less, 0), end=size + min(more, 0))
     return x
 

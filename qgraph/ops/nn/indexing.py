@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
-from qgraph.errors import TypeMismatch
+from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape
 
 INDICES = "i64|i32[...]"
+
+
+@contextmanager
+def _bounds(what: str) -> Iterator[None]:
+    """Turn NumPy's IndexError into an InputError."""
+    try:
+        yield
+    except IndexError as error:
+        raise InputError(f"{what}: {error}", help="an index is too large for the value that it reads") from None
 
 
 @op("nn.embedding", moves_data=True)
@@ -25,7 +36,8 @@ class Embedding:
         return self.w.type.with_shape((*self.indices.type.shape, self.w.type.shape[1]))
 
     def evaluate(self, indices: Array, w: Array) -> Array:
-        return np.take(w, indices, axis=0)
+        with _bounds("nn.embedding"):
+            return np.take(w, indices, axis=0)
 
 
 @op("nn.embedding_bag")
@@ -49,7 +61,8 @@ class EmbeddingBag:
         return self.w.type.with_shape((self.indices.type.shape[0], self.w.type.shape[1]))
 
     def evaluate(self, indices: Array, w: Array, weights: Array | None) -> Array:
-        rows = np.take(w, indices, axis=0)
+        with _bounds("nn.embedding_bag"):
+            rows = np.take(w, indices, axis=0)
         rows = rows if weights is None else rows * weights[:, :, None]
         counts: Array = np.ones(indices.shape, bool)
         if self.padding is not None:
@@ -82,7 +95,8 @@ class Gather:
         return self.x.type.with_shape((*shape[: self.axis], *self.indices.type.shape, *shape[self.axis + 1 :]))
 
     def evaluate(self, x: Array, indices: Array) -> Array:
-        return np.take(x, indices, axis=self.axis)
+        with _bounds("nn.gather"):
+            return np.take(x, indices, axis=self.axis)
 
 
 @op("nn.gather_elements", moves_data=True)
@@ -102,7 +116,8 @@ class GatherElements:
 
     def evaluate(self, x: Array, indices: Array) -> Array:
         kept = tuple(slice(None) if i == self.axis else slice(size) for i, size in enumerate(indices.shape))
-        return np.take_along_axis(x[kept], indices, axis=self.axis)
+        with _bounds("nn.gather_elements"):
+            return np.take_along_axis(x[kept], indices, axis=self.axis)
 
 
 @op("nn.index", moves_data=True)
@@ -130,7 +145,8 @@ class Index:
 
     def evaluate(self, x: Array, indices: list[Array]) -> Array:
         given = dict(zip(self.axes, indices, strict=True))
-        return np.asarray(x[tuple(given.get(axis, slice(None)) for axis in range(self.axes[-1] + 1))])
+        with _bounds("nn.index"):
+            return np.asarray(x[tuple(given.get(axis, slice(None)) for axis in range(self.axes[-1] + 1))])
 
 
 @op("nn.arange")

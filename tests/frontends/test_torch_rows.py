@@ -159,7 +159,8 @@ CASES: dict[str, Case] = {
     "norm of the largest": (lambda x: torch.linalg.vector_norm(x, torch.inf, dim=1), (S,)),
     "cosine similarity": (lambda x, y: F.cosine_similarity(x, y, dim=1), (S, S)),
     "logsumexp": (lambda x: x.logsumexp(1) + x.logsumexp((1, 2), keepdim=True)[:, 0], (S,)),
-    "logsumexp of infinities": (lambda x: torch.stack([(x.detach() - torch.inf).logsumexp(1), (x.detach() + torch.inf).logsumexp(1)]), (S,)),
+    "logsumexp of -inf": (lambda x: (x.detach() - torch.inf).logsumexp(1), (S,)),
+    "logsumexp of inf": (lambda x: (x.detach() + torch.inf).logsumexp(1), (S,)),
     "cumsum": (lambda x: x.cumsum(1) + x.cumsum(-1), (S,)),
     "topk": (lambda x: (x.topk(3, 1), x.topk(2, largest=False)), (S,)),
     "sort": (lambda x: x.sort(1, descending=True), (S,)),
@@ -204,6 +205,8 @@ CASES: dict[str, Case] = {
     "channel_shuffle": (nn.ChannelShuffle(2), ((2, 6, 3, 4),)),
     "unfold": (lambda x: x.unfold(1, 3, 1) * 2, (S,)),
     "im2col": (nn.Unfold((3, 2), padding=1, stride=(2, 1)), ((2, 3, 6, 5),)),
+    "fold": (nn.Fold((6, 5), (3, 2), padding=1, stride=(2, 1)), ((2, 12, 18),)),
+    "fold of unfold": (lambda x: F.fold(F.unfold(x, 3, dilation=2, padding=2), (5, 4), 3, 2, 2), ((2, 2, 5, 4),)),
     "meshgrid": (lambda x: x + sum(torch.meshgrid(torch.arange(5.0), torch.arange(6.0), indexing="ij")), (S,)),
     # images of other sizes
     **{

@@ -9,7 +9,7 @@ import numpy as np
 from qgraph.errors import TypeMismatch
 from qgraph.frontends.target_shapes import expanded, reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size
-from qgraph.ir import Value
+from qgraph.ir import Array, Value
 from qgraph.ir.types import Dim, dim_factors, dim_product
 
 if TYPE_CHECKING:
@@ -145,14 +145,39 @@ def im2col(at: Importer, a: Arguments) -> Value:
     """The windows of an image as columns [N, C * K, L]."""
     x = at.value(a["self"])
     batch, channels, height, width = x.type.shape
-    (ph, pw), (kh, kw), (sh, sw), (dh, dw) = (
-        each_size(a[k], 2) for k in ("padding", "kernel_size", "stride", "dilation")
-    )
+    ph, pw = each_size(a["padding"], 2)
     x = at.build.nn.pad(x, pads=(0, 0, ph, pw) * 2) if ph or pw else x
-    high, wide = int(height) + 2 * ph, int(width) + 2 * pw
-    rows = np.arange(0, high - dh * (kh - 1), sh) + np.arange(kh)[:, None] * dh
-    columns = np.arange(0, wide - dw * (kw - 1), sw) + np.arange(kw)[:, None] * dw
-    places = rows[:, None, :, None] * wide + columns[None, :, None, :]  # [kh, kw, rows, columns]
-    flat = reshaped(at.build, x, (batch, channels, high * wide))
-    made = at.build.nn.gather(flat, at.build.constant(places.reshape(kh * kw, -1), "windows"), axis=2)
-    return reshaped(at.build, made, (batch, int(channels) * kh * kw, rows.shape[1] * columns.shape[1]))
+    places = _window_places(a, int(height) + 2 * ph, int(width) + 2 * pw)
+    flat = reshaped(at.build, x, (*x.type.shape[:2], dim_product(x.type.shape[2:])))
+    made = at.build.nn.gather(flat, at.build.constant(places, "windows"), axis=2)
+    return reshaped(at.build, made, (batch, int(channels) * len(places), places.shape[1]))
+
+
+def _window_places(a: Arguments, height: int, width: int) -> Array:
+    """Where in a flat image of that size each element of each window lies: [K, L]."""
+    (kh, kw), (sh, sw), (dh, dw) = (each_size(a[name], 2) for name in ("kernel_size", "stride", "dilation"))
+    rows = np.arange(0, height - dh * (kh - 1), sh) + np.arange(kh)[:, None] * dh
+    columns = np.arange(0, width - dw * (kw - 1), sw) + np.arange(kw)[:, None] * dw
+    places = rows[:, None, :, None] * width + columns[None, :, None, :]  # [kh, kw, rows, columns]
+    return np.asarray(places.reshape(kh * kw, -1))
+
+
+@aten("col2im.default")
+def col2im(at: Importer, a: Arguments) -> Value:
+    """Columns [N, C * K, L] as an image, in which elements of several windows at one place are summed."""
+    x = at.value(a["self"])
+    batch, columns, _ = x.type.shape
+    (height, width), (ph, pw) = a["output_size"], each_size(a["padding"], 2)
+    high, wide = height + 2 * ph, width + 2 * pw
+    places = _window_places(a, high, wide)
+    none = places.size  # the index of a zero behind all elements
+    sources: list[list[int]] = [[] for _ in range(high * wide)]
+    for index, place in enumerate(places.reshape(-1)):
+        sources[place].append(index)
+    most = max(map(len, sources))
+    table = np.array([each + [none] * (most - len(each)) for each in sources]).reshape(high, wide, most)
+    inside = table[ph : ph + height, pw : pw + width].reshape(height * width, most)
+    flat = reshaped(at.build, x, (batch, int(columns) // len(places), places.size))
+    flat = at.build.nn.pad(flat, pads=(0, 0, 0, 0, 0, 1))
+    made = at.build.nn.gather(flat, at.build.constant(inside, "windows"), axis=2)
+    return reshaped(at.build, at.build.nn.sum(made, axes=(3,)), at.result_type().shape)

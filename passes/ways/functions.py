@@ -89,16 +89,20 @@ def prelu(match: Match, build: Builder) -> Replacement:
     return build.nn.add(build.nn.relu(x), build.nn.mul(build.nn.relu(times(build, x, -1)), factor))
 
 
-@way("nn.log_softmax", "nn.softmax", "nn.log")
+@way("nn.log_softmax", "nn.max", "nn.sub", "nn.exp", "nn.sum", "nn.log")
 def log_softmax(match: Match, build: Builder) -> Replacement:
-    """The logarithm of the softmax."""
-    return build.nn.log(build.nn.softmax(match.root.operand(0), axis=match.root.attrs["axis"]))
+    """x - max - log(sum of exp(x - max)): of a softmax, in steps of 1/256, the logarithm would lose what is small."""
+    x, axes = match.root.operand(0), (match.root.attrs["axis"],)
+    less = build.nn.sub(x, build.nn.max(x, axes=axes, keepdims=True))
+    return build.nn.sub(less, build.nn.log(build.nn.sum(build.nn.exp(less), axes=axes, keepdims=True)))
 
 
-@way("nn.log_sigmoid", "nn.sigmoid", "nn.log")
+@way("nn.log_sigmoid", "nn.relu", "nn.abs", "nn.exp", "nn.log", "nn.add", "nn.mul")
 def log_sigmoid(match: Match, build: Builder) -> Replacement:
-    """The logarithm of the sigmoid."""
-    return build.nn.log(build.nn.sigmoid(match.root.operand(0)))
+    """-(relu(-x) + log(1 + exp(-|x|))): of a sigmoid, in steps of 1/256, the logarithm would lose what is small."""
+    x = match.root.operand(0)
+    near = build.nn.log(plus(build, build.nn.exp(times(build, build.nn.abs(x), -1)), 1))
+    return times(build, build.nn.add(build.nn.relu(times(build, x, -1)), near), -1)
 
 
 @way("nn.maximum", "nn.relu", "nn.sub", "nn.add")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar, overload
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph
@@ -40,7 +40,7 @@ def calibrate(
     input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
     it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
     by `CHUNK` examples. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
-    are frozen. Raises InputError where there is no batch, or one contains NaN or does not fit.
+    are frozen. Raises InputError where there is no batch, one contains NaN or does not fit, or a value is infinite.
     """
     if isinstance(module_or_graph, Graph):
         return from_torch(calibrate(to_torch(module_or_graph), batches, progress))
@@ -63,9 +63,22 @@ def calibrate(
             source = source_of(traced)
             settle_scales(traced, source.graph, tensors_by_path(traced), source.paths)
             refresh_weight_scales(traced)
+            _check_scales(source.graph, tensors_by_path(traced), source.paths)
     if not count:
         raise InputError("calibration needs at least one batch, none is given")
     return module_or_graph
+
+
+def _check_scales(graph: Graph, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
+    """Raise InputError for every value that was infinite: it has no scale."""
+    nodes = [node for node in graph.nodes if node.op == "quant.fake_quant"]
+    endless = [node for node in nodes if bool(tensors[paths[node.operand(1).name]].isinf().any())]
+    if endless:
+        raise InputError(
+            f"{len(endless)} value{'s' * (len(endless) > 1)} of the model became infinite in calibration",
+            where=tuple(line for node in endless for line in node.where),
+            help="integers have no infinity: mask with a number such as -1e4, or keep such ops in float (fallback)",
+        )
 
 
 def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Module:

@@ -148,26 +148,31 @@ class Grids:
         grid.fixed = rule.fixed(grid.wide)
 
     def edges(self) -> list[tuple[Node, int, Grid]]:
-        """Operands that have to be on another grid than theirs, where a node reads them: of joins, and of another
-        width."""
-        found = []
-        for node in self.graph.nodes:
-            if not is_activation(node) or node in self.floats or not node.results[0].type.is_float:
-                continue
-            grid, joins = self.of(node.result), self.rule(node) == "join"
-            for index, value in enumerate(node.operands):
-                if value is None or value in self._of or (joins and value.is_constant):
-                    wanted = self._wanted(value, grid, joins) if value is not None else None
-                    if value is not None and wanted is not None:
-                        found.append((node, index, wanted))
-        return found
+        """Operands that have to be on another grid than theirs, where a node reads them: of joins, of another width,
+        and tables of which all rows, chosen or not, have to lie within the range."""
+        nodes = [
+            node
+            for node in self.graph.nodes
+            if is_activation(node) and node not in self.floats and node.results[0].type.is_float
+        ]
+        wanted = ((node, index, self._wanted(node, index)) for node in nodes for index in range(len(node.operands)))
+        return [(node, index, grid) for node, index, grid in wanted if grid is not None]
 
-    def _wanted(self, value: Value, grid: Grid, joins: bool) -> Grid | None:
-        """The grid on which a node whose result lies on `grid` reads a value; None where that is the value's own."""
-        own = None if value.is_constant else self.of(value)
+    def _wanted(self, node: Node, index: int) -> Grid | None:
+        """The grid on which a node reads an operand; None where that is the operand's own, or it has none."""
+        value, grid, joins = node.operands[index], self.of(node.result), self.rule(node) == "join"
+        if value is None or not value.type.is_float:
+            return None
+        if value.is_constant:
+            definition = op_def(node.op)
+            table = definition.traits.moves_data and index in definition.operand_indices("weight")
+            return grid if joins or table else None
+        if value not in self._of:
+            return None
+        own = self.of(value)
         if joins:
             return None if own is grid else grid
-        if own is None or own.wide == grid.wide:
+        if own.wide == grid.wide:
             return None
         if id(own) not in self._converted:
             fixed = own.root.producer if own.fixed is not None else None

@@ -249,6 +249,18 @@ def test_an_embedding_is_a_gather_of_codes(target: str) -> None:
     assert decibels(model(ids).detach().numpy(), qgraph.run(low, ids.numpy(), dequantize=True)) > 35
 
 
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_rows_that_calibration_does_not_choose_are_within_the_range(target: str) -> None:
+    torch.manual_seed(0)
+    table = nn.Embedding(30, 12)
+    with torch.no_grad():
+        table.weight[20] *= 5
+    seen, unseen = torch.randint(0, 20, (8, 7)), torch.full((8, 7), 20)
+    low = qgraph.quantize(qgraph.trace(table, seen), target, calibration=[seen.numpy()])
+    got = qgraph.run(low, unseen.numpy(), dequantize=True)
+    assert decibels(table(unseen).detach().numpy(), np.asarray(got)) > 35
+
+
 @pytest.mark.parametrize("target", HERE)
 def test_an_encoder_layer_of_16_bits_is_exact_and_nearer_the_floats(target: str) -> None:
     model, x = made("encoder")

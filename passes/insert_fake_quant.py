@@ -228,7 +228,7 @@ class _Inserter:
         node = value.producer
         users, kept = value.users, []
         if node in self.floats:
-            kept = [user for user in users if user in self.floats]
+            kept = [user for user in users if self._reads_floats(user)]
             if len(kept) == len(users) and not value.is_output:
                 return
         spec, scale, zero_point = self._parameters(grids.of(value))
@@ -243,6 +243,14 @@ class _Inserter:
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
+
+    def _reads_floats(self, user: Node) -> bool:
+        """Whether a node that reads floats may: it stays in float, or moves elements to nothing but those that do."""
+        if user in self.floats:
+            return True
+        readers = user.results[0].users
+        moves = op_def(user.op).traits.moves_data and bool(readers) and not user.results[0].is_output
+        return moves and all(map(self._reads_floats, readers))
 
     def _source(self, node: Node, grids: Grids) -> Value:
         """The scale of the grid on which the first operand of a node lies."""

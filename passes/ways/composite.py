@@ -1,4 +1,4 @@
-"""Normalizations of groups by layer normalization, and several indices by one."""
+"""Normalizations of groups by layer normalization, several indices by one, bicubic resampling by products."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from qgraph.ir import Builder, Node, op_def
+from qgraph.ops.nn.resizing import by_size, resampling
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.ways.registry import way
 
@@ -49,3 +50,17 @@ def index(match: Match, build: Builder) -> Replacement:
     joined = [*shape[: axes[0]], math.prod(sizes), *shape[axes[-1] + 1 :]]
     flat = build.nn.reshape(x, shape=tuple(-1 if isinstance(size, str) else size for size in joined))
     return build.nn.gather(flat, build.constant(places, "places"), axis=axes[0])
+
+
+@way("nn.resize", "nn.matmul")
+def bicubic(match: Match, build: Builder) -> Replacement:
+    """A product with the weights of each of the two dimensions."""
+    node: Node = match.root
+    if node.attrs["mode"] != "cubic" or node.operand(0).type.rank != 4 or not by_size(node):
+        return Declined(f"it is {node.attrs['mode']} of {node.operand(0).type}, not bicubic between sizes")
+    x, aligned = node.operand(0), node.attrs["align_corners"]
+    height, width = (
+        resampling(int(size), out, int(size) / out, "cubic", aligned).astype(x.type.numpy)
+        for size, out in zip(x.type.shape[2:], node.attrs["size"], strict=True)
+    )
+    return build.nn.matmul(build.constant(height, "rows"), build.nn.matmul(x, build.constant(width.T, "columns")))

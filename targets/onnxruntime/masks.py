@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.ir import Node, Value, op_def
+from qgraph.ir import Array, Node, Value, op_def
 from qgraph.ops.quant import is_known
 from qgraph.targets.correspondence import Refusal
 from qgraph.targets.lowering import known_data
 
 BEYOND = 1e4
 """No activation is as large as the numbers that masks add: -10,000 in some models, -inf in others."""
+LEAST = -50.0
+"""A constant that is 0 or below this, and nothing else, is a mask as well: exp of it is 0."""
 
 
 def is_mask(value: Value) -> bool:
     """Whether a value is a mask; indices and conditions are none."""
     if is_known(value):
-        return value.type.is_float and bool((np.abs(known_data(value)) >= BEYOND).any())
+        return value.type.is_float and _masks(known_data(value))
     node = value.producer
     if node is None or not value.type.is_float:
         return False
@@ -28,6 +30,11 @@ def is_mask(value: Value) -> bool:
     if not floats:
         return node.op in ("nn.cast", "nn.where")
     return (traits.elementwise or traits.moves_data) and all(is_mask(each) for each in floats)
+
+
+def _masks(numbers: Array) -> bool:
+    far = numbers <= LEAST
+    return bool((np.abs(numbers) >= BEYOND).any() or (far.any() and (far | (numbers == 0)).all() and not far.all()))
 
 
 def unmasked(node: Node) -> Refusal | None:

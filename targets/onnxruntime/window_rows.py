@@ -60,12 +60,16 @@ def mean_when(node: Node) -> Refusal | None:
     """QLinearGlobalAveragePool is the mean over all spatial axes; others are brought there."""
     shape, axes = node.operand(0).type.shape, node.attrs["axes"]
     averaged = [shape[axis] for axis in axes]
-    inner = [size for axis, size in enumerate(shape) if axis > 0 and axis not in axes]
-    unknown = [size for size in averaged + inner if isinstance(size, str)]
-    if 0 not in axes and not (unknown if not _is_spatial(node) else set(averaged) & set(unknown)):
+    inner = _kept(node)[1:]
+    unknown = [size for size in averaged + [shape[axis] for axis in inner] if isinstance(size, str)]
+    if len(axes) < len(shape) and not (unknown if not _is_spatial(node) else set(averaged) & set(unknown)):
         return None
     reason = f"the runtime's integer mean cannot run over axes {axes} of {node.operand(0).type}"
-    return Refusal(reason, "the first dimension has to stay, and all others have to be of a known size")
+    return Refusal(reason, "a dimension has to stay, and all but the first of those have to be of a known size")
+
+
+def _kept(node: Node) -> list[int]:
+    return [axis for axis in range(node.operand(0).type.rank) if axis not in node.attrs["axes"]]
 
 
 def _is_spatial(node: Node) -> bool:
@@ -88,16 +92,16 @@ def mean(row: Correspondence, call: Call) -> Value:
     """The axes at the end, as one spatial dimension; then the shape that the mean has."""
     build, (x,) = call.build, call.xs
     if not _is_spatial(call.node):
-        axes = sorted(call.attrs["axes"])
-        inner = [axis for axis in range(1, x.type.rank) if axis not in axes]
-        count, kept = (math.prod(int(x.type.shape[axis]) for axis in each) for each in (axes, inner))
-        perm = (0, *inner, *axes)
+        axes, kept = sorted(call.attrs["axes"]), _kept(call.node)
+        count, inner = (math.prod(int(x.type.shape[axis]) for axis in each) for each in (axes, kept[1:]))
+        perm = (*kept, *axes)
         x = x if perm == tuple(range(x.type.rank)) else build.ort.Transpose(x, perm=perm)
-        x = x if x.type.rank == 3 and len(axes) == 1 else build.ort.Reshape(x, shape=(-1, kept, count))
+        x = x if x.type.rank == 3 and len(axes) == 1 else build.ort.Reshape(x, shape=(-1, inner, count))
     made = build.ort.QLinearGlobalAveragePool(x, element=call.element)
     shape = call.node.result.type.shape
-    if len(shape) != made.type.rank or made.type.shape[1:] != shape[1:]:
-        made = build.ort.Reshape(made, shape=(-1, *(int(size) for size in shape[1:])))
+    if made.type.shape != shape:
+        known = [-1 if isinstance(size, str) else size for size in shape]
+        made = build.ort.Reshape(made, shape=tuple(known if -1 in known else [-1, *known[1:]]))
     return clipped(call, made)
 
 

@@ -53,7 +53,7 @@ class Resize:
                 places = np.arange(out, dtype=np.float32) * np.float32(step)
                 x = np.take(x, np.minimum(np.floor(places).astype(np.int64), size - 1), axis=axis)
                 continue
-            matrix = _weights(size, out, step, self.mode, self.align_corners).astype(x.dtype)
+            matrix = resampling(size, out, step, self.mode, self.align_corners).astype(x.dtype)
             x = np.moveaxis(np.matmul(np.moveaxis(x, axis, -1), matrix.T), -1, axis)
         return np.ascontiguousarray(x)
 
@@ -73,7 +73,7 @@ def enlargement(size: int, out: int) -> np.float32:
     return scale
 
 
-def _weights(size: int, out: int, step: float, mode: str, aligned: bool) -> Array:
+def resampling(size: int, out: int, step: float, mode: str, aligned: bool) -> Array:
     """How much of each of `size` elements goes into each of `out`: a matrix [out, size] in float64.
 
     Source: PyTorch, `area_pixel_compute_source_index` and `get_cubic_upsample_coefficients`.

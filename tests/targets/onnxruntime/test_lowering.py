@@ -11,6 +11,7 @@ from qgraph import targets
 from qgraph.errors import InputError, LoweringError
 from qgraph.interpreter import execute
 from qgraph.ir import Graph, Value
+from qgraph.passes.check_lowerable import check_lowerable
 from qgraph.passes.lower import lower
 from qgraph.runtimes import Worker
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
@@ -82,12 +83,38 @@ def test_mean_is_a_global_average_pool(ort: Worker) -> None:
 
 
 @pytest.mark.parametrize("keepdims", [True, False])
-@pytest.mark.parametrize("axes", [(1,), (2,), (1, 3), (1, 2, 3), (3,)])
+@pytest.mark.parametrize("axes", [(1,), (2,), (1, 3), (1, 2, 3), (3,)], ids=str)
 def test_any_mean_is_a_global_average_pool(ort: Worker, axes: tuple[int, ...], keepdims: bool) -> None:
     source = fake_quantized(float_graph(lambda layers, x: layers.at("m").nn.mean(x, axes=axes, keepdims=keepdims)))
     graph = lower(source, target="onnxruntime")
     exact_and_near(ort, source, graph)
     assert graph.find("ort.QLinearGlobalAveragePool")
+
+
+def test_a_mean_over_the_first_axis(ort: Worker) -> None:
+    def body(layers: Layers, x: Value) -> Value:
+        turned = layers.at("turn").nn.transpose(x, perm=(1, 0, 2, 3))
+        return layers.at("m").nn.mean(turned, axes=(0, 3))
+
+    source = fake_quantized(float_graph(body))
+    exact_and_near(ort, source, lower(source, target="onnxruntime"))
+
+
+def test_what_a_constant_masks_stays_in_float() -> None:
+    def body(number: float) -> Body:
+        def made(layers: Layers, x: Value) -> Value:
+            mask = np.triu(np.full((12, 12), number, np.float32), 1)
+            scores = layers.at("m").nn.add(x, layers.build.constant(mask, "mask"))
+            return layers.at("s").nn.softmax(layers.at("r").nn.reshape(scores, shape=(-1, 12, 12)), axis=2)
+
+        return made
+
+    for number in (-100.0, -1e4, float(np.finfo(np.float32).min)):
+        with pytest.raises(LoweringError, match="of a mask has no integer form"):
+            check_lowerable(float_graph(body(number)), target="onnxruntime")
+        kept = lower(fake_quantized(float_graph(body(number)), fallback="float"), target="onnxruntime")
+        assert [node.op for node in kept.nodes if node.dialect == "nn"] == ["nn.add", "nn.reshape", "nn.softmax"]
+    assert ops(lowered(body(-3.0)))[1:4] == ["QLinearAdd", "Reshape", "QLinearSoftmax"]
 
 
 FUNCTIONS: dict[str, tuple[str, dict[str, object]]] = {
@@ -216,7 +243,7 @@ def test_adding_a_constant(ort: Worker) -> None:
 
 
 REFUSED: dict[str, tuple[Body, str]] = {
-    "mean": (lambda layers, x: layers.at("m").nn.mean(x, axes=(0, 1)), "the first dimension has to stay"),
+    "mean": (lambda layers, x: layers.at("m").nn.mean(x, axes=(0, 1)), "cannot run over axes"),
     "pads": (pool("max_pool", kernel=(1, 1), pads=(1, 1, 1, 1), dilation=ONES), "reach the kernel's size"),
 }
 

@@ -173,6 +173,20 @@ WRITTEN: dict[str, tuple[tuple[int | str, ...], Build]] = {
     "nn.gelu by tanh": (IMAGE, lambda b, x: b.gelu(x, approximate="tanh")),
     "nn.group_norm": (IMAGE, lambda b, x: b.group_norm(x, const(b, 4), const(b, 4), groups=2)),
     "nn.hard_shrink": (IMAGE, lambda b, x: b.hard_shrink(x, bound=0.3)),
+    "nn.arange": (
+        IMAGE,
+        lambda b, x: b.add(b.arange(x, axis=0, start=2, step=3), b.argmax(b.reshape(x, shape=(-1, 288)), axis=1)),
+    ),
+    "nn.grid_sample": (
+        ("N", 4, 6, 2),
+        lambda b, x: b.grid_sample(x, b.transpose(b.slice(x, axis=1, start=0, end=2), perm=(0, 2, 3, 1))),
+    ),
+    "nn.index": (IMAGE, lambda b, x: b.index(x, *(b.constant(np.array([[0, -1]]), "i") for _ in "ab"), axes=(2, 3))),
+    "nn.index apart": (IMAGE, lambda b, x: b.index(x, *(b.constant(np.array([1, 2]), "i") for _ in "ab"), axes=(1, 3))),
+    "nn.index of the batch": (
+        IMAGE,
+        lambda b, x: b.index(x, b.arange(x, axis=0), b.argmax(b.mean(x, axes=(2, 3)), axis=1), axes=(0, 1)),
+    ),
     "nn.layer_norm": (IMAGE, lambda b, x: b.layer_norm(x, const(b, 8), const(b, 8))),
     "nn.layer_norm, plain": (IMAGE, lambda b, x: b.layer_norm(x, axes=2)),
     "nn.log_sigmoid": (IMAGE, lambda b, x: b.log_sigmoid(x)),
@@ -196,7 +210,7 @@ def case_graph(name: str) -> Graph:
     return graph
 
 
-WITHOUT_ROW = {"nn.gru", "nn.lstm", "nn.rnn", "nn.topk", "nn.index", "nn.arange", "nn.grid_sample", "nn.resize"}
+WITHOUT_ROW = {"nn.gru", "nn.lstm", "nn.rnn", "nn.topk", "nn.resize"}
 WITHOUT_ROW |= {"nn.adaptive_avg_pool", "nn.adaptive_max_pool"}
 """Ops that have no row yet."""
 

@@ -48,20 +48,30 @@ def _embedding_bag(writer: OnnxNodes, node: Node, result: str) -> None:
 
 @writes("nn.index")
 def _index(writer: OnnxNodes, node: Node, result: str) -> None:
-    """Gather along one axis; along the first ones GatherND of the indices, broadcast by a sum that is 0."""
+    """Gather along one axis; along the first ones GatherND of the indices, broadcast by a sum that is 0; other axes
+    are brought to the front, and where they are neighbours what the indices make goes back to their place."""
     (x, *indices), axes = writer.operands(node), node.attrs["axes"]
     if len(axes) == 1:
         writer.op("Gather", [x, *indices], result, axis=axes[0])
         return
+    first, rank, made = axes[0], node.operand(0).type.rank, result
     if list(axes) != [*range(len(axes))]:
-        raise ExportError(f"indices along axes {list(axes)} have no row here", where=node.where)
+        rest = [axis for axis in range(rank) if axis not in axes]
+        x = chain(writer, "Transpose", [x], result, perm=[*axes, *rest])
+    moves_back = first > 0 and list(axes) == [*range(first, first + len(axes))]
+    if moves_back:
+        made = writer.unique(f"{result}.gathered")
     whole = indices[0]
     for index in indices[1:]:
         whole = chain(writer, "Add", [whole, index], result)
     zero = chain(writer, "Sub", [whole, whole], result)
     last = writer.constant(np.array([-1], np.int64), f"{result}.axis")
     columns = [chain(writer, "Unsqueeze", [chain(writer, "Add", [i, zero], result), last], result) for i in indices]
-    writer.op("GatherND", [x, chain(writer, "Concat", columns, result, axis=-1)], result)
+    writer.op("GatherND", [x, chain(writer, "Concat", columns, result, axis=-1)], made)
+    if moves_back:
+        count, last_place = node.result.type.rank - rank + len(axes), node.result.type.rank
+        perm = [*range(count, count + first), *range(count), *range(count + first, last_place)]
+        writer.op("Transpose", [made], result, perm=perm)
 
 
 @writes("nn.arange")
@@ -73,3 +83,10 @@ def _arange(writer: OnnxNodes, node: Node, result: str) -> None:
     size = chain(writer, "Gather", [chain(writer, "Shape", writer.operands(node), result), axis], result)
     end = chain(writer, "Add", [chain(writer, "Mul", [size, step], result), start], result)
     writer.op("Range", [start, end, step], result)
+
+
+@writes("nn.grid_sample")
+def _grid_sample(writer: OnnxNodes, node: Node, result: str) -> None:
+    a = node.attrs
+    words = {"mode": a["mode"], "padding_mode": a["padding"], "align_corners": int(a["align_corners"])}
+    writer.op("GridSample", writer.operands(node), result, **words)

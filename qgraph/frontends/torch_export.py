@@ -224,11 +224,29 @@ def _exported_for(
     except Exception as error:  # torch.export raises whatever the model's code raises, and a dozen classes of its own
         lines = str(error).strip().splitlines() or [type(error).__name__]
         user = traced_origin("", str(error))
+        if not _runs(model, args, named):
+            raise InputError(
+                f"{type(model).__name__} cannot be run on the example: {lines[0]}",
+                where=(f"origin  {user.readable}",) if user else (),
+                help="give an example that the model itself takes",
+            ) from error
         raise InputError(
             f"torch.export cannot trace {type(model).__name__}: {lines[0]}",
             where=(f"origin  {user.readable}",) if user else (),
             help="see torch.export's documentation on data-dependent control flow and input mutation",
         ) from error
+
+
+def _runs(model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> bool:
+    """Whether the model itself takes the arguments, which it may write to."""
+    import torch
+
+    args, named = map_leaves(lambda leaf: leaf.clone() if isinstance(leaf, torch.Tensor) else leaf, (args, named))
+    try:
+        model(*args, **named)
+    except Exception:  # the model's own code may raise anything
+        return False
+    return True
 
 
 @contextmanager

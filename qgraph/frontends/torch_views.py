@@ -307,7 +307,14 @@ def _unbound(at: Importer, a: Mapping[str, Any], x: TensorType) -> list[View]:
     return [Entry(axis, index) for index in range(_known(x.shape[axis], axis, "index"))]
 
 
-@view("split.Tensor", "split.sizes", "split_with_sizes.default", "chunk.default", "tensor_split.sections")
+@view(
+    "split.Tensor",
+    "split.sizes",
+    "split_with_sizes.default",
+    "chunk.default",
+    "tensor_split.sections",
+    "tensor_split.indices",
+)
 def _split(at: Importer, a: Mapping[str, Any], x: TensorType) -> list[View]:
     axis = a["dim"] % x.rank
     size = _known(x.shape[axis], axis, "part")

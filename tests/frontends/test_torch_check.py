@@ -159,3 +159,8 @@ def test_one_example_given_by_name_is_checked_as_it_is() -> None:
 
     with pytest.raises(InputError, match="computes something else"):
         qgraph.trace(Model(), (), {"x": torch.randn(1, 3)})
+
+
+def test_an_example_that_the_model_does_not_take_is_called_one() -> None:
+    with pytest.raises(InputError, match="Linear cannot be run on the example: mat1 and mat2"):
+        qgraph.trace(nn.Linear(3, 4), torch.zeros(2, 5))

@@ -203,6 +203,7 @@ CASES: dict[str, Case] = {
     "pixel_shuffle": (nn.PixelShuffle(2), ((2, 8, 3, 4),)),
     "pixel_unshuffle": (nn.PixelUnshuffle(2), ((2, 2, 6, 4),)),
     "channel_shuffle": (nn.ChannelShuffle(2), ((2, 6, 3, 4),)),
+    "tensor_split": (lambda x: torch.cat(torch.tensor_split(x, [1, 4], 1)[::-1], 1), (S,)),
     "unfold": (lambda x: x.unfold(1, 3, 1) * 2, (S,)),
     "im2col": (nn.Unfold((3, 2), padding=1, stride=(2, 1)), ((2, 3, 6, 5),)),
     "fold": (nn.Fold((6, 5), (3, 2), padding=1, stride=(2, 1)), ((2, 12, 18),)),

@@ -15,13 +15,28 @@ LEAST = -1e4
 """What stands for -inf in a sum of scores: exp of it is 0 in every precision, and a scale fits it."""
 
 
-@way("nn.attention", "nn.matmul", "nn.mul", "nn.add", "nn.softmax", "nn.transpose", "nn.reshape", "nn.expand")
+PARTS = ("nn.matmul", "nn.mul", "nn.add", "nn.softmax", "nn.transpose", "nn.reshape", "nn.expand")
+
+
+@way("nn.attention", *PARTS, "nn.cast", "nn.logical_not")
+def masked_attention(match: Match, build: Builder) -> Replacement:
+    """As `attention`; a mask of booleans that is computed becomes one of floats."""
+    return _written(match, build, computed=True)
+
+
+@way("nn.attention", *PARTS)
 def attention(match: Match, build: Builder) -> Replacement:
-    """softmax(query * scale @ key^T + mask) @ value; a mask of booleans becomes one of floats."""
+    """softmax(query * scale @ key^T + mask) @ value; a mask of booleans has to be known."""
+    return _written(match, build, computed=False)
+
+
+def _written(match: Match, build: Builder, computed: bool) -> Replacement:
     query, key, value, mask = [*match.root.operands, None][:4]
     assert query is not None  # none of the three is optional
     assert key is not None
     assert value is not None
+    if mask is not None and mask.type.dtype == "bool" and not mask.is_constant and not computed:
+        return Declined("the mask of booleans is computed")
     unseen = _added(match, build, mask, query, key)
     if isinstance(unseen, Declined):
         return unseen

@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, Build]] = {
     "embedding_bag, sums": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="sum")),
     "embedding_bag, means": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="mean")),
     "embedding_bag, maxima": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="max")),
+    "index": (
+        "nn.index",
+        lambda b, x: b.index(x, b.constant(np.array([[1], [-1]]), "i"), b.constant(np.array([5, 0]), "j"), axes=(2, 3)),
+    ),
+    "bicubic": ("nn.resize", lambda b, x: b.resize(x, size=(7, 11), mode="cubic")),
     "gather": ("nn.gather", lambda b, x: b.gather(x, b.constant(np.array([2, 1, 0, 1, 2, -1]), "i"), axis=3)),
     "gather of two dimensions": ("nn.gather", lambda b, x: b.gather(x, b.constant(np.array([[0], [3]]), "i"), axis=1)),
     "adaptive_avg_pool": ("nn.adaptive_avg_pool", lambda b, x: b.adaptive_avg_pool(x, size=(3, 4))),
@@ -88,6 +93,20 @@ def test_a_way_keeps_the_value_and_makes_what_it_says(name: str) -> None:
         assert op not in {node.op for node in simpler.nodes}
         # some hundred operations on numbers below 64, each rounded to 53 bits; `LEAST` is -inf to them
         np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
+
+
+def test_attention_takes_a_mask_that_is_computed_where_conditions_become_floats() -> None:
+    def build(b: Builder, x: Value) -> Value:
+        seen = b.less(b.mean(x, axes=(1, 3), keepdims=True), b.constant(np.full((1, 1, 1, 5), 1.5), "c"))
+        return b.attention(x, x, x, seen)
+
+    graph = graph_of(lambda b, x: build(b, x))
+    others = sorted({node.op for node in graph.nodes} - {"nn.attention"})
+    masked, plain = [way for way in WAYS if way.op == "nn.attention"]
+    simpler = decompose(graph, ops="|".join([*masked.made, *others]))
+    np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
+    with pytest.raises(PassError, match=r"nn\.attention"):
+        decompose(graph, ops="|".join([*plain.made, *others]))
 
 
 DECLINED: dict[str, tuple[str, Build]] = {

@@ -9,6 +9,7 @@ import numpy as np
 
 from qgraph.exporters.onnx_rows import ROWS
 from qgraph.ir import Builder, Node, Value, op_def, op_names
+from qgraph.ir.types import integer_range
 from qgraph.ops.nn.activation import ACTIVATIONS
 from qgraph.ops.nn.resizing import by_size
 from qgraph.ops.nn.shape import REST, size_of
@@ -58,8 +59,21 @@ def in_float(row: Correspondence, call: Call) -> Value:
     node, lowering = call.node, call.lowering
     rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
     operands = [None if value is None else lowering.as_float(value, rank) for value in node.operands]
+    divisor = operands[1] if node.op == "nn.div" else None
+    if divisor is not None:
+        operands[1] = _at_least_half_a_step(call, divisor)
     made = call.build.node(node.op, operands, node.attrs).result
     return lowering.build.ort.QuantizeLinear(made, element=call.element)
+
+
+def _at_least_half_a_step(call: Call, divisor: Value) -> Value:
+    """A divisor without negative codes: its code 0 is what was less than half a step, a norm with an epsilon, say."""
+    source = divisor.producer.operand(0).type if divisor.producer is not None else divisor.type
+    if source.quant is None or source.q.zero_points[0] != integer_range(source.dtype)[0]:
+        return divisor
+    half = np.full((1,) * divisor.type.rank, source.q.scales[0] / np.float32(2), np.float32)
+    made: Value = call.build.nn.maximum(divisor, call.build.constant(half, "half_a_step"))
+    return made
 
 
 # ---- ops that move elements

@@ -91,6 +91,22 @@ def test_any_mean_is_a_global_average_pool(ort: Worker, axes: tuple[int, ...], k
     assert graph.find("ort.QLinearGlobalAveragePool")
 
 
+def test_a_vector_of_zeros_is_normalized_to_zeros(ort: Worker) -> None:
+    def body(layers: Layers, x: Value) -> Value:
+        build = layers.at("norm").nn
+        size = build.sqrt(build.mean(build.mul(x, x), axes=(3,), keepdims=True))
+        return build.div(x, build.clamp(size, min=1e-12))
+
+    source = fake_quantized(float_graph(body))
+    graph = lower(source, target="onnxruntime")
+    x = images(graph)
+    x[0] = 0
+    result = ort.run(to_onnx(graph), [[x]])
+    (made,) = computed(graph, {"x": x}, result)
+    assert np.array_equal(result.runs[0].outputs[0].data, made)
+    assert not made[0].any()
+
+
 def test_a_mean_over_the_first_axis(ort: Worker) -> None:
     def body(layers: Layers, x: Value) -> Value:
         turned = layers.at("turn").nn.transpose(x, perm=(1, 0, 2, 3))

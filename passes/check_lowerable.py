@@ -25,7 +25,7 @@ def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> N
     check_fallback(fallback)
     chosen = targets.get(target)
     folded = fold_batchnorm(graph)
-    refused = _refused(folded.clone(), chosen, in_float=False)
+    refused = _refused(folded, chosen, in_float=False)
     if not refused:
         return
     left = _refused(folded, chosen, in_float=True)
@@ -39,9 +39,12 @@ def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> N
 
 
 def _refused(graph: Graph, target: Target, in_float: bool) -> list[tuple[Node, Refusal]]:
-    """The nodes that the target cannot lower, nor keep `in_float`, and why."""
-    laid_out, named = in_layout(graph, target)
-    found = [(named.get(node, node), node, why) for node, why in illegal(laid_out, target)]
+    """The nodes that the target cannot lower, nor keep `in_float`, and why; the graph stays as it is."""
+    copy = graph.clone()
+    own = dict(zip(copy.nodes, graph.nodes, strict=True))
+    laid_out, named = in_layout(copy, target)
+    origins = ((named.get(node, node), node, why) for node, why in illegal(laid_out, target))
+    found = [(own.get(name, name), node, why) for name, node, why in origins]
     if not in_float:
         return [(name, why) for name, _, why in found]
     judged = [(name, why, choose(node, target, in_float=True)) for name, node, why in found]

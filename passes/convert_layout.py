@@ -110,7 +110,7 @@ class Conversion:
             self.forms[value] = {STAYS: self.new.add_constant(value.data, name, value.type.quant, value.type.dtype)}
         for node in self.graph.nodes:
             self._convert(node)
-            made = next(iter(self.forms[node.result].values())).producer if node.results else None
+            made = next(iter(self.forms[node.results[0]].values())).producer if node.results else None
             if made is not None:
                 self.sources[made] = node
         build = Builder(self.new)

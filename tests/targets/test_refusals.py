@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 import qgraph
 from qgraph import passes, targets
@@ -83,6 +84,23 @@ def test_all_nodes_that_the_target_does_not_have_are_named(target: str) -> None:
     with pytest.raises(LoweringError, match="cannot lower 2 nodes") as caught:
         qgraph.quantize(graph_of(make), target=target, calibration=[images()])
     assert str(caught.value).count("= refused.cube(") == 2
+
+
+@pytest.mark.parametrize("target", targets.names())
+def test_an_op_of_several_results_is_named_as_any(target: str) -> None:
+    graph = Graph("one")
+    x = graph.add_input("x", TensorType(("N", 6)))
+    graph.set_outputs(Builder(graph).node("nn.topk", [x], {"k": 2, "axis": 1}).results)
+    with pytest.raises(LoweringError, match=rf"{target} cannot lower nn\.topk") as caught:
+        qgraph.prepare(graph, target)
+    assert "= nn.topk(%x)" in str(caught.value)
+
+
+def test_a_node_that_has_another_form_is_named_as_it_was() -> None:
+    model = torch.nn.ConvTranspose1d(3, 4, 3, stride=2)
+    with pytest.raises(LoweringError) as caught:
+        qgraph.prepare(qgraph.trace(model, torch.randn(2, 3, 8)), "litert")
+    assert "= nn.conv_transpose(%input, @weight, @bias) {stride=[2]" in str(caught.value)
 
 
 @pytest.mark.parametrize("target", targets.names())

@@ -44,10 +44,13 @@ class Upward:
         self.values: dict[Value, Value] = {}
 
     def counterpart(self, node: Node) -> Value:
-        """The row's op of `nn` on the operands that the node's have become; raises UnsupportedOp without a row."""
+        """The row's op of `nn` on the operands that the node's have become; raises UnsupportedOp without one."""
         row, definition = self.rows(node.op), op_def(node.op)
         if row is None:
             raise UnsupportedOp(f"nn has no counterpart of {node.op}")
+        refusal = None if row.raised is not None else row.refused(definition.view(node))
+        if refusal is not None:
+            raise UnsupportedOp(refusal.reason)
         weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
         operands: list[Value | None] = []
         for index, value in enumerate(node.operands):

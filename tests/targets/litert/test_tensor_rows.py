@@ -17,6 +17,8 @@ import qgraph
 from qgraph import passes
 from qgraph.errors import LoweringError
 from qgraph.ir import Graph
+from qgraph.targets.litert.correspondences import row_of
+from qgraph.targets.raising import float_graph
 from tests.targets.litert.families import HERE
 
 F = nn.functional
@@ -274,6 +276,23 @@ def test_masked_scores_keep_their_precision_whatever_their_size(target: str, siz
     torch.manual_seed(0)
     model = Model(lambda m, x: F.scaled_dot_product_attention(size * x, x, x, is_causal=True))
     check(model, torch.randn(4, 2, 12, 16), target, 31)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "litert.gather(%x, @i) {axis=2, batch_dims=1}",
+        "litert.float_resize_bilinear(%x) {size=[4,4], align_corners=false, half_pixel_centers=false}",
+        "litert.float_resize_nearest_neighbor(%x) {size=[4,4], align_corners=true, half_pixel_centers=false}",
+    ],
+)
+def test_float_ops_that_nn_has_otherwise_make_no_float_graph(line: str) -> None:
+    graph = qgraph.parse(f"""graph @g level=integer target=litert (%x: f32[1,4,4,2]) {{
+  const @i: i32[1,4] = [0, 1, 2, 3]
+  %1: f32[1,4,4,2] = {line}
+  return %1
+}}""")
+    assert float_graph(graph, row_of) is None
 
 
 def test_a_root_of_what_may_be_negative_is_refused() -> None:

@@ -316,8 +316,10 @@ EXACT = {
 
 
 def is_exact(node: Node) -> bool:
-    """Whether an op on floats gives the runtime's bits."""
+    """Whether an op on floats, or on indices and conditions, gives the runtime's bits."""
     rank = node.operand(0).type.rank
+    if not node.results[0].type.is_float:
+        return True
     if node.op == "nn.resize":
         return node.attrs["mode"] == "nearest" or (node.attrs["mode"] == "linear" and rank == 4)
     return node.op in EXACT and (node.op not in ("nn.mean", "nn.sum") or over_last(node.attrs["axes"], rank))

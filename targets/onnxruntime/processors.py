@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qgraph.ir import Graph, Node
 from qgraph.runtimes import Processor
-from qgraph.targets.onnxruntime.float_kernels import is_exact
+from qgraph.targets.onnxruntime.float_kernels import KERNELS, is_exact
 from qgraph.targets.onnxruntime.saturation import saturating_nodes
 
 SHOWN = 3
@@ -21,6 +21,11 @@ def notes(graph: Graph, processor: Processor) -> Sequence[str]:
     floats = sorted({node.op for node in graph.nodes if node.dialect == "nn" and not is_exact(node)})
     if floats:
         found.append(f"floats of {', '.join(floats)}: their last digits may differ from the runtime's")
+    measured = sorted({node.op for node in graph.nodes if node.op in KERNELS or node.op == "ort.QLinearSigmoid"})
+    if measured and (processor.saturates_u8s8 or processor.machine in ARM):
+        found.append(
+            f"{', '.join(measured)}: as an x86 with AVX512 and VNNI computes them, which this processor is not"
+        )
     nodes = saturating_nodes(graph)
     if nodes:
         names = ", ".join(map(_name, nodes[:SHOWN]))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from qgraph.ir import QuantParams, Value
-from qgraph.runtimes import Worker
+from qgraph.ir import Builder, Graph, QuantParams, TensorType, Value
+from qgraph.runtimes import Processor, Worker
 from qgraph.targets.onnxruntime.kernels import dequantize
+from qgraph.targets.onnxruntime.processors import notes
 from tests.targets.onnxruntime.op_cases import FUSING, OpCases
 
 TYPES = pytest.mark.parametrize("dtype", ["u8", "i8"])
@@ -199,3 +200,14 @@ def test_what_one_operation_rounds_in_float(ort: Worker) -> None:
         cases.returns(cases.build.nn.div(a, cases.input(spread(cases, size) + np.float32(1e-3), None)))
         cases.returns(cases.build.nn.leaky_relu(a, negative_slope=0.1))
     cases.check(ort, opset=18)
+
+
+def test_what_is_not_exact_is_named_and_what_depends_on_the_processor() -> None:
+    graph = Graph("g", "integer", {"target": "onnxruntime"})
+    x, ids = graph.add_input("x", TensorType((2, 8))), graph.add_input("i", TensorType((2, 8), "i64"))
+    build = Builder(graph)
+    values = [build.nn.tanh(x), build.nn.cumsum(ids, axis=1), build.nn.mean(x, axes=(1,)), build.nn.sin(x)]
+    graph.set_outputs(values)
+    here, elsewhere = (Processor("x86_64", "a processor", saturates_u8s8=each) for each in (False, True))
+    assert notes(graph, here) == ["floats of nn.sin: their last digits may differ from the runtime's"]
+    assert notes(graph, elsewhere)[1].startswith("nn.mean, nn.tanh: as an x86 with AVX512 and VNNI computes them")

@@ -307,7 +307,8 @@ class Lowering:
             wanted = self.element(node)
             made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
         behind = fake_quant_of(node.result)
-        return made if behind is None else self._within(made, behind)
+        on_its_grid = behind is not None and self._element_of(behind) == (made.type.dtype, made.type.quant)
+        return self._within(made, behind) if behind is not None and on_its_grid else made
 
     def _within(self, value: Value, fake_quant: Node) -> Value:
         """The value within the codes that a fake-quant lets through: fewer bits may be asked for than its dtype has."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -111,3 +113,31 @@ def test_a_graph_of_16_bits_trains() -> None:
     optimizer.step()
     low = qgraph.lower(qgraph.from_torch(module.eval()), "litert")
     assert qgraph.verify(low, samples=8).bit_exact
+
+
+class Behind(nn.Module):
+    """An op that has 8 bits only, behind one that moves values of 16."""
+
+    def __init__(self, move: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.move = move
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.hardswish(self.move(x))
+
+
+@pytest.mark.parametrize(
+    "move",
+    [
+        lambda x: x[:, ::2],
+        lambda x: torch.cat([x, x * 0.5], 1),
+        lambda x: x.amax(1),
+        lambda x: x.chunk(2, 1)[1],
+        lambda x: torch.tanh(x)[:, ::2],
+    ],
+)
+def test_what_moves_values_of_16_bits_to_an_op_of_8_keeps_their_range(move: Callable[[Tensor], Tensor]) -> None:
+    model, x = Behind(move), torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    low = qgraph.quantize(qgraph.trace(model, x), "litert", calibration=[x.numpy()], activations="i16")
+    got = qgraph.run(low, x.numpy(), dequantize=True)
+    assert decibels(model(x).numpy(), np.asarray(got)) > 30

@@ -235,7 +235,7 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        spec = replace(spec, observer="masked") if node is not None and any(map(_is_mask, node.inputs)) else spec
+        spec = replace(spec, observer="masked") if node is not None and _reads_mask(node) else spec
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -293,11 +293,11 @@ class _Inserter:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
-                    masked = _is_mask(value)
-                    spec = replace(self.rules.spec(node in self.wide), observer="fixed" if masked else "min_max")
-                    data = np.maximum(value.data, np.float32(FLOOR)) if masked else value.data
+                    fixed = _is_mask(value) or not value.data.any()  # training has no say in them
+                    spec = replace(self.rules.spec(node in self.wide), observer="fixed" if fixed else "min_max")
+                    data = np.maximum(value.data, np.float32(FLOOR)) if _is_mask(value) else value.data
                     scale, zero = _parameters_of(data, spec)
-                    spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not masked)
+                    spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not fixed)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
                     self.graph.set_operands(node, [*node.operands[:index], made, *node.operands[index + 1 :]])
@@ -392,6 +392,13 @@ def _is_mask(value: Value) -> bool:
     """Whether a value is a constant that leaves scores out: it has numbers next to -inf."""
     data = unquantized(value)
     return data.is_constant and data.type.is_float and bool((data.data <= MASK).any())
+
+
+def _reads_mask(node: Node) -> bool:
+    """Whether a mask is among a node's activations."""
+    return any(
+        value is not None and _is_activation(node, i) and _is_mask(value) for i, value in enumerate(node.operands)
+    )
 
 
 def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:

@@ -57,7 +57,7 @@ def torch_weight_scale(
     scale = quantizer.torch_scale(ordered.reshape(w.shape[0] if w.ndim else 1, -1), limit)
     if axis is None:
         scale = scale.amax().reshape(1)
-    free = torch.ones_like(scale[:1]) if layers else 1 / limit.to(scale.dtype)  # a constant among activations
+    free = torch.ones_like(scale[:1])
     goal = torch.where(scale > 0, 1 / BIAS_LIMIT, 1 / BIAS_GOAL)
     for bias, x_scale in zip(layers[::2], layers[1::2], strict=True):
         assert x_scale is not None

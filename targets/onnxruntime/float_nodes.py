@@ -59,7 +59,6 @@ class FloatNodes:
     tensors: dict[str, Any] = field(default_factory=dict)
     clipped: dict[Value, Any] = field(default_factory=dict)
     writing: str = ""  # the op of the node that is being written
-    tables: dict[str, tuple[float, int]] = field(default_factory=dict)  # constant -> scale and zero point
 
     def write(self, node: Node) -> None:
         """Append the ONNX nodes of a node."""
@@ -79,8 +78,6 @@ class FloatNodes:
     def _write_lookup(self, node: Node, result: str) -> None:
         """Gather takes negative codes, too, in the order of their bits: it counts from the end of the 256."""
         x, table = (self._add(self.writer.tensors[value]).name for value in node.inputs)
-        quant = node.operand(1).type.q
-        self.tables[table] = quant.scale[0], quant.zero_point[0]
         index = self.unique(f"{result}.index")
         self.op("Cast", [x], index, to=INT32)
         self.op("Gather", [table, index], result, axis=0)

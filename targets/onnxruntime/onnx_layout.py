@@ -35,7 +35,7 @@ class Slot:
     attr: str = ""
 
 
-X, W, B = Slot("quantized", 0), Slot("quantized", 1), Slot("plain", 2)
+X, W, BIAS = Slot("quantized", 0), Slot("quantized", 1), Slot("plain", 2)
 ALONE, Y = Slot("plain", 0), Slot("result")
 
 
@@ -58,8 +58,8 @@ class NodeForm:
 
 
 LAYOUTS = {
-    "ort.QLinearConv": NodeForm((X, W, Y, B), "Conv"),
-    "ort.QGemm": NodeForm((X, W, B, Y), "Gemm", {"transB": 1}, {"transB": 1}),
+    "ort.QLinearConv": NodeForm((X, W, Y, BIAS), "Conv"),
+    "ort.QGemm": NodeForm((X, W, BIAS, Y), "Gemm", {"transB": 1}, {"transB": 1}),
     "ort.QLinearAdd": NodeForm((X, W, Y), "Add"),
     "ort.QLinearMul": NodeForm((X, W, Y), "Mul"),
     "ort.QLinearMatMul": NodeForm((X, W, Y), "MatMul"),

@@ -18,6 +18,7 @@ from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.float_nodes import FloatNodes, is_composite, needed_opset
 from qgraph.targets.onnxruntime.onnx_layout import (
+    BIAS,
     FORMS,
     LAYOUTS,
     METADATA,
@@ -89,6 +90,7 @@ class _Writer:
     origins: dict[str, str] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     params: dict[tuple[QuantParams, str], tuple[Any, Any]] = field(default_factory=dict)
+    tables: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # constant -> arguments of QuantParams.of
 
     def __post_init__(self) -> None:
         self.floats = FloatNodes(self)
@@ -118,6 +120,7 @@ class _Writer:
         if node.origins:
             self.origins[self.tensors[node.result].name] = ", ".join(map(str, node.origins))
         if composite:
+            self.note_parameters(node.inputs)
             self.floats.write(node)
         elif self.form == "qdq" and LAYOUTS[node.op].float_op:
             self.write_float(node, LAYOUTS[node.op])
@@ -211,7 +214,18 @@ class _Writer:
         value = node.operands[slot.index] if slot.index < len(node.operands) else None
         if value is None:
             return [self.empty()]
+        if slot.kind == "plain" and slot != BIAS:
+            self.note_parameters([value])
         return self.quantized(value) if slot.kind == "quantized" else [self.tensors[value]]
+
+    def note_parameters(self, values: Sequence[Value]) -> None:
+        """Keep the parameters of constants that are read without them: the file has no other place for them."""
+        for value in values:
+            quant = value.type.quant
+            if value.is_constant and quant is not None:
+                alone = quant.axis is None
+                noted = (quant.scale[0], quant.zero_point[0]) if alone else (quant.scale, quant.zero_point, quant.axis)
+                self.tables[self.tensors[value].name] = noted
 
     def quantized(self, value: Value) -> list[Any]:
         """A value, its scale and its zero point."""
@@ -286,8 +300,8 @@ def _description(graph: Graph, writer: _Writer) -> str:
     }
     if writer.floats.words:
         words["floats"] = writer.floats.words
-    if writer.floats.tables:
-        words["tables"] = writer.floats.tables
+    if writer.tables:
+        words["tables"] = writer.tables
     return json.dumps(words)
 
 

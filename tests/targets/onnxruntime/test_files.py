@@ -7,7 +7,9 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 
+from qgraph import quantize, trace
 from qgraph.errors import ExportError, FileError
 from qgraph.ir import Graph, QuantParams, TensorType
 from qgraph.runtimes import Worker
@@ -29,6 +31,25 @@ def test_read_back_equal(form: str, options: dict[str, str]) -> None:
         assert [node.origins for node in back.nodes] == [node.origins for node in graph.nodes]
         assert back.metadata == graph.metadata
         assert to_onnx(back, form=form) == data == to_onnx(graph.clone(), form=form)
+
+
+@FORMS
+def test_constants_that_ops_read_without_their_parameters_are_read_back_with_them(form: str) -> None:
+    """A table that Gather reads, a token that Expand repeats: their scales stand in no node of the file."""
+    words = torch.nn.Embedding(9, 4)
+    token = torch.nn.Parameter(torch.randn(1, 1, 4))
+
+    class Tokens(torch.nn.Module):
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            embedded = words(ids)
+            return torch.cat([token.expand(len(ids), -1, -1), embedded], 1).mean(1) + embedded[:, 0]
+
+    ids = torch.randint(0, 9, (6, 5))
+    graph = quantize(trace(Tokens(), ids), "onnxruntime", calibration=[ids.numpy()])
+    data = to_onnx(graph, form=form)
+    back = from_onnx(data)
+    assert back == graph
+    assert to_onnx(back, form=form) == data
 
 
 @FORMS

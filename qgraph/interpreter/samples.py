@@ -2,52 +2,120 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Graph, TensorType
-from qgraph.ir.types import dim_factors
+from qgraph.ir import Array, Graph, Node, TensorType, Value, op_def
+from qgraph.ir.types import Dim, dim_factors
 
-EXTREMES = 5
-"""How many extreme examples follow the random ones."""
+EXTREMES, FLOAT_EXTREMES = 5, 3
+"""How many extreme examples follow the random ones: integers, and floats whose range nothing tells."""
 FLOAT_RANGES = (4.0, 1.0, 0.25)
 """Random floats are normal with these standard deviations, in turn, where nothing tells the range: saturating functions
 hide what large ones do."""
 
 
 def sample_inputs(graph: Graph, samples: int, seed: int = 0, symbol_size: int = 1) -> dict[str, Array]:
-    """`samples` random examples and five extreme ones, by input name, batch first.
+    """`samples` random examples and at most five extreme ones, by input name, batch first; as many for every input.
 
     Integers: uniform over the dtype; then all lowest, all highest, the zero point, one-hot highest and one-hot lowest.
     Floats: what those integers stand for where a quantize op reads the input, else normal ones, zeros and large ones.
+    Booleans, ids and counts, which have no scale: from 0 to what every op that reads them takes.
     Where the batch is fixed there is one batch for each group of examples: the first dimension is a multiple of it.
-    A symbolic dimension other than the first has the size `symbol_size`.
+    The first symbol that a first dimension has is the number of examples; every other one is `symbol_size`.
     """
     if samples < 0:
         raise InputError(f"{samples} random samples are not possible", help="give 0 or more")
     rng = np.random.default_rng(seed)
+    types = [_integer_type(graph, i) for i in range(len(graph.inputs))]
+    count = samples + max([FLOAT_EXTREMES if type.quant is None and type.is_float else EXTREMES for type in types])
+    sizes = _Sizes(_batch_symbol(graph), count, symbol_size)
     made = {
-        value.name: _samples(_integer_type(graph, i), value.type, _sizes(value.type, symbol_size), samples, rng)
-        for i, value in enumerate(graph.inputs)
+        value.name: _samples(integer, value.type, sizes.of(value.type.shape[1:]), samples, rng)
+        if integer.quant is not None or integer.is_float
+        else _small_integers(value, sizes, count, seed + index)
+        for index, (value, integer) in enumerate(zip(graph.inputs, types, strict=True))
     }
     batches = [value.type.shape[0] if value.type.shape else 1 for value in graph.inputs]
     runs = [-(-len(made[v.name]) // b) for v, b in zip(graph.inputs, batches, strict=True) if isinstance(b, int) and b]
     return {
-        value.name: _repeated(made[value.name], max(runs, default=0) * batch)
-        if isinstance(batch, int)
-        else made[value.name]
+        value.name: _repeated(
+            made[value.name], max(runs, default=0) * batch if isinstance(batch, int) else sizes.of((batch,))[0]
+        )
         for value, batch in zip(graph.inputs, batches, strict=True)
     }
 
 
-def _sizes(type: TensorType, symbol_size: int) -> tuple[int, ...]:
-    """The shape of one example, with a size for each symbolic dimension."""
-    factors = [dim_factors(dim) for dim in type.shape[1:]]
-    return tuple(factor * symbol_size ** len(symbols) for factor, symbols in factors)
+@dataclass(frozen=True)
+class _Sizes:
+    """One size for each symbol of a graph's inputs."""
+
+    batch: str
+    examples: int
+    others: int
+
+    def of(self, dims: Sequence[Dim]) -> tuple[int, ...]:
+        """The sizes of dimensions."""
+        factors = [dim_factors(dim) for dim in dims]
+        return tuple(
+            factor * math.prod(self.examples if symbol == self.batch else self.others for symbol in symbols)
+            for factor, symbols in factors
+        )
+
+
+def _batch_symbol(graph: Graph) -> str:
+    """The symbol of the batch; "" where every batch is fixed."""
+    firsts = (dim_factors(value.type.shape[0])[1] for value in graph.inputs if value.type.shape)
+    return next((symbols[0] for symbols in firsts if symbols), "")
+
+
+def _small_integers(value: Value, sizes: _Sizes, count: int, seed: int) -> Array:
+    """Examples of an input without a scale: no lower than 0, and below `_limit`; the last two are the extremes."""
+    limit = _limit(value, sizes)
+    random = np.random.default_rng(seed).integers(0, limit, (count, *sizes.of(value.type.shape[1:])))
+    random[-2:] = np.reshape([0, limit - 1], (2, *(1,) * (random.ndim - 1)))
+    return random.astype(value.type.numpy)
+
+
+def _limit(value: Value, sizes: _Sizes) -> int:
+    """What the integers of a value must be below: 2, or the smallest size of all that they are indices into.
+
+    Where they become indices by way of other integers, only 0 is sure to be one.
+    """
+    if _becomes_indices(value):
+        return 1
+    indexed = [other for user in value.users if value in _indices(user) for other in user.inputs]
+    dims = [dim for other in indexed if other is not value for dim in other.type.shape]
+    return max(1, min(sizes.of(dims))) if indexed else 2
+
+
+def _becomes_indices(value: Value) -> bool:
+    """Whether integers that are computed from the value are indices."""
+    waiting, seen = [value], {value}
+    while waiting:
+        for result in (result for user in waiting.pop().users for result in user.results):
+            if result in seen or result.type.is_float or result.type.quant is not None:
+                continue
+            if any(result in _indices(user) for user in result.users):
+                return True
+            seen.add(result)
+            waiting.append(result)
+    return False
+
+
+def _indices(node: Node) -> list[Value]:
+    """The operands that a node takes as indices."""
+    specs = op_def(node.op).operands
+    operands = enumerate(node.operands)
+    return [v for i, v in operands if v is not None and specs[min(i, len(specs) - 1)].role == "indices"]
 
 
 def _repeated(examples: Array, count: int) -> Array:
-    """`count` examples: the first of them again at the end where a fixed batch size asks for more."""
+    """`count` examples: the first of them again at the end where more are asked for."""
     return np.asarray(examples[np.arange(count) % len(examples)])
 
 
@@ -64,8 +132,6 @@ def _integer_type(graph: Graph, index: int) -> TensorType:
 def _samples(
     integer: TensorType, type: TensorType, shape: tuple[int, ...], samples: int, rng: np.random.Generator
 ) -> Array:
-    if integer.quant is None and not integer.is_float:
-        return np.zeros((samples + EXTREMES, *shape), integer.numpy)  # indices or sizes: 0 is the one that always is
     if integer.quant is None:
         spread = np.resize(FLOAT_RANGES, samples).reshape(-1, *(1,) * len(shape))
         random = rng.normal(0, 1, (samples, *shape)) * spread

@@ -238,3 +238,37 @@ def test_the_largest_magnitude_is_at_least_one_and_finite(values: list[float], e
     assert largest == expected
     assert list(results) == [graph.outputs[0]]
     assert np.array_equal(outputs[0], np.array([values], F32) * 2)
+
+
+MASKED = """graph @g level=float (%x: f32[N,T,2], %seen: bool[N,T], %ids: i64[N,T]) {
+  const @words: f32[9,2] = [0.5,1.0,-0.5,2.0,0.25,1.5,-1.0,3.0,-2.0,0.75,1.25,-0.25,2.5,-1.5,0.125,-3.0,1.75,0.375]
+  %1: f32[N,T] = nn.cast(%seen) {dtype="f32"}
+  %2: f32[N,T,1] = nn.reshape(%1) {shape=[-2,-3,1]}
+  %3: f32[N,T,2] = nn.gather(@words, %ids) {axis=0}
+  %4: f32[N,T,2] = nn.add(%x, %3)
+  %5: f32[N,T,2] = nn.mul(%4, %2)
+  return %5
+}"""
+
+
+def test_masks_and_ids_beside_floats_are_of_one_batch_and_are_seen_by_the_check() -> None:
+    """As many examples of each, booleans of both kinds, and ids of more than one word."""
+    graph = parse(MASKED)
+    assert validate(graph, parse(MASKED), "real") is True
+    inputs = sample_inputs(graph, 6, symbol_size=3)
+    assert {array.shape[:2] for array in inputs.values()} == {(11, 3)}
+    assert [len(np.unique(inputs[name])) for name in ("seen", "ids")] == [2, 2], "the smaller size of the table is 2"
+    for right, wrong in ((" = [0.5,1.0,", " = [0.5,1.25,"), ("nn.mul(%4, %2)", "nn.add(%4, %2)")):
+        with pytest.raises(ValidationError):
+            validate(graph, parse(MASKED.replace(right, wrong)), "real")
+
+
+def test_where_the_batch_is_not_first_sizes_still_agree() -> None:
+    graph = parse("""graph @g level=float (%x: f32[T,N,2], %ids: i64[N,T]) {
+      %1: f32[N,T] = nn.cast(%ids) {dtype="f32"}
+      %2: f32[T,N] = nn.transpose(%1) {perm=[1,0]}
+      %3: f32[T,N,1] = nn.reshape(%2) {shape=[-2,-3,1]}
+      %4: f32[T,N,2] = nn.add(%x, %3)
+      return %4
+    }""")
+    assert validate(graph, graph.clone(), "real") is True

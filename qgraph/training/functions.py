@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -11,6 +13,41 @@ def elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     """`nn.elu`."""
     below = torch.expm1(torch.clamp(x, max=0) * input_scale) * (alpha * scale)
     return torch.where(x > 0, x * scale, below)
+
+
+def _settled_at_zero(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """`function(x)`, without a gradient where x is 0.
+
+    Integers reach 0 where floats do not (a variance and its epsilon below half a step), and the slope of a root, of a
+    logarithm and of a quotient is infinite there: times the 0 that clamping passes back, that is NaN.
+    """
+    live = x != 0
+    return torch.where(live, function(torch.where(live, x, 1)), function(x.detach()).detach())
+
+
+def log(x: Tensor) -> Tensor:
+    """`nn.log` of fake-quantized values."""
+    return _settled_at_zero(torch.log, x)
+
+
+def sqrt(x: Tensor) -> Tensor:
+    """`nn.sqrt` of fake-quantized values."""
+    return _settled_at_zero(torch.sqrt, x)
+
+
+def rsqrt(x: Tensor) -> Tensor:
+    """`nn.rsqrt` of fake-quantized values."""
+    return _settled_at_zero(torch.rsqrt, x)
+
+
+def div(a: Tensor, b: Tensor) -> Tensor:
+    """`nn.div` of fake-quantized values; 0 / 0 is 0, as beside the half step by which runtimes divide at least."""
+    return _settled_at_zero(lambda x: torch.div(a, torch.where((a == 0) & (x == 0), 1, x)), b)
+
+
+def power(a: Tensor, b: Tensor) -> Tensor:
+    """`nn.pow` of fake-quantized values."""
+    return _settled_at_zero(lambda x: torch.pow(x, b), a)
 
 
 def floor_div(a: Tensor, b: Tensor) -> Tensor:

@@ -84,7 +84,8 @@ class ActivationQuantizer(FakeQuantizer):
     """Fake-quantizes activations; observes their range in training (unless `frozen`) and while `observing`.
 
     `observing` is calibration: the number of the present chunk of examples, 0 otherwise; x is then passed on as it is.
-    A range always includes 0. All calls within a batch count as one: their union.
+    A range always includes 0. All calls within a batch count as one: their union. Where x `has_pole`, which rounded
+    operands meet, what is infinite in training does not count; it becomes the last code.
 
     Ranges are pairs (low, -high), [2, parameters], so that both sides merge by `minimum`; NaN where nothing was seen. A
     `state_dict` does not have them: a module that is loaded goes on from the range that its scale stands for.
@@ -95,10 +96,16 @@ class ActivationQuantizer(FakeQuantizer):
     range: Tensor  # with the present batch
 
     def __init__(
-        self, parameters: int, quant_range: tuple[int, int], axis: int | None, observer: str, symmetric: bool
+        self,
+        parameters: int,
+        quant_range: tuple[int, int],
+        axis: int | None,
+        observer: str,
+        symmetric: bool,
+        has_pole: bool = False,
     ) -> None:
         super().__init__(quant_range, axis, observer)
-        self.symmetric = symmetric
+        self.symmetric, self.has_pole = symmetric, has_pole
         self.observing = 0
         for name in ("seen", "before", "range"):
             self.register_buffer(name, torch.full((2, parameters), torch.nan), persistent=False)
@@ -135,6 +142,8 @@ class ActivationQuantizer(FakeQuantizer):
     @torch.no_grad()
     def observe(self, x: Tensor, scale: Tensor, zero_point: Tensor, first: bool) -> None:
         """Take x into the range, and set scale and zero point from it."""
+        if self.has_pole and not self.observing:
+            x = torch.nan_to_num(x, nan=torch.nan, posinf=0.0, neginf=0.0)
         seen = self.quantizer.seen(x, self.axis).clamp_(max=0)
         if first:
             self.before.copy_(torch.where(self.range.isnan(), self._range_of(scale, zero_point), self.range))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from qgraph.ir import Node
@@ -35,9 +36,6 @@ calls("nn.hard_shrink", F.hardshrink, "bound")
 calls("nn.soft_shrink", F.softshrink, "bound")
 calls("nn.log_sigmoid", F.logsigmoid)
 calls("nn.exp", torch.exp)
-calls("nn.log", torch.log)
-calls("nn.sqrt", torch.sqrt)
-calls("nn.rsqrt", torch.rsqrt)
 calls("nn.abs", torch.abs)
 calls("nn.sign", torch.sign)
 calls("nn.sin", torch.sin)
@@ -47,10 +45,8 @@ calls("nn.erf", torch.erf)
 calls("nn.floor", torch.floor)
 calls("nn.ceil", torch.ceil)
 calls("nn.round", torch.round)
-calls("nn.div", torch.div)
 calls("nn.floor_div", functions.floor_div)
 calls("nn.remainder", torch.remainder)
-calls("nn.pow", torch.pow)
 calls("nn.maximum", torch.maximum)
 calls("nn.minimum", torch.minimum)
 calls("nn.equal", torch.eq)
@@ -62,6 +58,21 @@ calls("nn.logical_or", torch.logical_or)
 calls("nn.logical_xor", torch.logical_xor)
 calls("nn.logical_not", torch.logical_not)
 calls("nn.where", torch.where)
+
+
+POLES: dict[str, tuple[Callable[..., Tensor], Callable[..., Tensor]]] = {
+    "nn.log": (torch.log, functions.log),
+    "nn.sqrt": (torch.sqrt, functions.sqrt),
+    "nn.rsqrt": (torch.rsqrt, functions.rsqrt),
+    "nn.div": (torch.div, functions.div),
+    "nn.pow": (torch.pow, functions.power),
+}
+"""Ops whose slope has a pole at 0: in float, and with the 0 that fake-quantized values meet."""
+
+
+@emits(*POLES)
+def _with_pole(at: Emitter, node: Node) -> fx.Node:
+    return at.activated(node, at.call(POLES[node.op][at.graph.level == "fake_quant"], at.operands(node)))
 
 
 @emits("nn.gelu")

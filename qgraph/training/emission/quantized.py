@@ -6,7 +6,9 @@ from torch import fx
 
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Node
+from qgraph.ops.quant import maker_of
 from qgraph.quantizers.rounding import get_rounding
+from qgraph.training.emission.elementwise import POLES
 from qgraph.training.emission.emitter import Emitter, is_weight
 from qgraph.training.emission.layers import WINDOW
 from qgraph.training.emission.rows import emits, floats
@@ -53,8 +55,15 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
         return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
     get_rounding(str(a["rounding"]))  # before torch.compile comes to it
     first = not at.has_module(key)
-    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric=bool(a["symmetric"]))  # noqa: E731
+    symmetric, has_pole = bool(a["symmetric"]), any(map(_has_pole, parameters.users))
+    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric, has_pole)  # noqa: E731
     return at.call_module(node, make, [*at.operands(node, 4), a["rounding"], first], key)
+
+
+def _has_pole(node: Node) -> bool:
+    """Whether a fake-quant, or another node with its parameters, reads what may be infinite."""
+    maker = maker_of(node.operand(0))
+    return maker is not None and maker.op in POLES
 
 
 @emits("quant.fake_quant_bias")

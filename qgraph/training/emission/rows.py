@@ -17,11 +17,11 @@ Emission = Callable[["Emitter", Node], fx.Node]
 ROWS: dict[str, Emission] = {}
 
 
-def emits(name: str) -> Callable[[Emission], Emission]:
-    """Register the row of an op."""
+def emits(*names: str) -> Callable[[Emission], Emission]:
+    """Register the row of some ops."""
 
     def register(row: Emission) -> Emission:
-        ROWS[name] = row
+        ROWS.update(dict.fromkeys(names, row))
         return row
 
     return register

@@ -1,0 +1,60 @@
+"""Steps of training where rounded integers meet 0 before a root, a logarithm or a quotient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import qgraph
+
+
+class Root(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.rsqrt(x)
+
+
+class Behind(nn.Module):
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.layer, self.function = nn.Linear(16, 16, bias=False), function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(self.layer(x))
+
+
+FUNCTIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "layer_norm": lambda x: F.layer_norm(x, (16,)),
+    "rms_norm": lambda x: F.rms_norm(x, (16,)),
+    "group_norm": lambda x: F.group_norm(x, 4),
+    "normalize": lambda x: F.normalize(x, dim=1),
+    "sqrt": lambda x: torch.sqrt(torch.relu(x)),
+    "log": lambda x: torch.log(torch.relu(x) + 1e-6),
+    "std": lambda x: x.std(1),
+}
+CASES = [("litert", name) for name in FUNCTIONS] + [("onnxruntime", name) for name in ("sqrt", "normalize", "log")]
+
+
+@pytest.mark.parametrize(("target", "name"), CASES)
+def test_a_step_of_training_is_finite_where_examples_are_small_or_zero(target: str, name: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 16) * 10 ** (torch.rand(64, 1) * 2 - 2)
+    x[3] = 0
+    prepared = qgraph.prepare(qgraph.trace(Behind(FUNCTIONS[name]), x), target)
+    module = qgraph.calibrate(qgraph.to_torch(prepared), [x.numpy()]).train()
+    module(x).square().mean().backward()
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    assert gradients
+    assert all(bool(grad.isfinite().all()) for grad in gradients)
+    assert module.eval()(x).isfinite().all()
+
+
+def test_the_value_at_a_pole_is_what_the_integers_make_of_it() -> None:
+    x = torch.tensor([[0.0, 1e-6, 0.25, 1.0]])
+    prepared = qgraph.prepare(qgraph.trace(Root(), x + 1e-3), "litert")
+    module = qgraph.calibrate(qgraph.to_torch(prepared), [(x + 1e-3).numpy()]).eval()
+    assert torch.equal(module(x)[0, :2], module(x).max().expand(2))
+    assert module(x * torch.nan).isnan().all()  # a broken loss shows

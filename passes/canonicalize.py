@@ -23,5 +23,6 @@ from qgraph.passes.simplify import KEEPING_PARAMETERS
 def canonicalize(graph: Graph) -> None:
     compute_constants(graph)
     erase_dead_code(graph)
-    rewrite(graph, KEEPING_PARAMETERS)
+    if rewrite(graph, KEEPING_PARAMETERS):
+        compute_constants(graph)  # of what is a constant only now
     erase_dead_code(graph)

@@ -28,6 +28,7 @@ from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.engine.registry import graph_pass
+from qgraph.passes.fold_constants import compute_constants
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
 from qgraph.passes.ways import chosen_ways
@@ -45,6 +46,7 @@ def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     rewrite(graph, rules)
     erase_dead_code(graph)
+    compute_constants(graph)  # a way may lead from a constant through several ops
 
 
 def _splitting(target: Target) -> Rewrite:

@@ -6,6 +6,7 @@
     nn.clamp {min=0, max=6}, {min=0, max=inf}                                  ->  nn.relu6, nn.relu
     nn.relu6(nn.relu(%x)), nn.clamp(nn.clamp(%x))                              ->  one clamp
     nn.relu of an op that carries the activation relu                          ->  that op
+    nn.expand of integers to known sizes, nn.arange of a known size            ->  a constant
     nn.transpose(nn.transpose(%x)), nn.reshape(nn.reshape(%x))                 ->  one
     nn.pad(nn.pad(%x)) with one value; nn.conv(nn.pad(%x)) with zeros          ->  one; nn.conv with more pads
     nn.concat(nn.concat(%x, %y), %z) along one axis                            ->  nn.concat(%x, %y, %z)
@@ -45,6 +46,24 @@ def drop_identity(match: Match, build: Builder) -> Replacement:
     """Replace an op that changes the shape or nothing, where the shape stays."""
     x = match.values["x"]
     return x if x.type == match.root.result.type else Declined("the shape changes")
+
+
+@rule(pattern("nn.expand", bind="node"))
+def expand_known(match: Match, build: Builder) -> Replacement:
+    """Integers and conditions that are repeated a known number of times are a constant; floats may be trained."""
+    x, shape = match.root.operand(0), match.root.result.type.shape
+    if not x.is_constant or x.type.is_float or any(isinstance(size, str) for size in shape):
+        return Declined("x is computed or holds floats, or a size is symbolic")
+    return build.constant(np.broadcast_to(x.data, [int(size) for size in shape]).copy(), f"{x.name}.expanded")
+
+
+@rule(pattern("nn.arange", bind="node"))
+def count_known(match: Match, build: Builder) -> Replacement:
+    """Indices along a dimension of known size are a constant."""
+    a, (size,) = match.root.attrs, match.root.result.type.shape
+    if isinstance(size, str):
+        return Declined("the size is symbolic")
+    return build.constant(a["start"] + a["step"] * np.arange(size, dtype=np.int64), "arange")
 
 
 @rule(pattern("nn.transpose", "x", bind="node"))
@@ -180,6 +199,8 @@ def _sum(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 KEEPING_PARAMETERS = [
     drop_identity,
+    expand_known,
+    count_known,
     drop_identity_transpose,
     drop_single_concat,
     drop_neutral_number,

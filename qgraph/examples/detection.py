@@ -72,6 +72,7 @@ def task(data: Path | None, seed: int) -> Task:
         loss=loss,
         metrics={"mAP@0.5:0.95": lambda made, target: mean_average_precision(decoded(made), target)},
         epochs=20,
+        qat_learning_rate=1e-4,
         targets=("litert", "onnxruntime"),
     )
 

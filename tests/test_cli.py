@@ -31,6 +31,19 @@ class Net(nn.Module):
 """
 
 
+WORDS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.words = torch.nn.Embedding(5, 3)
+
+    def forward(self, ids, seen, dense):
+        return (self.words(ids) * seen.unsqueeze(-1)).sum(1) + dense
+"""
+
+
 def qgraph(*arguments: str | Path, status: int = 0, cwd: Path | None = None) -> str:
     """Run the command; its output, after checking the exit status and that there is no traceback."""
     code = "from qgraph.cli import main; main()"
@@ -70,6 +83,16 @@ def test_verify_says_bit_exact_for_both_files_and_three_runtimes(folder: Path) -
     report = json.loads(qgraph("verify", folder / "litert.qg", "--inputs", folder / "x.npz", "--json"))
     assert report["bit_exact"] is True
     assert report["processor"]
+
+
+def test_models_of_ids_and_masks_are_traced_with_an_open_length(tmp_path: Path) -> None:
+    (tmp_path / "words.py").write_text(WORDS)
+    words = ("trace", "words.py:Net", "-o", "words.qg", "--input")
+    qgraph(*words, "4x7:i64,4x7:bool,4x3", "--dynamic", "1", cwd=tmp_path)
+    graph = qg.load(tmp_path / "words.qg")
+    assert [str(value.type) for value in graph.inputs] == ["i64[N,T]", "bool[N,T]", "f32[N,3]"]
+    assert "'i65' is not a type of inputs" in qgraph(*words, "4x7:i65", status=2, cwd=tmp_path)
+    assert "'4y7:i64' is not a shape" in qgraph(*words, "4y7:i64", status=2, cwd=tmp_path)
 
 
 def test_run_writes_what_the_interpreter_gives(folder: Path) -> None:

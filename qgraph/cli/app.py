@@ -36,8 +36,12 @@ def trace(
     ],
     output: Output,
     input: Annotated[
-        str, typer.Option("--input", help="Shape of an example input, 1x3x32x32; several joined by commas.")
+        str,
+        typer.Option("--input", help="Shape of an example input, with its type: 1x3x32x32, 4x7:i64; joined by commas."),
     ],
+    dynamic: Annotated[
+        list[int] | None, typer.Option("--dynamic", help="A dimension beside the batch to leave open. Repeat it.")
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="A state_dict file (torch.save) to load first.")] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Run the graph beside the model.")] = True,
 ) -> None:
@@ -45,7 +49,8 @@ def trace(
     import qgraph
     from qgraph.cli.sources import example_inputs, load_model
 
-    graph = qgraph.trace(load_model(source, weights), example_inputs(input), check=check)
+    model = load_model(source, weights)
+    graph = qgraph.trace(model, example_inputs(input), dynamic_dims=dynamic or (), check=check)
     qgraph.save(graph, output)
     typer.echo(f"{output}: {len(graph)} nodes")
 

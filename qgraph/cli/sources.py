@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qgraph.errors import InputError
 from qgraph.imports import import_file, in_short, require_torch
+from qgraph.ir.types import NUMPY_DTYPE
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +58,29 @@ def _import(name: str) -> object:
     return import_file(Path(name))
 
 
+TYPES = [name for name in NUMPY_DTYPE if name != "i4"]  # which torch has not
+
+
 def example_inputs(text: str) -> list[torch.Tensor]:
-    """Random tensors of the shapes "1x3x32x32,1x10"."""
+    """Tensors of the shapes and types "1x3x32x32,1x10:i64": random floats; integers that are 0 or 1, which nearly every
+    table and mask takes."""
     import torch
 
-    try:
-        return [torch.randn([int(size) for size in shape.split("x")]) for shape in text.split(",")]
-    except (ValueError, RuntimeError):
-        raise InputError(f"{text!r} is not a shape", help="write sizes joined by x: 1x3x32x32") from None
+    examples = []
+    for word in text.split(","):
+        shape, colon, dtype = word.partition(":")
+        if colon and dtype not in TYPES:
+            raise InputError(f"{dtype!r} is not a type of inputs", help=f"choose from {', '.join(TYPES)}")
+        numpy = np.dtype(NUMPY_DTYPE[dtype or "f32"])
+        try:
+            sizes = [int(size) for size in shape.split("x")]
+            made = torch.randn(sizes) if numpy.kind == "f" else torch.randint(2, sizes)
+        except (ValueError, RuntimeError):
+            raise InputError(
+                f"{word!r} is not a shape", help="write sizes joined by x, and a type: 1x3x32x32, 4x7:i64"
+            ) from None
+        examples.append(torch.from_numpy(made.numpy().astype(numpy)))
+    return examples
 
 
 def key_values(words: list[str]) -> dict[str, Any]:

@@ -91,6 +91,7 @@ class Target:
     importers: Mapping[str, Callable[[Content], Graph]]
     runtime: str
     runtime_options: Mapping[str, str] = field(default_factory=dict)
+    one_by_one: bool = False  # the runtime takes the sizes of the file as they are: one example where a batch is open
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     evidence: str = ""  # the package whose evidence.json says what was compared with the runtimes, op by op
     explain: Mapping[str, Kernel] = field(default_factory=dict)  # op -> what is computed for an instance, in words

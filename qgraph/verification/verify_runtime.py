@@ -16,6 +16,7 @@ from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
+from qgraph.ir.types import Dim, dim_factors
 from qgraph.runtimes import RunResult, Worker
 from qgraph.targets import releases
 from qgraph.verification.report import NodeReport, OutputReport, Verification
@@ -54,13 +55,14 @@ def verify(
         )
     program_options = {**target.runtime_options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
-        expected = [execute(graph, run) for run in runs]  # first: it says what the runtime does not offer
-        result = worker.run(model, _by_position(graph, runs), options=program_options)
+        parts = _parts(graph, runs)
+        expected = [execute(graph, run) for run in parts]  # first: it says what the runtime does not offer
+        result = worker.run(model, _by_position(graph, parts), options=program_options)
         release = result.runtime.version
         if target.kernels_at(release) != target.kernels:  # rules that changed are keyed by release
             graph = graph.clone()
             graph.metadata["release"] = release
-            expected = [execute(graph, run) for run in runs]
+            expected = [execute(graph, run) for run in parts]
         outputs = _compare_outputs(graph, expected, result)
         nodes: tuple[NodeReport, ...] = ()
         if intermediate or any(output.mismatches for output in outputs):
@@ -110,6 +112,26 @@ def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]
     return [[run[value.name] for value in graph.inputs] for run in runs]
 
 
+def _parts(graph: Graph, runs: list[dict[str, Array]]) -> list[dict[str, Array]]:
+    """The runs, one for each example where the runtime takes them one by one and a result does not have them first:
+    what it gives for one is not a part of what the interpreter gives for all."""
+    batches = {value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
+    if not targets.get(graph.target).one_by_one or not all(isinstance(batch, str) for batch in batches):
+        return runs
+    if all(_is_first(batch, value.type.shape) for value in graph.outputs for batch in batches):
+        return runs
+    return [
+        {name: array[i : i + 1] for name, array in run.items()}
+        for run in runs
+        for i in range(len(next(iter(run.values()))))
+    ]
+
+
+def _is_first(batch: Dim, shape: Sequence[Dim]) -> bool:
+    """Whether a result has the examples along its first dimension, and nowhere else."""
+    return shape[:1] == (batch,) and not any(set(dim_factors(dim)[1]) & {batch} for dim in shape[1:])
+
+
 def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunResult) -> tuple[OutputReport, ...]:
     reports = []
     for index, name in enumerate(graph.output_names):
@@ -146,6 +168,7 @@ def _compare_nodes(
     """The results of all nodes, from a file that returns them all: no runtime needs to keep what it computes."""
     graph = graph.clone()
     graph.set_outputs(value for node in graph.nodes for value in node.results)
+    runs = _parts(graph, runs)
     expected = [execute(graph, run) for run in runs]
     result = worker.run(_exported(graph), _by_position(graph, runs), options=options)
     outputs = iter(_compare_outputs(graph, expected, result))

@@ -44,6 +44,7 @@ TARGET = replace(
     proven="0.dev20261023182759",
     earlier=EARLIER,
     runtime_options={},
+    one_by_one=True,
     kernels=kernels_in(__name__, __path__),
     limits={"litert.logistic": sign_limit, "litert.tanh": sign_limit},
     processors="any that computes IEEE floats and 32-bit integers; compared on x86-64",

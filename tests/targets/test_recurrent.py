@@ -33,3 +33,22 @@ def test_recurrent_layers_are_exact_and_near_the_float_model(kind: str, target: 
     assert qgraph.verify(low, inputs=x.numpy()).bit_exact
     wanted, got = model(x).detach().numpy(), qgraph.run(low, x.numpy(), dequantize=True)
     assert 10 * np.log10((wanted**2).sum() / ((got - wanted) ** 2).sum()) > 30
+
+
+class Turned(nn.Module):
+    """Results with the examples behind the steps, in one dimension with them, and first."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        return x.transpose(0, 1) * 2, x.transpose(0, 1).reshape(-1, 3) * 0.5, x * 3
+
+
+@pytest.mark.parametrize("model", [nn.GRU(3, 4, batch_first=True), Turned()], ids=["GRU", "turned"])
+def test_results_whose_examples_are_not_first_are_compared_where_the_runtime_takes_one_by_one(model: nn.Module) -> None:
+    x = torch.randn(16, 5, 3)
+    low = qgraph.quantize(qgraph.trace(model, x), target="tflm", calibration=[x.numpy()])
+    assert any(value.type.shape[0] != "N" for value in low.outputs)
+    report = qgraph.verify(low, samples=8, intermediate=True)
+    assert report.bit_exact
+    one = qgraph.run(low, x[:1].numpy())
+    assert report.compared == 13 * sum(array.size for array in one.values()), "all of every example's results"
+    assert not any(node.mismatches for node in report.nodes)

@@ -73,11 +73,17 @@ def _clamped(expected: Array, lowering: Lowering, node: Node, value: Value) -> A
 
 
 def _codes_off(expected: Array, got: Array, value: Value) -> float:
-    """The largest difference in steps of the value; of floats in steps of 2**-16 of the largest."""
+    """The largest difference in steps of the value; of floats in steps of 2**-16 of the largest that is finite.
+
+    Equal infinities do not differ; where NaN is expected, anything may be.
+    """
     if expected.shape != got.shape:
         return float("inf")
-    (step,) = value.type.quant.scale if value.type.quant else (2.0**-16 * float(np.abs(expected).max(initial=1)),)
-    return float(np.abs(expected - got).max(initial=0)) / step
+    largest = np.abs(expected[np.isfinite(expected)]).max(initial=1)
+    (step,) = value.type.quant.scale if value.type.quant else (2.0**-16 * float(largest),)
+    differ = (expected != got) & ~np.isnan(expected)
+    gaps = np.abs(np.subtract(expected[differ], got[differ], dtype=np.float64))
+    return float(np.nan_to_num(gaps, nan=np.inf).max(initial=0)) / step
 
 
 def _error(lowering: Lowering, node: Node, value: Value, off: float, inputs: dict[str, Array]) -> ValidationError:

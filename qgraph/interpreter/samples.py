@@ -32,7 +32,8 @@ def sample_inputs(graph: Graph, samples: int, seed: int = 0, symbol_size: int = 
         raise InputError(f"{samples} random samples are not possible", help="give 0 or more")
     rng = np.random.default_rng(seed)
     types = [_integer_type(graph, i) for i in range(len(graph.inputs))]
-    count = samples + max([FLOAT_EXTREMES if type.quant is None and type.is_float else EXTREMES for type in types])
+    extremes = (FLOAT_EXTREMES if type.quant is None and type.is_float else EXTREMES for type in types)
+    count = samples + max(extremes, default=0)
     sizes = _Sizes(_batch_symbol(graph), count, symbol_size)
     made = {
         value.name: _samples(integer, value.type, sizes.of(value.type.shape[1:]), samples, rng)
@@ -74,11 +75,15 @@ def _batch_symbol(graph: Graph) -> str:
 
 
 def _small_integers(value: Value, sizes: _Sizes, count: int, seed: int) -> Array:
-    """Examples of an input without a scale: no lower than 0, and below `_limit`; the last two are the extremes."""
+    """Examples of an input without a scale: no lower than 0, and below `_limit`; both ends are in each of them.
+
+    So no mask hides all, or nothing: a softmax of nothing has no meaning that passes could keep.
+    """
     limit = _limit(value, sizes)
-    random = np.random.default_rng(seed).integers(0, limit, (count, *sizes.of(value.type.shape[1:])))
-    random[-2:] = np.reshape([0, limit - 1], (2, *(1,) * (random.ndim - 1)))
-    return random.astype(value.type.numpy)
+    made = np.random.default_rng(seed).integers(0, limit, (count, *sizes.of(value.type.shape[1:])))
+    if made.shape[-1] > 1:
+        made[..., 0], made[..., -1] = 0, limit - 1
+    return made.astype(value.type.numpy)
 
 
 def _limit(value: Value, sizes: _Sizes) -> int:

@@ -200,3 +200,25 @@ def test_fewer_bits_on_an_edge_are_not_those_of_the_value_behind_it(target: str)
     x = np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype(np.float32)
     graph = qgraph.trace(seeded(Shared()).eval(), torch.from_numpy(x))
     qgraph.quantize(graph, target, calibration=[x], overrides={"a": {"activation_bits": 4}}, check=True)
+
+
+def test_models_with_lengths_masks_and_ids_pass_the_checks_of_every_step() -> None:
+    """Conditions are compared as numbers, and equal infinities do not differ."""
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words = torch.nn.Embedding(9, 4)
+
+        def forward(self, ids: torch.Tensor, dense: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+            seen = torch.arange(6) <= lengths[:, None]
+            weights = torch.softmax(dense.masked_fill(~seen, float("-inf")), -1)
+            return (self.words(ids) * weights.unsqueeze(-1)).sum(1)
+
+    torch.manual_seed(0)
+    inputs = [torch.randint(0, 9, (16, 6)), torch.randn(16, 6), torch.randint(0, 6, (16,))]
+    graph = qgraph.trace(Pooled(), inputs)
+    batch = {value.name: tensor.numpy() for value, tensor in zip(graph.inputs, inputs, strict=True)}
+    prepared = qgraph.prepare(graph, target="onnxruntime", fallback="float", check=True)
+    lowered = qgraph.lower(qgraph.calibrate(prepared, [batch]), target="onnxruntime", fallback="float", check=True)
+    assert qgraph.verify(lowered, samples=8).bit_exact

@@ -258,6 +258,7 @@ def test_masks_and_ids_beside_floats_are_of_one_batch_and_are_seen_by_the_check(
     inputs = sample_inputs(graph, 6, symbol_size=3)
     assert {array.shape[:2] for array in inputs.values()} == {(11, 3)}
     assert [len(np.unique(inputs[name])) for name in ("seen", "ids")] == [2, 2], "the smaller size of the table is 2"
+    assert set(inputs["seen"].sum(1)) == {1, 2}, "no example is masked as a whole, or not at all"
     for right, wrong in ((" = [0.5,1.0,", " = [0.5,1.25,"), ("nn.mul(%4, %2)", "nn.add(%4, %2)")):
         with pytest.raises(ValidationError):
             validate(graph, parse(MASKED.replace(right, wrong)), "real")

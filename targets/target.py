@@ -131,6 +131,12 @@ class Target:
         return _by_source(self.correspondences)
 
     @cached_property
+    def offered(self) -> frozenset[str]:
+        """The ops of `nn` that have a row whose op the runtime has."""
+        rows = self.lowerings.items()
+        return frozenset(op for op, found in rows if not all(self.lacks(row.target) for row in found))
+
+    @cached_property
     def float_lowerings(self) -> dict[str, list[Correspondence]]:
         """The rows that lower each op of `nn` that stays in float."""
         return _by_source(self.floats)

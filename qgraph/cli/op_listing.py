@@ -40,11 +40,11 @@ WORDS = {
 
 def on_target(op: str, target: Target) -> str:
     """What becomes of an op on a target, in a word of `WORDS`; a single node may still be refused, with the reason."""
-    if op in target.lowerings:
+    if op in target.offered:
         return "integers"
     if op_def(op).traits.acts_in_training:
         return "training"
-    if op in chosen_ways(target.lowerings):
+    if op in chosen_ways(target.offered):
         return "by ops"
     return "float" if op in target.float_lowerings or op in chosen_ways(target.float_lowerings) else "-"
 

@@ -79,8 +79,8 @@ def test_verify_says_what_differs_on_another_release() -> None:
 
 def test_rules_that_changed_are_keyed_by_release() -> None:
     target = targets.get("litert")
-    assert [*target.kernels_at("1.2.0")] == ["litert.leaky_relu", "litert.fully_connected"]
-    assert [*target.kernels_at("1.3.0")] == [*target.kernels_at("2.1.0")] == ["litert.leaky_relu"]
+    own = [[op for op in target.kernels_at(r) if op not in target.kernels] for r in ("1.2.0", "1.3.0", "2.1.0")]
+    assert own == [["litert.leaky_relu", "litert.fully_connected"], ["litert.leaky_relu"], ["litert.leaky_relu"]]
     assert target.kernels_at("2.1.6") == target.kernels_at("2.3.0") == target.kernels_at("") == target.kernels
     assert targets.get("litert-xnnpack").kernels_at("1.2.0") == targets.get("litert-xnnpack").kernels
 

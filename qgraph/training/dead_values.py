@@ -2,12 +2,13 @@
 
 Such a scale is free, but it is a factor of what stands beside it: the bias of the layer behind is an integer at scale
 `x_scale * w_scale`, and the layer before multiplies its sums by `x_scale * w_scale / result_scale`, which runtimes
-bound. So it is chosen by those.
+bound. So it is chosen by those. Sums and products of activations bound it too, as runtimes requantize there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 
 from torch import Tensor, fx
 
@@ -18,6 +19,8 @@ from qgraph.training.observers import ActivationQuantizer
 FACTOR = 2.0**-8
 """`x_scale * w_scale / result_scale` to aim at: a bias is then exact to 1/512 of a step of the result."""
 LARGEST_FACTOR = 2.0**7
+LARGEST_RATIO = 120.0
+"""Of the scale of an operand of a sum, or of the product of two, to that of the result."""
 
 
 def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tensor], paths: dict[str, str]) -> None:
@@ -28,20 +31,24 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     calls = [node for node in traced.graph.nodes if node.op == "call_module"]
     owners = [(node, traced.get_submodule(str(node.target))) for node in calls]
     dead = {
-        str(node.args[1].target)
+        str(node.args[1].target): 1.0 / owner.quant_range[1] if owner.symmetric else 1.0
         for node, owner in owners
         if isinstance(owner, ActivationQuantizer) and owner.range.numel() == 2 and not owner.range.any()
     }
     names = {path: name for name, path in paths.items()}
+    free = set(dead)
+    of = {name: tensors[path] for name, path in paths.items()}
     for path in sorted(dead):
-        scale = _settled(
-            graph.constants[names[path]], {name: tensors[path] for name, path in paths.items()}, dead, paths
-        )
+        scale = _settled(graph.constants[names[path]], of, dead, paths)
         if scale is not None:
             tensors[path].fill_(scale)
+            free.discard(path)
+    for path in [path for path in dead if path in free]:  # in the order of the graph
+        tensors[path].fill_(_within_bounds(graph.constants[names[path]], dead[path], of, free, paths))
+        free.discard(path)
 
 
-def _settled(value: Value, of: dict[str, Tensor], dead: set[str], paths: dict[str, str]) -> float | None:
+def _settled(value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]) -> float | None:
     """The scale that the neighbours of the values with this one leave free; None where there is no layer."""
     marks = [node for node in value.users if node.op == "quant.fake_quant"]
     before = [unit for mark in marks if (unit := _unit(maker_of(mark.operand(0)), of)) is not None]
@@ -53,6 +60,46 @@ def _settled(value: Value, of: dict[str, Tensor], dead: set[str], paths: dict[st
     if goals:
         return max([min(goals), *(unit / LARGEST_FACTOR for unit in before)])
     return max(before) / FACTOR if before else None
+
+
+def _within_bounds(
+    value: Value, scale: float, of: dict[str, Tensor], free: Collection[str], paths: dict[str, str]
+) -> float:
+    """A scale for values of nothing beside no layer: this one, unless sums or products beside them bound it."""
+    marks = [node for node in value.users if node.op == "quant.fake_quant"]
+    makers = [maker for mark in marks if (maker := maker_of(mark.operand(0))) is not None]
+    lows = [_size(maker, of, None) for maker in makers if _is_sum(maker)]
+    highs = []
+    for user in {user for mark in marks for user, _ in _readers(mark.result) if _is_sum(user)}:
+        result = next((mark for mark in user.result.users if mark.op == "quant.fake_quant"), None)
+        if result is not None and paths[result.operand(1).name] not in free:
+            highs.append(float(of[result.operand(1).name]) / _size(user, of, value))
+    scale = min([scale, *(LARGEST_RATIO * high for high in highs)])
+    return max([scale, *(low / LARGEST_RATIO for low in lows)])
+
+
+def _is_sum(node: Node) -> bool:
+    """Whether the node computes with two activations element by element."""
+    return op_def(node.op).traits.elementwise and len(node.operands) > 1
+
+
+def _size(node: Node, of: dict[str, Tensor], but: Value | None) -> float:
+    """What a code of the operands of a sum counts, or of a product, of which the one with the scale `but` is left
+    out."""
+    marks = [mark for value in node.inputs if (mark := maker_of(value)) is not None and mark.op == "quant.fake_quant"]
+    scales = [float(of[mark.operand(1).name].max()) for mark in marks if mark.operand(1) is not but]
+    if node.op == "nn.mul":
+        return math.prod(scales)
+    return max(scales, default=1.0) if but is None else 1.0
+
+
+def _readers(value: Value) -> Iterator[tuple[Node, Value]]:
+    """What reads a value, and as which, also behind what only moves its elements."""
+    for user in value.users:
+        if op_def(user.op).traits.moves_data or user.op == "nn.dropout":
+            yield from _readers(user.result)
+        else:
+            yield user, value
 
 
 def _unit(layer: Node | None, of: dict[str, Tensor]) -> float | None:
@@ -78,8 +125,4 @@ def _is_layer(node: Node) -> bool:
 
 
 def _layers_behind(value: Value) -> Iterator[Node]:
-    for user in value.users:
-        if op_def(user.op).traits.moves_data or user.op == "nn.dropout":
-            yield from _layers_behind(user.result)
-        elif _is_layer(user) and user.operand(0) is value:
-            yield user
+    return (user for user, read in _readers(value) if _is_layer(user) and user.operand(0) is read)

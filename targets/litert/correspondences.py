@@ -20,8 +20,11 @@ from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pa
 from qgraph.targets.litert.layer_rows import ACTIVATION, CARRIED_CLAMPS, LAYERS, POOLS, clamped_away
 from qgraph.targets.litert.limits import (
     SMALLEST_OF_FUNCTIONS,
+    Scales,
     count_limits,
+    free_scales,
     function_limits,
+    given_scales,
     hard_swish_limits,
     product_limits,
     ratio_limits,
@@ -74,6 +77,27 @@ def by_shifts(view: Any) -> Refusal | None:
     )
 
 
+class OfPair:
+    """How a sum or a product is lowered whose scales have limits: zeros take others where theirs are refused."""
+
+    def __init__(self, limits: Callable[[Call, Scales], Refusal | None]) -> None:
+        self._limits = limits
+
+    def limits(self, call: Call) -> Refusal | None:
+        """Scales that are refused, also with others for zeros."""
+        return self._limits(call, given_scales(call)) and self._limits(call, free_scales(call))
+
+    def lower(self, row: Correspondence, call: Call) -> Value:
+        """The op, of operands with scales that are not refused."""
+        if not call.in_float and self._limits(call, given_scales(call)) is not None:
+            for i, (x, scale) in enumerate(zip(call.xs, free_scales(call), strict=True)):
+                if x.is_constant and scale != x.type.q.scales[0]:
+                    quant = QuantParams.of(np.array([scale], np.float32), x.type.q.zero_points)
+                    call.xs[i] = call.lowering.build.constant(x.data, x.name, quant)
+        return row.lowered(call)
+
+
+OF_SUM, OF_PRODUCT = OfPair(sum_limits), OfPair(product_limits)
 NEVER_BY_SHIFTS = Codec(
     ("pot_scale_int16",), lambda call: {"pot_scale_int16": False if call.element[0] == "i16" else None}
 )
@@ -85,7 +109,8 @@ BINARY = [
             clamps=CARRIED_CLAMPS,
             codecs=(ACTIVATION, NEVER_BY_SHIFTS),
             when=same_rank,
-            limits=sum_limits,
+            limits=OF_SUM.limits,
+            lower=OF_SUM.lower,
             refused=by_shifts,
         )
         for op in ("add", "sub")
@@ -96,7 +121,8 @@ BINARY = [
         clamps=CARRIED_CLAMPS,
         codecs=(ACTIVATION,),
         when=same_rank,
-        limits=product_limits,
+        limits=OF_PRODUCT.limits,
+        lower=OF_PRODUCT.lower,
     ),
 ]
 

@@ -5,6 +5,8 @@ Each was found by running the families' kernels over scales from 2**-120 to 2**1
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qgraph.ir import QuantParams
@@ -58,14 +60,32 @@ def function_limits(call: Call) -> Refusal | None:
     return Refusal(f"the operand's scale is {scale:.3g}, LiteRT takes less than {largest:.3g}", CALIBRATE)
 
 
-def sum_limits(call: Call) -> Refusal | None:
+Scales = Sequence[float]
+"""Of two operands."""
+
+
+def given_scales(call: Call) -> Scales:
+    """Those that the operands have."""
+    return [float(x.type.q.scales[0]) for x in call.xs]
+
+
+def free_scales(call: Call) -> Scales:
+    """The same, but of a constant of zeros, whose scale is free: one with which its codes count as the result's."""
+    scales, (a, b) = list(given_scales(call)), given_scales(call)
+    for i, (x, other) in enumerate(zip(call.xs, (b, a), strict=True)):
+        if x.is_constant and np.all(x.data == x.type.q.zero_points[0]):
+            scales[i] = float(call.quant.scales[0]) / (other if call.node.op == "nn.mul" else 1.0)
+    return scales
+
+
+def sum_limits(call: Call, scales: Scales) -> Refusal | None:
     """Scales at which LiteRT's ADD and SUB abort or wrap.
 
     The reference kernel aborts where 2 * max(scale) >= 2**20 * result_scale. XNNPACK takes scale / result_scale in
     [2^-10, 2^8); for the rest runs the optimized kernel, which narrows to 16 bits without saturation. 2**20 * result
     has to be a float32.
     """
-    a, b = (float(x.type.q.scales[0]) for x in call.xs)
+    a, b = scales
     result = float(call.quant.scales[0])
     with np.errstate(over="ignore"):
         ratios = [float(np.float32(scale) / np.float32(result)) for scale in (a, b)]
@@ -73,13 +93,13 @@ def sum_limits(call: Call) -> Refusal | None:
     if narrow and result < LARGEST_SCALE:
         return None
     name = call.node.op.partition(".")[2].upper()
-    scales = f"at scales {a:.3g} and {b:.3g} with a result of scale {result:.3g}"
-    return Refusal(f"LiteRT's {name} wraps or aborts {scales}", CALIBRATE)
+    span = f"at scales {a:.3g} and {b:.3g} with a result of scale {result:.3g}"
+    return Refusal(f"LiteRT's {name} wraps or aborts {span}", CALIBRATE)
 
 
-def product_limits(call: Call) -> Refusal | None:
+def product_limits(call: Call, scales: Scales) -> Refusal | None:
     """MUL refuses a factor of 256 or more."""
-    a, b = (float(x.type.q.scales[0]) for x in call.xs)
+    a, b = scales
     if a * b / float(call.quant.scales[0]) < LARGEST_MUL_FACTOR and a * b < LARGEST_SCALE:
         return None
     return Refusal("the product of the operands' scales is 256 times that of the result, or more", CALIBRATE)

@@ -115,3 +115,34 @@ def test_training_and_graph_have_the_scales_that_lowering_uses() -> None:
     weight = lowered.find("litert.conv_2d")[0].operand(1)
     assert weight.type.q.scale == tuple(graph.constants["0.weight_scale"].data.tolist())
     assert from_torch(to_torch(graph)) == graph
+
+
+class Of(nn.Module):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(x)
+
+
+ZEROS = torch.zeros(8)
+BESIDE_ZEROS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "a sum with a constant": lambda x: x * 1e-4 + ZEROS,
+    "a difference": lambda x: ZEROS - x * 1e-4,
+    "a sum with a relu": lambda x: torch.relu(x * 1e-4 + ZEROS),
+    "a product with a constant": lambda x: x * 1e5 * ZEROS,
+    "a sum with a dead value": lambda x: (x - x) + x * 1e-4,
+    "a product with a dead value": lambda x: (x - x) * x * 1e5,
+    "a function of a dead value": lambda x: torch.tanh((x - x) * 0.25) + x,
+    "a softmax of a dead value": lambda x: torch.softmax(x - x, 1) + x,
+    "a norm without a shift": lambda x: nn.functional.layer_norm(x * 1e-4, (8,), None, ZEROS),
+}
+
+
+@pytest.mark.parametrize("activations", ["i8", "i16"])
+@pytest.mark.parametrize("name", BESIDE_ZEROS)
+def test_litert_takes_zeros_beside_values_of_any_size(name: str, activations: str) -> None:
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    got, expected, _ = result_of(Of(BESIDE_ZEROS[name]), x, "litert", activations=activations)
+    assert np.abs(got - expected).max() <= np.abs(expected).max() / 50

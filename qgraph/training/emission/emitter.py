@@ -206,8 +206,12 @@ def _trained_operands(node: Node) -> tuple[int, ...]:
 
 
 def is_weight(node: Node) -> bool:
-    """Whether a fake-quant node's scale follows from a constant, and not from what is observed."""
-    return node.operand(0).is_constant and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0, 1)
+    """Whether a fake-quant node's scale follows from a constant, and not from what is observed: of nothing else that
+    has it, as where a constant joins the grid of activations."""
+    scale = node.operand(1)
+    marks = [mark for mark in scale.users if mark.op == "quant.fake_quant" and mark.operand(1) is scale]
+    known = all(mark.operand(0).is_constant for mark in marks)
+    return known and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0, 1)
 
 
 def check_mode(graph: Graph, mode: str) -> None:

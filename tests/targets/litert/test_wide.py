@@ -141,3 +141,20 @@ def test_what_moves_values_of_16_bits_to_an_op_of_8_keeps_their_range(move: Call
     low = qgraph.quantize(qgraph.trace(model, x), "litert", calibration=[x.numpy()], activations="i16")
     got = qgraph.run(low, x.numpy(), dequantize=True)
     assert decibels(model(x).numpy(), np.asarray(got)) > 30
+
+
+@pytest.mark.parametrize(
+    "joined",
+    [
+        lambda x: torch.maximum(x, torch.zeros(8)),
+        lambda x: torch.minimum(x, torch.full((8,), 0.3)),
+        lambda x: torch.maximum(x * 1e-4, torch.full((8,), 2e-5)),
+    ],
+)
+def test_a_constant_that_joins_values_of_16_bits_does_not_choose_their_scale(
+    joined: Callable[[Tensor], Tensor],
+) -> None:
+    model, x = Behind(joined), torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    graph = qgraph.trace(model, x)
+    low = qgraph.quantize(graph, "litert", calibration=[x.numpy()], activations="i16")
+    assert decibels(model(x).numpy(), np.asarray(qgraph.run(low, x.numpy(), dequantize=True))) > 30

@@ -10,15 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 
 from qgraph.ir import Graph, Node, Value, op_def
-from qgraph.ops.quant import maker_of
+from qgraph.ops.quant import grid_of, maker_of
 from qgraph.training.observers import ActivationQuantizer
 
 FACTOR = 2.0**-8
 """`x_scale * w_scale / result_scale` to aim at: a bias is then exact to 1/512 of a step of the result."""
 LARGEST_FACTOR = 2.0**7
+FINEST_MEAN = 2.0**-25
+"""Of the scale of a mean to that of its operand: less is below every sum of codes divided by their number."""
 LARGEST_RATIO = 120.0
 """Of the scale of an operand of a sum, or of the product of two, to that of the result."""
 
@@ -46,6 +48,23 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     for path in [path for path in dead if path in free]:  # in the order of the graph
         tensors[path].fill_(_within_bounds(graph.constants[names[path]], dead[path], of, free, paths))
         free.discard(path)
+    moving = {str(node.args[1].target) for node, owner in owners if _moves(owner)}
+    for mark in graph.nodes:
+        if mark.op == "quant.fake_quant" and paths[mark.operand(1).name] in moving:
+            _raise_scale(mark, of)
+
+
+def _moves(owner: nn.Module) -> bool:
+    return isinstance(owner, ActivationQuantizer) and owner.quantizer.observes and not owner.frozen
+
+
+def _raise_scale(mark: Node, of: dict[str, Tensor]) -> None:
+    """Raise the scale of a mean of next to nothing (of what was normalized) to what its operand's steps can tell."""
+    maker = maker_of(mark.operand(0))
+    grid = grid_of(maker.operand(0)) if maker is not None and maker.op == "nn.mean" else None
+    if grid is not None:
+        scale = of[mark.operand(1).name]
+        scale.clamp_(min=float(of[grid.operand(1).name].max()) * FINEST_MEAN)
 
 
 def _settled(value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]) -> float | None:

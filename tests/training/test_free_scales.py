@@ -146,3 +146,11 @@ def test_litert_takes_zeros_beside_values_of_any_size(name: str, activations: st
     x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
     got, expected, _ = result_of(Of(BESIDE_ZEROS[name]), x, "litert", activations=activations)
     assert np.abs(got - expected).max() <= np.abs(expected).max() / 50
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+def test_the_mean_of_what_was_normalized_has_a_scale_that_runtimes_take(target: str) -> None:
+    norm = lambda x: nn.functional.layer_norm(x, x.shape[1:])  # noqa: E731
+    x = torch.randn(4, 4096, generator=torch.Generator().manual_seed(0))
+    got, expected, _ = result_of(Of(lambda x: norm(norm(x))), x, target)
+    assert np.abs(got - expected).max() < 0.2

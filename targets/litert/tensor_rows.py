@@ -40,13 +40,26 @@ def from_zero(call: Call) -> Refusal | None:
     return Refusal(f"LiteRT's {op} refuses values below 0, and the operand has codes of such", CALIBRATE)
 
 
+LARGEST_OF_ROOT = 2.0**12
+"""Of sqrt(x_scale) * result_scale, up to which RSQRT's multiplier is shifted by no more than 31 bits."""
+
+
+def root_limits(call: Call) -> Refusal | None:
+    """Those of the operand, and a result's scale that is not too large: RSQRT gives arbitrary codes beyond."""
+    product = float(np.sqrt(call.xs[0].type.q.scales[0], dtype=np.float64)) * float(call.quant.scales[0])
+    if product <= LARGEST_OF_ROOT:
+        return from_zero(call)
+    what = f"sqrt(x_scale) * result_scale is {product:.3g}, LiteRT's RSQRT takes 4096 at most"
+    return Refusal(what, "calibrate without examples of zeros, or add a larger epsilon")
+
+
 GELU = Pair("approximate", down=lambda word: word == "tanh", up=lambda view: "tanh" if view.approximate else "none")
 FUNCTIONS = [
     Correspondence(source="gelu", target="litert.gelu", attrs={"approximate": GELU}, limits=function_scale),
     Correspondence(source="exp", target="litert.exp", limits=function_scale),
     Correspondence(source="log", target="litert.log", limits=from_zero),
     Correspondence(source="sqrt", target="litert.sqrt", limits=from_zero),
-    Correspondence(source="rsqrt", target="litert.rsqrt", limits=from_zero),
+    Correspondence(source="rsqrt", target="litert.rsqrt", limits=root_limits),
     Correspondence(
         source="elu", target="litert.elu", only={"alpha": 1.0, "scale": 1.0, "input_scale": 1.0}, limits=function_scale
     ),

@@ -305,6 +305,18 @@ def test_a_root_of_what_may_be_negative_is_refused() -> None:
         qgraph.lower(prepared, "litert")
 
 
+def test_a_root_whose_result_has_a_scale_beyond_the_kernels_shifts_is_refused() -> None:
+    x = np.random.default_rng(0).uniform(1, 2, (8, 10)).astype(np.float32)
+    graph = qgraph.trace(Model(lambda m, x: torch.rsqrt(x)), torch.from_numpy(x))
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [x])
+    largest = np.float32(4095 / np.sqrt(prepared.constants["x_scale"].data[0]))
+    prepared.constants["rsqrt_scale"].data[:] = largest
+    assert qgraph.verify(qgraph.lower(prepared, "litert"), inputs=x).bit_exact
+    prepared.constants["rsqrt_scale"].data[:] = largest * np.float32(1.01)
+    with pytest.raises(LoweringError, match="RSQRT takes 4096 at most"):
+        qgraph.lower(prepared, "litert")
+
+
 def test_steps_that_are_no_quotient_of_sizes_are_refused() -> None:
     model = Model(lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"))
     with pytest.raises(LoweringError, match="by the quotient of the sizes"):

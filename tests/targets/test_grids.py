@@ -284,9 +284,6 @@ def test_a_pyramid_of_pools_shares_one_grid(target: str) -> None:
 @pytest.mark.parametrize("first", [True, False])
 @pytest.mark.parametrize("op", [torch.add, torch.mul, "cat"])
 def test_constants_among_activations_count_in_the_range(target: str, op: str | Callable, first: bool) -> None:
-    if target == "onnxruntime" and op is torch.mul:
-        pytest.skip("onnxruntime does not lower nn.mul")
-
     def body(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         pair = (t, a) if first else (a, t)
         return torch.cat(pair, 1) if op == "cat" else op(*pair)  # type: ignore[operator]

@@ -72,7 +72,8 @@ def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence
     refusals = []
     for row in rows:
         if row.applies(node):
-            lacking = target.lacks(target.float_ops.get(row.target, row.target) if in_float else row.target)
+            made = target.float_ops.get(row.target, row.target) if in_float else row.target
+            lacking = target.lacks(made) or (_floats_only(made, node, target) if in_float and is_index(node) else "")
             against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
                 return row
@@ -80,6 +81,14 @@ def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence
     if not refusals:
         return Refusal(f"{target.name} cannot lower nn.{source}", f"see `qgraph targets {target.name}`")
     return Refusal("; ".join(dict.fromkeys(each.reason for each in refusals)), refusals[0].help)
+
+
+def _floats_only(made: str, node: Node, target: Target) -> str:
+    """Why an op of the dialect cannot make the indices or conditions of a node; "" where it can."""
+    type, pattern = node.results[0].type, op_def(made).results[0].pattern
+    if any(pattern.admits(replace(type, dtype=dtype)) for dtype in (type.dtype, "i32")):  # a target may narrow indices
+        return ""
+    return f"{target.name} has {node.op} of floats, not of {type.dtype}"
 
 
 @dataclass(frozen=True)

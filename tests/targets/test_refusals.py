@@ -96,6 +96,24 @@ def test_an_op_of_several_results_is_named_as_any(target: str) -> None:
     assert "= nn.topk(%x)" in str(caught.value)
 
 
+def test_arithmetic_on_indices_that_a_target_has_of_floats_only_is_refused_at_prepare() -> None:
+    class Fields(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = torch.nn.Embedding(60, 4)
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.table(ids + torch.tensor([0, 20, 40]))
+            return made
+
+    ids = torch.randint(0, 20, (4, 3))
+    graph = qgraph.trace(Fields(), ids)
+    with pytest.raises(LoweringError, match=r"litert has nn\.add of floats, not of i64") as caught:
+        qgraph.prepare(graph, "litert")
+    assert "= nn.add(%ids" in str(caught.value)
+    assert qgraph.verify(qgraph.quantize(graph, "onnxruntime", calibration=[ids.numpy()])).bit_exact
+
+
 def test_a_node_that_has_another_form_is_named_as_it_was() -> None:
     model = torch.nn.ConvTranspose1d(3, 4, 3, stride=2)
     with pytest.raises(LoweringError) as caught:

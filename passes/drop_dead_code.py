@@ -16,7 +16,7 @@ from qgraph.passes.engine.registry import graph_pass
 def erase_dead_code(graph: Graph) -> None:
     """Edit the graph in place."""
     for node in reversed(list(graph.nodes)):
-        if not any(value.use_count for value in node.results):
+        if not node.has_uses:
             graph.erase(node)
     graph.drop_unused_constants()
 

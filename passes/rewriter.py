@@ -191,7 +191,10 @@ def _matches(shape: Pattern, node: Node, match: Match) -> bool:
 def _operands_match(wanted: Sequence[Pattern | Word], node: Node, match: Match, commutative: bool) -> bool:
     """Match the operands in this order, and where the op is commutative in the other one."""
     if not commutative:
-        return all(_operand_matches(part, index, node, match) for index, part in enumerate(wanted))
+        for index, part in enumerate(wanted):  # noqa: SIM110  the innermost loop: a generator costs a tenth of a pass
+            if not _operand_matches(part, index, node, match):
+                return False
+        return True
     swapped = (wanted[1], wanted[0], *wanted[2:])
     return _tried(match, lambda: _operands_match(wanted, node, match, False)) or _tried(
         match, lambda: _operands_match(swapped, node, match, False)
@@ -340,7 +343,8 @@ def _apply(graph: Graph, rule: Rule, node: Node, log: Log) -> list[Node] | None:
     values = tuple(made) if isinstance(made, (list, tuple)) else (made,)
     _replace(graph, node, values)
     log.running = None
-    log.makers.update(dict.fromkeys(build.made, rule))
+    for new in build.made:
+        log.makers[new] = rule
     around = [value.producer for old in match.matched for value in old.inputs if value.producer is not None]
     _erase_unused(graph, match.matched)
     return [*build.made, *(user for value in values for user in value.users), *around]
@@ -348,7 +352,7 @@ def _apply(graph: Graph, rule: Rule, node: Node, log: Log) -> list[Node] | None:
 
 def _erase_unused(graph: Graph, nodes: Sequence[Node]) -> None:
     for node in reversed(nodes):
-        if not node.erased and not any(value.use_count for value in node.results):
+        if not node.erased and not node.has_uses:
             graph.erase(node)
 
 

@@ -124,7 +124,7 @@ def _help(name: str, fact: str, need: str, facts: Mapping[str, str]) -> str:
 
 def facts_of(graph: Graph) -> dict[str, str]:
     """What a graph says of itself: level, layout and target."""
-    moved = any(node.op.startswith("nhwc.") for node in graph.nodes)
+    moved = any(op.startswith("nhwc.") for op in {node.op for node in graph.nodes})
     facts = {"level": graph.level, "layout": "NHWC" if moved else graph.layout}
     return {**facts, "target": graph.target} if graph.target else facts
 

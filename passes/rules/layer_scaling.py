@@ -7,6 +7,8 @@ channel moves into the weight. Shapes: `nn.conv` [O, C/groups, *K], `nn.conv_tra
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 
 from qgraph.ir import Array, Builder, Node, TensorType, Value, op_def
@@ -31,16 +33,17 @@ def channel_axis(layer: Node) -> int:
     return (op_def(layer.op).channel_axis or 0) % layer.result.type.rank
 
 
-def _gives_first(layer: Node) -> bool:
-    """Whether the first dimension of the weight is the channels that the layer gives, not those that it takes."""
-    definition = op_def(layer.op)
+@cache
+def _gives_first(op: str) -> bool:
+    """Whether the first dimension of a layer's weight is the channels that it gives, not those that it takes."""
+    definition = op_def(op)
     place = definition.operand_index("weight")
     return place is not None and definition.operands[place].pattern.axis("O") == 0
 
 
 def scaled_outputs(layer: Node, w: Array, gain: Array) -> Array:
     """The weight with which every result channel is `gain` [O] times what it was."""
-    if _gives_first(layer):
+    if _gives_first(layer.op):
         return np.asarray(w * per_axis(gain, w.ndim, 0))
     groups = layer.attrs["groups"]
     grouped = w.reshape(groups, -1, *w.shape[1:])  # [G, C/G, O/G, *K]
@@ -49,7 +52,7 @@ def scaled_outputs(layer: Node, w: Array, gain: Array) -> Array:
 
 def scaled_inputs(layer: Node, w: Array, gain: Array) -> Array:
     """The weight with which the layer gives for x what it gave for x * `gain` [C]."""
-    if not _gives_first(layer):
+    if not _gives_first(layer.op):
         return np.asarray(w * per_axis(gain, w.ndim, 0))
     return np.asarray(w * _per_input(layer, w, gain)).reshape(w.shape)
 
@@ -63,7 +66,7 @@ def _per_input(layer: Node, w: Array, values: Array) -> Array:
 
 def obstacle_to_shift(layer: Node) -> str:
     """Why a shift of the layer's input is no shift of its result; "" where it is."""
-    if not _gives_first(layer):
+    if not _gives_first(layer.op):
         return "at the borders of a transposed convolution fewer products are added"
     if any(layer.attrs.get("pads", ())):
         return "the zeros that the convolution pads with are not shifted"

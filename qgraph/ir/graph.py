@@ -217,9 +217,7 @@ class Graph:
             if old is not None:
                 _remove_use(old, node)
         node.operands = tuple(operands[:present])
-        for new in node.operands:
-            if new is not None:
-                new._users[node] = new._users.get(node, 0) + 1
+        _add_uses(node)
 
     def replace_uses(self, old: Value, new: Value, *, keep: Iterable[Node] = ()) -> None:
         """Let every node (but those in `keep`) and every graph output that reads `old` read `new`.
@@ -266,7 +264,7 @@ class Graph:
 
     def erase(self, node: Node) -> None:
         """Remove a node whose results are not used; raises InputError when one is."""
-        if any(value._users for value in node.results):
+        if node.has_uses:
             raise InputError(f"{node.op} cannot be erased: its result is used", where=node.where)
         self.set_operands(node, ())
         node._prev._next, node._next._prev = node._next, node._prev  # its own links stay: an iterator goes on from here
@@ -302,7 +300,8 @@ class Graph:
             new.results = tuple([Value(value.type, value.name, new) for value in node.results])
             copies.update(zip(node.results, new.results, strict=True))
             copy._link(new, copy._return)
-            copy.set_operands(new, [copies[value] for value in node.operands])
+            new.operands = tuple([copies[value] for value in node.operands])
+            _add_uses(new)
         copy.set_operands(copy._return, [copies[value] for value in self.outputs])
         copy._output_names = self._output_names
         return copy
@@ -368,6 +367,12 @@ class Graph:
                 if operand is not None:
                     view.add_edge(operand.producer or source[id(operand)], node, value=operand, index=index)
         return view
+
+
+def _add_uses(node: Node) -> None:
+    for value in node.operands:
+        if value is not None:
+            value._users[node] = value._users.get(node, 0) + 1
 
 
 def _remove_use(value: Value, node: Node) -> None:

@@ -95,6 +95,11 @@ class Node:
         return self.results[0]
 
     @property
+    def has_uses(self) -> bool:
+        """Whether an operand or a graph output is one of the results."""
+        return any([value._users for value in self.results])
+
+    @property
     def inputs(self) -> list[Value]:
         """The operands that are present."""
         return [value for value in self.operands if value is not None]

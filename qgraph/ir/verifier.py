@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import cache
 
 from qgraph.errors import QGraphError, TypeMismatch, VerificationError
 from qgraph.ir.collector import collector_paused
@@ -62,10 +63,10 @@ def _origin(node: Node, made_by: Mapping[Node, object]) -> str:
 
 
 def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:
-    for value in node.inputs:
-        if value not in known:
+    for value in node.operands:
+        if value is not None and value not in known:
             yield f"operand {value} is not defined before its use"
-    if not _dialect_allowed(node):
+    if not _dialect_allowed(node.dialect, node.graph.level):
         yield f"a graph of level {node.graph.level} holds no op of {FORBIDDEN[node.graph.level]}"
     try:
         definition = op_def(node.op)
@@ -82,14 +83,15 @@ def _node_violations(node: Node, known: set[Value]) -> Iterator[str]:
         expected = replace(type, dtype=value.type.dtype, quant=value.type.quant) if spec.free else type
         if value.type != expected:
             yield f"result {spec.name} is declared {value.type}, inferred {expected}"
-        if not spec.pattern.admits(value.type):
+        if spec.free and not spec.pattern.admits(value.type):  # `infer` held the others to their patterns
             yield f"{node.op}: result is {value.type}, expected {spec.pattern.text}"
 
 
-def _dialect_allowed(node: Node) -> bool:
-    quantizing = node.dialect == "quant"
-    if node.graph.level == "integer":
+@cache
+def _dialect_allowed(dialect: str, level: str) -> bool:
+    quantizing = dialect == "quant"
+    if level == "integer":
         return not quantizing
     if quantizing:
-        return node.graph.level == "fake_quant"
-    return provider_of(node.dialect) != TARGETS
+        return level == "fake_quant"
+    return provider_of(dialect) != TARGETS

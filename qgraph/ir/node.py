@@ -97,7 +97,7 @@ class Node:
     @property
     def has_uses(self) -> bool:
         """Whether an operand or a graph output is one of the results."""
-        return any([value._users for value in self.results])
+        return any(value._users for value in self.results)
 
     @property
     def inputs(self) -> list[Value]:

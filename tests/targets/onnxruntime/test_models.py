@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
+import qgraph
 from qgraph.interpreter import execute
 from qgraph.ir import Graph, Value
 from qgraph.runtimes import Worker
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.saturation import saturating_nodes
+from tests.models import seeded
 from tests.targets.onnxruntime.models import Body, Layers, images, lowered, plain, residual
 from tests.targets.onnxruntime.op_cases import FUSING, INT8_QDQ, LEVELS
 
@@ -40,6 +43,28 @@ def test_qdq_where_the_runtime_fuses(ort: Worker, body: Body, options: dict[str,
     graph = lowered(body, **options)
     model = to_onnx(graph, form="qdq")
     assert [differing(graph, model, ort, level) for level in FUSING] == [0, 0]
+
+
+class Encoder(torch.nn.Module):
+    """Words through an encoder layer whose norms, gelu and softmax are float ops between integers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.head = torch.nn.Embedding(30, 16), torch.nn.Linear(16, 5)
+        self.layer = torch.nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, activation="gelu", norm_first=True)
+
+    def forward(self, words: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(self.head(self.layer(self.words(words)).mean(1)), -1)
+
+
+@pytest.mark.parametrize("level", FUSING)
+def test_qdq_around_what_stays_in_float(ort: Worker, level: str) -> None:
+    words = np.random.default_rng(0).integers(0, 30, (8, 7))
+    traced = qgraph.trace(seeded(Encoder()).eval(), torch.from_numpy(words))
+    graph = qgraph.quantize(traced, "onnxruntime", calibration=[words], fallback="float")
+    assert graph.find("nn.layer_norm|nn.softmax")
+    run = ort.run(to_onnx(graph, form="qdq"), [[words]], options={"level": level, "config": INT8_QDQ}).runs[0]
+    np.testing.assert_array_equal(run.outputs[0].data, execute(graph, {"words": words})[0])
 
 
 @pytest.mark.emulated

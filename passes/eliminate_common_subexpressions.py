@@ -46,9 +46,9 @@ def _digest(value: Value) -> bytes:
 
 
 def _key(node: Node) -> Hashable:
-    operands = [0 if value is None else id(value) for value in node.operands]
+    operands = [id(value) for value in node.operands]
     if op_def(node.op).traits.commutative:
-        operands[:2] = sorted(operands[:2])
+        operands.sort()
     types = tuple(value.type for value in node.results)
     return node.op, tuple(operands), tuple(node.attrs.items()), types
 

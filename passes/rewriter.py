@@ -18,6 +18,7 @@ A rule that does not apply says why: a failed condition does so by itself, a rul
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -145,7 +146,7 @@ class Rule:
     rewrite: Rewrite
 
     def __str__(self) -> str:
-        code = getattr(self.rewrite, "__code__", None)
+        code = getattr(inspect.unwrap(self.rewrite), "__code__", None)
         return f"{self.name} ({code.co_filename}:{code.co_firstlineno})" if code else self.name
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from qgraph.ir import Builder, Graph, Node, Value, op_def
 from qgraph.ir.types import dim_product
+from qgraph.ops.nn.shape import REST
 
 FAKE_QUANT = "quant.fake_quant"
 
@@ -63,7 +64,7 @@ def absorb_transposes(graph: Graph) -> None:
         order = places.transpose([perm.index(i) - 1 for i in range(1, len(perm))]).reshape(-1)
         for layer in list(_layers(node.result)):
             _permute_columns(graph, layer, order)
-        made = Builder(graph, node, node.origins).nn.reshape(x, shape=(-1, order.size), name=node.result.name)
+        made = Builder(graph, node, node.origins).nn.reshape(x, shape=(REST, order.size), name=node.result.name)
         graph.replace_uses(node.result, made)
         graph.erase(node)
         if not moved.result.use_count:

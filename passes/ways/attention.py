@@ -41,19 +41,20 @@ def _written(match: Match, build: Builder, computed: bool) -> Replacement:
     if isinstance(unseen, Declined):
         return unseen
     if query.type.shape[-3] != key.type.shape[-3]:
-        if query.type.rank != 4 or not isinstance(query.type.shape[1], int) or not isinstance(key.type.shape[1], int):
-            return Declined("heads that share keys are of symbolic number")
-        count = query.type.shape[1] // key.type.shape[1]
+        if key.type.rank != 4:
+            return Declined(f"heads share the keys {key.type}, which have another number of dimensions than four")
+        count = int(query.type.shape[-3]) // int(key.type.shape[-3])
         key, value = (_repeated(build, each, count) for each in (key, value))
-    rank, depth, scale = query.type.rank, query.type.shape[-1], match.root.attrs["scale"]
+    depth, scale = query.type.shape[-1], match.root.attrs["scale"]
     if scale is None and isinstance(depth, str):
         return Declined(f"the size {depth} is symbolic")
     factor = 1 / math.sqrt(int(depth)) if scale is None else scale
+    rank = key.type.rank
     turned = build.nn.transpose(key, perm=(*range(rank - 2), rank - 1, rank - 2))
     scores = build.nn.matmul(times(build, query, factor), turned)
     for each in unseen:
         scores = build.nn.add(scores, each)
-    return build.nn.matmul(build.nn.softmax(scores, axis=rank - 1), value)
+    return build.nn.matmul(build.nn.softmax(scores, axis=scores.type.rank - 1), value)
 
 
 def _added(match: Match, build: Builder, mask: Value | None, query: Value, key: Value) -> list[Value] | Declined:

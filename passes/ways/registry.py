@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from functools import wraps
 
 import numpy as np
 
 from qgraph.ir import Builder, Value
-from qgraph.passes.rewriter import Rewrite
+from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,23 @@ def way(op: str, *made: str) -> Callable[[Rewrite], Rewrite]:
     """Register a way to write an op, which carries no activation, by others."""
 
     def register(rewrite: Rewrite) -> Rewrite:
-        WAYS.append(Way(op, made, rewrite))
+        WAYS.append(Way(op, made, _keeping_the_type(rewrite)))
         return rewrite
 
     return register
+
+
+def _keeping_the_type(rewrite: Rewrite) -> Rewrite:
+    """The way, declined where its result has another shape: it leaves out an operand that makes the result wider."""
+
+    @wraps(rewrite)
+    def kept(match: Match, build: Builder) -> Replacement:
+        made = rewrite(match, build)
+        if isinstance(made, Value) and made.type != match.root.result.type:
+            return Declined(f"the result would be {made.type}")
+        return made
+
+    return kept
 
 
 def numeral(build: Builder, like: Value, number: float) -> Value:

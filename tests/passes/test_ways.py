@@ -38,6 +38,10 @@ CASES: dict[str, tuple[str, Build]] = {
         lambda b, x: b.attention(x, b.slice(x, axis=1, start=0, end=2), b.slice(x, axis=1, start=2, end=4)),
     ),
     "attention, booleans": ("nn.attention", lambda b, x: b.attention(x, x, x, b.constant(np.tri(5) > 0, "seen"))),
+    "attention to keys of fewer dimensions": (
+        "nn.attention",
+        lambda b, x: b.attention(x, const(b, 4, 7, 6), const(b, 4, 7, 2)),
+    ),
     "gelu": ("nn.gelu", lambda b, x: b.gelu(x)),
     "gelu by tanh": ("nn.gelu", lambda b, x: b.gelu(x, approximate="tanh")),
     "elu": ("nn.elu", lambda b, x: b.elu(x, alpha=0.7, scale=1.5, input_scale=0.5)),

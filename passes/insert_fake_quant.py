@@ -14,8 +14,8 @@ Where an operand of a concat cannot have the parameters of the result, a `quant.
                                       %4 = nn.concat(%1, %3)
 
 A convolution or linear layer followed by batch normalization becomes `quant.conv_batch_norm` or
-`quant.linear_batch_norm`, which keeps the normalization alive in training, unless `batchnorm=fold`; a batch
-normalization that follows no such layer becomes one (see `fold-batchnorm`).
+`quant.linear_batch_norm`, which keeps the normalization alive in training, or with `batchnorm=fold` takes it in; a
+batch normalization that follows no such layer becomes one (see `fold-batchnorm`).
 
 With `fallback=float` ops that have no integer form on the target stay in float: they read what is fake-quantized, their
 weights are not, and their results only where an integer op reads them or the graph returns them. Batch normalization
@@ -92,7 +92,7 @@ def insert_fake_quant(
     if fallback:
         never_alive += float_nodes(graph, targets.get(target))
         graph.metadata[FALLBACK] = fallback
-    _fold_behind(graph, never_alive)
+    _fold_behind(graph, never_alive if batchnorm == "live" else graph.nodes)
     graph.level = "fake_quant"
     graph.metadata.update({"target": target, **options})
     inserter = _Inserter(graph, rules, checked)

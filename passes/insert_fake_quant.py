@@ -19,7 +19,9 @@ batch normalization that follows no such layer becomes one (see `fold-batchnorm`
 
 With `fallback=float` ops that have no integer form on the target stay in float: they read what is fake-quantized, their
 weights are not, and their results only where an integer op reads them or the graph returns them. Batch normalization
-behind such a layer is folded into it.
+behind such a layer is folded into it. So it is, without being asked for, with ops that the target computes on floats
+anyway and what lies between them (`passes/rules/islands`); where lowered graphs give floats, a result of theirs whose
+bits are known is returned as it is.
 """
 
 from __future__ import annotations
@@ -47,6 +49,7 @@ from qgraph.passes.fold_batchnorm import (
 )
 from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
+from qgraph.passes.rules.islands import islands, of_known_bits, reads_floats
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.masked import FLOOR
@@ -88,9 +91,10 @@ def insert_fake_quant(
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = chosen(targets.get(target).quant_rules(**options), observers or {})
     checked = CheckedOverrides(graph, overrides or {}, 8 if rules.wide is None else 16)
+    chosen_target = targets.get(target)
     never_alive = graph.find("nn.conv_transpose")
     if fallback:
-        never_alive += float_nodes(graph, targets.get(target))
+        never_alive += float_nodes(graph, chosen_target)
         graph.metadata[FALLBACK] = fallback
     _fold_behind(graph, never_alive if batchnorm == "live" else graph.nodes)
     graph.level = "fake_quant"
@@ -99,8 +103,11 @@ def insert_fake_quant(
     if batchnorm == "live":
         inserter.keep_batch_norms()
     rewrite(graph, [become_layer])
-    if fallback:
-        inserter.floats = float_nodes(graph, targets.get(target))
+    refused = float_nodes(graph, chosen_target) if fallback else {}
+    joined = islands(graph, chosen_target, refused, lambda node: checked.bits(node, "activation_bits") is not None)
+    inserter.floats = {*refused, *joined}
+    if chosen_target.io == "float":
+        inserter.returned = of_known_bits(graph, chosen_target, inserter.floats)
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
@@ -166,6 +173,7 @@ class _Inserter:
     """root of a grid, and whether it has 16 bits -> its constants"""
     wide: Collection[Node] = ()  # nodes whose results have 16 bits
     floats: Collection[Node] = ()  # nodes that stay in float
+    returned: Collection[Node] = ()  # those of them whose floats the graph may return
 
     def keep_batch_norms(self) -> None:
         """conv + batch_norm -> quant.conv_batch_norm, where the layer takes the batch normalization in."""
@@ -228,8 +236,9 @@ class _Inserter:
         node = value.producer
         users, kept = value.users, []
         if node in self.floats:
-            kept = [user for user in users if self._reads_floats(user)]
-            if len(kept) == len(users) and not value.is_output:
+            returned = node in self.returned
+            kept = [user for user in users if reads_floats(user, self.floats, returned)]
+            if len(kept) == len(users) and (returned or not value.is_output):
                 return
         spec, scale, zero_point = self._parameters(grids.of(value))
         origins = node.origins if node else users[0].origins if users else ()
@@ -243,14 +252,6 @@ class _Inserter:
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
-
-    def _reads_floats(self, user: Node) -> bool:
-        """Whether a node that reads floats may: it stays in float, or moves elements to nothing but those that do."""
-        if user in self.floats:
-            return True
-        readers = user.results[0].users
-        moves = op_def(user.op).traits.moves_data and bool(readers) and not user.results[0].is_output
-        return moves and all(map(self._reads_floats, readers))
 
     def _source(self, node: Node, grids: Grids) -> Value:
         """The scale of the grid on which the first operand of a node lies."""

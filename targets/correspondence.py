@@ -110,6 +110,7 @@ class Correspondence:
     of_computed: bool = False  # `xs` are the computed operands alone: the row takes care of constants
     places: tuple[int, ...] = ()  # where each of the source's operands stands in the target's op; in order by default
     result: Literal["own", "operand", "fixed"] = "own"  # where its parameters come from; fixed: from the target's rules
+    on_floats: bool = False  # the target's op is one on floats, between what dequantizes and what quantizes
     raises: bool = True  # False: the target's op comes back by another row
     lowers: bool = True  # False: the target's op is raised by this row, and others lower to it, or to something else
     activations: tuple[str, ...] = (*BOUNDS,)  # that the source's op may carry

@@ -292,7 +292,7 @@ class Lowering:
             self.lowered[node.result] = self._in_float(node)
             return
         row = choose(node, self.target)
-        if self.fallback and self._stays_float(node, row):
+        if self._stays_float(node, row):
             self.lowered[node.result] = self._in_float(node)
             return
         try:
@@ -337,9 +337,11 @@ class Lowering:
         return FloatBuilder(self.build, self.target.float_ops)
 
     def _stays_float(self, node: Node, row: Correspondence | Refusal) -> bool:
-        """Whether a node has no integer form, reads floats, or makes what nothing quantizes."""
+        """Whether a node has no integer form, reads floats, or makes what nothing quantizes, and may."""
         if isinstance(row, Refusal):
-            return True
+            return self.fallback
+        if not self.fallback and self.target.exact_in_float is None:
+            return False
         read = [self.lowered[value] for value in node.inputs if value in self.lowered]
         if any(value.type.is_float for value in read):
             return True

@@ -103,6 +103,9 @@ class Target:
     legalize: Sequence[str] = ()  # ops that have better forms in some cases: `passes/legalize.py`
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
+    exact_in_float: Callable[[Node], bool] | None = None
+    """Whether the runtime's bits of an op on floats are known, so that it may be in an island (`passes/rules/islands`);
+    None: it has none, and floats only where there is no integer form."""
     forms: Sequence[str] = ()  # rewrites to what its rows take, as a graph is lowered: `passes/legalize.py`
     processors: str = ""
     indices: str = ""  # storage of indices among the inputs; "": as they are

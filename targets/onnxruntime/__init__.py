@@ -6,7 +6,7 @@ from qgraph.targets.onnxruntime import dialect, functions, moving, products
 from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
-from qgraph.targets.onnxruntime.float_kernels import KERNELS
+from qgraph.targets.onnxruntime.float_kernels import KERNELS, is_exact
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -30,6 +30,7 @@ TARGET = Target(
     clamp=clamp,
     legalize=(*COMPOSITE, "nn.lstm", "nn.gru", "nn.rnn", "nn.sum", "nn.index", "nn.resize"),
     floats=FLOATS,
+    exact_in_float=is_exact,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
     kernels=KERNELS,

@@ -59,21 +59,26 @@ def in_float(row: Correspondence, call: Call) -> Value:
     node, lowering = call.node, call.lowering
     rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
     operands = [None if value is None else lowering.as_float(value, rank) for value in node.operands]
-    divisor = operands[1] if node.op == "nn.div" else None
-    if divisor is not None:
-        operands[1] = _at_least_half_a_step(call, divisor)
+    operands = _with_a_divisor(call, operands)
     made = call.build.node(node.op, operands, node.attrs).result
     return lowering.build.ort.QuantizeLinear(made, element=call.element)
 
 
-def _at_least_half_a_step(call: Call, divisor: Value) -> Value:
-    """A divisor without negative codes: its code 0 is what was less than half a step, a norm with an epsilon, say."""
-    source = divisor.producer.operand(0).type if divisor.producer is not None else divisor.type
-    if source.quant is None or source.q.zero_points[0] != integer_range(source.dtype)[0]:
-        return divisor
+def _with_a_divisor(call: Call, operands: Sequence[Value | None]) -> list[Value | None]:
+    """Operands; of a quotient with a divisor of half a step at least, where it has no negative codes: its code 0 is
+    what was less than that, a norm with an epsilon, say."""
+    divisor = operands[1] if call.node.op == "nn.div" else None
+    source = divisor.producer.operand(0).type if divisor is not None and divisor.producer is not None else None
+    if source is None or source.quant is None or source.q.zero_points[0] != integer_range(source.dtype)[0]:
+        return [*operands]
+    assert divisor is not None
     half = np.full((1,) * divisor.type.rank, source.q.scales[0] / np.float32(2), np.float32)
-    made: Value = call.build.nn.maximum(divisor, call.build.constant(half, "half_a_step"))
-    return made
+    return [operands[0], call.build.nn.maximum(divisor, call.build.constant(half, "half_a_step"))]
+
+
+def quotient(row: Correspondence, call: Call) -> Value:
+    """nn.div on floats."""
+    return call.build.node("nn.div", _with_a_divisor(call, call.xs), call.attrs).result
 
 
 # ---- ops that move elements
@@ -123,6 +128,7 @@ def padded_little(node: Node) -> Refusal | None:
     return Refusal(reason) if any(too_much) else None
 
 
+KEPT = {"nn.linear": linear, "nn.div": quotient}
 WHEN_KEPT = {"nn.linear": linear_when, "nn.conv_transpose": padded_little}
 
 
@@ -137,7 +143,7 @@ def kept(op: str) -> Correspondence:
         activations=ACTIVATIONS,
         raises=False,
         when=WHEN_KEPT.get(op, lambda node: None),
-        lower=linear if op == "nn.linear" else None,
+        lower=KEPT.get(op),
     )
 
 
@@ -207,7 +213,7 @@ def resized_when(node: Node) -> Refusal | None:
     return Refusal(f"the runtime's {node.attrs['mode']} resize of {node.operand(0).type} is not known bit for bit")
 
 
-IN_FLOAT = ("sub", "div", "maximum", "minimum", "prelu", "max", "min", "layer_norm", "rms_norm")
+IN_FLOAT = ("sub", "div", "maximum", "minimum", "prelu", "max", "min", "layer_norm", "rms_norm", "log_softmax")
 """Ops that integers have no form for, and that are bit-exact in float."""
 
 CORRESPONDENCES = (
@@ -263,6 +269,7 @@ CORRESPONDENCES = (
             activations=CARRIED if op == "sub" else ("none",),
             of_computed=True,
             result="operand" if op in ("max", "min") else "own",
+            on_floats=op not in ("max", "min"),  # their results are on the grid of the operand already
             lower=in_float,
             raises=False,
         )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgraph.arith.c_library import logf
 from qgraph.ir import Array, Node
 from qgraph.ops.nn.resizing import enlargement
 
@@ -123,8 +124,19 @@ def gelu_tanh(x: Float) -> Float:
 
 
 def softmax(x: Float) -> Float:
-    """Softmax over the last axis; the sum of the exponentials runs in 16 lanes. Source: MlasComputeSoftmax."""
+    """Softmax over the last axis. Source: MlasComputeSoftmax."""
     e = exp(x - x.max(-1, keepdims=True))
+    return np.asarray(e * (f32(1) / _sum_in_lanes(e)))
+
+
+def log_softmax(x: Float) -> Float:
+    """Its logarithm, the C library's of the sum. Source: MlasComputeSoftmax; 3,017,600 elements, 1 to 1,000 a row."""
+    less = x - x.max(-1, keepdims=True)
+    return np.asarray(less - logf(_sum_in_lanes(exp(less))))
+
+
+def _sum_in_lanes(e: Float) -> Float:
+    """The sum over the last axis, [..., 1], in 16 lanes."""
     lanes = np.zeros((*e.shape[:-1], 16), f32)
     for start in range(0, e.shape[-1], 16):
         part = e[..., start : start + 16]
@@ -132,7 +144,7 @@ def softmax(x: Float) -> Float:
     total = lanes[..., 8:] + lanes[..., :8]
     for _ in range(3):
         total = total[..., 0::2] + total[..., 1::2]
-    return np.asarray(e * (f32(1) / total))
+    return np.asarray(total)
 
 
 def layer_norm(x: Float, gain: Float, bias: Float | None, eps: float) -> Float:
@@ -276,9 +288,9 @@ def _between(size: int, out: int, aligned: bool) -> tuple[Array, Array, Array, A
     return first, second, np.where(alone, f32(0.5), near), np.where(alone, f32(0.5), far)
 
 
-def over_axis(view: Any, x: Array) -> Array:
-    """`nn.softmax` over any axis."""
-    return np.moveaxis(softmax(np.moveaxis(x, view.axis, -1)), -1, view.axis)
+def over_axis(function: Callable[[Float], Float]) -> Callable[..., Array]:
+    """`nn.softmax` or `nn.log_softmax` over any axis."""
+    return lambda view, x: np.moveaxis(function(np.moveaxis(x, view.axis, -1)), -1, view.axis)
 
 
 def normalized(view: Any, x: Array, gamma: Array | None, beta: Array | None) -> Array:
@@ -292,7 +304,8 @@ def normalized(view: Any, x: Array, gamma: Array | None, beta: Array | None) -> 
 KERNELS: dict[str, Callable[..., Array]] = {
     "nn.sigmoid": lambda view, x: logistic(x),
     "nn.tanh": lambda view, x: tanh(x),
-    "nn.softmax": over_axis,
+    "nn.softmax": over_axis(softmax),
+    "nn.log_softmax": over_axis(log_softmax),
     "nn.exp": lambda view, x: exp(x),
     "nn.erf": lambda view, x: erf(x),
     "nn.gelu": lambda view, x: gelu_tanh(x) if view.approximate == "tanh" else gelu(x),

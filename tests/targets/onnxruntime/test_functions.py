@@ -173,6 +173,7 @@ def test_softmax_in_float(ort: Worker) -> None:
         shape[axis] = int(cases.rng.integers(1, 70)) if number % 8 else 300
         x = cases.rng.normal(size=shape).astype(np.float32) * np.float32(np.exp(cases.rng.uniform(-4, 3)))
         cases.returns(cases.build.nn.softmax(cases.input(x, None), axis=axis))
+        cases.returns(cases.build.nn.log_softmax(cases.input(x, None), axis=axis))
     cases.check(ort, opset=18)
 
 

@@ -24,6 +24,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph, Node, Value
+from qgraph.ir.states import keep_states
 from qgraph.passes.engine.registry import graph_pass
 
 
@@ -115,4 +116,5 @@ def _copied(graph: Graph, nodes: Sequence[Node], inputs: Sequence[Value], output
         copies.update(zip(node.results, made.results, strict=True))
     whole = list(outputs) == graph.outputs
     part.set_outputs([copies[value] for value in outputs], graph.given_output_names if whole else ())
+    keep_states(part)
     return part

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from qgraph.differ import GraphDiff, diff
     from qgraph.errors import QGraphError
     from qgraph.frontends import export, from_onnx, load, save, trace
-    from qgraph.interpreter import quantize_inputs, run
+    from qgraph.interpreter import Stream, quantize_inputs, run
     from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
     from qgraph.passes.engine.manager import PassManager
     from qgraph.pipeline import lower, prepare, quantize
@@ -26,7 +26,7 @@ _WHERE = {
     "qgraph.differ": ("GraphDiff", "diff"),
     "qgraph.errors": ("QGraphError",),
     "qgraph.frontends": ("export", "from_onnx", "load", "save", "trace"),
-    "qgraph.interpreter": ("quantize_inputs", "run"),
+    "qgraph.interpreter": ("Stream", "quantize_inputs", "run"),
     "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
     "qgraph.passes.engine.manager": ("PassManager",),
     "qgraph.pipeline": ("lower", "prepare", "quantize"),
@@ -45,6 +45,7 @@ __all__ = [
     "PassManager",
     "QGraphError",
     "QuantParams",
+    "Stream",
     "TensorType",
     "Value",
     "Verification",

@@ -16,6 +16,7 @@ from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ir.op import OpDef
+from qgraph.ir.states import STATE_WORDS
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.quantizers.rounding import get_rounding
@@ -102,7 +103,7 @@ def float_graph(graph: Graph, rows: Rows) -> Graph | None:
 
     if any(value.type.dtype != "f32" for value in [*graph.inputs, *graph.outputs]):
         return None
-    words = {key: word for key, word in graph.metadata.items() if key in ("repaired", "hybrid")}
+    words = {key: word for key, word in graph.metadata.items() if key in ("repaired", "hybrid", *STATE_WORDS)}
     upward = Upward(Graph(graph.name, "float", words), rows)
     upward.values.update({value: upward.new.add_input(value.name, value.type) for value in graph.inputs})
     for value in graph.constants.values():
@@ -328,7 +329,8 @@ def raise_graph(graph: Graph) -> Graph:
     target = targets.get(graph.target)
     _refuse(graph, target)
     options = {name: graph.metadata[name] for name in target.options if name in graph.metadata}
-    words = {"target": graph.target, "raised": "yes", **options}
+    states = {word: graph.metadata[word] for word in STATE_WORDS if word in graph.metadata}
+    words = {"target": graph.target, "raised": "yes", **options, **states}
     if any(stays_float(node) for node in graph.nodes):
         words[FALLBACK] = "float"
     rules = target.quant_rules(**options)

@@ -92,6 +92,7 @@ class Target:
     runtime: str
     runtime_options: Mapping[str, str] = field(default_factory=dict)
     one_by_one: bool = False  # the runtime takes the sizes of the file as they are: one example where a batch is open
+    keeps_states: bool = False  # its files and runtime have variables: states are no inputs and outputs there
     kernels: Mapping[str, Kernel] = field(default_factory=dict)
     evidence: str = ""  # the package whose evidence.json says what was compared with the runtimes, op by op
     explain: Mapping[str, Kernel] = field(default_factory=dict)  # op -> what is computed for an instance, in words

@@ -158,14 +158,18 @@ def run(
     dequantize: Annotated[bool, typer.Option("--dequantize", help="Give floats instead of integers.")] = False,
     layout: Annotated[str | None, typer.Option(help="NCHW or NHWC: of float inputs, and of the outputs.")] = None,
 ) -> None:
-    """Run a graph in the interpreter."""
+    """Run a graph in the interpreter; one with states over the examples as the steps of one stream."""
     import qgraph
     from qgraph.cli.arrays import read_npz
+    from qgraph.ir import data_inputs, states_of
     from qgraph.ir.files import write_npz
 
     graph = qgraph.load(file)
-    data = read_npz(input, [value.name for value in graph.inputs])
-    result = qgraph.run(graph, data, dequantize=dequantize, layout=layout)  # type: ignore[arg-type]  # checked by run
+    data = read_npz(input, [value.name for value in data_inputs(graph)])
+    if states_of(graph):
+        result = qgraph.Stream(graph, dequantize=dequantize, layout=layout).steps(data)  # type: ignore[arg-type]  # checked
+    else:
+        result = qgraph.run(graph, data, dequantize=dequantize, layout=layout)  # type: ignore[arg-type]  # checked by run
     named = result if isinstance(result, dict) else {graph.outputs[0].name or "output": result}
     write_npz(output, named)
     typer.echo(f"{output}: " + ", ".join(f"{name} {array.dtype}{list(array.shape)}" for name, array in named.items()))
@@ -190,10 +194,11 @@ def verify(
     """Compare the interpreter with the real runtime, bit for bit; exit status 1 when they differ."""
     import qgraph
     from qgraph.cli.arrays import read_npz
+    from qgraph.ir import data_inputs
 
     data = None
     if inputs is not None:
-        data = read_npz(inputs, [value.name for value in qgraph.load(file, target=runtime).inputs])
+        data = read_npz(inputs, [value.name for value in data_inputs(qgraph.load(file, target=runtime))])
     report = qgraph.verify(
         file,
         runtime=runtime,

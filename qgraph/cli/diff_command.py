@@ -51,13 +51,14 @@ def diff(
     import qgraph
     from qgraph.cli.arrays import read_npz
     from qgraph.differ.rules import parse_rules
+    from qgraph.ir import data_inputs
 
     rules = parse_rules("any" if fail_on is None else fail_on)
     kinds = _kinds(only)
     if inputs is None and any(rule.needs_numbers for rule in rules):
         raise typer.BadParameter("a rule about numbers needs --inputs", param_hint="--fail-on")
     stages = [(_title(path), qgraph.load(path)) for path in _paths(files or [])]
-    data = read_npz(inputs, [value.name for value in stages[0][1].inputs]) if inputs else None
+    data = read_npz(inputs, [value.name for value in data_inputs(stages[0][1])]) if inputs else None
     diffs = [qgraph.diff(a, b, inputs=data) for (_, a), (_, b) in pairwise(stages)]
     if html is not None:
         from qgraph.differ.html_form import write_stages
@@ -77,12 +78,15 @@ def _diff_targets(files: list[Path], names: list[str], inputs: Path | None, as_j
     from qgraph.differ.families import check_names, diff_targets, to_json
     from qgraph.errors import UnsupportedOp
     from qgraph.interpreter.samples import sample_inputs
+    from qgraph.ir import data_inputs
 
     if len(files) != 1:
         raise typer.BadParameter("give one file: --targets runs it under each target", param_hint="--targets")
     graph = qgraph.load(files[0])
     check_names(graph, names)
-    data = read_npz(inputs, [value.name for value in graph.inputs]) if inputs else sample_inputs(graph, 64, 0)
+    wanted = [value.name for value in data_inputs(graph)]
+    samples = sample_inputs(graph, 64, 0)
+    data = read_npz(inputs, wanted) if inputs else {name: samples[name] for name in wanted}
     offered = []
     for name in names:
         try:

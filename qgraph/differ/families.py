@@ -12,9 +12,10 @@ import numpy as np
 
 from qgraph import targets
 from qgraph.errors import InputError
-from qgraph.interpreter import execute, quantize_inputs
+from qgraph.interpreter import execute
 from qgraph.interpreter.execute import node_evaluator
-from qgraph.interpreter.inputs import Inputs, Layout, by_name, split_batches
+from qgraph.interpreter.inputs import Inputs, Layout
+from qgraph.interpreter.streaming import feeds
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.ir.printer import node_printer
 
@@ -103,12 +104,9 @@ def diff_targets(
     """
     check_names(graph, names)
     variants = [_under(graph, name) for name in names]
-    batches = split_batches(graph, by_name(graph, inputs))
-    feeds = [quantize_inputs(variants[0], batch, layout=layout) for batch in batches]
-    values = [[_values(variant, feed) for feed in feeds] for variant in variants]
-    return [
-        _compare(variants[0], variants[index], values[0], values[index], feeds) for index in range(1, len(variants))
-    ]
+    runs = feeds(variants[0], inputs, layout)
+    values = [[_values(variant, feed) for feed in runs] for variant in variants]
+    return [_compare(variants[0], variants[index], values[0], values[index], runs) for index in range(1, len(variants))]
 
 
 def check_names(graph: Graph, names: Sequence[str]) -> None:

@@ -47,7 +47,8 @@ class _Values:
         prepared_a = quantize_inputs(a, inputs, layout=layout)  # type: ignore[arg-type]  # one of its two words
         given = by_name(a, inputs)
         pairs = [(a.inputs[i], b.inputs[j]) for i, j in pair_inputs(a, b)]
-        prepared_b = quantize_inputs(b, {y.name: _fitting(x, y, given[x.name]) for x, y in pairs}, layout=layout)  # type: ignore[arg-type]
+        fitting = {y.name: _fitting(x, y, given[x.name]) for x, y in pairs if x.name in given}
+        prepared_b = quantize_inputs(b, fitting, layout=layout)  # type: ignore[arg-type]  # one of its two words
         for graph, prepared, arrays in zip(self.graphs, (prepared_a, prepared_b), self.arrays, strict=True):
             arrays.update({value: prepared[value.name] for value in graph.inputs})
             execute(graph, prepared, watch=arrays.__setitem__)

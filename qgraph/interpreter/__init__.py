@@ -3,5 +3,6 @@
 from qgraph.interpreter.execute import execute
 from qgraph.interpreter.inputs import prepare_inputs, quantize_inputs
 from qgraph.interpreter.run_graph import run
+from qgraph.interpreter.streaming import Stream
 
-__all__ = ["execute", "prepare_inputs", "quantize_inputs", "run"]
+__all__ = ["Stream", "execute", "prepare_inputs", "quantize_inputs", "run"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.interpreter.execute import execute
-from qgraph.ir import Array, Builder, Graph, TensorType, Value
+from qgraph.ir import Array, Builder, Graph, TensorType, Value, data_inputs, states_of
 
 Layout = Literal["NCHW", "NHWC"]
 Inputs = Array | Sequence[Array] | Mapping[str, Array]
@@ -20,21 +20,27 @@ def quantize_inputs(graph: Graph, inputs: Inputs, *, layout: Layout | None = Non
 
     A float array for an integer input is quantized as the target's own quantize op does it; an NCHW array for an NHWC
     input is transposed where its shape fits only NCHW (`layout` decides where both fit). Integer arrays are not
-    touched. Raises InputError for a wrong name, count, shape, dtype or a NaN.
+    touched. What takes a state and is not given has its first value. Raises InputError for a wrong name, count, shape,
+    dtype or a NaN.
     """
     return prepare_inputs(graph, by_name(graph, inputs), layout)
 
 
 def by_name(graph: Graph, inputs: Inputs) -> dict[str, Array]:
-    """Inputs given as one array, in order, or by name, as a dictionary; raises InputError for a wrong name or count."""
+    """Inputs given as one array, in order, or by name, as a dictionary; raises InputError for a wrong name or count.
+
+    Those that take a state may all be left out; by name some of them may be.
+    """
     names = [value.name for value in graph.inputs]
+    needed = [value.name for value in data_inputs(graph)]
     if isinstance(inputs, Mapping):
-        if len(names) == 1 and len(inputs) == 1:
-            return {names[0]: _array(next(iter(inputs.values())))}
-        if set(inputs) != set(names):
+        if len(needed) == 1 and len(inputs) == 1:
+            return {needed[0]: _array(next(iter(inputs.values())))}
+        if not set(needed) <= set(inputs) <= set(names):
             raise InputError(f"inputs are named {', '.join(inputs)}", help=f"the graph's inputs: {', '.join(names)}")
-        return {name: _array(inputs[name]) for name in names}
+        return {name: _array(inputs[name]) for name in names if name in inputs}
     arrays = [inputs] if hasattr(inputs, "shape") else list(inputs)
+    names = needed if len(arrays) == len(needed) else names
     if len(arrays) != len(names):
         raise InputError(f"{len(arrays)} arrays are given, the graph has {len(names)} inputs: {', '.join(names)}")
     return {name: _array(array) for name, array in zip(names, arrays, strict=True)}
@@ -45,25 +51,40 @@ def _array(data: object) -> Array:
     return np.asarray(data.detach() if hasattr(data, "detach") else data)
 
 
-def prepare_inputs(graph: Graph, inputs: Mapping[str, Array], layout: Layout | None = None) -> dict[str, Array]:
-    """Inputs by name in the layout, dtype and integers that the graph takes."""
+def prepare_inputs(
+    graph: Graph, inputs: Mapping[str, Array], layout: Layout | None = None, stored: Mapping[str, Array] | None = None
+) -> dict[str, Array]:
+    """Inputs by name in the layout, dtype and integers that the graph takes.
+
+    `stored`: states, as a step gave them. States that are in neither have their first values.
+    """
     if layout not in (None, "NCHW", "NHWC"):
         raise InputError(f"layout {layout!r} is not a choice", help="choose NCHW or NHWC")
-    prepared = {v.name: _prepare(graph, v, np.asarray(inputs[v.name]), layout) for v in graph.inputs}
+    prepared = {
+        v.name: _prepare(graph, v, np.asarray(inputs[v.name]), layout) for v in graph.inputs if v.name in inputs
+    }
+    prepared |= {name: array for name, array in (stored or {}).items() if name not in prepared}
+    sizes = _sizes(graph, prepared)
+    first = [state for state in states_of(graph) if state.input.name not in prepared]
+    return prepared | {state.input.name: state.first_value(sizes) for state in first}
+
+
+def _sizes(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
+    """The size that each symbol has in the arrays; raises InputError where one has two."""
     sizes: dict[str, tuple[int, str]] = {}
     for value in graph.inputs:
-        for dim, size in zip(value.type.shape, prepared[value.name].shape, strict=True):
+        for dim, size in zip(value.type.shape, arrays[value.name].shape if value.name in arrays else (), strict=False):
             if isinstance(dim, str):
                 known, owner = sizes.setdefault(dim, (size, value.name))
                 if known != size:
                     raise InputError(f"dimension {dim} is {known} in input %{owner}, {size} in %{value.name}")
-    return prepared
+    return {dim: size for dim, (size, _) in sizes.items()}
 
 
 def split_batches(graph: Graph, arrays: dict[str, Array]) -> list[dict[str, Array]]:
     """One run with everything where the batch is symbolic, else one for each batch of the fixed size."""
-    fixed = {value.name: value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
-    if not isinstance(fixed[graph.inputs[0].name], int):
+    fixed = {v.name: v.type.shape[0] if v.type.shape else 1 for v in graph.inputs if v.name in arrays}
+    if not isinstance(next(iter(fixed.values())), int):
         return [arrays]
     sizes = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     batches = [int(dim) for dim in fixed.values() if not isinstance(dim, str)]

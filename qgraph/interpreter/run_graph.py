@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from qgraph.errors import InputError
@@ -18,19 +20,26 @@ def run(
 
     `inputs`: arrays in order, or one dictionary by name; `quantize_inputs` says how floats meet integer inputs.
     `dequantize` turns integer outputs into the floats that they stand for. `layout="NCHW"`: inputs are given, and
-    outputs wanted, with their channels first, whatever the graph's own order.
+    outputs wanted, with their channels first, whatever the graph's own order. A graph with states computes one step:
+    inputs that take a state begin with their first values unless they are given (many steps: `qgraph.Stream`).
     """
     if not inputs:
         raise InputError("no inputs are given", help=f"the graph's inputs: {', '.join(v.name for v in graph.inputs)}")
     given = inputs[0] if len(inputs) == 1 else list(inputs)
     arrays = execute(graph, quantize_inputs(graph, given, layout=layout))  # type: ignore[arg-type]  # arrays, in order
-    if dequantize:
-        arrays = [dequantized(array, value.type) for array, value in zip(arrays, graph.outputs, strict=True)]
-    if layout == "NCHW" and graph.layout == "NHWC":
-        arrays = [array.transpose(0, 3, 1, 2) if array.ndim == 4 else array for array in arrays]
-    if len(arrays) == 1:
-        return arrays[0]
-    return dict(zip(graph.output_names, arrays, strict=True))
+    return named_outputs(graph, dict(enumerate(arrays)), dequantize=dequantize, layout=layout)
+
+
+def named_outputs(
+    graph: Graph, arrays: Mapping[int, Array], *, dequantize: bool, layout: Layout | None
+) -> Array | dict[str, Array]:
+    """Outputs by their numbers as the user wants them: the array alone where there is one, else by name."""
+    names, made = graph.output_names, {}
+    for number, array in arrays.items():
+        real = dequantized(array, graph.outputs[number].type) if dequantize else array
+        first = layout == "NCHW" and graph.layout == "NHWC" and array.ndim == 4
+        made[names[number]] = real.transpose(0, 3, 1, 2) if first else real
+    return next(iter(made.values())) if len(made) == 1 else made
 
 
 def dequantized(array: Array, type: TensorType) -> Array:

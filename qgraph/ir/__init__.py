@@ -8,6 +8,7 @@ from qgraph.ir.node_view import NodeView
 from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result, traits_of
 from qgraph.ir.origin import Origin
 from qgraph.ir.parser import parse
+from qgraph.ir.states import State, data_inputs, data_outputs, set_states, states_of
 from qgraph.ir.types import Array, Dim, QuantParams, Shape, TensorType
 from qgraph.ir.verifier import verify_graph
 
@@ -28,16 +29,21 @@ __all__ = [
     "QuantParams",
     "Result",
     "Shape",
+    "State",
     "TensorType",
     "Value",
     "attr",
     "collector_paused",
+    "data_inputs",
+    "data_outputs",
     "op",
     "op_def",
     "op_names",
     "operand",
     "parse",
     "result",
+    "set_states",
+    "states_of",
     "traits_of",
     "verify_graph",
 ]

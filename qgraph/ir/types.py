@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -172,3 +172,9 @@ def dim_factors(dim: Dim) -> tuple[int, tuple[str, ...]]:
         return dim, ()
     words = dim.split("*")
     return math.prod(int(word) for word in words if word.isdigit()), tuple(w for w in words if not w.isdigit())
+
+
+def dim_size(dim: Dim, sizes: Mapping[str, int]) -> int:
+    """A size where its symbols have these sizes, 1 where they have none: 8 of "N*4" for {"N": 2}."""
+    factor, symbols = dim_factors(dim)
+    return factor * math.prod(sizes.get(symbol, 1) for symbol in symbols)

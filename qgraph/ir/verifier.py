@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import cache
 
 from qgraph.errors import QGraphError, TypeMismatch, VerificationError
+from qgraph.ir import states
 from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Node, Value
@@ -55,6 +56,7 @@ def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
     for value in graph.outputs:
         if value not in known:
             yield f"the graph returns {value}, which is not in it"
+    yield from states.violations(graph)
 
 
 def _origin(node: Node, made_by: Mapping[Node, object]) -> str:

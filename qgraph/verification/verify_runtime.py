@@ -10,9 +10,7 @@ import numpy as np
 from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
-from qgraph.interpreter import execute, quantize_inputs
-from qgraph.interpreter.inputs import Inputs, Layout, by_name, split_batches
-from qgraph.interpreter.samples import sample_inputs
+from qgraph.interpreter.inputs import Inputs, Layout
 from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
 from qgraph.ir.printer import print_node
@@ -20,6 +18,7 @@ from qgraph.ir.types import Dim, dim_factors
 from qgraph.runtimes import RunResult, Worker
 from qgraph.targets import releases
 from qgraph.verification.report import NodeReport, OutputReport, Verification
+from qgraph.verification.steps import Steps, returning_all
 
 SAMPLES = 64
 
@@ -47,23 +46,25 @@ def verify(
     """
     graph, model = _model(graph, runtime)
     target = targets.get(graph.target)
-    given, layout = (sample_inputs(graph, samples, seed), "NHWC") if inputs is None else (inputs, layout)
-    runs = [quantize_inputs(graph, batch, layout=layout) for batch in split_batches(graph, by_name(graph, given))]
+    steps = Steps(graph)
+    given, layout = (steps.samples(samples, seed), "NHWC") if inputs is None else (inputs, layout)
+    runs = steps.feeds(given, layout)
     if not any(array.size for run in runs for array in run.values()):
         raise InputError(
             "there is no sample to compare on", help="give at least one example (a whole batch, where it is fixed)"
         )
-    program_options = {**target.runtime_options, **(options or {})}
+    program_options = {**target.runtime_options, **steps.options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
         parts = _parts(graph, runs)
-        expected = [execute(graph, run) for run in parts]  # first: it says what the runtime does not offer
-        result = worker.run(model, _by_position(graph, parts), options=program_options)
+        expected = steps.expected(parts)  # first: it says what the runtime does not offer
+        result = worker.run(model, steps.by_position(parts), options=program_options)
         release = result.runtime.version
         if target.kernels_at(release) != target.kernels:  # rules that changed are keyed by release
             graph = graph.clone()
             graph.metadata["release"] = release
-            expected = [execute(graph, run) for run in parts]
-        outputs = _compare_outputs(graph, expected, result)
+            steps = Steps(graph)
+            expected = steps.expected(parts)
+        outputs = _compare_outputs(steps.output_names, expected, result)
         nodes: tuple[NodeReport, ...] = ()
         if intermediate or any(output.mismatches for output in outputs):
             nodes = _compare_nodes(graph, runs, worker, program_options)
@@ -107,11 +108,6 @@ def _exported(graph: Graph) -> bytes:
     return to_file_bytes(graph, next(iter(targets.get(graph.target).exporters)))
 
 
-def _by_position(graph: Graph, runs: list[dict[str, Array]]) -> list[list[Array]]:
-    """The inputs in the graph's order, which is the file's: not every runtime knows their names."""
-    return [[run[value.name] for value in graph.inputs] for run in runs]
-
-
 def _parts(graph: Graph, runs: list[dict[str, Array]]) -> list[dict[str, Array]]:
     """The runs, one for each example where the runtime takes them one by one and a result does not have them first:
     what it gives for one is not a part of what the interpreter gives for all."""
@@ -132,9 +128,11 @@ def _is_first(batch: Dim, shape: Sequence[Dim]) -> bool:
     return shape[:1] == (batch,) and not any(set(dim_factors(dim)[1]) & {batch} for dim in shape[1:])
 
 
-def _compare_outputs(graph: Graph, expected: Sequence[list[Array]], result: RunResult) -> tuple[OutputReport, ...]:
+def _compare_outputs(
+    names: Sequence[str], expected: Sequence[list[Array]], result: RunResult
+) -> tuple[OutputReport, ...]:
     reports = []
-    for index, name in enumerate(graph.output_names):
+    for index, name in enumerate(names):
         pairs = [(arrays[index], run.outputs[index].data) for arrays, run in zip(expected, result.runs, strict=True)]
         compared, mismatches, largest = _difference(pairs)
         reports.append(OutputReport(name, compared, mismatches, largest))
@@ -166,12 +164,12 @@ def _compare_nodes(
     graph: Graph, runs: list[dict[str, Array]], worker: Worker, options: Mapping[str, object]
 ) -> tuple[NodeReport, ...]:
     """The results of all nodes, from a file that returns them all: no runtime needs to keep what it computes."""
-    graph = graph.clone()
-    graph.set_outputs(value for node in graph.nodes for value in node.results)
+    steps = Steps(returning_all(graph))
+    graph = steps.graph
     runs = _parts(graph, runs)
-    expected = [execute(graph, run) for run in runs]
-    result = worker.run(_exported(graph), _by_position(graph, runs), options=options)
-    outputs = iter(_compare_outputs(graph, expected, result))
+    expected = steps.expected(runs)
+    result = worker.run(_exported(graph), steps.by_position(runs), options=options)
+    outputs = iter(_compare_outputs(steps.output_names, expected, result))
     return tuple(
         NodeReport(_text(node), tuple(origin.readable for origin in node.origins), *_counts(next(outputs)))
         for node in graph.nodes

@@ -38,6 +38,7 @@ TARGET = Target(
     floats=FLOATS,
     float_ops=FLOAT_OPS,
     kernels={"litert.elu": not_offered("LiteRT's reference kernels have no int8 ELU")},
+    keeps_states=True,
     forms=("one-dimensional", "softmax-over-last"),
     runtime="litert",
     evidence=__name__,

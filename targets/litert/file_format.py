@@ -14,6 +14,7 @@ from qgraph.ir import Graph, verify_graph
 from qgraph.targets.litert.file_reader import read_graph
 from qgraph.targets.litert.file_writer import METADATA, VERSION, to_tflite
 from qgraph.targets.litert.foreign_files import read_foreign
+from qgraph.targets.litert.variables import without_variables
 
 
 def from_tflite(data: bytes) -> Graph:
@@ -30,7 +31,7 @@ def from_tflite(data: bytes) -> Graph:
         words = json.loads(bytes(model.metadata[METADATA]))
         if words["version"] != VERSION:
             raise FileError(f"the file has version {words['version']} of qgraph's entry, this qgraph reads {VERSION}")
-        graph = read_graph(model.subgraphs[0], words)
+        graph = read_graph(*without_variables(model), words)
         verify_graph(graph)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise FileError(

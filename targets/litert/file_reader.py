@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value
+from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value, states_of
 from qgraph.ir.op import op_def
 from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
 from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, FileRow
+from qgraph.targets.litert.variables import Variable
 
 MOST_ELEMENTS = 2**31 - 1
 """Of a tensor: runtimes count them in 32 bits."""
@@ -22,8 +23,7 @@ MOST_INTEGERS = 1024
 
 REASONS = {
     "SVDF": "it carries a state from one call to the next; a graph's results depend on its inputs alone",
-    **dict.fromkeys(("IF", "WHILE", "CALL", "CALL_ONCE"), "qgraph reads files without control flow"),
-    **dict.fromkeys(("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"), "a graph's results depend on its inputs alone"),
+    **dict.fromkeys(("IF", "WHILE", "CALL"), "qgraph reads files without control flow"),
 }
 """Why some operators are not there."""
 
@@ -141,8 +141,16 @@ def check_size(name: str, shape: Sequence[Dim]) -> None:
         )
 
 
-def read_graph(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
-    """The graph that qgraph exported; `words` are its entry in the file's metadata."""
+def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: Mapping[str, Any]) -> Graph:
+    """The graph that qgraph exported; `words` are its entry in the file's metadata, `variables` the file's states.
+
+    Raises FileError where the entry says something else of those.
+    """
+    subgraph = replace(
+        subgraph,
+        inputs=_in_order(words.get("inputs"), subgraph.inputs),
+        outputs=_in_order(words.get("returned"), subgraph.outputs),
+    )
     reader = Reader(subgraph, words, Graph(words["name"], "integer", words["metadata"]))
     for index in subgraph.inputs:
         reader.add_input(index)
@@ -154,7 +162,23 @@ def read_graph(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
     reader.graph.set_outputs(
         [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]
     )
+    stated = {(reader.values[each.before], reader.value(each.after), each.first.tobytes()) for each in variables}
+    said = {
+        (state.input, reader.graph.outputs[state.output], state.first_value().tobytes())
+        for state in states_of(reader.graph)
+    }
+    if stated != said:
+        raise ValueError("its states are not the variables of the file")
     return reader.graph
+
+
+def _in_order(wanted: object, given: list[int]) -> list[int]:
+    """The tensors in the order of the graph; raises ValueError where they are others."""
+    if wanted is None:
+        return given
+    if not isinstance(wanted, list) or sorted(wanted) != sorted(given):
+        raise ValueError("its inputs or outputs are not those of the file")
+    return wanted
 
 
 Operands = list[Value | None]

@@ -10,9 +10,10 @@ import numpy as np
 
 from qgraph.errors import ExportError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Graph, Node, TensorType, Value
+from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, states_of
 from qgraph.ir.types import dim_factors
 from qgraph.targets.litert.rows import BY_OP, FileRow
+from qgraph.targets.litert.variables import Variable, with_variables
 from qgraph.version import __version__
 
 METADATA = "qgraph"
@@ -20,6 +21,7 @@ METADATA = "qgraph"
 
 `name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
 where they differ ("" for numbered results), `shapes` with symbolic sizes, `axes` of per-channel parameters, `origins`.
+Of a graph with states, which are variables in the file: `inputs` and `returned`, the tensors in the graph's order.
 """
 VERSION = 1
 
@@ -82,7 +84,8 @@ class _Writer:
 def to_tflite(graph: Graph) -> bytes:
     """The graph as a .tflite file: names, quantization parameters, a signature, and origins in the metadata.
 
-    The same graph gives the same bytes. Raises ExportError for a graph that is not of the `litert` dialect.
+    States become resource variables, and the batch is one of fixed size then (1 where it is open). The same graph gives
+    the same bytes. Raises ExportError for a graph that is not of the `litert` dialect.
     """
     writer = _Writer()
     inputs = [writer.value(value, value.name) for value in graph.inputs]
@@ -93,8 +96,14 @@ def to_tflite(graph: Graph) -> bytes:
         _write_node(writer, node, several)
     outputs = [writer.index[value] for value in graph.outputs]
     subgraph = tflite.SubGraph(writer.tensors, writer.operators, inputs, outputs, graph.name)
-    returned = dict(zip(graph.output_names, outputs, strict=True))
-    signature = tflite.Signature({writer.tensors[index].name: index for index in inputs}, returned)
+    returned = {graph.output_names[number]: outputs[number] for number in data_outputs(graph)}
+    given = {writer.tensors[writer.index[value]].name: writer.index[value] for value in data_inputs(graph)}
+    states = [
+        Variable(state.input.name, writer.index[state.input], outputs[state.output], state.first_value())
+        for state in states_of(graph)
+    ]
+    if states:
+        writer.words |= {"inputs": inputs, "returned": outputs}
     if any(graph.given_output_names):
         writer.words["outputs"] = list(graph.given_output_names)
     words = {
@@ -105,7 +114,9 @@ def to_tflite(graph: Graph) -> bytes:
         "constants": constants,
         **writer.words,
     }
-    return tflite.write(tflite.Model([subgraph], "qgraph", {METADATA: json.dumps(words).encode()}, [signature]))
+    subgraphs = with_variables(subgraph, states, [*returned.values()]) if states else [subgraph]
+    signature = tflite.Signature(given, returned)
+    return tflite.write(tflite.Model(subgraphs, "qgraph", {METADATA: json.dumps(words).encode()}, [signature]))
 
 
 def _result_names(graph: Graph) -> list[list[str]]:

@@ -16,13 +16,15 @@ from qgraph.errors import FileError, QGraphError
 from qgraph.exporters import tflite
 from qgraph.ir import IO_LAYOUT, Dim, Graph, TensorType, Value, verify_graph
 from qgraph.ir.op import OpDef, op_def
-from qgraph.ir.types import dim_factors
+from qgraph.ir.states import as_first, set_states
+from qgraph.ir.types import dim_size
 from qgraph.targets.litert.agreement import mark_hybrid
 from qgraph.targets.litert.correspondences import row_of
 from qgraph.targets.litert.dialect.layers import weight_axis
 from qgraph.targets.litert.file_reader import Reader, add_node, check_parameters, check_size, node_parts
 from qgraph.targets.litert.known_tensors import learn
 from qgraph.targets.litert.rows import BY_OP, BY_OPERATOR
+from qgraph.targets.litert.variables import Variable, without_variables
 from qgraph.targets.raising import float_graph
 
 FLOATS = ("f32", "f16", "f64")
@@ -30,15 +32,12 @@ FLOATS = ("f32", "f16", "f64")
 
 def read_foreign(model: tflite.Model) -> Graph:
     """The graph of a file; of level "float" where nothing in it is quantized and `nn` has all of its operators."""
-    if len(model.subgraphs) != 1:
-        raise FileError(
-            f"the file has {len(model.subgraphs)} subgraphs", help="qgraph reads files without control flow"
-        )
-    subgraph, notes = _checked(model.subgraphs[0])
+    subgraph, variables = without_variables(model)
+    subgraph, notes = _checked(subgraph, {each.before: each.name for each in variables})
     try:
-        graph = _read(subgraph, _words(subgraph, symbolic=True))
+        graph = _read(subgraph, _words(subgraph, symbolic=not variables), variables)
     except QGraphError:  # an operator that needs the batch: as the runtime, with the sizes that the file states
-        graph = _read(subgraph, _words(subgraph, symbolic=False))
+        graph = _read(subgraph, _words(subgraph, symbolic=False), variables)
     if notes:
         more = f" (and {len(notes) - 1} more tensors)" if len(notes) > 1 else ""
         graph.metadata["repaired"] = f"{notes[0]}{more}"
@@ -65,7 +64,7 @@ def _symbolic(signature: tuple[int, ...]) -> list[Dim]:
     return [("N" if axis == 0 else f"D{axis}") if size < 0 else size for axis, size in enumerate(signature)]
 
 
-def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
+def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any], variables: Sequence[Variable]) -> Graph:
     metadata = {"target": "litert", IO_LAYOUT: "NHWC"}
     reader = Reader(subgraph, words, Graph(subgraph.name or "main", "integer", metadata))
     for index in subgraph.inputs:
@@ -75,9 +74,21 @@ def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any]) -> Graph:
         with _blamed(f"operator {number}, {operator.name}, which makes {_made(subgraph, operator)}"):
             _read_operator(reader, operator, sizes)
     reader.graph.set_outputs(reader.value(index) for index in subgraph.outputs)
+    _set_states(reader, variables)
     with _blamed("its operators"):
         verify_graph(reader.graph)
     return reader.graph
+
+
+def _set_states(reader: Reader, variables: Sequence[Variable]) -> None:
+    """Let the last outputs be the next values of the states; "h" has its next value in "h.next"."""
+    graph, count = reader.graph, len(variables)
+    names = [*graph.output_names[: len(graph.outputs) - count], *(f"{each.name}.next" for each in variables)]
+    graph.set_outputs(graph.outputs, names)
+    before = [reader.value(each.before) for each in variables]
+    pairs = zip(before, variables, strict=True)
+    first = {value.name: as_first(each.first, value.type) for value, each in pairs}
+    set_states(graph, {value.name: names[number - count] for number, value in enumerate(before)}, first)
 
 
 def _made(subgraph: tflite.SubGraph, operator: tflite.Operator) -> str:
@@ -115,7 +126,7 @@ def _read_operator(reader: Reader, operator: tflite.Operator, sizes: Mapping[str
     for index, spec, stated, type in zip(operator.outputs, specs, made, inferred, strict=True):
         tensor = reader.subgraph.tensors[index]
         check_size(tensor.name, type.shape)
-        if not _is_stated(tensor, tuple(_size(dim, sizes) for dim in type.shape)):
+        if not _is_stated(tensor, tuple(dim_size(dim, sizes) for dim in type.shape)):
             raise FileError(f"tensor {tensor.name!r} is stated as {list(tensor.shape)}, but {op} makes {type}")
         types.append(replace(stated, shape=type.shape) if spec.free else type)
         if types[-1].dtype != stated.dtype:
@@ -158,22 +169,19 @@ def _sizes(reader: Reader) -> dict[str, int]:
     return sizes
 
 
-def _size(dim: Dim, sizes: Mapping[str, int]) -> int:
-    factor, symbols = dim_factors(dim)
-    for symbol in symbols:
-        factor *= sizes.get(symbol, 1)
-    return factor
+def _checked(subgraph: tflite.SubGraph, renamed: Mapping[int, str]) -> tuple[tflite.SubGraph, list[str]]:
+    """The subgraph with names that are unique and parameters that mean something, and what had to be repaired.
 
-
-def _checked(subgraph: tflite.SubGraph) -> tuple[tflite.SubGraph, list[str]]:
-    """The subgraph with names that are unique and parameters that mean something, and what had to be repaired."""
+    `renamed`: the names that some tensors get, in place of those that they have.
+    """
     taken: set[str] = set()
     tensors, notes = [], []
     axes = _channel_axes(subgraph)
     for index, tensor in enumerate(subgraph.tensors):
-        name, number = tensor.name or f"tensor{index}", 1
+        named = renamed.get(index, tensor.name)
+        name, number = named or f"tensor{index}", 1
         while name in taken:
-            name, number = f"{tensor.name or 'tensor'}:{number}", number + 1
+            name, number = f"{named or 'tensor'}:{number}", number + 1
         taken.add(name)
         signature = tensor.shape_signature
         if signature is not None and not _fits(signature, tensor.shape):

@@ -251,6 +251,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "TILE": _by_type("i8:3 string:2"),
     **dict.fromkeys(names("RESHAPE EXPAND_DIMS SHAPE NEG FLOOR CEIL ROUND PRELU ELU HARD_SWISH RELU_N1_TO_1"), ()),
     **dict.fromkeys(names("RELU_0_TO_1 POW SQUARE CUMSUM ZEROS_LIKE LOGICAL_AND LOGICAL_OR LOGICAL_NOT"), ()),
+    **dict.fromkeys(names("CALL_ONCE VAR_HANDLE READ_VARIABLE ASSIGN_VARIABLE"), ()),
 }
 
 

@@ -1,6 +1,7 @@
 """Run a .tflite model on LiteRT: the runtime's part of the program that serving.py describes.
 
-Options: `kernels`, a key of KERNELS; `threads` (1).
+Options: `kernels`, a key of KERNELS; `threads` (1); `steps`: the input sets are steps of one stream, whose state goes
+on from each to the next (resource variables do so in any case; other state begins anew for each set without it).
 """
 
 # ruff: noqa: B905  zip(strict=...) is not in Python 3.9
@@ -26,10 +27,10 @@ KERNELS = {
 class LiteRTSession:
     """An interpreter; its inputs are resized to what they are fed."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, steps: bool) -> None:
         import numpy as np
 
-        self.interpreter = interpreter
+        self.interpreter, self.steps = interpreter, steps
         self.details = interpreter.get_input_details()
         self.inputs = [
             InputSpec(d["name"], np.dtype(d["dtype"]), tuple(int(extent) for extent in free_shape(d)))
@@ -49,7 +50,8 @@ class LiteRTSession:
             self.interpreter.set_tensor(detail["index"], array)
 
     def invoke(self) -> None:
-        self.interpreter.reset_all_variables()  # each run starts from the state in the file
+        if not self.steps:
+            self.interpreter.reset_all_variables()
         self.interpreter.invoke()
 
     def outputs(self) -> Values:
@@ -75,7 +77,7 @@ class LiteRT:
     """ai-edge-litert."""
 
     name = "litert"
-    options: tuple[str, ...] = ("kernels", "threads")
+    options: tuple[str, ...] = ("kernels", "threads", "steps")
     refusals: tuple[type[Exception], ...] = (RuntimeError, ValueError)
 
     def __init__(self) -> None:
@@ -95,7 +97,7 @@ class LiteRT:
             experimental_op_resolver_type=OpResolverType[KERNELS[str(kernels)]],
             experimental_preserve_all_tensors=bool(tensors),
         )
-        return LiteRTSession(interpreter)
+        return LiteRTSession(interpreter, bool(options.get("steps")))
 
     def facts(self) -> dict[str, bool]:
         return {}

@@ -1,7 +1,8 @@
 """Run a .tflite model on TFLite Micro: the runtime's part of the program that serving.py describes.
 
-Options: `arena`, bytes of its memory (default: ten times the model, at least 1 MiB). Its Python interpreter tells no
-names: inputs are `input0`, `input1`, ..., outputs `output0`, ...; intermediate values are not to be had.
+Options: `arena`, bytes of its memory (default: ten times the model, at least 1 MiB); `steps`: the input sets are steps
+of one stream, whose state goes on from each to the next (without it, it is reset for each). Its Python interpreter
+tells no names: inputs are `input0`, `input1`, ..., outputs `output0`, ...; intermediate values are not to be had.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
 class TFLMSession:
     """An interpreter whose shapes are those of the file."""
 
-    def __init__(self, interpreter: Interpreter) -> None:
+    def __init__(self, interpreter: Interpreter, steps: bool) -> None:
         import numpy as np
 
-        self.interpreter = interpreter
+        self.interpreter, self.steps = interpreter, steps
         details = collect(interpreter.get_input_details)
         self.inputs = [
             InputSpec(f"input{i}", np.dtype(d["dtype"]), tuple(map(int, d["shape"]))) for i, d in enumerate(details)
@@ -30,7 +31,8 @@ class TFLMSession:
         self.output_count = len(collect(interpreter.get_output_details))
 
     def feed(self, feed: Feed) -> None:
-        self.interpreter.reset()  # each run starts from the state in the file
+        if not self.steps:
+            self.interpreter.reset()
         for index, spec in enumerate(self.inputs):
             self.interpreter.set_input(feed[spec.name], index)
 
@@ -60,7 +62,7 @@ class TFLM:
     """tflite-micro."""
 
     name = "tflm"
-    options: tuple[str, ...] = ("arena",)
+    options: tuple[str, ...] = ("arena", "steps")
     refusals: tuple[type[Exception], ...] = (RuntimeError, ValueError, struct.error)  # the last: no flatbuffer
 
     def __init__(self) -> None:
@@ -74,7 +76,7 @@ class TFLM:
         from tflite_micro.python.tflite_micro.runtime import Interpreter
 
         arena = options.get("arena", max(10 * len(model), 1 << 20))
-        return TFLMSession(Interpreter.from_bytes(model, arena_size=arena))
+        return TFLMSession(Interpreter.from_bytes(model, arena_size=arena), bool(options.get("steps")))
 
     def facts(self) -> dict[str, bool]:
         return {}

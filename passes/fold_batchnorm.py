@@ -54,14 +54,17 @@ def _parameters(bn: Node) -> list[Array]:
     return [value.data for value in bn.inputs[1:]]
 
 
+def _features_are_channels(layer: Node, bn: Node) -> bool:
+    """Whether what a layer gives or takes in one place is what the batch normalization beside it scales alike."""
+    return layer.op != "nn.linear" or bn.result.type.rank == 2
+
+
 @rule(pattern("nn.batch_norm", layer_pattern(followed=True), *PARAMETERS, bind="bn"))
 def fold_into_layer(match: Match, build: Builder) -> Replacement:
     """Scale the layer's weight and bias."""
     layer, bn = match.nodes["layer"], match.nodes["bn"]
     w, b = match.values["w"], match.values.get("b")
-    if (layer.result.type.rank < 3 and layer.op != "nn.linear") or (
-        layer.op == "nn.linear" and bn.result.type.rank != 2
-    ):
+    if not _features_are_channels(layer, bn):
         return Declined("the linear layer's features are not the channels of the batch normalization")
     gamma, beta, mean, var = _parameters(bn)
     gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
@@ -78,7 +81,7 @@ CONCAT_OF_LAYERS = pattern("nn.concat", every(LAYER), uses=1, attrs={"axis": 1},
 def split_over_concat(match: Match, build: Builder) -> Replacement:
     """Normalize each part of a concat of layers by its own part of the parameters."""
     bn, parts = match.nodes["bn"], match.nodes["concat"].inputs
-    if bn.result.type.rank != 2 and any(part.producer and part.producer.op == "nn.linear" for part in parts):
+    if not all(_features_are_channels(part.producer, bn) for part in parts if part.producer is not None):
         return Declined("the linear layers' features are not the channels of the batch normalization")
     ends = np.cumsum([int(part.type.shape[1]) for part in parts])
     made = []
@@ -97,7 +100,7 @@ def fold_into_next(match: Match, build: Builder) -> Replacement:
     """Scale the inputs of the layer behind, and add what the shift amounts to to its bias."""
     layer, bn = match.nodes["layer"], match.nodes["bn"]
     w, b = match.values["w"], match.values.get("b")
-    if layer.op == "nn.linear" and bn.result.type.rank != 2:
+    if not _features_are_channels(layer, bn):
         return Declined("the channels of the batch normalization are not the linear layer's features")
     gamma, beta, mean, var = _parameters(bn)
     gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
@@ -157,7 +160,8 @@ def is_foldable(bn: Node) -> bool:
     layer = bn.operand(0).producer
     return (
         layer is not None
-        and (layer.op == "nn.conv" or (layer.op == "nn.linear" and bn.result.type.rank == 2))
+        and layer.op in LIVE_LAYERS.values()
+        and _features_are_channels(layer, bn)
         and layer.result.has_one_use
         and layer.attrs["activation"] == "none"
         and layer.operand(1).is_constant

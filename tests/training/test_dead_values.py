@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ import qgraph
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Builder, Graph
 from qgraph.quantizers.weight_scale import BIAS_GOAL
-from qgraph.training.dead_values import FACTOR, LARGEST_FACTOR
+from qgraph.training.dead_values import FACTOR, FINEST_MEAN, LARGEST_FACTOR, LARGEST_RATIO
 
 HEAD = """graph @g level=float (%x: f32[N,4]) {
   const @w1: f32[4,4] = [0.5,0.1,0.1,0,0.2,0.2,0.2,0.2,0.1,0.1,0.1,0.1,0,0,0,0.3], @b1: f32[4] = -99.0
@@ -130,3 +132,72 @@ def test_what_torch_has_no_part_for_is_named() -> None:
     graph.nodes[0].op = "nhwc.conv"
     with pytest.raises(UnsupportedOp, match=r"nhwc\.conv cannot be trained"):
         qgraph.to_torch(graph)
+
+
+BESIDE = """graph @g level=float (%x: f32[N,4]) {
+  const @zero: f32[] = 0.0, @k: f32[4] = 0.001, @m: f32[4] = 1e5, @half: f32[] = 0.5
+  %1: f32[N,4] = nn.mul(%x, @k) loc(small m.py:1)
+  %2: f32[N,4] = nn.mul(%x, @m) loc(large m.py:2)
+  %3: f32[N,4] = nn.clamp(%x) {min=0.0, max=0.0} loc(dead m.py:3)
+"""
+BOUNDED: dict[str, tuple[str, Callable[[Callable[[str], float]], float]]] = {
+    "a sum with less": (
+        "%4: f32[N,4] = nn.add(%3, %1) loc(out m.py:4)\n  return %4, %2",
+        lambda s: LARGEST_RATIO * s("out"),
+    ),
+    "a difference from less": (
+        "%4: f32[N,4] = nn.sub(%1, %3) loc(out m.py:4)\n  return %4, %2",
+        lambda s: LARGEST_RATIO * s("out"),
+    ),
+    "sums with less and with more": (
+        "%4: f32[N,4] = nn.add(%3, %2) loc(more m.py:4)\n  %5: f32[N,4] = nn.add(%3, %1) loc(out m.py:4)\n"
+        "  return %4, %5",
+        lambda s: LARGEST_RATIO * s("out"),
+    ),
+    "a sum behind what moves it": (
+        "%4: f32[N,2,2] = nn.reshape(%3) {shape=[-1,2,2]}\n  %5: f32[N,2,2] = nn.dropout(%4) {p=0.5}\n"
+        "  %6: f32[N,4] = nn.reshape(%5) {shape=[-1,4]}\n  %7: f32[N,4] = nn.add(%6, %1) loc(out m.py:4)\n"
+        "  return %7, %2",
+        lambda s: LARGEST_RATIO * s("out"),
+    ),
+    "a sum with more": ("%4: f32[N,4] = nn.add(%3, %2) loc(out m.py:4)\n  return %4, %1", lambda s: 1.0),
+    "a function of it": ("%4: f32[N,4] = nn.sigmoid(%3) loc(out m.py:4)\n  return %4, %1, %2", lambda s: 1.0),
+}
+MADE: dict[str, tuple[str, Callable[[Callable[[str], float]], float]]] = {
+    "a difference of large values": ("nn.sub(%2, %2)", lambda s: s("large") / LARGEST_RATIO),
+    "a product of a large and a dead value": ("nn.mul(%2, %3)", lambda s: s("large") * s("dead") / LARGEST_RATIO),
+    "a difference of small values": ("nn.sub(%1, %1)", lambda s: 1.0),
+    "a product of a small and a dead value": ("nn.mul(%1, %3)", lambda s: 1.0),
+}
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_free_scale_beside_no_layer_is_one_unless_a_sum_bounds_it(name: str) -> None:
+    body, expected = BOUNDED[name]
+    graph = calibrated(f"{BESIDE}  {body}\n}}")
+    np.testing.assert_allclose(scale(graph, "dead"), expected(lambda stem: scale(graph, stem)), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_sum_or_product_of_large_values_that_is_nothing_has_no_tiny_scale(name: str) -> None:
+    made, expected = MADE[name]
+    graph = calibrated(f"{BESIDE}  %4: f32[N,4] = {made} loc(out m.py:4)\n  return %4, %1, %2, %3\n}}")
+    np.testing.assert_allclose(scale(graph, "out"), expected(lambda stem: scale(graph, stem)), rtol=1e-6)
+
+
+def test_dead_values_of_16_bits_have_a_range_of_one() -> None:
+    text = f"{BESIDE}  return %1, %2, %3\n}}"
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.parse(text), "litert", activations="i16"), [X])
+    np.testing.assert_allclose(scale(graph, "dead"), 1 / 32767, rtol=1e-6)
+
+
+def test_the_mean_of_what_sums_to_nothing_has_a_scale_that_its_operands_steps_can_tell() -> None:
+    graph = calibrated("""graph @g level=float (%x: f32[N,4]) {
+  %1: f32[N,4] = nn.clamp(%x) {min=-1.0, max=2.0} loc(wide m.py:1)
+  %2: f32[N] = nn.mean(%1) {axes=[1]} loc(mean m.py:2)
+  return %2
+}""")
+    fine = qgraph.to_torch(graph)
+    nothing = np.float32([[1, -1, 1, -1], [2e-9, 0, 0, 0]])
+    tiny = qgraph.from_torch(qgraph.calibrate(fine, [nothing]))
+    np.testing.assert_allclose(scale(tiny, "mean"), scale(tiny, "wide") * FINEST_MEAN, rtol=1e-6)

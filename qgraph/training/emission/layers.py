@@ -14,25 +14,8 @@ from qgraph.training.layers import BatchNorm
 WINDOW = ("stride", "pads", "dilation", "groups")
 
 calls("nn.linear", F.linear)
+calls("nn.conv", windows.convolve, *WINDOW)
 calls("nn.conv_transpose", windows.convolve_transposed, *WINDOW, "output_padding")
-
-
-@emits("nn.conv")
-def _conv(at: Emitter, node: Node) -> fx.Node:
-    a = node.attrs
-    pads = tuple(a["pads"])
-    args = at.operands(node, 3)
-    rank = len(pads) // 2
-    if pads[:rank] == pads[rank:]:
-        y = at.call(windows.CONV[rank - 1], [*args, a["stride"], pads[:rank], a["dilation"], a["groups"]])
-    else:
-        y = at.call(windows.convolve, [*args, *(a[name] for name in WINDOW)])
-    return at.activated(node, y)
-
-
-@emits("nn.linear")
-def _linear(at: Emitter, node: Node) -> fx.Node:
-    return at.activated(node, at.call(F.linear, at.operands(node, 3)))
 
 
 @emits("nn.batch_norm")

@@ -45,9 +45,8 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
         if scale is not None:
             tensors[path].fill_(scale)
             free.discard(path)
-    for path in [path for path in dead if path in free]:  # in the order of the graph
+    for path in (path for path in dead if path in free):  # in the order of the graph
         tensors[path].fill_(_within_bounds(graph.constants[names[path]], dead[path], of, free, paths))
-        free.discard(path)
     moving = {str(node.args[1].target) for node, owner in owners if _moves(owner)}
     for mark in graph.nodes:
         if mark.op == "quant.fake_quant" and paths[mark.operand(1).name] in moving:

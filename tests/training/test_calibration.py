@@ -157,3 +157,20 @@ def test_frozen_training_computes_the_folded_form(graph: Graph) -> None:
         if isinstance(part, torch.nn.Dropout):
             part.p = 0.0
     assert torch.equal(module.train()(images(2)), module.eval()(images(2)))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(1, 1), (2, 1), (1, 2)])
+def test_a_value_that_becomes_infinite_is_named_and_infinite_in_one_channel_too(channels: int, size: int) -> None:
+    graph = Graph("g", "fake_quant")
+    build = Builder(graph)
+    made = []
+    for value in [graph.add_input(name, TensorType(("N", 2))) for name in "ab"[:size]]:
+        scale = graph.add_constant(np.full(channels, np.nan, np.float32), f"{value.name}_scale")
+        zero = graph.add_constant(np.zeros(channels, np.int32), f"{value.name}_zero_point")
+        made.append(build.quant.fake_quant(build.nn.exp(value), scale, zero, axis=1 if channels > 1 else None))
+    graph.set_outputs(made)
+    with pytest.raises(InputError) as caught:
+        calibrate(graph, [[np.float32([[0, 100]])] * size])
+    words = "1 value of the model" if size == 1 else "2 values of the model"
+    assert caught.value.what == f"{words} became infinite in calibration"
+    assert len([line for line in caught.value.where if line.startswith("node")]) == size

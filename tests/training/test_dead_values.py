@@ -10,8 +10,13 @@ import pytest
 import qgraph
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Builder, Graph
-from qgraph.quantizers.weight_scale import BIAS_GOAL
-from qgraph.training.dead_values import FACTOR, FINEST_MEAN, LARGEST_FACTOR, LARGEST_RATIO
+
+FACTOR, LARGEST_FACTOR = 2.0**-8, 2.0**7
+"""`x_scale * w_scale / result_scale` of a layer beside a free scale: what is aimed at, and the most."""
+FINEST_MEAN, LARGEST_RATIO = 2.0**-25, 120.0
+"""Of the scale of a mean to its operand's; of an operand's of a sum to the result's."""
+BIAS_GOAL = 2.0**20
+"""The integer of the bias beside weights of nothing."""
 
 HEAD = """graph @g level=float (%x: f32[N,4]) {
   const @w1: f32[4,4] = [0.5,0.1,0.1,0,0.2,0.2,0.2,0.2,0.1,0.1,0.1,0.1,0,0,0,0.3], @b1: f32[4] = -99.0
@@ -135,7 +140,7 @@ def test_what_torch_has_no_part_for_is_named() -> None:
 
 
 BESIDE = """graph @g level=float (%x: f32[N,4]) {
-  const @zero: f32[] = 0.0, @k: f32[4] = 0.001, @m: f32[4] = 1e5, @half: f32[] = 0.5
+  const @zero: f32[] = 0.0, @k: f32[4] = 1e-6, @m: f32[4] = 1e5
   %1: f32[N,4] = nn.mul(%x, @k) loc(small m.py:1)
   %2: f32[N,4] = nn.mul(%x, @m) loc(large m.py:2)
   %3: f32[N,4] = nn.clamp(%x) {min=0.0, max=0.0} loc(dead m.py:3)
@@ -201,3 +206,15 @@ def test_the_mean_of_what_sums_to_nothing_has_a_scale_that_its_operands_steps_ca
     nothing = np.float32([[1, -1, 1, -1], [2e-9, 0, 0, 0]])
     tiny = qgraph.from_torch(qgraph.calibrate(fine, [nothing]))
     np.testing.assert_allclose(scale(tiny, "mean"), scale(tiny, "wide") * FINEST_MEAN, rtol=1e-6)
+
+
+def test_the_widest_channel_says_what_a_mean_over_channels_can_tell() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,3]) {
+  const @q: f32[3] = 1.0, @z: i32[3] = 0, @m: f32[1] = 1.0, @n: i32[1] = 0
+  %1: f32[N,3] = quant.fake_quant(%x, @q, @z) {axis=1}
+  %2: f32[N] = nn.mean(%1) {axes=[1]}
+  %3: f32[N] = quant.fake_quant(%2, @m, @n)
+  return %3
+}""")
+    made = qgraph.calibrate(graph, [np.float32([[0, 0, 1e-9], [1, -1, 1e-9]])])
+    np.testing.assert_allclose(made.constants["m"].data, 1 / 255 * FINEST_MEAN, rtol=1e-6)

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
-from qgraph.quantizers.moving_average import MOMENTUM
 from qgraph.quantizers.weight_scale import torch_weight_scale, weight_scale
 from qgraph.training.fake_quant import fake_quantize
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, WeightQuantizer
@@ -54,7 +53,7 @@ def test_first_batch_sets_the_range_then_it_moves() -> None:
     assert scale.item() == np.float32(3) / np.float32(255)
     assert zero.item() == round(-128 + 1 / (3 / 255))
     q(torch.tensor([-1.0, 4.0]), scale, zero, None, "half_even", True)
-    np.testing.assert_allclose(scale.item(), (1 + 2 + 2 * MOMENTUM) / 255, rtol=1e-6)
+    np.testing.assert_allclose(scale.item(), (1 + 2 + 2 * 0.05) / 255, rtol=1e-6)
 
 
 @pytest.mark.parametrize("x", [[3.0, 4.0], [-3.0, -4.0], [-1.0, 5.0]])

@@ -36,7 +36,9 @@ OF_OTHER_TYPES: dict[str, Made] = {
     "rows of a table": lambda b, x, i, c: b.embedding(i, b.constant(np.arange(10.0).reshape(5, 2), "w")),
     "parts by known places": lambda b, x, i, c: b.gather(x, known(b, [2, -1], [0, 2]), axis=1),
     "parts along the last dimension": lambda b, x, i, c: b.gather(x, known(b, 3, 0, -1), axis=2),
-    "elements along the last dimension": lambda b, x, i, c: b.gather_elements(x, b.argmin(x, axis=2, keepdims=True), axis=2),
+    "elements along the last dimension": lambda b, x, i, c: b.gather_elements(
+        x, b.argmin(x, axis=2, keepdims=True), axis=2
+    ),
     "elements along another": lambda b, x, i, c: b.gather_elements(x, b.argmax(x, axis=1, keepdims=True), axis=1),
     "elements by short integers": lambda b, x, i, c: b.gather_elements(
         x, b.cast(b.argmax(x, axis=1, keepdims=True), dtype="i32"), axis=1
@@ -46,9 +48,9 @@ OF_OTHER_TYPES: dict[str, Made] = {
     "indices of the first and the last": lambda b, x, i, c: b.index(x, known(b, 0, -1), known(b, 3, 1), axes=(0, 2)),
     "sums of bags": lambda b, x, i, c: b.embedding_bag(i, b.constant(np.eye(5), "w"), mode="sum"),
     "weighted sums of bags": lambda b, x, i, c: b.embedding_bag(
-        i, b.constant(np.eye(5, dtype=np.float32), "w"), b.slice(b.reshape(x, shape=(-1, 12)), axis=1, start=2, end=5), mode="sum"
+        i, b.constant(np.eye(5, dtype=np.float32), "w"), b.mean(x, axes=(2,)), mode="sum"
     ),
-    "means of bags without what pads them": lambda b, x, i, c: b.embedding_bag(i, b.constant(np.eye(5), "w"), padding=0),
+    "means of bags, padded": lambda b, x, i, c: b.embedding_bag(i, b.constant(np.eye(5), "w"), padding=0),
     "maxima of bags": lambda b, x, i, c: b.embedding_bag(i, b.constant(-np.eye(5), "w"), mode="max"),
     "a choice": lambda b, x, i, c: b.where(c, x, b.constant(np.float32(9), "k")),
     "a comparison": lambda b, x, i, c: b.less(x, b.constant(np.float32(1), "k")),

@@ -57,6 +57,7 @@ from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.lowering import FALLBACK
+from qgraph.targets.masks import is_mask
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 __all__ = ["Observers", "Overrides", "insert_fake_quant"]
@@ -64,8 +65,6 @@ __all__ = ["Observers", "Overrides", "insert_fake_quant"]
 Observers = Mapping[str, str]
 """Operand ("activation", "weight") -> quantizer ("percentile:99.9")."""
 
-MASK = -1e4
-"""Numbers down from here stand for -inf where they are added to scores."""
 LIVE = {layer: live for live, layer in LIVE_LAYERS.items()}
 
 
@@ -244,7 +243,7 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        spec = replace(spec, observer="masked") if node is not None and _reads_mask(node) else spec
+        spec = replace(spec, observer=_of_masks(value) or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -294,9 +293,9 @@ class _Inserter:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
-                    fixed = _is_mask(value) or not value.data.any()  # training has no say in them
+                    fixed = is_mask(value) or not value.data.any()  # training has no say in them
                     spec = replace(self.rules.spec(node in self.wide), observer="fixed" if fixed else "min_max")
-                    data = np.maximum(value.data, np.float32(FLOOR)) if _is_mask(value) else value.data
+                    data = np.maximum(value.data, np.float32(FLOOR)) if is_mask(value) else value.data
                     scale, zero = _parameters_of(data, spec)
                     spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not fixed)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
@@ -389,17 +388,15 @@ def _is_activation(node: Node, index: int) -> bool:
     return specs[min(index, len(specs) - 1)].role == "activation"
 
 
-def _is_mask(value: Value) -> bool:
-    """Whether a value is a constant that leaves scores out: it has numbers next to -inf."""
-    data = unquantized(value)
-    return data.is_constant and data.type.is_float and bool((data.data <= MASK).any())
-
-
-def _reads_mask(node: Node) -> bool:
-    """Whether a mask is among a node's activations."""
-    return any(
-        value is not None and _is_activation(node, i) and _is_mask(value) for i, value in enumerate(node.operands)
-    )
+def _of_masks(value: Value) -> str:
+    """How the range of a mask, or of what a mask is added to, follows from what is seen; "" for any other value."""
+    node = value.producer
+    if node is None:
+        return ""
+    if is_mask(value):
+        return "mask"
+    read = (each for i, each in enumerate(node.operands) if each is not None and _is_activation(node, i))
+    return "masked" if any(map(is_mask, read)) else ""
 
 
 def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:

@@ -7,6 +7,8 @@
     nn.relu6(nn.relu(%x)), nn.clamp(nn.clamp(%x))                              ->  one clamp
     nn.relu of an op that carries the activation relu                          ->  that op
     nn.expand of integers to known sizes, nn.arange of a known size            ->  a constant
+    nn.add(%x, nn.expand(%y)), nn.attention(..., mask=nn.expand(%y))           ->  nn.add(%x, %y) where that broadcasts
+    nn.gather_elements of what differs along the axis alone                    ->  nn.gather of one dimension
     nn.transpose(nn.transpose(%x)), nn.reshape(nn.reshape(%x))                 ->  one
     nn.pad(nn.pad(%x)) with one value; nn.conv(nn.pad(%x)) with zeros          ->  one; nn.conv with more pads
     nn.concat(nn.concat(%x, %y), %z) along one axis                            ->  nn.concat(%x, %y, %z)
@@ -36,6 +38,7 @@ from qgraph.passes.rules.clamps import (
     clamped_bounds,
     node_bounds,
 )
+from qgraph.passes.rules.expanded import gather_of_one_dimension, read_before_expand
 
 NEUTRAL = {"nn.add": 0, "nn.sub": 0, "nn.mul": 1}
 """The second operand with which an op does nothing; for add and mul also the first."""
@@ -201,6 +204,8 @@ KEEPING_PARAMETERS = [
     drop_identity,
     expand_known,
     count_known,
+    read_before_expand,
+    gather_of_one_dimension,
     drop_identity_transpose,
     drop_single_concat,
     drop_neutral_number,

@@ -101,10 +101,10 @@ class Grids:
             return "own"
         if node.op == "nn.dropout":
             return "same"
-        if not _activations(node):
-            return "own"  # constants that computed indices choose
         rule = self.rules.ops.get(node.op)
-        result = rule.result if rule else "own"
+        result = rule.result if rule and rule.holds(node) else "own"
+        if not _activations(node):  # of constants that computed indices choose, or of conditions
+            return "fixed" if result == "fixed" else "own"
         if result == "join" and len(node.operands) == 1 and not np.isfinite(number := brought(node)):
             return "shared"  # infinity becomes the last code of the operand's grid
         return "same" if result == "join" and len(node.operands) == 1 and not number else result
@@ -182,7 +182,7 @@ class Grids:
 
     def _join(self, node: Node, grid: Grid) -> None:
         """Let operands join the grid of a join's result, where that costs nobody anything."""
-        operands = dict.fromkeys(value for value in node.inputs if not value.is_constant)
+        operands = dict.fromkeys(_activations(node))
         grid.fixed = self._lent(node, grid)
         if grid.fixed is None:
             free = [value for value in operands if self._is_free(value, node)]
@@ -194,7 +194,8 @@ class Grids:
 
     def _lent(self, node: Node, grid: Grid) -> Fixed | None:
         """The fixed grid that all operands of a join have, where it holds all that is joined."""
-        fixed = {None if value.is_constant else self.of(value).fixed for value in node.inputs}
+        floats = (value for value in node.inputs if value.type.is_float)
+        fixed = {None if value.is_constant else self.of(value).fixed for value in floats}
         lent = fixed.pop() if len(fixed) == 1 and grid.bits is None else None
         return lent if lent is not None and self.rules.spec(grid.wide).holds(grid.number, lent) else None
 

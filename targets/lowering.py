@@ -68,12 +68,13 @@ def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
 def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence | Refusal:
     """The target's row that lowers a node, or keeps it `in_float`; or why there is none."""
     source = node.op.partition(".")[2]
-    rows = (target.float_lowerings if in_float else target.lowerings).get(f"nn.{source}", ())
+    lowerings = target.plain_lowerings if is_index(node) else target.float_lowerings if in_float else target.lowerings
+    rows = lowerings.get(f"nn.{source}", ())
     refusals = []
     for row in rows:
         if row.applies(node):
             made = target.float_ops.get(row.target, row.target) if in_float else row.target
-            lacking = target.lacks(made) or (_floats_only(made, node, target) if in_float and is_index(node) else "")
+            lacking = target.lacks(made) or (_not_plain(made, node, target) if is_index(node) else "")
             against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
                 return row
@@ -83,12 +84,13 @@ def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence
     return Refusal("; ".join(dict.fromkeys(each.reason for each in refusals)), refusals[0].help)
 
 
-def _floats_only(made: str, node: Node, target: Target) -> str:
+def _not_plain(op: str, node: Node, target: Target) -> str:
     """Why an op of the dialect cannot make the indices or conditions of a node; "" where it can."""
-    type, pattern = node.results[0].type, op_def(made).results[0].pattern
-    if any(pattern.admits(replace(type, dtype=dtype)) for dtype in (type.dtype, "i32")):  # a target may narrow indices
-        return ""
-    return f"{target.name} has {node.op} of floats, not of {type.dtype}"
+    made = target.as_stored(node.results[0].type)
+    if not op_def(op).results[0].pattern.admits(made):
+        return f"{target.name} has {node.op} of floats, not of {node.results[0].type.dtype}"
+    read = next((target.as_stored(value.type) for value in node.inputs if not value.type.is_float), None)
+    return target.lacks_storage(op, read, made)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,8 @@ class Lowering:
         """The lowered value of an operand: an activation, or a fake-quantized constant among activations."""
         value = node.operand(index)
         if value not in self.lowered:
+            if value.is_constant and not value.type.is_float:
+                return self.plain_constant(value, node.result.type.rank if op_def(node.op).traits.elementwise else 0)
             maker = value.producer
             if maker is None or maker.op != "quant.fake_quant":  # of a constant: what is computed is lowered
                 raise fail(node, f"operand {value} of {node.op} is neither computed from an input nor fake-quantized")
@@ -263,8 +267,7 @@ class Lowering:
         for value in self.source.inputs:
             shape = value.type.shape
             if not value.type.is_float:
-                dtype = self.target.indices if value.type.dtype == "i64" and self.target.indices else value.type.dtype
-                self.lowered[value] = self.graph.add_input(value.name, TensorType(shape, dtype))
+                self.lowered[value] = self.graph.add_input(value.name, self.target.as_stored(value.type))
                 continue
             fake_quant = fake_quant_of(value)
             if fake_quant is None:
@@ -376,11 +379,28 @@ class Lowering:
         name = f"{_source(node.operand(1)).name}.bias"
         return self.build.constant(np.zeros(known_data(node.operand(1)).shape[form.channels], np.float32), name)
 
+    def plain_constant(self, value: Value, rank: int) -> Value:
+        """A constant as it is, broadcast to `rank` dimensions; indices in the target's storage of them.
+
+        Raises LoweringError for an integer that has no place there.
+        """
+        data, name = known_data(value), _source(value).name
+        if data.dtype == np.int64 and self.target.indices:
+            low, high = integer_range(self.target.indices)
+            beyond = data[(data < low) | (data > high)]
+            if beyond.size:
+                kind = self.target.indices.replace("i", "int")
+                raise LoweringError(
+                    f"{self.target.name} has integers of {kind}, in which the constant {name} has no {beyond[0]}"
+                )
+            data = data.astype(TensorType((), self.target.indices).numpy)
+        return self.build.constant(data.reshape((1,) * (rank - data.ndim) + data.shape), name)
+
     def as_float(self, value: Value, rank: int) -> Value:
-        """The floats of an operand; constants are broadcast to `rank` dimensions."""
+        """The floats of an operand, or the integers that have no scale; constants are broadcast to `rank`
+        dimensions."""
         if value not in self.lowered:
-            data = known_data(value)
-            return self.build.constant(data.reshape((1,) * (rank - data.ndim) + data.shape), _source(value).name)
+            return self.plain_constant(value, rank)
         made = self.lowered[value]
         if made.type.quant is None:
             return made

@@ -7,13 +7,13 @@ import importlib
 import inspect
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.exporters.content import Content
-from qgraph.ir import Graph, Node, op_def
+from qgraph.ir import Graph, Node, TensorType, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.lowering import Lowering
@@ -61,6 +61,11 @@ def _by_source(rows: Iterable[Correspondence]) -> dict[str, list[Correspondence]
     return found
 
 
+def makes_no_floats(op: str) -> bool:
+    """Whether an op of `nn` makes nothing but indices or conditions."""
+    return not any(spec.pattern.admits(TensorType((), "f32")) for spec in op_def(op).results)
+
+
 def no_notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """Nothing to say: the target's integers are the same on every processor."""
     return ()
@@ -103,6 +108,7 @@ class Target:
     requantizes_in_float: bool = False  # to other parameters by dequantizing and quantizing, as it has no op for it
     legalize: Sequence[str] = ()  # ops that have better forms in some cases: `passes/legalize.py`
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float
+    plains: Sequence[Correspondence] = ()  # rows of ops that make integers or conditions, before those of `floats`
     float_ops: Mapping[str, str] = field(default_factory=dict)  # op of those rows -> the dialect's op on floats
     exact_in_float: Callable[[Node], bool] | None = None
     """Whether the runtime's bits of an op on floats are known, so that it may be in an island (`passes/rules/islands`);
@@ -129,6 +135,16 @@ class Target:
         """Why the target's runtime does not offer an op of the dialect; "" where it does."""
         return getattr(self.kernels.get(op), "lacks", "")
 
+    def lacks_storage(self, op: str, read: TensorType | None, made: TensorType) -> str:
+        """Why the runtime's kernel of an op does not take plain integers or conditions that are read, or made; "" where
+        it does."""
+        lacking: Callable[..., str] | None = getattr(self.kernels.get(op), "lacks_storage", None)
+        return "" if lacking is None else lacking(read, made)
+
+    def as_stored(self, type: TensorType) -> TensorType:
+        """The type of plain integers as the target stores them: it may narrow indices."""
+        return replace(type, dtype=self.indices) if type.dtype == "i64" and self.indices else type
+
     @cached_property
     def lowerings(self) -> dict[str, list[Correspondence]]:
         """The rows that lower each op of `nn`."""
@@ -136,14 +152,21 @@ class Target:
 
     @cached_property
     def offered(self) -> frozenset[str]:
-        """The ops of `nn` that have a row whose op the runtime has."""
-        rows = self.lowerings.items()
+        """The ops of `nn` that have a row whose op the runtime has: one on integers that stand for numbers, or one that
+        makes conditions or indices, whatever it reads."""
+        never_float = {op: rows for op, rows in self.plain_lowerings.items() if makes_no_floats(op)}
+        rows = {**never_float, **self.lowerings}.items()
         return frozenset(op for op, found in rows if not all(self.lacks(row.target) for row in found))
 
     @cached_property
     def float_lowerings(self) -> dict[str, list[Correspondence]]:
         """The rows that lower each op of `nn` that stays in float."""
         return _by_source(self.floats)
+
+    @cached_property
+    def plain_lowerings(self) -> dict[str, list[Correspondence]]:
+        """The rows that lower each op of `nn` that makes integers or conditions."""
+        return _by_source((*self.plains, *self.floats))
 
     @cached_property
     def raisings(self) -> dict[str, Correspondence]:

@@ -175,6 +175,21 @@ def power(match: Match, build: Builder) -> Replacement:
     return square if number == 2 else build.nn.mul(square, x if number == 3 else square)
 
 
+@way("nn.where", "nn.mul", "nn.add", "nn.cast", "nn.logical_not")
+def masked_where(match: Match, build: Builder) -> Replacement:
+    """As `where`; a computed condition that leaves out is added as a mask."""
+    condition, a, b = (match.root.operand(i) for i in range(3))
+    if condition.is_constant:
+        return where(match, build)
+    for chosen, other, leaves_out in ((a, b, condition), (b, a, None)):
+        if _leaves_out(chosen) and not other.is_constant:
+            if leaves_out is None:
+                leaves_out = build.nn.logical_not(condition)
+            mask = times(build, build.nn.cast(leaves_out, dtype=other.type.dtype), LEAST)
+            return build.nn.add(other, mask)
+    return Declined("the condition is computed, and leaves nothing out")
+
+
 @way("nn.where", "nn.mul", "nn.add")
 def where(match: Match, build: Builder) -> Replacement:
     """A known condition as factors of 0 and 1; numbers next to -inf, of which nothing is left, are added."""
@@ -183,10 +198,15 @@ def where(match: Match, build: Builder) -> Replacement:
         return Declined("the condition is computed")
     branches = ((a, b, condition.data), (b, a, ~condition.data))
     for chosen, other, holds in branches:
-        if chosen.is_constant and (chosen.data <= LEAST).all() and not other.is_constant:
+        if _leaves_out(chosen) and not other.is_constant:
             mask = np.where(holds, np.float64(LEAST), 0).astype(other.type.numpy)
             return build.nn.add(other, build.constant(mask, f"{condition.name}.mask"))
     return build.nn.add(*(_where_it_holds(build, chosen, holds) for chosen, _, holds in branches))
+
+
+def _leaves_out(x: Value) -> bool:
+    """Whether a value is nothing but numbers next to -inf."""
+    return x.is_constant and x.type.is_float and bool((x.data <= LEAST).all())
 
 
 def _where_it_holds(build: Builder, x: Value, holds: Array) -> Value:

@@ -46,6 +46,8 @@ def on_target(op: str, target: Target) -> str:
         return "training"
     if op in chosen_ways(target.offered):
         return "by ops"
+    if op in {f"nn.{row.source}" for row in target.plains if not target.lacks(row.target)}:
+        return "integers"
     return "float" if op in target.float_lowerings or op in chosen_ways(target.float_lowerings) else "-"
 
 

@@ -43,7 +43,8 @@ def quantize(
     scale, zero = per_axis(scale, x.ndim, axis), per_axis(zero_point, x.ndim, axis).astype(x.dtype)
     low, high = quant_range
     before = None if source is None else source.reshape(()).astype(x.dtype)
-    q = get_rounding(rounding).codes(x, scale.astype(x.dtype), zero, before)
+    with np.errstate(over="ignore"):  # what leaves the floats, as the lowest of them do, is clipped
+        q = get_rounding(rounding).codes(x, scale.astype(x.dtype), zero, before)
     return np.where(np.isnan(q), low, np.clip(q, low, high))
 
 

@@ -1,4 +1,4 @@
-"""Scores of which a mask leaves some out: what is far below the others counts for nothing in a softmax."""
+"""Masks, and scores of which a mask leaves some out: what is far below the others counts for nothing in a softmax."""
 
 from __future__ import annotations
 
@@ -30,3 +30,16 @@ class Masked(MovingAverage):
         kept = torch.where(x > OUT, x, torch.zeros_like(x))
         low, negative_high = super().seen(kept, axis)
         return torch.stack((torch.minimum(low, -negative_high - REACH), negative_high))
+
+
+@quantizer("mask")
+class Mask(MovingAverage):
+    """The range of a mask that is computed: from `FLOOR` on, whether anything was left out in the examples or not."""
+
+    uses: ClassVar[tuple[str, ...]] = ()
+
+    def seen(self, x: Tensor, axis: int | None) -> Tensor:
+        import torch
+
+        low, negative_high = super().seen(x.clamp(min=FLOOR), axis)
+        return torch.stack((torch.full_like(low, FLOOR), negative_high))

@@ -8,6 +8,7 @@ from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.correspondences import CORRESPONDENCES, FLOAT_OPS, FLOATS, clamped, requantize
 from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from qgraph.targets.litert.plain_rows import PLAIN
 from qgraph.targets.litert.rules import quant_rules
 from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
@@ -34,8 +35,9 @@ TARGET = Target(
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=raise_graph,
-    legalize=("nn.avg_pool",),
+    legalize=("nn.avg_pool", "nn.where"),
     floats=FLOATS,
+    plains=PLAIN,
     float_ops=FLOAT_OPS,
     kernels={"litert.elu": not_offered("LiteRT's reference kernels have no int8 ELU")},
     keeps_states=True,

@@ -31,6 +31,7 @@ from qgraph.targets.litert.limits import (
     ratio_refusal,
     sum_limits,
 )
+from qgraph.targets.litert.plain_rows import OF_PLAIN
 from qgraph.targets.litert.rows import BY_OP
 from qgraph.targets.litert.tensor_rows import TENSORS
 from qgraph.targets.lowering import Lowering
@@ -523,10 +524,10 @@ FLOAT_OPS = {row.integers: op for op, row in BY_OP.items() if row.integers}
 FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "litert.strided_slice")
 """Ops that move elements of any type."""
 
-CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS)
+CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS, *OF_PLAIN)
 
 
-FLOATS = tuple(row for row in CORRESPONDENCES if row.target in (*FLOAT_OPS, *FLOAT_MOVES))
+FLOATS = tuple(row for row in CORRESPONDENCES if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in OF_PLAIN)
 """The rows by which ops are lowered that stay in float: those whose op there is on floats too."""
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from qgraph.ir import Node
+from qgraph.targets.litert.plain_rows import of_condition
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
 
 ACTIVATION = QuantSpec("i8", -128, 127)
@@ -25,7 +26,9 @@ RESULTS = {
     **dict.fromkeys(
         (f"nn.{op}" for op in ("hard_swish", "gelu", "exp", "log", "sqrt", "rsqrt", "elu")), OpRule(narrow=True)
     ),
-    **dict.fromkeys(("nn.max", "nn.min", "nn.gather"), OpRule("same")),
+    **dict.fromkeys(("nn.max", "nn.min", "nn.gather", "nn.gather_elements"), OpRule("same")),
+    "nn.where": OpRule("join"),  # SELECT_V2 moves integers
+    "nn.cast": OpRule("fixed", scale=1.0, wide=(1.0, 0), holds=of_condition),  # 0 and 1
     **dict.fromkeys(("nn.maximum", "nn.minimum"), OpRule("join")),  # they compare integers
     "nn.resize": OpRule("shared"),
     "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),  # LiteRT refuses others

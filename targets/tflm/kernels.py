@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from qgraph.errors import UnsupportedOp
-from qgraph.targets.target import Kernel
+from qgraph.ir import TensorType
+from qgraph.targets.target import Kernel, not_offered
 
 
 def evaluate(op: Any, *operands: Any) -> Any:
@@ -17,15 +18,23 @@ def evaluate(op: Any, *operands: Any) -> Any:
     return op.evaluate(*operands)
 
 
-def only(*dtypes: str, run: Kernel = evaluate) -> Kernel:
-    """A kernel for the storage types that TFLM has it for."""
+def only(*dtypes: str, run: Kernel = evaluate, read: bool = False) -> Kernel:
+    """A kernel for the storage types that TFLM has it for: of the result, or of the operand x that is `read`."""
+
+    def lacking(dtype: str, what: str) -> str:
+        return "" if dtype in dtypes else f"TFLite Micro has {what} for {', '.join(dtypes)}, not for {dtype}"
 
     def kernel(op: Any, *operands: Any) -> Any:
-        dtype = op.result.type.dtype
-        if dtype not in dtypes:
-            raise UnsupportedOp(f"TFLite Micro has {type(op).__name__} for {', '.join(dtypes)}, not for {dtype}")
+        refused = lacking((op.x if read else op.result).type.dtype, type(op).__name__)
+        if refused:
+            raise UnsupportedOp(refused)
         return run(op, *operands)
 
+    def lacks_storage(taken: TensorType | None, made: TensorType) -> str:
+        type = taken if read else made
+        return "" if type is None else lacking(type.dtype, "the op")
+
+    kernel.lacks_storage = lacks_storage  # type: ignore[attr-defined]  # for lowering
     return kernel
 
 
@@ -34,6 +43,7 @@ def moved(op: Any, *operands: Any) -> Any:
     return op.moved(*operands)
 
 
+CAST = ("i8", "i16", "i32", "f32", "bool")
 KERNELS: dict[str, Kernel] = {
     "litert.slice": only("i8", "i16", "i32", "f32", "bool"),
     "litert.strided_slice": only("i8", "i16", "i32", "f32", "bool"),
@@ -44,4 +54,14 @@ KERNELS: dict[str, Kernel] = {
     "litert.pack": only("i8", "i16", "i32", "i64", "f32", run=moved),
     "litert.unpack": moved,
     "litert.gather": only("i8", "f32"),
+    "litert.select": only("i8", "i16", "f32"),
+    "litert.cast": only(*CAST, run=only(*CAST, read=True)),
+    "litert.arg_max": only("i8", "f32", read=True),
+    "litert.arg_min": only("i8", "f32", read=True),
+    "litert.float_add": only("f32", "i32"),
+    "litert.float_sub": only("f32", "i32"),
+    "litert.float_mul": only("f32", "i32"),
+    "litert.cumsum": not_offered("TFLite Micro has no CUMSUM of integers"),
+    "litert.floor_div": not_offered("TFLite Micro has no FLOOR_DIV of integers"),
+    "litert.floor_mod": not_offered("TFLite Micro has no FLOOR_MOD of integers"),
 }

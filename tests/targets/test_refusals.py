@@ -96,22 +96,42 @@ def test_an_op_of_several_results_is_named_as_any(target: str) -> None:
     assert "= nn.topk(%x)" in str(caught.value)
 
 
-def test_arithmetic_on_indices_that_a_target_has_of_floats_only_is_refused_at_prepare() -> None:
-    class Fields(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.table = torch.nn.Embedding(60, 4)
+class Fields(torch.nn.Module):
+    """One table for several fields of ids: each has an offset, and counts modulo."""
 
-        def forward(self, ids: torch.Tensor) -> torch.Tensor:
-            made: torch.Tensor = self.table(ids + torch.tensor([0, 20, 40]))
-            return made
+    def __init__(self, wrapped: bool = False) -> None:
+        super().__init__()
+        self.table, self.wrapped = torch.nn.Embedding(60, 4), wrapped
 
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        places = torch.remainder(ids, 20) if self.wrapped else ids
+        made: torch.Tensor = self.table(places + torch.tensor([0, 20, 40]))
+        return made
+
+
+@pytest.mark.parametrize("target", [name for name in targets.names() if "arm64" not in name])
+def test_arithmetic_on_indices_is_exact(target: str) -> None:
     ids = torch.randint(0, 20, (4, 3))
-    graph = qgraph.trace(Fields(), ids)
-    with pytest.raises(LoweringError, match=r"litert has nn\.add of floats, not of i64") as caught:
-        qgraph.prepare(graph, "litert")
-    assert "= nn.add(%ids" in str(caught.value)
-    assert qgraph.verify(qgraph.quantize(graph, "onnxruntime", calibration=[ids.numpy()])).bit_exact
+    lowered = qgraph.quantize(qgraph.trace(Fields(), ids), target, calibration=[ids.numpy()])
+    assert qgraph.verify(lowered, inputs=ids.numpy()).bit_exact
+
+
+def test_arithmetic_on_indices_that_a_runtime_does_not_have_is_refused_at_prepare() -> None:
+    graph = qgraph.trace(Fields(wrapped=True), torch.randint(0, 60, (4, 3)))
+    with pytest.raises(LoweringError, match="TFLite Micro has no FLOOR_MOD of integers") as caught:
+        qgraph.prepare(graph, "tflm")
+    assert "= nn.remainder(%ids" in str(caught.value)
+    qgraph.prepare(graph, "litert")
+
+
+@pytest.mark.parametrize("target", ["litert", "tflm"])
+def test_a_constant_that_the_storage_of_indices_has_not_is_refused_by_name(target: str) -> None:
+    graph = Graph("far")
+    x, build = graph.add_input("x", TensorType(("N", 3), "i64")), Builder(graph)
+    far = build.constant(np.array(2**40), "far")
+    graph.set_outputs([build.nn.cast(build.nn.less(x, far), dtype="f32")])
+    with pytest.raises(LoweringError, match=rf"int32, in which the constant far has no {2**40}"):
+        qgraph.quantize(graph, target, calibration=[np.zeros((2, 3), np.int64)])
 
 
 def test_a_node_that_has_another_form_is_named_as_it_was() -> None:

@@ -108,7 +108,7 @@ class LogicalNot:
 class Where:
     """a where the condition holds, else b, with broadcasting."""
 
-    condition: Operand = operand("bool[...]")
+    condition: Operand = operand("bool[...]", role="indices")
     a: Operand = operand("any[...]")
     b: Operand = operand("any[...]")
     result: Result = result("any[...]")

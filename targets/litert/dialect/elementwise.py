@@ -18,7 +18,7 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
 from qgraph.targets.litert.dialect.elements import check_elements, same_storage
-from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
+from qgraph.targets.litert.dialect.floats import PLAIN, REFERENCE, on_floats
 from qgraph.targets.litert.dialect.parameters import (
     ACTIVATION_BOUNDS,
     activation_range,
@@ -289,19 +289,19 @@ for _name in ("squared_difference", "maximum", "minimum"):
     row(f"litert.{_name}", _name.upper())
 
 
-@on_floats("litert.float_add", of="litert.add", exact_on=REFERENCE)
+@on_floats("litert.float_add", of="litert.add", exact_on=REFERENCE, elements=PLAIN)
 class FloatAdd(Add):
-    """ADD on floats."""
+    """ADD on floats, or on plain integers."""
 
 
-@on_floats("litert.float_sub", of="litert.sub", exact_on=REFERENCE)
+@on_floats("litert.float_sub", of="litert.sub", exact_on=REFERENCE, elements=PLAIN)
 class FloatSub(Sub):
-    """SUB on floats."""
+    """SUB on floats, or on plain integers."""
 
 
-@on_floats("litert.float_mul", of="litert.mul", exact_on=REFERENCE)
+@on_floats("litert.float_mul", of="litert.mul", exact_on=REFERENCE, elements=PLAIN)
 class FloatMul(Mul):
-    """MUL on floats."""
+    """MUL on floats, or on plain integers."""
 
 
 @on_floats("litert.float_squared_difference", of="litert.squared_difference", exact_on=REFERENCE)
@@ -312,17 +312,17 @@ class FloatSquaredDifference(SquaredDifference):
         return np.asarray((a - b) ** 2)
 
 
-@on_floats("litert.float_maximum", of="litert.maximum", exact_on=REFERENCE, commutative=False)
+@on_floats("litert.float_maximum", of="litert.maximum", exact_on=REFERENCE, elements=PLAIN, commutative=False)
 class FloatMaximum(Maximum):
-    """MAXIMUM on floats; which zero is larger the order says."""
+    """MAXIMUM on floats, or on plain integers; which zero is larger the order says."""
 
     def evaluate(self, a: Array, b: Array) -> Array:
         return np.maximum(a, b)
 
 
-@on_floats("litert.float_minimum", of="litert.minimum", exact_on=REFERENCE, commutative=False)
+@on_floats("litert.float_minimum", of="litert.minimum", exact_on=REFERENCE, elements=PLAIN, commutative=False)
 class FloatMinimum(Minimum):
-    """MINIMUM on floats; which zero is less the order says."""
+    """MINIMUM on floats, or on plain integers; which zero is less the order says."""
 
     def evaluate(self, a: Array, b: Array) -> Array:
         return np.minimum(a, b)

@@ -26,22 +26,27 @@ T = TypeVar("T", bound=type)
 REFERENCE = ("litert", "tflm")
 """Targets on whose kernels no bit of many ops on floats differs."""
 
+PLAIN = "f32|i32|i64"
+"""Floats, and integers that stand for themselves: ids, places, counts."""
 INTEGERS = {"weight": "f32|i8q|i4q", "indices": "i32"}
 """Storage types of operands that need not be floats, by role."""
 
 
-def on_floats(name: str, *, of: str, exact_on: Sequence[str] = (), **traits: Any) -> Callable[[T], T]:
+def on_floats(
+    name: str, *, of: str, exact_on: Sequence[str] = (), elements: str = "f32", **traits: Any
+) -> Callable[[T], T]:
     """Class decorator: register the op `name` on floats, whose class derives from that of the op `of` on integers.
 
-    `exact_on`: the targets whose runtimes give the same bits. `traits`: where they are not those of the other op.
+    `exact_on`: the targets whose runtimes give the same bits. `elements`: what else has no scale and is computed so
+    (`PLAIN`). `traits`: where they are not those of the other op.
     """
     definition = op_def(of)
 
     def register(cls: T) -> T:
         for spec in definition.operands:
-            setattr(cls, spec.name, replace(spec, pattern=_pattern(spec.pattern, INTEGERS.get(spec.role, "f32"))))
+            setattr(cls, spec.name, replace(spec, pattern=_pattern(spec.pattern, INTEGERS.get(spec.role, elements))))
         for made in definition.results:
-            setattr(cls, made.name, replace(made, pattern=_pattern(made.pattern, "f32"), free=True))
+            setattr(cls, made.name, replace(made, pattern=_pattern(made.pattern, elements), free=True))
         own: Any = {"check": _no_check, "evaluate": _by_nn(of), **vars(cls)}
         cls.check, cls.evaluate = own["check"], own["evaluate"]  # type: ignore[attr-defined]
         op(name, like=of, **traits)(cls)

@@ -1,0 +1,255 @@
+"""Rows of integers and conditions, which have no scale and are never rounded, and of what is made of them.
+
+`PLAIN` are ops that make integers or conditions; quantized operands of them are compared, and their places found, by
+their codes wherever one grid orders them. `OF_PLAIN` make floats by a condition, or of integers: they are quantized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from qgraph.ir import Array, Node, TensorType, Value
+from qgraph.ir.types import integer_range
+from qgraph.ops.quant import is_known, quantize, unquantized
+from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal
+from qgraph.targets.litert.tensor_rows import gathered
+
+# ---- comparisons
+
+NEVER = 2**31 - 1
+"""No code: what equals no value of a grid."""
+
+
+def codes(call: Call, x: Value) -> Value:
+    """The codes of a quantized value as plain integers."""
+    made: Value = call.lowering.build.litert.cast(x, element=("i32", None))
+    return made
+
+
+def on_one_grid(call: Call) -> list[Value] | None:
+    """Both operands of a comparison, where they are quantized with the same parameters."""
+    lowered = [call.lowering.lowered.get(value) for value in call.node.inputs]
+    a, b = lowered if len(lowered) == 2 else (None, None)
+    if a is None or b is None or a.type.quant is None or (a.type.dtype, a.type.quant) != (b.type.dtype, b.type.quant):
+        return None
+    return [a, b]
+
+
+def compared(row: Correspondence, call: Call) -> Value:
+    """A comparison; of quantized values with one grid, or with a constant, a comparison of their codes.
+
+    Values of two grids are dequantized: floats are compared exactly.
+    """
+    same = on_one_grid(call)
+    if same is not None:
+        return row.lowered(replace(call, xs=[codes(call, x) for x in same]))
+    for place, (value, other) in enumerate(zip(call.node.inputs, call.node.inputs[::-1], strict=True)):
+        x = call.lowering.lowered.get(value)
+        if x is not None and x.type.quant is not None and other.is_constant and not np.isnan(other.data).any():
+            return with_constant(call, x, call.xs[1 - place].data, place)
+    return row.lowered(call)
+
+
+def with_constant(call: Call, x: Value, bounds: Array, place: int) -> Value:
+    """A comparison of x, at `place` of the two operands, with constant floats: of its codes with the first code that is
+    not below a bound, or the first above it."""
+    low, high = integer_range(x.type.dtype)
+    steps = np.arange(low, high + 1, dtype=np.float32) - np.float32(x.type.q.zero_points[0])
+    values = steps * x.type.q.scales[0]
+    reached, passed = (np.searchsorted(values, bounds, side) + low for side in ("left", "right"))
+    kind = call.node.op.partition(".")[2]
+    if kind in ("equal", "not_equal"):
+        limits = np.where(passed > reached, reached, NEVER)
+    elif place == 0:  # x < bound: below the first code that reaches it; x <= bound: below the first that passes it
+        kind, limits = "less", reached if kind == "less" else passed
+    else:  # bound < x: from the first code on that passes it; bound <= x: that reaches it
+        kind, limits = "less_equal", passed if kind == "less" else reached
+    pair = [codes(call, x), call.lowering.build.constant(limits.astype(np.int32), "codes")]
+    return call.lowering.build.node(f"litert.{kind}", pair if place == 0 else pair[::-1], {}).result
+
+
+COMPARISONS = [
+    Correspondence(source=op, target=f"litert.{op}", lower=compared)
+    for op in ("equal", "not_equal", "less", "less_equal")
+]
+LOGIC = [
+    *(Correspondence(source=op, target=f"litert.{op}") for op in ("logical_and", "logical_or", "logical_not")),
+    Correspondence(source="logical_xor", target="litert.not_equal", raises=False),
+]
+
+
+# ---- other storage
+
+
+def cast(row: Correspondence, call: Call) -> Value:
+    """CAST; nothing between integers that the target stores alike. Integers that become floats are quantized."""
+    build, (x,) = call.lowering.build, call.xs
+    wanted = call.lowering.target.as_stored(call.node.result.type).dtype
+    if call.in_float:
+        return x if x.type.dtype == wanted else build.litert.cast(x, element=(wanted, None))
+    if x.type.dtype == "bool":
+        return build.litert.cast(x, element=call.element)
+    made: Value = build.litert.quantize(build.litert.cast(x, element=("f32", None)), element=call.element)
+    return made
+
+
+def of_condition(node: Node) -> bool:
+    """Whether a cast makes numbers of conditions: 0 and 1, which are codes of the scale 1."""
+    return node.operand(0).type.dtype == "bool"
+
+
+CASTS = [
+    Correspondence(source="cast", target="litert.cast", applies=of_condition, result="fixed", lower=cast, raises=False),
+    Correspondence(
+        source="cast", target="litert.cast", applies=lambda node: not of_condition(node), lower=cast, raises=False
+    ),
+]
+
+
+# ---- choices
+
+
+def chosen(row: Correspondence, call: Call) -> Value:
+    """SELECT_V2 of what lies on one grid."""
+    return row.lowered(replace(call, element=(call.xs[1].type.dtype, call.xs[1].type.quant)))
+
+
+def chosen_constants(row: Correspondence, call: Call) -> Value:
+    """SELECT_V2 of constants by a computed condition: of their codes on the grid of the result."""
+    rank, (dtype, q) = call.node.result.type.rank, call.element
+    assert q is not None
+    both = []
+    for value in call.node.inputs[1:]:
+        known = unquantized(value)
+        floats = quantize(known.data, q.scales, q.zero_points, integer_range(dtype), None)
+        integers = floats.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - floats.ndim) + floats.shape)
+        both.append(call.build.constant(integers, known.name, q))
+    return row.lowered(replace(call, xs=[call.xs[0], *both]))
+
+
+def of_constants(node: Node) -> bool:
+    """Whether all that is chosen from is known."""
+    return all(is_known(value) for value in node.inputs[1:])
+
+
+CHOICES = [
+    Correspondence(
+        source="where",
+        target="litert.select",
+        applies=of_constants,
+        of_computed=True,
+        lower=chosen_constants,
+        raises=False,
+    ),
+    Correspondence(
+        source="where",
+        target="litert.select",
+        applies=lambda node: not of_constants(node),
+        result="operand",
+        lower=chosen,
+    ),
+]
+
+
+# ---- places
+
+
+def place(row: Correspondence, call: Call) -> Value:
+    """ARG_MAX, ARG_MIN; of codes of 8 bits where there are some. A dimension that stays is put back."""
+    x = call.lowering.lowered.get(call.node.operand(0))
+    if x is not None and x.type.dtype == "i8" and x.type.quant is not None:
+        call = replace(call, xs=[x])
+    made = row.lowered(call)
+    if not call.attrs["keepdims"]:
+        return made
+    shape = call.node.result.type.shape
+    return call.build.node("litert.reshape", [made], {"shape": open_sizes(shape)}).result
+
+
+def open_sizes(shape: Sequence[int | str]) -> tuple[int, ...]:
+    """The sizes, with -1 for the one that is not known."""
+    return tuple(-1 if isinstance(size, str) else size for size in shape)
+
+
+def one_open(node: Node) -> Refusal | None:
+    """A dimension of size 1 is put back by a RESHAPE, which leaves one size open."""
+    if not node.attrs["keepdims"] or sum(isinstance(size, str) for size in node.result.type.shape) < 2:
+        return None
+    return Refusal(f"several sizes of {node.result.type} are open", "fix the batch: set-batch, or leave keepdims out")
+
+
+PLACES = [
+    Correspondence(
+        source=op,
+        target=f"litert.{target}",
+        attrs={"axis": "axis"},
+        codecs=(Codec(("index",)),),
+        when=one_open,
+        lower=place,
+    )
+    for op, target in (("argmax", "arg_max"), ("argmin", "arg_min"))
+]
+
+
+# ---- arithmetic
+
+REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
+
+
+def divided(node: Node) -> Refusal | None:
+    """A divisor that may be 0 makes the runtime stop."""
+    b = node.operand(1)
+    return None if b.is_constant and b.data.all() else Refusal(f"the divisor of {node.op} may be 0", "give a constant")
+
+
+SUMS = [
+    Correspondence(source="cumsum", target="litert.cumsum", attrs={"axis": "axis"}),
+    *(
+        Correspondence(source=op, target=f"litert.{target}", when=divided)
+        for op, target in (("floor_div", "floor_div"), ("remainder", "floor_mod"))
+    ),
+]
+
+
+# ---- elements by their indices
+
+
+def elements(row: Correspondence, call: Call) -> Value:
+    """GATHER in which all dimensions but one go together; that one is brought to the end, and back."""
+    axis, rank, build = call.attrs["axis"], call.xs[0].type.rank, call.build
+    perm = [*range(rank)]
+    perm[axis], perm[-1] = rank - 1, axis
+    moved = call.xs if axis == rank - 1 else [build.litert.transpose(x, perm=tuple(perm)) for x in call.xs]
+    made = row.lowered(replace(call, xs=moved), axis=rank - 1, batch_dims=rank - 1)
+    return made if axis == rank - 1 else build.litert.transpose(made, perm=tuple(perm))
+
+
+def go_together(node: Node) -> Refusal | None:
+    """The other dimensions have the same sizes."""
+    axis = node.attrs["axis"]
+    x, indices = ([*value.type.shape[:axis], *value.type.shape[axis + 1 :]] for value in node.inputs)
+    if x == indices and not is_known(node.operand(1)) and not is_known(node.operand(0)):
+        return None
+    what = f"{node.operand(0).type} and indices {node.operand(1).type}"
+    return Refusal(f"LiteRT gathers elements by computed indices where all other sizes are the same, not of {what}")
+
+
+ELEMENTS = [
+    Correspondence(
+        source="gather_elements",
+        target="litert.gather",
+        result="operand",
+        when=go_together,
+        lower=elements,
+        raises=False,
+    )
+]
+GATHERED = [
+    Correspondence(source="gather", target="litert.gather", attrs={"axis": "axis"}, lower=gathered, raises=False)
+]
+
+OF_PLAIN = (*CASTS, *CHOICES, *ELEMENTS)
+PLAIN = (*COMPARISONS, *LOGIC, *PLACES, *SUMS, *OF_PLAIN, *GATHERED)

@@ -1,0 +1,174 @@
+"""Integers and conditions as they are, against every family, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from qgraph.errors import InputError, RuntimeFailure
+from qgraph.interpreter import execute
+from qgraph.ir import Array, QuantParams, Value
+from qgraph.ir.types import NUMPY_DTYPE
+from qgraph.targets.litert.file_format import to_tflite
+from tests.targets.litert.families import Families
+from tests.targets.litert.op_cases import Cases, Rng, groups, integers, params
+
+CASES = 60
+COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
+EXTREMES = (-(2**31), -1, 0, 1, 2**31 - 1)
+
+
+def plain(rng: Rng, dtype: str, shape: Sequence[int]) -> Array:
+    """Small integers, so that many are equal, or extreme ones; conditions."""
+    if dtype == "bool":
+        return np.asarray(rng.integers(2, size=shape), bool)
+    small = rng.integers(-3, 4, shape)
+    extreme = rng.choice(EXTREMES, shape)
+    return np.asarray(extreme if rng.integers(4) == 0 else small, NUMPY_DTYPE[dtype])
+
+
+def pair(cases: Cases, dtypes: Sequence[str]) -> tuple[Value, Value]:
+    """Two operands of one type that broadcast."""
+    rng, dtype = cases.rng, str(cases.rng.choice(dtypes)) if not cases.outputs else cases.storage
+    cases.storage = dtype  # TFLite Micro does not have all
+    shape = [int(n) for n in rng.integers(1, 5, int(rng.integers(1, 5)))]
+    other = [1 if rng.integers(3) == 0 else size for size in shape]
+    return cases.input(plain(rng, dtype, shape), None), cases.input(plain(rng, dtype, other), None)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_comparisons(litert: Families, name: str) -> None:
+    def compare(cases: Cases) -> None:
+        dtypes = ["i32", "f32", "i64"] + ["bool"] * ("equal" in name and "_e" not in name.removeprefix("not"))
+        cases.output(getattr(cases.build.litert, name)(*pair(cases, dtypes)))
+
+    for cases in groups(CASES, compare, seed=60, size=10):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("name", ["logical_and", "logical_or"])
+def test_logic(litert: Families, name: str) -> None:
+    for cases in groups(CASES, lambda c: c.output(getattr(c.build.litert, name)(*pair(c, ["bool"]))), seed=61):
+        cases.check(litert)
+
+
+def test_negation(litert: Families) -> None:
+    for cases in groups(CASES, lambda c: c.output(c.build.litert.logical_not(pair(c, ["bool"])[0])), seed=62):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("name", ["float_add", "float_sub", "float_mul", "float_maximum", "float_minimum"])
+def test_arithmetic_wraps_around(litert: Families, name: str) -> None:
+    for cases in groups(CASES, lambda c: c.output(getattr(c.build.litert, name)(*pair(c, ["i32"]))), seed=63):
+        with np.errstate(over="ignore"):
+            cases.check(litert)
+
+
+@pytest.mark.parametrize("name", ["floor_div", "floor_mod"])
+def test_integers_are_divided_towards_minus_infinity(litert: Families, name: str) -> None:
+    def divide(cases: Cases) -> None:
+        rng = cases.rng
+        a = cases.input(rng.integers(-40, 40, (3, 16)).astype(np.int32), None)
+        b = cases.input(rng.choice([-7, -3, -1, 1, 2, 5, 64], 16).astype(np.int32), None)
+        cases.output(getattr(cases.build.litert, name)(a, b))
+
+    for cases in groups(CASES, divide, seed=64):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("name", ["floor_div", "floor_mod"])
+def test_a_division_by_zero_is_refused_as_the_runtime_does(litert: Families, name: str) -> None:
+    cases = Cases(np.random.default_rng(0))
+    a, b = (cases.input(np.array([3, 0], np.int32), None) for _ in range(2))
+    cases.output(getattr(cases.build.litert, name)(a, b))
+    cases.graph.set_outputs(cases.outputs)
+    with pytest.raises(InputError, match="divided by 0"):
+        execute(cases.graph, cases.feed)
+    with pytest.raises(RuntimeFailure):
+        litert.outputs("litert", to_tflite(cases.graph), [*cases.feed.values()])
+
+
+STORED = ("i8", "i16", "i32", "f32", "bool")
+
+
+@pytest.mark.parametrize("made", STORED)
+@pytest.mark.parametrize("given", [*STORED, "u8", "i64"])
+def test_casts(litert: Families, given: str, made: str) -> None:
+    if given == made:
+        return
+    rng, cases = np.random.default_rng(65), Cases(np.random.default_rng(65))
+    for _ in range(3):
+        low, high = (0, 2) if "bool" in (given, made) else (0, 100) if given == "u8" else (-100, 100)
+        numbers = rng.integers(low, high, (2, 9)).astype(NUMPY_DTYPE[given])
+        if given == "f32":
+            numbers = (numbers + rng.choice([0.0, 0.25, 0.5, 0.75], numbers.shape)).astype(np.float32)
+        cases.output(cases.build.litert.cast(cases.input(numbers, None), element=(made, None)))
+    cases.check(litert)
+
+
+@pytest.mark.parametrize("storage", ["i8", "i16"])
+def test_a_cast_of_codes_does_not_look_at_scales(litert: Families, storage: str) -> None:
+    cases = Cases(np.random.default_rng(66))
+    quant = QuantParams.of(0.25, 3 if storage == "i8" else 0)
+    codes = np.arange(-128, 128).astype(NUMPY_DTYPE[storage])
+    cases.output(cases.build.litert.cast(cases.input(codes, quant), element=("i32", None)))
+    truth = cases.input(np.array([False, True]), None)
+    cases.output(cases.build.litert.cast(truth, element=(storage, QuantParams.of(1.0, 0))))
+    cases.check(litert)
+
+
+@pytest.mark.parametrize("number", [3e9, -3e9, np.inf, np.nan])
+def test_a_cast_of_a_float_that_is_no_integer_of_the_result_is_refused(number: float) -> None:
+    cases = Cases(np.random.default_rng(0))
+    x = cases.input(np.array([1, number], np.float32), None)
+    cases.output(cases.build.litert.cast(x, element=("i32", None)))
+    cases.graph.set_outputs(cases.outputs)
+    with pytest.raises(InputError, match="CAST of"):
+        execute(cases.graph, cases.feed)
+
+
+@pytest.mark.parametrize("storage", ["i8", "i16", "f32", "i32", "bool"])
+def test_choices(litert: Families, storage: str) -> None:
+    def choose(cases: Cases) -> None:
+        rng = cases.rng
+        shape = [int(n) for n in rng.integers(1, 5, int(rng.integers(1, 6)))]
+        shapes = [[1 if rng.integers(3) == 0 else size for size in shape] for _ in range(3)]
+        quant = None if storage not in ("i8", "i16") else params(rng) if storage == "i8" else QuantParams.of(0.5)
+        xs = [
+            cases.input(integers(rng, tuple(each)) if storage == "i8" else plain(rng, storage, each), quant)
+            for each in shapes[1:]
+        ]
+        cases.output(cases.build.litert.select(cases.input(plain(rng, "bool", shapes[0]), None), *xs))
+
+    for cases in groups(CASES, choose, seed=67, size=10):
+        cases.check(litert)
+
+
+def test_sums_along_an_axis(litert: Families) -> None:
+    def add_up(cases: Cases) -> None:
+        rng = cases.rng
+        x = cases.input(plain(rng, "i32", [int(n) for n in rng.integers(1, 6, 3)]), None)
+        words = {"exclusive": bool(rng.integers(2)), "reverse": bool(rng.integers(2))}
+        cases.output(cases.build.litert.cumsum(x, axis=int(rng.integers(-3, 3)), **words))
+
+    for cases in groups(CASES, add_up, seed=68):
+        with np.errstate(over="ignore"):
+            cases.check(litert)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i32", "bool"])
+def test_elements_by_computed_indices(litert: Families, dtype: str) -> None:
+    def gather(cases: Cases) -> None:
+        rng = cases.rng
+        rank = int(rng.integers(1, 4))
+        lead, size = [int(n) for n in rng.integers(1, 4, rank - 1)], int(rng.integers(1, 6))
+        quant = params(rng) if dtype == "i8" else None
+        made = [*lead, size]
+        x = cases.input(integers(rng, tuple(made)) if dtype == "i8" else plain(rng, dtype, made), quant)
+        places = cases.input(rng.integers(0, size, (*lead, 4)).astype(np.int32), None)
+        cases.output(cases.build.litert.gather(x, places, axis=rank - 1, batch_dims=rank - 1))
+
+    for cases in groups(CASES, gather, seed=69, size=10):
+        cases.check(litert)

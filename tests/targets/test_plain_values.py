@@ -1,0 +1,210 @@
+"""Ids, masks and places, from torch to the real runtimes of the LiteRT family: conditions are never rounded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph.errors import LoweringError
+from qgraph.ir import Array, Builder, Graph, TensorType
+from qgraph.quantizers.masked import FLOOR
+
+FAMILY = ("litert", "litert-xnnpack", "tflm")
+RNG = np.random.default_rng(0)
+IDS = RNG.integers(0, 10, (8, 16))
+IDS[:, 0] = 3
+IMAGES = RNG.normal(size=(8, 3, 8, 8)).astype(np.float32)
+
+
+class Words(nn.Module):
+    """What `head` makes of ids [N, 16] and their embeddings [N, 16, 8]."""
+
+    def __init__(self, head: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.head = nn.Embedding(30, 8), head
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.head(ids, self.table(ids))
+
+
+class Head(nn.Module):
+    def __init__(self, head: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(x)
+
+
+def lowered(model: nn.Module, x: Array, target: str) -> Graph:
+    graph = qgraph.trace(model.eval(), torch.from_numpy(x))
+    made = qgraph.quantize(graph, target, calibration=[x])
+    assert qgraph.verify(made, inputs=x, layout="NCHW").bit_exact
+    return made
+
+
+def decibels(model: nn.Module, made: Graph, x: Array) -> float:
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(x)).numpy().astype(np.float64)
+    given = np.asarray(qgraph.run(made, x, dequantize=True, layout="NCHW"), np.float64).reshape(wanted.shape)
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()))
+
+
+def filled(ids: Tensor, h: Tensor) -> Tensor:
+    scores = (h @ h.transpose(1, 2)).masked_fill((ids == 0)[:, None, :], -torch.inf)
+    return torch.softmax(scores, -1) @ h
+
+
+def filled_elsewhere(ids: Tensor, h: Tensor) -> Tensor:
+    scores = torch.where((ids != 0)[:, None, :], h @ h.transpose(1, 2), -1e9)
+    return torch.softmax(scores, -1) @ h
+
+
+def added(ids: Tensor, h: Tensor) -> Tensor:
+    mask = (1.0 - (ids != 0).float())[:, None, :] * torch.finfo(torch.float32).min
+    return torch.softmax(h @ h.transpose(1, 2) + mask, -1) @ h
+
+
+def chosen(ids: Tensor, h: Tensor) -> Tensor:
+    mask = torch.where(ids == 0, -torch.inf, 0.0)[:, None, :]
+    return torch.softmax(h @ h.transpose(1, 2) + mask, -1) @ h
+
+
+MASKS = {head.__name__: head for head in (filled, filled_elsewhere, added, chosen)}
+
+
+@pytest.mark.parametrize("head", MASKS)
+@pytest.mark.parametrize("target", FAMILY)
+def test_a_mask_that_is_computed_costs_no_accuracy(target: str, head: str) -> None:
+    model = Words(MASKS[head])
+    assert decibels(model, lowered(model, IDS, target), IDS) > 35
+
+
+@pytest.mark.parametrize("head", MASKS)
+def test_a_mask_leaves_out_what_no_example_had(head: str) -> None:
+    model, unmasked = Words(MASKS[head]), np.maximum(IDS, 1)
+    graph = qgraph.trace(model.eval(), torch.from_numpy(IDS))
+    made = qgraph.quantize(graph, "litert", calibration=[unmasked])
+    assert decibels(model, made, IDS) > 30
+
+
+def test_a_mask_that_is_computed_reaches_down_to_what_stands_for_minus_infinity() -> None:
+    graph = qgraph.trace(Words(chosen).eval(), torch.from_numpy(IDS))
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [IDS])
+    observers = {node.attrs["observer"] for node in prepared.find("quant.fake_quant")}
+    assert {"mask", "masked"} <= observers
+    mask = next(node for node in prepared.find("quant.fake_quant") if node.attrs["observer"] == "mask")
+    low, _ = mask.attrs["range"]
+    reached = (low - mask.operand(2).data) * mask.operand(1).data
+    assert float(reached[0]) == pytest.approx(FLOOR, rel=0.01)  # half a step
+
+
+@pytest.mark.parametrize("target", FAMILY)
+def test_a_condition_becomes_the_codes_0_and_1(target: str) -> None:
+    made = lowered(Words(lambda ids, h: (h * (ids != 0).float()[..., None]).sum(1) / 16), IDS, target)
+    (number,) = [node for node in made.find("litert.cast") if node.result.type.quant is not None]
+    assert (number.result.type.quant.scale, number.result.type.quant.zero_point) == ((1.0,), (0,))
+
+
+@pytest.mark.parametrize("target", FAMILY)
+def test_peaks_are_found_by_their_codes(target: str) -> None:
+    def peaks(x: Tensor) -> Tensor:
+        heat = torch.sigmoid(x)
+        return heat * (nn.functional.max_pool2d(heat, 3, 1, 1) == heat).float()
+
+    made = lowered(Head(peaks), IMAGES, target)
+    (equal,) = made.find("litert.equal")
+    assert {value.type.dtype for value in equal.inputs} == {"i32"}
+    assert not made.find("litert.dequantize")
+
+
+@pytest.mark.parametrize("target", FAMILY)
+def test_a_choice_moves_the_codes_of_one_grid(target: str) -> None:
+    made = lowered(Head(lambda x: torch.where(x > 0.3, x, torch.relu(-x))), IMAGES, target)
+    (select,) = made.find("litert.select")
+    assert len({value.type.quant for value in [*select.inputs[1:], select.result]}) == 1
+
+
+@pytest.mark.parametrize("target", FAMILY)
+@pytest.mark.parametrize(("axis", "keepdim"), [(1, False), (2, False), (3, False), (2, True)])
+def test_the_place_of_an_extreme_code_is_found_without_dequantizing(target: str, axis: int, keepdim: bool) -> None:
+    model = Head(lambda x: torch.relu(x).argmax(axis, keepdim))
+    if target == "tflm" and keepdim:
+        with pytest.raises(LoweringError, match="TFLite Micro has the op for i8, i16, f32, not for i32"):  # TRANSPOSE
+            lowered(model, IMAGES, target)
+        return
+    assert not lowered(model, IMAGES, target).find("litert.dequantize")
+
+
+KINDS = ("equal", "not_equal", "less", "less_equal")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_comparison_with_a_number_is_one_of_codes_on_both_sides_of_it(kind: str, turned: bool) -> None:
+    """Numbers on the grid, between two of its values, next to them, and beyond its ends."""
+    graph = Graph("compared")
+    x, build = graph.add_input("x", TensorType(("N", 256))), Builder(graph)
+    values = np.linspace(-3.0, 4.0, 256, dtype=np.float32)[None]
+    around = [np.nextafter(v, side) for v in values[0, ::17] for side in (np.float32(-9), np.float32(9))]
+    numbers = np.array([*values[0, ::17], *around, -50, 50, 0], np.float32)
+    results = []
+    for number in numbers:
+        bound = build.constant(number.reshape(1, 1), "bound")
+        results.append(build.node(f"nn.{kind}", [bound, x] if turned else [x, bound], {}).result)
+    graph.set_outputs(results)
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [values])
+    made = qgraph.lower(prepared, "litert")
+    ours, theirs = (qgraph.run(each, values) for each in (made, prepared))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert not made.find("litert.dequantize")
+    assert qgraph.verify(made, inputs=values).bit_exact
+
+
+def test_values_of_two_grids_are_compared_as_the_numbers_that_they_are() -> None:
+    graph = Graph("compared")
+    x, y = (graph.add_input(name, TensorType(("N", 64))) for name in "xy")
+    graph.set_outputs([Builder(graph).node(f"nn.{kind}", [x, y], {}).result for kind in KINDS])
+    feed = {name: RNG.normal(size=(4, 64)).astype(np.float32) * factor for name, factor in (("x", 1), ("y", 2))}
+    prepared = qgraph.calibrate(qgraph.prepare(graph, "litert"), [feed])
+    made = qgraph.lower(prepared, "litert")
+    ours, theirs = (qgraph.run(each, feed) for each in (made, prepared))
+    assert all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    assert qgraph.verify(made, inputs=feed).bit_exact
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack"])
+def test_places_are_counted_among_what_is_not_padding(target: str) -> None:
+    def places(ids: Tensor, h: Tensor) -> Tensor:
+        seen = (ids != 1).int()
+        return (torch.cumsum(seen, 1) * seen + 1).long()
+
+    made = lowered(Words(places), IDS, target)
+    assert np.array_equal(qgraph.run(made, IDS), places(torch.from_numpy(IDS), torch.zeros(0)).numpy())
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack"])
+def test_elements_are_gathered_by_computed_places(target: str) -> None:
+    def gathered(ids: Tensor, h: Tensor) -> Tensor:
+        return torch.gather(h, 2, (ids % 8)[:, :, None])
+
+    made = lowered(Words(gathered), IDS, target)
+    (gather,) = [node for node in made.find("litert.gather") if node.attrs["batch_dims"]]
+    assert gather.attrs["axis"] == gather.attrs["batch_dims"] == 2
+
+
+@pytest.mark.parametrize("target", FAMILY)
+def test_training_takes_a_step_through_masks(target: str) -> None:
+    graph = qgraph.trace(Words(filled).eval(), torch.from_numpy(IDS))
+    module = qgraph.to_torch(qgraph.calibrate(qgraph.prepare(graph, target), [IDS])).train()
+    loss = (module(torch.from_numpy(IDS)) ** 2).mean()
+    loss.backward()
+    assert all(torch.isfinite(each.grad).all() for each in module.parameters() if each.grad is not None)
+    made = qgraph.lower(qgraph.from_torch(module), target)
+    assert qgraph.verify(made, inputs=IDS).bit_exact

@@ -140,10 +140,13 @@ def test_what_torch_has_no_part_for_is_named() -> None:
 
 
 BESIDE = """graph @g level=float (%x: f32[N,4]) {
-  const @zero: f32[] = 0.0, @k: f32[4] = 1e-6, @m: f32[4] = 1e5
+  const @zero: f32[] = 0.0, @k: f32[4] = 1e-6, @m: f32[4] = 1e5, @minus: f32[4] = -1.0
+  const @eye: f32[1,4] = 1.0, @bias: f32[1] = 1.0
   %1: f32[N,4] = nn.mul(%x, @k) loc(small m.py:1)
   %2: f32[N,4] = nn.mul(%x, @m) loc(large m.py:2)
   %3: f32[N,4] = nn.clamp(%x) {min=0.0, max=0.0} loc(dead m.py:3)
+  %8: f32[N,4] = nn.relu(%2) loc(positive m.py:8)
+  %9: f32[N,4] = nn.mul(%8, @minus) loc(negative m.py:9)
 """
 BOUNDED: dict[str, tuple[str, Callable[[Callable[[str], float]], float]]] = {
     "a sum with less": (
@@ -171,6 +174,14 @@ BOUNDED: dict[str, tuple[str, Callable[[Callable[[str], float]], float]]] = {
 MADE: dict[str, tuple[str, Callable[[Callable[[str], float]], float]]] = {
     "a difference of large values": ("nn.sub(%2, %2)", lambda s: s("large") / LARGEST_RATIO),
     "a product of a large and a dead value": ("nn.mul(%2, %3)", lambda s: s("large") * s("dead") / LARGEST_RATIO),
+    "a difference of a small and a large value": (
+        'nn.sub(%1, %8) {activation="relu"}',
+        lambda s: s("positive") / LARGEST_RATIO,
+    ),
+    "a sum of a large and a small value": (
+        'nn.add(%9, %1) {activation="relu"}',
+        lambda s: s("negative") / LARGEST_RATIO,
+    ),
     "a difference of small values": ("nn.sub(%1, %1)", lambda s: 1.0),
     "a product of a small and a dead value": ("nn.mul(%1, %3)", lambda s: 1.0),
 }
@@ -188,6 +199,19 @@ def test_a_sum_or_product_of_large_values_that_is_nothing_has_no_tiny_scale(name
     made, expected = MADE[name]
     graph = calibrated(f"{BESIDE}  %4: f32[N,4] = {made} loc(out m.py:4)\n  return %4, %1, %2, %3\n}}")
     np.testing.assert_allclose(scale(graph, "out"), expected(lambda stem: scale(graph, stem)), rtol=1e-6)
+    assert scale(graph, "dead") == 1, "a result without a scale of its own bounds nothing"
+
+
+def test_a_free_scale_is_bounded_by_a_product_before_a_layer() -> None:
+    graph = calibrated(
+        f"""{BESIDE}  %4: f32[N,4] = nn.mul(%3, %2) loc(product m.py:4)
+  %5: f32[N,1] = nn.linear(%4, @eye, @bias) loc(out m.py:5)
+  return %5, %1
+}}"""
+    )
+    expected = FACTOR * scale(graph, "out") / scale(graph, "eye")
+    np.testing.assert_allclose(scale(graph, "product"), expected, rtol=1e-6)
+    np.testing.assert_allclose(scale(graph, "dead"), LARGEST_RATIO * expected / scale(graph, "large"), rtol=1e-6)
 
 
 def test_dead_values_of_16_bits_have_a_range_of_one() -> None:

@@ -12,9 +12,6 @@ from qgraph.interpreter.samples import sample_inputs
 from qgraph.ir import Array, Graph, parse
 from qgraph.passes.engine.log import Log
 from qgraph.passes.engine.validation import (
-    PLACEHOLDER_SCALE,
-    ROUNDED,
-    SHARP,
     _close,
     _computed,
     _difference,
@@ -23,6 +20,9 @@ from qgraph.passes.engine.validation import (
     widened,
 )
 
+ROUNDED, SHARP = 2.0**-12, 2.0**-32
+"""Of the largest value on the way: what rounding to float32 may do, and what it may do in float64."""
+PLACEHOLDER_SCALE = 1 / 16
 F32, NAN, INF = np.float32, np.nan, np.inf
 
 

@@ -60,3 +60,14 @@ def test_it_compiles_whole() -> None:
     module = qgraph.to_torch(qgraph.trace(model(), BATCHES[0])).train()
     torch.compile(module, backend="aot_eager", fullgraph=True)(BATCHES[0])
     assert int(module.state_dict()["1.num_batches_tracked"]) == 1
+
+
+def test_a_normalization_that_is_called_twice_counts_twice() -> None:
+    norm = nn.BatchNorm2d(3, momentum=None)
+    reference = nn.Sequential(norm, nn.ReLU(), norm).train()
+    module = qgraph.to_torch(qgraph.trace(reference, BATCHES[0])).train()
+    for x in BATCHES[:2]:
+        torch.testing.assert_close(module(x), reference(x))
+    state = {name.partition(".")[2]: tensor for name, tensor in module.state_dict().items()}
+    assert int(state["num_batches_tracked"]) == 4
+    torch.testing.assert_close(state["running_var"], norm.running_var)

@@ -11,6 +11,7 @@ import torch
 from qgraph.ops.quant import folded_layer, per_axis, quantize
 from qgraph.quantizers.rounding import OfMean, roundings
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded
+from qgraph.training.functions import elu
 from qgraph.training.layers import ConvBatchNorm, batch_norm_gain
 from qgraph.training.observers import WeightQuantizer
 
@@ -157,3 +158,13 @@ def test_training_and_eval_agree_on_the_same_statistics() -> None:
     trained = layer(*arguments)
     torch.testing.assert_close(layer.eval()(*arguments), trained, rtol=1e-3, atol=1e-3)
     assert torch.equal(trained[:, 2], beta[2].expand(64, 8, 8))
+
+
+def test_the_slope_of_elu_is_torchs_at_zero_too() -> None:
+    x = torch.tensor([-2.0, -0.5, 0.0, 0.5, 2.0, 200.0])
+    slopes = []
+    for function in (lambda x: elu(x, 0.5, 1.0, 1.0), lambda x: torch.nn.functional.elu(x, 0.5)):
+        given = x.clone().requires_grad_()
+        function(given).sum().backward()
+        slopes.append(given.grad)
+    torch.testing.assert_close(*slopes)

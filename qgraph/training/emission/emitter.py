@@ -35,7 +35,6 @@ class Emitter:
     traced: fx.Graph = field(default_factory=fx.Graph)
     paths: dict[str, str] = field(default_factory=dict)  # constant -> path in the module tree
     _values: dict[Value, fx.Node] = field(default_factory=dict)
-    _counters: set[str] = field(default_factory=set)
     _modules: dict[str, str] = field(default_factory=dict)  # key -> path under `ops`
 
     def emit_graph(self) -> None:
@@ -90,15 +89,14 @@ class Emitter:
         return [*operands, self.counter(node), x_scale]
 
     def counter(self, node: Node) -> fx.Node | None:
-        """The count of batches of a batch normalization that averages them all; None for one that has a momentum."""
+        """The count of batches of a batch normalization that averages them all; None for one that has a momentum.
+
+        Its operands have been emitted; nodes that share statistics share the count.
+        """
         if node.attrs["batches"] is None:
             return None
-        mean = op_def(node.op).view(node).mean
-        self.value(mean)
-        path = counter_name(self.paths[mean.name])
-        if path not in self._counters:
-            self._place(path, torch.tensor(node.attrs["batches"]))
-            self._counters.add(path)
+        path = counter_name(self.paths[op_def(node.op).view(node).mean.name])
+        self._place(path, torch.tensor(node.attrs["batches"]))
         return self.traced.create_node("get_attr", path)
 
     def has_module(self, key: str) -> bool:
@@ -210,8 +208,7 @@ def is_weight(node: Node) -> bool:
     has it, as where a constant joins the grid of activations."""
     scale = node.operand(1)
     marks = [mark for mark in scale.users if mark.op == "quant.fake_quant" and mark.operand(1) is scale]
-    known = all(mark.operand(0).is_constant for mark in marks)
-    return known and bool(node.attrs["symmetric"]) and node.attrs["axis"] in (None, 0, 1)
+    return bool(node.attrs["symmetric"]) and all(mark.operand(0).is_constant for mark in marks)
 
 
 def check_mode(graph: Graph, mode: str) -> None:

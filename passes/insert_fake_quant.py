@@ -384,8 +384,7 @@ def _operand(node: Node, name: str) -> Value | None:
 
 def _is_activation(node: Node, index: int) -> bool:
     """Whether an operand is declared as an activation, not as a weight or a parameter."""
-    specs = op_def(node.op).operands
-    return specs[min(index, len(specs) - 1)].role == "activation"
+    return op_def(node.op).spec_of(index).role == "activation"
 
 
 def _of_masks(value: Value) -> str:

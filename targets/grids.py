@@ -236,12 +236,11 @@ def _moved(node: Node) -> Value:
 
 def _activations(node: Node) -> list[Value]:
     """The computed floats among the operands, without those of which only the size counts."""
-    specs = op_def(node.op).operands
-    roles = {i: specs[min(i, len(specs) - 1)].role for i in range(len(node.operands))}
+    spec_of = op_def(node.op).spec_of
     return [
         value
         for i, value in enumerate(node.operands)
-        if value is not None and value.type.is_float and not value.is_constant and roles[i] == "activation"
+        if value is not None and value.type.is_float and not value.is_constant and spec_of(i).role == "activation"
     ]
 
 

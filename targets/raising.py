@@ -265,8 +265,7 @@ def uncarried(node: Node, row: Correspondence, kept: Kept, wide_bias: Mapping[st
 
 def _is_index(definition: OpDef, index: int, value: Value) -> bool:
     """Whether an operand is known indices."""
-    specs = definition.operands
-    return specs[min(index, len(specs) - 1)].role == "indices" and value.is_constant and value.type.quant is None
+    return definition.spec_of(index).role == "indices" and value.is_constant and value.type.quant is None
 
 
 def _uncarried_activation(type: TensorType, kept: Kept) -> Refusal | None:

@@ -143,7 +143,9 @@ def _operand_details(x: Node, y: Node) -> list[Detail]:
             found += _constant_details(x, index, old, new)
         else:
             found.append(
-                Detail(_what(x, index, "operand"), f"operand {_operand_name(x, index)}", _word(old), _word(new))
+                Detail(
+                    _what(x, index, "operand"), f"operand {op_def(x.op).spec_of(index).name}", _word(old), _word(new)
+                )
             )
     return found
 
@@ -169,15 +171,8 @@ def _constant_details(node: Node, index: int, old: Value, new: Value) -> list[De
 
 def _what(node: Node, index: int, otherwise: What) -> What:
     """What the difference of an operand is: one of quantization parameters, where it is one."""
-    specs = op_def(node.op).operands
-    role = specs[min(index, len(specs) - 1)].role if specs else ""
-    return "parameters" if role in _PARAMETER_ROLES else otherwise
+    return "parameters" if op_def(node.op).spec_of(index).role in _PARAMETER_ROLES else otherwise
 
 
 def _data_text(value: Value) -> str:
     return f"[{', '.join(map(str, value.data.reshape(-1)))}]" if value.data.size <= SHOWN else str(value.type)
-
-
-def _operand_name(node: Node, index: int) -> str:
-    specs = op_def(node.op).operands
-    return specs[min(index, len(specs) - 1)].name if specs else str(index)

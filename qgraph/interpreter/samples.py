@@ -114,9 +114,8 @@ def _becomes_indices(value: Value) -> bool:
 
 def _indices(node: Node) -> list[Value]:
     """The operands that a node takes as indices."""
-    specs = op_def(node.op).operands
-    operands = enumerate(node.operands)
-    return [v for i, v in operands if v is not None and specs[min(i, len(specs) - 1)].role == "indices"]
+    spec_of = op_def(node.op).spec_of
+    return [v for i, v in enumerate(node.operands) if v is not None and spec_of(i).role == "indices"]
 
 
 def _repeated(examples: Array, count: int) -> Array:

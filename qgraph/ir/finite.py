@@ -39,9 +39,8 @@ def _used(graph: Graph) -> dict[Value, tuple[Node, OperandSpec]]:
     """Every float constant with the first node that reads it, and as what."""
     used: dict[Value, tuple[Node, OperandSpec]] = {}
     for node in graph.nodes:
-        specs = op_def(node.op).operands
         for index, value in enumerate(node.operands):
-            spec = specs[min(index, len(specs) - 1)]
+            spec = op_def(node.op).spec_of(index)
             if value is not None and value.is_constant and value.type.is_float and spec.role not in UNSET:
                 used.setdefault(value, (node, spec))
     return used

@@ -144,6 +144,10 @@ class OpDef:
         """Which operand is the first that has a role; None where there is none."""
         return next(iter(self._places[role]), None)
 
+    def spec_of(self, index: int) -> OperandSpec:
+        """What is declared of operand `index` of a node; the last one, where it is variadic, stands for all behind."""
+        return self.operands[min(index, len(self.operands) - 1)]
+
     def place(self, name: str) -> int:
         """Where a declared operand stands; raises InputError for a name that is none."""
         names = [spec.name for spec in self.operands]

@@ -91,6 +91,8 @@ def test_an_lstm_has_eight_weights_and_four_biases() -> None:
     assert definition.operand_index("weight") == 1
     assert op_def("litert.transpose_conv").operand_index("weight") == 0
     assert op_def("nn.relu").operand_index("weight") is None
+    assert [op_def("nn.embedding_bag").spec_of(index).role for index in range(3)] == ["indices", "weight", "activation"]
+    assert [op_def("nn.index").spec_of(index).role for index in range(4)] == ["activation"] + ["indices"] * 3
 
 
 def test_a_role_that_is_none_is_refused() -> None:

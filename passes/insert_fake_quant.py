@@ -49,7 +49,7 @@ from qgraph.passes.fold_batchnorm import (
 )
 from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
-from qgraph.passes.rules.islands import islands, of_known_bits, reads_floats
+from qgraph.passes.rules.islands import of_16_bits, of_floats, of_known_bits, reads_finely
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.masked import FLOOR
@@ -103,8 +103,9 @@ def insert_fake_quant(
         inserter.keep_batch_norms()
     rewrite(graph, [become_layer])
     refused = float_nodes(graph, chosen_target) if fallback else {}
-    joined = islands(graph, chosen_target, refused, lambda node: checked.bits(node, "activation_bits") is not None)
-    inserter.floats = {*refused, *joined}
+    tied = lambda node: checked.bits(node, "activation_bits") is not None  # noqa: E731
+    inserter.floats = {*refused, *of_floats(graph, chosen_target, refused, tied)}
+    inserter.fine = () if rules.by_default else of_16_bits(graph, chosen_target, tied)
     if chosen_target.io == "float":
         inserter.returned = of_known_bits(graph, chosen_target, inserter.floats)
     inserter.quantize_weights()
@@ -171,6 +172,7 @@ class _Inserter:
     grids: dict[tuple[Value, bool], tuple[Value, Value]] = field(default_factory=dict)
     """root of a grid, and whether it has 16 bits -> its constants"""
     wide: Collection[Node] = ()  # nodes whose results have 16 bits
+    fine: Collection[Node] = ()  # those of them that have it without being asked
     floats: Collection[Node] = ()  # nodes that stay in float
     returned: Collection[Node] = ()  # those of them whose floats the graph may return
 
@@ -217,7 +219,9 @@ class _Inserter:
 
     def quantize_activations(self) -> None:
         """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""
-        grids = Grids(self.graph, self.rules, partial(self.overrides.bits, word="activation_bits"), self.floats)
+        grids = Grids(
+            self.graph, self.rules, partial(self.overrides.bits, word="activation_bits"), self.floats, self.fine
+        )
         edges = grids.edges()
         self.wide = {node for node in self.graph.nodes if is_activation(node) and grids.of(node.result).wide}
         for value in grids.activations():
@@ -228,6 +232,20 @@ class _Inserter:
             observed = rule != "shared" or not brought(node)  # type: ignore[arg-type]
             self._quantize_result(value, grids, observed)
         self._requantize(edges)
+        self._narrow_outputs(grids)
+
+    def _narrow_outputs(self, grids: Grids) -> None:
+        """Return what has 16 bits without being asked for on a grid as every other result has it."""
+        for value in dict.fromkeys(self.graph.outputs):
+            mark = grid_of(value)
+            of = None if mark is None else mark.operand(0)
+            if mark is None or of is None or of not in grids or not grids.is_fine(of):
+                continue
+            spec, scale, zero_point = self._parameters(grids.narrowed(grids.of(of)))
+            build = Builder(self.graph, None, mark.origins)
+            word = self.rules.requantizing_of(spec.dtype, str(mark.attrs["type"]))
+            made = self._fake_quant(build, value, scale, zero_point, spec, word, mark.operand(1))
+            self.graph.replace_uses(value, made, keep=value.users)
 
     def _quantize_result(self, value: Value, grids: Grids, observed: bool) -> None:
         """Fake-quantize what an input or a result is for its readers; one that is not observed is clamped to its
@@ -236,7 +254,7 @@ class _Inserter:
         users, kept = value.users, []
         if node in self.floats:
             returned = node in self.returned
-            kept = [user for user in users if reads_floats(user, self.floats, returned)]
+            kept = [user for user in users if reads_finely(user, self.floats, returned)]
             if len(kept) == len(users) and (returned or not value.is_output):
                 return
         spec, scale, zero_point = self._parameters(grids.of(value))

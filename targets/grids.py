@@ -76,6 +76,7 @@ class Grids:
     rules: QuantRules
     bits: Bits
     floats: Collection[Node] = ()  # those that stay in float: what integer ops read of them has a grid of its own
+    fine: Collection[Node] = ()  # those whose results have 16 bits where nobody asks for a number
     _of: dict[Value, Grid] = field(default_factory=dict)
     _merged: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> the one that it became a part of
     _converted: dict[int, Grid] = field(default_factory=dict)  # id of a grid -> that of the other width
@@ -119,7 +120,8 @@ class Grids:
             self._of[result] = self.of(_moved(node))
         else:
             said = self.rules.ops.get(node.op)
-            self._of[result] = Grid(result, default=self.rules.by_default and not (said is not None and said.narrow))
+            wide = self.rules.by_default or node in self.fine
+            self._of[result] = Grid(result, default=wide and not (said is not None and said.narrow))
         grid = self.of(result)
         if rule == "fixed":
             self._fix(node, grid)
@@ -172,13 +174,28 @@ class Grids:
         own = self.of(value)
         if joins:
             return None if own is grid else grid
-        if own.wide == grid.wide:
-            return None
+        return None if own.wide == grid.wide else self._with(own, grid.wide)
+
+    def _with(self, own: Grid, wide: bool) -> Grid:
+        """The grid of the other width for what lies on a grid."""
         if id(own) not in self._converted:
             fixed = own.root.producer if own.fixed is not None else None
             rule = self.rules.ops[fixed.op] if fixed is not None else None
-            self._converted[id(own)] = Grid(own.root, rule.fixed(grid.wide) if rule else None, default=grid.wide)
+            self._converted[id(own)] = Grid(own.root, rule.fixed(wide) if rule else None, default=wide)
         return self._converted[id(own)]
+
+    def __contains__(self, value: Value) -> bool:
+        """Whether a value has a grid."""
+        return value in self._of
+
+    def is_fine(self, value: Value) -> bool:
+        """Whether a value has 16 bits without being asked for."""
+        grid = self.of(value)
+        return grid.wide and grid.bits is None and not self.rules.by_default
+
+    def narrowed(self, grid: Grid) -> Grid:
+        """The grid of 8 bits for what lies on one of 16."""
+        return self._with(grid, False)
 
     def _join(self, node: Node, grid: Grid) -> None:
         """Let operands join the grid of a join's result, where that costs nobody anything."""

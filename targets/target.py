@@ -113,6 +113,8 @@ class Target:
     exact_in_float: Callable[[Node], bool] | None = None
     """Whether the runtime's bits of an op on floats are known, so that it may be in an island (`passes/rules/islands`);
     None: it has none, and floats only where there is no integer form."""
+    fine_in_16: Callable[[Node], bool] | None = None
+    """Whether an op has a form of 16 bits that may be in such an island; None: there are none."""
     forms: Sequence[str] = ()  # rewrites to what its rows take, as a graph is lowered: `passes/legalize.py`
     processors: str = ""
     indices: str = ""  # storage of indices among the inputs; "": as they are

@@ -1,14 +1,15 @@
-"""What lies between ops that a target computes on floats: it is of no grid, so that nothing is rounded there.
+"""What lies between ops that a target computes more finely than on its grids: nothing is rounded to one there.
 
     %1 = nn.mul(%x, %x)                                   ort.DequantizeLinear of %x
     %2 = nn.sum(%1) {axes=[1]}                            nn.mul, nn.sum, nn.sqrt, nn.div, all on floats
     %3 = nn.sqrt(%2)                               ->     ort.QuantizeLinear, where an op on integers reads the quotient
     %4 = nn.div(%x, %3)
 
-An island begins at an op that the target has on floats alone (a quotient, a normalization; `Correspondence.on_floats`),
-at a root of what is computed, and, with `fallback="float"`, at an op without an integer form. An op joins it where all
-who read it are in it; or where all computed floats that it reads are, of a product one, whose size may be any. It has
-to be one whose bits are known (`Target.exact_in_float`), and which rounds: what moves elements loses nothing.
+An island is one of floats, where the target knows the bits of such ops (`Target.exact_in_float`), or of 16 bits
+(`Target.fine_in_16`). It begins at an op that the target has on floats alone (a quotient, a normalization;
+`Correspondence.on_floats`), with `fallback="float"` at one without an integer form, and at a root of what is computed:
+next to 0 it is steep, where a grid has few steps. An op joins it where all who read it are in it; or where all computed
+floats that it reads are, of a product one, whose size may be any. What moves elements rounds nothing and has no part.
 """
 
 from __future__ import annotations
@@ -23,31 +24,52 @@ from qgraph.targets.lowering import choose
 from qgraph.targets.target import Target
 
 STEEP = ("nn.sqrt", "nn.rsqrt")
-"""Functions that are steep next to 0, where a grid has few steps."""
 PRODUCTS = ("nn.mul",)
+Holds = Callable[[Node], bool]
 
 
-def islands(graph: Graph, target: Target, floats: Collection[Node], tied: Callable[[Node], bool]) -> set[Node]:
+def of_floats(graph: Graph, target: Target, floats: Collection[Node], tied: Holds) -> set[Node]:
     """The nodes that the target computes on floats; none where it knows no bits of such ops.
 
     `floats`: those that stay in float for want of an integer form; `tied`: whether a node's result has to have a grid.
     """
-    if target.exact_in_float is None:
+    known = target.exact_in_float
+    if known is None:
         return set()
-    return _Islands(graph, target, tied, set(floats)).grown() - set(floats)
+
+    def admits(node: Node) -> bool:
+        kept = choose(node, target, in_float=True)
+        return known(node) and not isinstance(kept, Refusal) and kept.weight is None
+
+    def begins(node: Node) -> bool:
+        row = choose(node, target)
+        return not isinstance(row, Refusal) and row.on_floats
+
+    return _Islands(graph, lambda node: admits(node) and not tied(node), begins, set(floats)).grown() - set(floats)
 
 
-def reads_floats(user: Node, floats: Collection[Node], returned: bool = False) -> bool:
-    """Whether a node reads floats: it is one of `floats`, or moves elements to nothing but those that do.
+def of_16_bits(graph: Graph, target: Target, tied: Holds) -> set[Node]:
+    """The nodes whose results have 16 bits where all others have 8; none where the target has no such forms.
 
-    `returned`: whether what is returned may be floats.
+    `tied`: whether the user asks for a number of bits.
     """
-    if user in floats:
+    fine = target.fine_in_16
+    if fine is None:
+        return set()
+    return _Islands(graph, lambda node: fine(node) and not tied(node), lambda node: False, set()).grown()
+
+
+def reads_finely(user: Node, found: Collection[Node], returned: bool = False) -> bool:
+    """Whether a node reads what an island has: it is `found` in one, or moves elements to nothing but those that are.
+
+    `returned`: whether what is returned may be so fine.
+    """
+    if user in found:
         return True
     result = user.results[0]
     read = bool(result.users) or (returned and result.is_output)
     kept = op_def(user.op).traits.moves_data and read and (returned or not result.is_output)
-    return kept and all(reads_floats(each, floats, returned) for each in result.users)
+    return kept and all(reads_finely(each, found, returned) for each in result.users)
 
 
 def of_known_bits(graph: Graph, target: Target, floats: Collection[Node]) -> set[Node]:
@@ -62,10 +84,10 @@ def of_known_bits(graph: Graph, target: Target, floats: Collection[Node]) -> set
     return known
 
 
-def maker_among(value: Value, floats: Collection[Node]) -> Node | None:
-    """What computes a value, behind ops that move its elements and are none of `floats` themselves."""
+def maker_among(value: Value, found: Collection[Node]) -> Node | None:
+    """What computes a value, behind ops that move its elements and are none of `found` themselves."""
     maker = unquantized(value).producer
-    while maker is not None and maker not in floats and op_def(maker.op).traits.moves_data:
+    while maker is not None and maker not in found and op_def(maker.op).traits.moves_data:
         maker = maker.operand(0).producer
     return maker
 
@@ -73,37 +95,29 @@ def maker_among(value: Value, floats: Collection[Node]) -> Node | None:
 @dataclass
 class _Islands:
     graph: Graph
-    target: Target
-    tied: Callable[[Node], bool]
+    admits: Holds
+    begins: Holds
     found: set[Node] = field(default_factory=set)
 
     def grown(self) -> set[Node]:
         """All nodes of islands; from one end of the graph to the other until nothing joins any more."""
-        nodes = [node for node in self.graph.nodes if self._may_join(node)]
-        self.found |= {node for node in nodes if self._begins(node)}
+        computed = [node for node in self.graph.nodes if node.dialect == "nn" and node.results[0].type.is_float]
+        nodes = [node for node in computed if self.admits(node)]
+        among = set(nodes)
+        self.found |= {node for node in nodes if self.begins(node) or self._is_root(node, among)}
         while joined := [node for node in (*reversed(nodes), *nodes) if node not in self.found and self._joins(node)]:
             self.found |= set(joined)
         return self.found
 
-    def _may_join(self, node: Node) -> bool:
-        if node.dialect != "nn" or not node.results[0].type.is_float or self.tied(node):
-            return False
-        assert self.target.exact_in_float is not None
-        kept = choose(node, self.target, in_float=True)
-        return self.target.exact_in_float(node) and not isinstance(kept, Refusal) and kept.weight is None
-
-    def _begins(self, node: Node) -> bool:
-        row = choose(node, self.target)
-        if not isinstance(row, Refusal) and row.on_floats:
-            return True
-        (maker,) = {maker_among(value, self.found) for value in node.inputs} if node.op in STEEP else (None,)
-        return maker is not None and self._may_join(maker) and len(maker.result.users) == 1
+    def _is_root(self, node: Node, among: Collection[Node]) -> bool:
+        maker = maker_among(node.operand(0), among) if node.op in STEEP else None
+        return maker in among and maker is not None and len(maker.result.users) == 1
 
     def _joins(self, node: Node) -> bool:
         result, traits = node.results[0], op_def(node.op).traits
         if traits.moves_data and node.op not in ("nn.max", "nn.min"):
             return False
-        if result.users and not result.is_output and all(reads_floats(user, self.found) for user in result.users):
+        if result.users and not result.is_output and all(reads_finely(user, self.found) for user in result.users):
             return True
         made = [
             maker_among(value, self.found) in self.found

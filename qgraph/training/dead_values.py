@@ -51,6 +51,7 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     for mark in graph.nodes:
         if mark.op == "quant.fake_quant" and paths[mark.operand(1).name] in moving:
             _raise_scale(mark, of)
+            _lower_scale(mark, of)
 
 
 def _moves(owner: nn.Module) -> bool:
@@ -64,6 +65,17 @@ def _raise_scale(mark: Node, of: dict[str, Tensor]) -> None:
     if grid is not None:
         scale = of[mark.operand(1).name]
         scale.clamp_(min=float(of[grid.operand(1).name].max()) * FINEST_MEAN)
+
+
+def _lower_scale(mark: Node, of: dict[str, Tensor]) -> None:
+    """Lower the scale of an inverse root to that of half a step of its operand: the pole, an example of zeros maybe,
+    counts as the last code."""
+    maker = mark.operand(0).producer
+    grid = grid_of(maker.operand(0)) if maker is not None and maker.op == "nn.rsqrt" else None
+    if grid is not None:
+        scale, step = of[mark.operand(1).name], float(of[grid.operand(1).name].max())
+        _, highest = mark.attrs["range"]
+        scale.clamp_(max=1 / math.sqrt(step / 2) / (int(highest) - int(of[mark.operand(2).name].min())))
 
 
 def _settled(value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]) -> float | None:

@@ -9,7 +9,7 @@ from qgraph.targets.litert.correspondences import CORRESPONDENCES, FLOAT_OPS, FL
 from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.plain_rows import PLAIN
-from qgraph.targets.litert.rules import quant_rules
+from qgraph.targets.litert.rules import fine_in_16, quant_rules
 from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target, not_offered
@@ -35,12 +35,13 @@ TARGET = Target(
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=raise_graph,
-    legalize=("nn.avg_pool", "nn.where"),
+    legalize=("nn.avg_pool", "nn.where", "nn.div"),
     floats=FLOATS,
     plains=PLAIN,
     float_ops=FLOAT_OPS,
     kernels={"litert.elu": not_offered("LiteRT's reference kernels have no int8 ELU")},
     keeps_states=True,
+    fine_in_16=fine_in_16,
     forms=("one-dimensional", "softmax-over-last"),
     runtime="litert",
     evidence=__name__,

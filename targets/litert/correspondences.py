@@ -527,7 +527,11 @@ FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "li
 CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS, *OF_PLAIN)
 
 
-FLOATS = tuple(row for row in CORRESPONDENCES if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in OF_PLAIN)
+FLOATS = tuple(
+    replace(row, when=lambda node: None) if row.target == "litert.div" else row
+    for row in CORRESPONDENCES
+    if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in OF_PLAIN
+)
 """The rows by which ops are lowered that stay in float: those whose op there is on floats too."""
 
 

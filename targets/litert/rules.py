@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -22,10 +23,8 @@ RESULTS = {
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
     **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp"), OpRule()),
-    **dict.fromkeys(("nn.abs", "nn.matmul", "nn.embedding"), OpRule()),
-    **dict.fromkeys(
-        (f"nn.{op}" for op in ("hard_swish", "gelu", "exp", "log", "sqrt", "rsqrt", "elu")), OpRule(narrow=True)
-    ),
+    **dict.fromkeys(("nn.abs", "nn.matmul", "nn.embedding", "nn.sqrt", "nn.rsqrt"), OpRule()),
+    **dict.fromkeys((f"nn.{op}" for op in ("hard_swish", "gelu", "exp", "log", "elu")), OpRule(narrow=True)),
     **dict.fromkeys(("nn.max", "nn.min", "nn.gather", "nn.gather_elements"), OpRule("same")),
     "nn.where": OpRule("join"),  # SELECT_V2 moves integers
     "nn.cast": OpRule("fixed", scale=1.0, wide=(1.0, 0), holds=of_condition),  # 0 and 1
@@ -42,6 +41,17 @@ RESULTS = {
     "nn.concat": OpRule("join"),  # LiteRT refuses other parameters for max-pool and (int8) concatenation
     "nn.avg_pool": OpRule("shared", rounding=of_mean("half_away_code")),
 }
+
+
+LARGEST_COUNT = 2**15
+"""Elements from which a mean of 16 bits may leave int32."""
+FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt")
+
+
+def fine_in_16(node: Node) -> bool:
+    """Whether an op may be of 16 bits between others: those of which normalizations are written."""
+    sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]] if node.op == "nn.mean" else []
+    return node.op in FINE and math.prod(n if isinstance(n, int) else LARGEST_COUNT for n in sizes) < LARGEST_COUNT
 
 
 def of_slope(word: str) -> Callable[[Node], str]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Builder, Node, TensorType, Value
+from qgraph.ir import Builder, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
-from qgraph.ops.quant import INT32, is_known, quantize, unquantized
+from qgraph.ops.quant import INT32, grid_of, is_known, quantize, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.limits import ratio_limits
 from qgraph.targets.lowering import CALIBRATE
@@ -32,9 +32,9 @@ def function_scale(call: Call) -> Refusal | None:
 
 
 def from_zero(call: Call) -> Refusal | None:
-    """An operand without codes below 0."""
+    """An operand without codes below 0; those of 16 bits are cut off (`root`)."""
     lowest, _ = integer_range(call.xs[0].type.dtype)
-    if call.xs[0].type.q.zero_points[0] == lowest:
+    if call.xs[0].type.q.zero_points[0] == lowest or call.xs[0].type.dtype == "i16":
         return function_scale(call)
     op = call.node.op.partition(".")[2].upper()
     return Refusal(f"LiteRT's {op} refuses values below 0, and the operand has codes of such", CALIBRATE)
@@ -44,13 +44,61 @@ LARGEST_OF_ROOT = 2.0**12
 """Of sqrt(x_scale) * result_scale, up to which RSQRT's multiplier is shifted by no more than 31 bits."""
 
 
+LARGEST_OF_WIDE_ROOT = 2.0**-8
+"""The same of 16 bits, up to which the inverse root of the largest code is a code of the result at least."""
+HIGHEST = integer_range("i16")[1]
+FAR_BEYOND = 2.0**17
+"""A quotient that is saturated, in codes of 16 bits."""
+
+
 def root_limits(call: Call) -> Refusal | None:
     """Those of the operand, and a result's scale that is not too large: RSQRT gives arbitrary codes beyond."""
     product = float(np.sqrt(call.xs[0].type.q.scales[0], dtype=np.float64)) * float(call.quant.scales[0])
-    if product <= LARGEST_OF_ROOT:
+    most = LARGEST_OF_WIDE_ROOT if call.element[0] == "i16" else LARGEST_OF_ROOT
+    if product <= most:
         return from_zero(call)
-    what = f"sqrt(x_scale) * result_scale is {product:.3g}, LiteRT's RSQRT takes 4096 at most"
+    what = f"sqrt(x_scale) * result_scale is {product:.3g}, LiteRT's RSQRT takes {most:.4g} at most"
     return Refusal(what, "calibrate without examples of zeros, or add a larger epsilon")
+
+
+def root(row: Correspondence, call: Call) -> Value:
+    """A root; of 16 bits of what is cut off at 0."""
+    call.xs[0] = _at_least(call, call.xs[0], 0)
+    return row.lowered(call)
+
+
+def inverse_root(row: Correspondence, call: Call) -> Value:
+    """RSQRT; of 16 bits the quotient of 1 and the root, since LiteRT's own interpolates between 1/512 of all codes.
+
+    The root has a step at least, or more where the quotient is beyond the result's last code anyway, as at the pole:
+    so it never leaves int32.
+    """
+    (x,), build = call.xs, call.build
+    if call.in_float or x.type.dtype != "i16":
+        return row.lowered(call)
+    largest = np.sqrt(float(x.type.q.scales[0]) * HIGHEST)
+    below, one = (QuantParams.of(np.array([number / HIGHEST], np.float32), 0) for number in (largest, 1.0))
+    of_one_step = HIGHEST / largest / float(call.quant.scales[0])
+    divisor = build.litert.sqrt(_at_least(call, x, 0), element=("i16", below))
+    divisor = _at_least(call, divisor, max(1, int(of_one_step / FAR_BEYOND)))
+    dividend = build.constant(np.full((1,) * x.type.rank, HIGHEST, np.int16), "one", one)
+    return build.node("litert.div", [dividend, divisor], {}, element=call.element).result
+
+
+def _at_least(call: Call, x: Value, code: int) -> Value:
+    """A value of 16 bits whose codes are not below this one."""
+    if call.in_float or x.type.dtype != "i16":
+        return x
+    made: Value = call.lowering.target.clamp(call.lowering, x, code, HIGHEST)
+    return made
+
+
+def of_16_bits(node: Node) -> Refusal | None:
+    """A quotient of a constant and a divisor of 16 bits alone has an integer form, as an inverse root has it."""
+    grid = grid_of(node.operand(1))
+    if is_known(node.operand(0)) and grid is not None and grid.attrs["type"] == "i16":
+        return None
+    return Refusal("LiteRT divides a constant by what has 16 bits; 8 bits, and what is next to nothing, it gets wrong")
 
 
 GELU = Pair("approximate", down=lambda word: word == "tanh", up=lambda view: "tanh" if view.approximate else "none")
@@ -58,8 +106,9 @@ FUNCTIONS = [
     Correspondence(source="gelu", target="litert.gelu", attrs={"approximate": GELU}, limits=function_scale),
     Correspondence(source="exp", target="litert.exp", limits=function_scale),
     Correspondence(source="log", target="litert.log", limits=from_zero),
-    Correspondence(source="sqrt", target="litert.sqrt", limits=from_zero),
-    Correspondence(source="rsqrt", target="litert.rsqrt", limits=root_limits),
+    Correspondence(source="sqrt", target="litert.sqrt", limits=from_zero, lower=root),
+    Correspondence(source="rsqrt", target="litert.rsqrt", limits=root_limits, lower=inverse_root),
+    Correspondence(source="div", target="litert.div", always={"activation": "NONE"}, when=of_16_bits),
     Correspondence(
         source="elu", target="litert.elu", only={"alpha": 1.0, "scale": 1.0, "input_scale": 1.0}, limits=function_scale
     ),

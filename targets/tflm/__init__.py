@@ -10,6 +10,7 @@ from qgraph.ir import Value
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.correspondences import clamp, requantize, transpose
+from qgraph.targets.litert.tensor_rows import root
 from qgraph.targets.target import kernels_in
 from qgraph.targets.tflm.activation import sign_limit
 from qgraph.targets.tflm.earlier import EARLIER
@@ -32,6 +33,7 @@ def ignored(view: Any) -> Refusal | None:
 OWN: dict[str, dict[str, Any]] = {
     "litert.relu6": {"lower": relu6, "refused": ignored},
     "litert.transpose": {"lower": partial(transpose, most=5)},
+    "litert.rsqrt": {"lower": root},
 }
 """What is different of a row: op of the dialect -> fields."""
 

@@ -14,7 +14,7 @@ from qgraph.ir.types import integer_range
 from qgraph.targets.correspondence import Call, Refusal
 from qgraph.targets.litert.dialect import activation, functions, functions_16
 from qgraph.targets.litert.dialect.activation import Abs, HardSwish, LeakyRelu, Prelu, Relu, Relu6
-from qgraph.targets.litert.dialect.functions import Elu, Logistic, Tanh
+from qgraph.targets.litert.dialect.functions import Elu, Logistic, Rsqrt, Tanh
 from qgraph.targets.litert.dialect.parameters import centred, scale, zero_point
 from qgraph.targets.litert.dialect.softmax import Softmax
 from qgraph.targets.litert.dialect.tables import tabulated
@@ -109,6 +109,11 @@ def tanh(op: Tanh, x: Array) -> Array:
     return fixed_point(x, op.x.type, op.result.type, True)
 
 
+def inverse_root(op: Rsqrt, x: Array) -> Array:
+    """RSQRT of int8 and int16, the multiplier formed in float64. Source: elementwise.cc."""
+    return op.root(x, np.float64)
+
+
 def softmax(op: Softmax, x: Array) -> Array:
     """SOFTMAX; of int16 by tables made in float32. Source: softmax_common.cc."""
     if op.x.type.dtype == "i16":
@@ -134,4 +139,6 @@ KERNELS: dict[str, Kernel] = {
     "litert.exp": not_offered("TFLite Micro has no int8 EXP"),
     "litert.log": not_offered("TFLite Micro has no int8 LOG"),
     "litert.sqrt": not_offered("TFLite Micro has no int8 SQRT"),
+    "litert.rsqrt": only("i8", "i16", run=inverse_root),
+    "litert.div": not_offered("TFLite Micro has no int16 DIV"),
 }

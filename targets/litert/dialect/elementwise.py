@@ -16,11 +16,10 @@ from qgraph.arith.requantize import requantize_double_rounding
 from qgraph.errors import UnsupportedOp
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
-from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
+from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.targets.litert.dialect.elements import check_elements, same_storage
 from qgraph.targets.litert.dialect.floats import PLAIN, REFERENCE, on_floats
 from qgraph.targets.litert.dialect.parameters import (
-    ACTIVATION_BOUNDS,
     activation_range,
     centred,
     saturated,
@@ -31,7 +30,7 @@ from qgraph.targets.litert.dialect.parameters import (
 from qgraph.targets.litert.dialect.powers_of_two import exponent_of_two
 from qgraph.targets.litert.dialect.tables import tabulated, tabulated_pairs
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS
-from qgraph.targets.litert.rows import FUSED, float_row, row
+from qgraph.targets.litert.rows import FUSED, row
 
 Precision = type[np.floating]
 
@@ -326,25 +325,3 @@ class FloatMinimum(Minimum):
 
     def evaluate(self, a: Array, b: Array) -> Array:
         return np.minimum(a, b)
-
-
-@op("litert.div", elementwise=True)
-class Div:
-    """DIV: activation(a / b) on floats, with broadcasting."""
-
-    a: Operand = operand("f32[...]")
-    b: Operand = operand("f32[...]")
-    result: Result = result("f32[...]")
-    activation: str = attr("NONE", choices=ACTIVATIONS)
-
-    def infer(self) -> TensorType:
-        return broadcast_type(self.a.type, self.b.type)
-
-    def evaluate(self, a: Array, b: Array) -> Array:
-        low, high = ACTIVATION_BOUNDS[self.activation]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            quotient = a / b
-        return np.asarray(quotient if self.activation == "NONE" else np.clip(quotient, low, high))
-
-
-float_row("litert.div", "DIV", options={"activation": FUSED})

@@ -22,6 +22,7 @@ from qgraph.ir.types import integer_range
 from qgraph.targets.litert.dialect import functions_16
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
+from qgraph.targets.litert.dialect.elementwise import Precision
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, zero_point
 from qgraph.targets.litert.dialect.tables import tabulated
@@ -74,7 +75,7 @@ def square_root(x: Array, type: TensorType, result: TensorType) -> Array:
 
 
 @tabulated
-def reciprocal_square_root(x: Array, type: TensorType, result: TensorType) -> Array:
+def reciprocal_square_root(x: Array, type: TensorType, result: TensorType, precision: Precision = np.float32) -> Array:
     """RSQRT: the multiplier of 1 / sqrt(x - zero_point) at 20 more bits, double rounding twice; the highest code of 0.
 
     Codes below the zero point give an arbitrary code here: the op refuses them. Source: elementwise.cc (RsqrtEval).
@@ -82,7 +83,8 @@ def reciprocal_square_root(x: Array, type: TensorType, result: TensorType) -> Ar
     value = centred(x, type)
     multiplier, shift = inverse_square_root(np.maximum(value, 0))
     root = multiply_double_rounding(np.ones(value.shape, np.int32), multiplier, shift + 20)
-    factor, exponent = quantize_multiplier(1.0 / float(np.sqrt(scale(type)) * scale(result)))
+    step = np.sqrt(precision(scale(type))) * precision(scale(result))
+    factor, exponent = quantize_multiplier(1.0 / float(step))
     scaled = multiply_double_rounding(root, factor, exponent - 20)
     return np.where(value > 0, saturated(scaled, result), integer_range(result.dtype)[1]).astype(result.numpy)
 
@@ -176,8 +178,8 @@ class Elu(Elementwise):
 class Sqrt(Elementwise):
     """SQRT, truncated."""
 
-    x: Operand = operand("i8q[...]")
-    result: Result = result("i8q[...]", free=True)
+    x: Operand = operand("i8q|i16q[...]")
+    result: Result = result("i8q|i16q[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
         _require_at_least_zero(x, self.x.type, "SQRT")
@@ -186,14 +188,24 @@ class Sqrt(Elementwise):
 
 @op("litert.rsqrt", family="elementwise", elementwise=True)
 class Rsqrt(Elementwise):
-    """RSQRT: 1 / sqrt(x)."""
+    """RSQRT: 1 / sqrt(x).
 
-    x: Operand = operand("i8q[...]")
-    result: Result = result("i8q[...]", free=True)
+    Of int16 by TFLite Micro alone: LiteRT's interpolates a table, whose steps are too wide next to 0.
+    """
+
+    x: Operand = operand("i8q|i16q[...]")
+    result: Result = result("i8q|i16q[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
+        if self.x.type.dtype == "i16":
+            raise UnsupportedOp("RSQRT of int16 interpolates a table in LiteRT, which is not computed here")
+        return self.root(x)
+
+    def root(self, x: Array, precision: Precision = np.float32) -> Array:
+        """The kernel, whose multiplier is formed in float32, or by TFLite Micro in float64; of int16 that alone has
+        it."""
         _require_at_least_zero(x, self.x.type, "RSQRT")
-        return reciprocal_square_root(x, self.x.type, self.result.type)
+        return reciprocal_square_root(x, self.x.type, self.result.type, precision)
 
 
 def _require_at_least_zero(x: Array, type: TensorType, what: str) -> None:

@@ -86,6 +86,32 @@ def test_roots(litert: Families, name: str) -> None:
         cases.check(litert)
 
 
+@pytest.mark.parametrize("name", ["sqrt", "rsqrt"])
+def test_roots_int16(litert: Families, name: str) -> None:
+    for cases in groups(40, partial(root, name=name, storage="i16"), 32, size=10):
+        cases.check(litert, ["tflm"] if name == "rsqrt" else None)
+
+
+def quotient(cases: Cases) -> None:
+    """Numbers, or one of them, by all of 16 bits but 0; quotients of next to nothing, or of very much, are left out."""
+    rng = cases.rng
+    divisors = np.setdiff1d(every_code("i16"), [0]).astype(np.int16)
+    one = np.full(divisors.shape, rng.choice([32767, -32768, 1, 77]), np.int16)
+    a = one if rng.integers(2) else rng.integers(-(2**15), 2**15, divisors.shape).astype(np.int16)
+    result, step = quant(rng, "i16"), scale(rng, -12, 2)
+    wanted = 2.0 ** rng.uniform(-3, 8)  # of one code by one, in codes of the result, at least
+    ta = QuantParams.of(np.float32(result.scale[0] * float(step) * wanted * 32768 / np.abs(one[0].astype(float))), 0)
+    codes = np.abs(a / divisors.astype(np.float64) * float(ta.scale[0]) / (float(step) * float(result.scale[0])))
+    kept = (codes > 0.5) & (codes < 2.0**27)
+    x, y = cases.input(a[kept][None], ta), cases.input(divisors[kept][None], QuantParams.of(step, 0))
+    cases.output(cases.build.litert.div(x, y, activation=str(rng.choice(["NONE", "RELU"])), element=("i16", result)))
+
+
+def test_div_int16(litert: Families) -> None:
+    for cases in groups(40, quotient, 33, size=10):
+        cases.check(litert)
+
+
 @pytest.mark.parametrize("name", [*REQUANTIZING, "relu_n1_to_1", "relu_0_to_1"])
 def test_requantizing_uint8(litert: Families, name: str) -> None:
     for cases in groups(50, partial(requantizing, name=name, storage="u8"), 24):

@@ -1,0 +1,111 @@
+"""Normalizations have 16 bits inside: of examples whose sizes differ a hundredfold, 8 bits keep the largest alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import qgraph
+from qgraph.ir import Array, Graph
+from qgraph.passes import raise_to_fake_quant
+
+HERE = ["litert", "litert-xnnpack", "tflm"]
+
+
+class Of(nn.Module):
+    """A function as a model."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "layer norm": lambda: nn.LayerNorm(16),
+    "rms norm": lambda: nn.RMSNorm(16),
+    "group norm": lambda: nn.GroupNorm(4, 16),
+    "normalize": lambda: Of(lambda x: F.normalize(x, dim=1)),
+    "cosine similarity": lambda: Of(lambda x: F.cosine_similarity(x, x.flip(1), dim=1)),
+    "inverse root": lambda: Of(lambda x: torch.rsqrt(x * x + 1e-4)),
+    "before a layer": lambda: nn.Sequential(nn.LayerNorm(16), nn.Linear(16, 8)),
+}
+
+
+def examples() -> Tensor:
+    """Rows whose norms are between 0.01 and 1."""
+    torch.manual_seed(0)
+    return torch.randn(64, 16) * 10 ** (torch.rand(64, 1) * 2 - 2)
+
+
+def quantized(model: nn.Module, x: Tensor, target: str, **options: object) -> Graph:
+    low: Graph = qgraph.quantize(qgraph.trace(model, x), target, calibration=[x.numpy()], **options)
+    result = qgraph.verify(low, inputs=x.numpy())
+    assert result.bit_exact, result.first_difference
+    return low
+
+
+def sqnr(wanted: Array, got: Array) -> float:
+    return float(10 * np.log10((wanted**2).sum() / ((got - wanted) ** 2).sum()))
+
+
+def widths(graph: Graph) -> set[str]:
+    return {node.result.type.dtype for node in graph.nodes}
+
+
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("name", MODELS)
+def test_small_examples_keep_their_size_through_a_normalization(name: str, target: str) -> None:
+    """The result is within 1.5 dB of what the grid of the input alone allows, and comes back from integers."""
+    torch.manual_seed(1)
+    model, x = MODELS[name]().eval(), examples()
+    low = quantized(model, x, target)
+    low_type = low.outputs[0].type.dtype
+    q = low.inputs[0].type.q
+    on_grid = (np.clip(np.rint(x.numpy() / q.scales[0]) + q.zero_points[0], -128, 127) - q.zero_points[0]) * q.scales[0]
+    with torch.no_grad():
+        wanted, limit = (model(each).numpy() for each in (x, torch.from_numpy(on_grid.astype(np.float32))))
+    assert low_type == "i8"
+    assert sqnr(wanted, qgraph.run(low, x.numpy(), dequantize=True)) > sqnr(wanted, limit) - 1.5
+    again = qgraph.lower(raise_to_fake_quant(low), target)
+    assert np.array_equal(qgraph.run(again, x.numpy()), qgraph.run(low, x.numpy()))
+
+
+@pytest.mark.parametrize("target", HERE)
+@pytest.mark.parametrize("name", ["normalize", "layer norm"])
+def test_examples_of_zeros_spoil_no_others(name: str, target: str) -> None:
+    x, model = examples(), MODELS[name]().eval()
+    with torch.no_grad():
+        alone = sqnr(model(x).numpy(), qgraph.run(quantized(model, x, target), x.numpy(), dequantize=True))
+        x[::2] = 0
+        got = qgraph.run(quantized(model, x, target), x.numpy(), dequantize=True)
+        assert not got[::2].any()
+        assert sqnr(model(x).numpy(), got) > alone - 2
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_an_example_that_calibration_had_nothing_like_is_exact(target: str) -> None:
+    low = quantized(MODELS["layer norm"](), torch.randn(64, 16), target)
+    rows = np.concatenate([np.zeros((1, 16)), np.full((1, 16), 3.0), np.eye(16) * 100, np.eye(16) * 1e-3])
+    assert qgraph.verify(low, inputs=rows.astype(np.float32)).bit_exact
+
+
+def test_eight_bits_that_are_asked_for_are_kept() -> None:
+    low = quantized(nn.Sequential(nn.LayerNorm(16)), examples(), "litert", overrides={"0": {"activation_bits": 8}})
+    assert "i16" not in widths(low)
+
+
+def test_a_mean_that_would_leave_int32_keeps_eight_bits() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 2, 128, 128)
+    low = qgraph.quantize(qgraph.trace(nn.GroupNorm(1, 2), x), "litert", calibration=[x.numpy()])
+    assert [node.result.type.dtype for node in low.find("litert.mean")] == ["i8", "i8"]
+    feed = qgraph.quantize_inputs(low, x.numpy(), layout="NCHW")
+    assert qgraph.verify(low, inputs=feed).bit_exact

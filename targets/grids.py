@@ -3,10 +3,11 @@
 Every float input and result has a `Grid`. A result's rule (`qgraph.targets.rules.ResultRule`) says whether the grid is
 its own, that of its operand, or fixed. A *join* (a concat where the target's op wants one grid, a pad with a number)
 has a grid of its own, which covers all that it joins. An operand **joins** it, so that nothing is requantized, where
-that costs nobody anything: its grid is not fixed, no other number of bits is asked for, and the value whose grid it is,
-found by walking back through ops that only move integers, is read by nothing else. Any other operand keeps its grid and
-is requantized on the edge to the join. Operands that all have one and the same fixed grid lend it to the join. The
-order of operands does not matter.
+that costs nobody anything: its grid is not fixed, no other number of bits is asked for, and the value whose grid it
+is, found by walking back through ops that only move integers, is read by nothing else. Any other operand keeps its
+grid and is requantized on the edge to the join. A state and its next value share a grid, or it is requantized as it is
+returned. Operands that all have one and the same fixed grid lend it to the join. The order of operands does not
+matter.
 
 A target may have activations of 8 and of 16 bits, but no op that reads one and makes the other. Each node is of the
 width of its result; an operand of another width is requantized on the edge to it, to a grid of its own.
@@ -14,13 +15,13 @@ width of its result; an operand of another width is requantized on the edge to i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ir import Graph, Node, State, Value, op_def, states_of
 from qgraph.targets.rules import Fixed, QuantRules, ResultRule
 
 Bits = Callable[..., "tuple[int, str] | None"]
@@ -88,6 +89,24 @@ class Grids:
         for node in self.graph.nodes:
             if is_activation(node):
                 self._place(node)
+        for state in states_of(self.graph):
+            self._tie(state)
+
+    def _tie(self, state: State) -> None:
+        """Let a state and its next value share a grid, unless one is fixed and others lie on the other one, too."""
+        after = self.graph.outputs[state.output]
+        if state.input not in self._of or after not in self._of:
+            return
+        part, grid = self.of(state.input), self.of(after)
+        if part.fixed is not None:
+            part, grid = grid, part
+        alone = [value for value in self._of if self.of(value) is part and self._of[value].root is value]
+        free = grid.fixed is None or alone == [part.root]
+        if part is grid or not (free and part.fixed in (None, grid.fixed) and part.wide == grid.wide):
+            return
+        if part.bits is not None:
+            grid.ask(part.bits[:2], part.bits[2])
+        self._merged[id(part)] = grid
 
     def of(self, value: Value) -> Grid:
         """The grid on which a value lies."""
@@ -158,7 +177,14 @@ class Grids:
             if is_activation(node) and node not in self.floats and node.results[0].type.is_float
         ]
         wanted = ((node, index, self._wanted(node, index)) for node in nodes for index in range(len(node.operands)))
-        return [(node, index, grid) for node, index, grid in wanted if grid is not None]
+        return [*((node, index, grid) for node, index, grid in wanted if grid is not None), *self._next_values()]
+
+    def _next_values(self) -> Iterator[tuple[Node, int, Grid]]:
+        """The outputs, operands of the node that returns, that are the next value of a state on another grid."""
+        for state in states_of(self.graph):
+            after = self.graph.outputs[state.output]
+            if after in self._of and state.input in self._of and self.of(after) is not self.of(state.input):
+                yield self.graph.after(self.graph.nodes[-1]), state.output, self.of(state.input)
 
     def _wanted(self, node: Node, index: int) -> Grid | None:
         """The grid on which a node reads an operand; None where that is the operand's own, or it has none."""

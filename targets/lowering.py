@@ -28,6 +28,7 @@ from qgraph.ir import (
     TensorType,
     Value,
     op_def,
+    states_of,
 )
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, is_known, quantize, unquantized
@@ -137,6 +138,8 @@ class Lowering:
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self.fallback = fallback == "float"
+        states = states_of(source) if target.keeps_states else []
+        self.kept = {state.input: state.output for state in states}  # by the runtime, as integers
         self.real: dict[Value, Value] = {}  # integers of the graph -> their floats
         self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
         self.clamped: dict[Value, tuple[int, int]] = {}  # of the graph, whose codes are fewer than its dtype has
@@ -252,6 +255,7 @@ class Lowering:
         if errors:
             raise combined(errors, f"{self.target.name} cannot lower")
         self._lower_outputs()
+        self._check_states()
         self.graph.drop_unused_constants()
 
     def _check_calibrated(self) -> None:
@@ -262,6 +266,18 @@ class Lowering:
                 where=missing[0].where,
                 help="calibrate first: qgraph.calibrate(graph, batches)",
             )
+
+    def _check_states(self) -> None:
+        """Raise LoweringError for a state whose next value is of another type."""
+        for state in states_of(self.source):
+            before, after = self.graph.inputs[self.source.inputs.index(state.input)], self.graph.outputs[state.output]
+            if before.type != after.type:
+                where = after.producer.where if after.producer is not None else ()
+                raise LoweringError(
+                    f"the state {before} has {after.type} as its next value",
+                    where=where,
+                    help="`prepare` gives both one scale; train and calibrate what it gives",
+                )
 
     def _lower_inputs(self) -> None:
         for value in self.source.inputs:
@@ -275,7 +291,7 @@ class Lowering:
                     raise LoweringError(f"input %{value.name} is not used", help="take it out of the model's forward")
                 raise LoweringError(f"input %{value.name} is not fake-quantized", help="run insert-fake-quant first")
             dtype, quant = self._element_of(fake_quant)
-            integer = self.io == "integer"
+            integer = self.io == "integer" or value in self.kept
             made = self.graph.add_input(value.name, TensorType(shape, dtype, quant) if integer else TensorType(shape))
             if not integer:
                 self.build.origins = fake_quant.origins
@@ -466,7 +482,7 @@ class Lowering:
                     f"output {index} is not computed from an input", help="a graph of constants has no use"
                 )
             made = self.lowered[value]
-            if self.io == "float" and made.type.quant is not None:
+            if self.io == "float" and made.type.quant is not None and index not in self.kept.values():
                 self.build.origins = made.producer.origins if made.producer else ()
                 made = self.build.node(self.target.dequantize_op, [made], {}).result
             outputs.append(made)

@@ -16,7 +16,7 @@ from qgraph import targets
 from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ir.op import OpDef
-from qgraph.ir.states import STATE_WORDS
+from qgraph.ir.states import STATE_WORDS, STATES, states_of
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.quantizers.rounding import get_rounding
@@ -117,7 +117,8 @@ def float_graph(graph: Graph, rows: Rows) -> Graph | None:
             upward.values[node.result] = made
     except QGraphError:
         return None
-    upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
+    names = graph.output_names if STATES in words else graph.given_output_names
+    upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
     upward.new.drop_unused_constants()
     converted: Graph = convert_layout(upward.new, to="NCHW")
     return converted
@@ -158,6 +159,9 @@ class Integers(Upward):
             row = rows(node.op)
             if row is not None and row.result == "operand":
                 self._share([value for value in [*node.inputs, node.result] if value.type.quant is not None])
+        for state in states_of(old):
+            if state.input.type.quant is not None:
+                self._share([state.input, old.outputs[state.output]])
 
     def _share(self, values: list[Value]) -> None:
         first = self._root(values.pop())
@@ -343,7 +347,8 @@ def raise_graph(graph: Graph) -> Graph:
     for node in graph.nodes:
         upward.build.origins = node.origins
         upward.values[node.result] = _raised(upward, node, rules)
-    upward.new.set_outputs([upward.values[value] for value in graph.outputs], graph.given_output_names)
+    names = graph.output_names if states else graph.given_output_names
+    upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
     erase_dead_code(upward.new)  # constants that have become attributes
     upward.new.drop_unused_constants()
     if target.layout == "NHWC":
@@ -381,6 +386,12 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
 def _refuse(graph: Graph, target: Target) -> None:
     """Raise LoweringError for everything that cannot be raised."""
     rows, conversions = target.raisings, {target.quantize_op, target.dequantize_op}
+    for state in states_of(graph):
+        if graph.outputs[state.output].type != state.input.type:
+            raise LoweringError(
+                f"fake-quant cannot carry a state {state.input} whose next value is {graph.outputs[state.output]}",
+                help="a state has one scale and zero point",
+            )
     nodes = [node for node in graph.nodes if not stays_float(node)]
     unknown = [node for node in nodes if node.op not in rows and node.op not in conversions]
     if unknown:

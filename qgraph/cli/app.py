@@ -42,15 +42,20 @@ def trace(
     dynamic: Annotated[
         list[int] | None, typer.Option("--dynamic", help="A dimension beside the batch to leave open. Repeat it.")
     ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option("--state", help="ARGUMENT=RESULT: the next value of a streaming model's state. Repeat it."),
+    ] = None,
     weights: Annotated[Path | None, typer.Option(help="A state_dict file (torch.save) to load first.")] = None,
     check: Annotated[bool, typer.Option("--check/--no-check", help="Run the graph beside the model.")] = True,
 ) -> None:
     """Trace a torch model into a float graph, and see that both compute the same."""
     import qgraph
-    from qgraph.cli.sources import example_inputs, load_model
+    from qgraph.cli.sources import example_inputs, key_values, load_model
 
     model = load_model(source, weights)
-    graph = qgraph.trace(model, example_inputs(input), dynamic_dims=dynamic or (), check=check)
+    states = {name: int(each) if each.isdigit() else each for name, each in key_values(state or []).items()}
+    graph = qgraph.trace(model, example_inputs(input), dynamic_dims=dynamic or (), states=states, check=check)
     qgraph.save(graph, output)
     typer.echo(f"{output}: {len(graph)} nodes")
 
@@ -89,12 +94,13 @@ def quantize(
     import qgraph
     from qgraph.cli.arrays import batches, read_npz
     from qgraph.cli.sources import key_values
+    from qgraph.ir import data_inputs
 
     graph = qgraph.load(file)
     observers = key_values(observer or [])
     options = key_values(option or [])
     prepared = qgraph.prepare(graph, target=target, observers=observers, fallback=fallback, **options)
-    data = read_npz(calibration, [value.name for value in graph.inputs])
+    data = read_npz(calibration, [value.name for value in data_inputs(graph)])
     qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
     typer.echo(f"{output}: fake-quantized for {target}")
 

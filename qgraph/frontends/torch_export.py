@@ -29,7 +29,7 @@ from qgraph.frontends.torch_structure import (
     register_dataclasses,
 )
 from qgraph.imports import require_torch
-from qgraph.ir import Graph, verify_graph
+from qgraph.ir import Graph, set_states, verify_graph
 from qgraph.ir.finite import check_finite
 from qgraph.ir.graph import RESULTS
 from qgraph.passes.drop_dead_code import erase_dead_code
@@ -46,6 +46,7 @@ def trace(
     *,
     dynamic_batch: bool = True,
     dynamic_dims: Sequence[int] = (),
+    states: Mapping[str, str | int] | None = None,
     name: str | None = None,
     check: bool = True,
 ) -> Graph:
@@ -54,7 +55,9 @@ def trace(
     Arguments, also those in `kwargs`, may be tensors, arrays (batch first), nested containers of them, and None,
     numbers or words, which become part of the graph. `dynamic_batch` makes the first dimension of every input the
     symbolic `N`; further `dynamic_dims` of inputs, such as the lengths of sequences, become `T`, `T2`, ... where the
-    model takes other sizes there. An exported program is taken as it is, with its own example where none is given.
+    model takes other sizes there. `states` says which result (its name or number) is the next value of which argument,
+    {"h": "h_next"}: what a streaming model hands on from step to step, beginning with 0 (`qgraph.Stream`). An exported
+    program is taken as it is, with its own example where none is given.
 
     The model is left as it was, and its parameters are copied; float64, float16 and bfloat16 become float32, with a
     PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model
@@ -79,6 +82,7 @@ def trace(
             if _are_others((args, named), given):  # the batch was repeated: a model may do other things for one example
                 check_against(run, *given, importer)
     erase_dead_code(graph)
+    set_states(graph, states or {})
     verify_graph(graph)
     return graph
 

@@ -86,11 +86,16 @@ def states_of(graph: Graph) -> list[State]:
 def set_states(graph: Graph, outputs: Mapping[str, str | int], first: Mapping[str, First] | None = None) -> None:
     """Say which output (its name or number) gives the next value of which input, and with what it begins.
 
-    All outputs keep the names that they have now. Raises InputError where there is no such input or output, two inputs
+    All outputs keep the names that they have now, but that an input is called so which is an output: its name gets
+    ".next" behind it. Raises InputError where there is no such input or output, two inputs
     take one output, or shapes and storage do not agree.
     """
-    names = graph.output_names
-    named = {name: _output_name(names, output) for name, output in outputs.items()}
+    inputs, names = {value.name for value in graph.inputs}, graph.output_names
+    places = {name: _place(names, name, output) for name, output in outputs.items()}
+    if places:
+        names = [f"{name}.next" if name in inputs else name for name in names]
+        graph.set_outputs(graph.outputs, names)
+    named = {name: names[place] for name, place in places.items()}
     started = {name: value for name, value in (first or {}).items() if value != 0.0}
     for word, content in zip(STATE_WORDS, (named, started), strict=True):
         graph.metadata.pop(word, None)
@@ -102,16 +107,14 @@ def set_states(graph: Graph, outputs: Mapping[str, str | int], first: Mapping[st
             "; ".join(problems),
             help=f"inputs: {', '.join(value.name for value in graph.inputs)}; outputs: {', '.join(names)}",
         )
-    if named:
-        graph.set_outputs(graph.outputs, names)
 
 
-def _output_name(names: Sequence[str], output: str | int) -> str:
-    if isinstance(output, str):
-        return output
-    if not 0 <= output < len(names):
-        raise InputError(f"there is no output {output}", help=f"outputs: {', '.join(names)}")
-    return names[output]
+def _place(names: Sequence[str], state: str, output: str | int) -> int:
+    """The number of an output."""
+    place = output if isinstance(output, int) else names.index(output) if output in names else -1
+    if not 0 <= place < len(names):
+        raise InputError(f"state %{state} -> {output}: there is no such output", help=f"outputs: {', '.join(names)}")
+    return place
 
 
 def keep_states(graph: Graph) -> None:

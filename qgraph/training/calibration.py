@@ -23,6 +23,7 @@ from qgraph.training.conversion import (
 from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, FakeQuantizer
+from qgraph.training.streams import with_states
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -40,16 +41,16 @@ def calibrate(
     input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
     it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
     by `CHUNK` examples. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
-    are frozen. Raises InputError where there is no batch, one contains NaN or does not fit, or a value is infinite.
+    are frozen. A graph with states takes a batch that lacks them for the steps of one stream, which begins with their
+    first values and goes on in float. Raises InputError where there is no batch, one contains NaN or does not fit, or a
+    value is infinite.
     """
     if isinstance(module_or_graph, Graph):
         return from_torch(calibrate(to_torch(module_or_graph), batches, progress))
     traced = graph_module(module_or_graph)
     inputs = source_of(traced).graph.inputs
-    given = (
-        module_inputs(traced, inputs, batch, f"batch {count}")
-        for count, batch in enumerate(_shown(batches, progress), 1)
-    )
+    batches = with_states(module_or_graph, _shown(batches, progress))
+    given = (module_inputs(traced, inputs, batch, f"batch {count}") for count, batch in enumerate(batches, 1))
     count = 0
     with _observing(traced) as quantizers, torch.no_grad():
         for count, tensors in enumerate(rebatched(inputs, given), 1):

@@ -10,7 +10,7 @@ from qgraph.interpreter import Stream, execute
 from qgraph.interpreter.inputs import Inputs, Layout, by_name
 from qgraph.interpreter.samples import sample_inputs
 from qgraph.interpreter.streaming import feeds
-from qgraph.ir import Array, Graph, data_inputs, data_outputs, states_of
+from qgraph.ir import Array, Graph, data_inputs, data_outputs, set_states, states_of
 
 Run = dict[str, Array]
 
@@ -55,8 +55,12 @@ class Steps:
 
 
 def returning_all(graph: Graph) -> Graph:
-    """The graph with the results of all nodes as its outputs, and what states become behind them."""
-    whole, states = graph.clone(), states_of(graph)
+    """The graph with the results of all nodes as its outputs, and behind them what the states become that a runtime
+    keeps."""
+    whole = graph.clone()
+    if not targets.get(graph.target).keeps_states:
+        set_states(whole, {})
+    states = states_of(whole)
     results = [value for node in whole.nodes for value in node.results]
     names = [graph.output_names[state.output] for state in states]
     whole.set_outputs([*results, *(whole.outputs[state.output] for state in states)], [""] * len(results) + names)

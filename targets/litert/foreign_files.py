@@ -33,7 +33,7 @@ FLOATS = ("f32", "f16", "f64")
 def read_foreign(model: tflite.Model) -> Graph:
     """The graph of a file; of level "float" where nothing in it is quantized and `nn` has all of its operators."""
     subgraph, variables = without_variables(model)
-    subgraph, notes = _checked(subgraph, {each.before: each.name for each in variables})
+    subgraph, notes = _checked(subgraph)
     try:
         graph = _read(subgraph, _words(subgraph, symbolic=not variables), variables)
     except QGraphError:  # an operator that needs the batch: as the runtime, with the sizes that the file states
@@ -169,19 +169,15 @@ def _sizes(reader: Reader) -> dict[str, int]:
     return sizes
 
 
-def _checked(subgraph: tflite.SubGraph, renamed: Mapping[int, str]) -> tuple[tflite.SubGraph, list[str]]:
-    """The subgraph with names that are unique and parameters that mean something, and what had to be repaired.
-
-    `renamed`: the names that some tensors get, in place of those that they have.
-    """
+def _checked(subgraph: tflite.SubGraph) -> tuple[tflite.SubGraph, list[str]]:
+    """The subgraph with names that are unique and parameters that mean something, and what had to be repaired."""
     taken: set[str] = set()
     tensors, notes = [], []
     axes = _channel_axes(subgraph)
     for index, tensor in enumerate(subgraph.tensors):
-        named = renamed.get(index, tensor.name)
-        name, number = named or f"tensor{index}", 1
+        name, number = tensor.name or f"tensor{index}", 1
         while name in taken:
-            name, number = f"{named or 'tensor'}:{number}", number + 1
+            name, number = f"{tensor.name or 'tensor'}:{number}", number + 1
         taken.add(name)
         signature = tensor.shape_signature
         if signature is not None and not _fits(signature, tensor.shape):

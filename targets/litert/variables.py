@@ -120,6 +120,7 @@ class _Step:
 def without_variables(model: tflite.Model) -> tuple[tflite.SubGraph, list[Variable]]:
     """The main subgraph without operators on variables, and its states, whose tensors become inputs and outputs.
 
+    The inputs are called as the variables are, whose handles leave them their names.
     Raises FileError for what is no state that an assignment of constants begins, as an initial subgraph that computes.
     """
     main, step = model.subgraphs[0], _Step(model)
@@ -131,7 +132,9 @@ def without_variables(model: tflite.Model) -> tuple[tflite.SubGraph, list[Variab
     variables = list(step.variables())
     outputs = [*(step.same.get(index, index) for index in main.outputs), *(each.after for each in variables)]
     inputs = [*main.inputs, *(each.before for each in variables)]
-    return replace(main, operators=operators, inputs=inputs, outputs=outputs), variables
+    names = {**dict.fromkeys(step.handles, ""), **{each.before: each.name for each in variables}}
+    tensors = [replace(tensor, name=names.get(index, tensor.name)) for index, tensor in enumerate(main.tensors)]
+    return replace(main, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), variables
 
 
 def with_variables(subgraph: tflite.SubGraph, states: Sequence[Variable], results: list[int]) -> list[tflite.SubGraph]:

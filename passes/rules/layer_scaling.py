@@ -60,8 +60,9 @@ def scaled_inputs(layer: Node, w: Array, gain: Array) -> Array:
 def _per_input(layer: Node, w: Array, values: Array) -> Array:
     """`values` [C] for every element of the weight of a convolution or linear layer."""
     groups = layer.attrs.get("groups", 1)
-    grouped = values.reshape(groups, 1, -1, *(1,) * (w.ndim - 2))  # [G, 1, C/G, *1]
-    return np.repeat(grouped, w.shape[0] // groups, 1).reshape(w.shape[0], -1, *(1,) * (w.ndim - 2))
+    grouped = values.reshape(groups, 1, -1)  # [G, 1, C/G]
+    given = np.broadcast_to(grouped, (groups, w.shape[0] // groups, grouped.shape[2]))
+    return given.reshape(w.shape[0], -1, *(1,) * (w.ndim - 2))
 
 
 def obstacle_to_shift(layer: Node) -> str:

@@ -58,3 +58,15 @@ def test_the_value_at_a_pole_is_what_the_integers_make_of_it() -> None:
     module = qgraph.calibrate(qgraph.to_torch(prepared), [(x + 1e-3).numpy()]).eval()
     assert torch.equal(module(x)[0, :2], module(x).max().expand(2))
     assert module(x * torch.nan).isnan().all()  # a broken loss shows
+
+
+def test_what_is_infinite_at_a_pole_does_not_move_the_range_that_others_share_with_it() -> None:
+    torch.manual_seed(0)
+    model = Behind(lambda x: torch.cat([x, torch.log(torch.relu(x) + 1e-6)], 1))
+    x = torch.randn(64, 16)
+    prepared = qgraph.prepare(qgraph.trace(model, x), "litert")
+    marks = {node.operand(1): len(node.operand(1).users) for node in prepared.find("quant.fake_quant")}
+    assert max(marks.values()) > 1, "some share their parameters"
+    module = qgraph.calibrate(qgraph.to_torch(prepared), [x.numpy()]).train()
+    module(x)
+    assert all(bool(tensor.isfinite().all()) for name, tensor in module.state_dict().items() if "scale" in name)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 def elu(x: Tensor, alpha: float, scale: float, input_scale: float) -> Tensor:
     """`nn.elu`."""
-    below = torch.expm1(torch.clamp(x, max=0) * input_scale) * (alpha * scale)
+    below = torch.expm1(torch.clamp(x, max=0.0) * input_scale) * (alpha * scale)
     return torch.where(x > 0, x * scale, below)
 
 

@@ -228,10 +228,12 @@ def matmul(draw: Draw) -> Case:
 
 def attention(draw: Draw) -> Case:
     rows, columns, depth, wide, groups, times = many(draw, SMALL, 6)
-    key = (2, groups, columns, depth)
+    before = draw(st.sampled_from([(2,), (2, groups), (2, 3, groups)]))
+    queries = (*before[:-1], groups * times) if len(before) > 1 else before
+    key = (*before, columns, depth)
     mask = [] if draw(st.booleans()) else [(rows, columns)]
     attrs: Attrs = {"causal": draw(st.booleans()), "scale": draw(st.sampled_from([None, 0.3]))}
-    return [(2, groups * times, rows, depth), key, (*key[:3], wide)], mask, attrs  # type: ignore[return-value]
+    return [(*queries, rows, depth), key, (*key[:-1], wide)], mask, attrs  # type: ignore[return-value]
 
 
 def example_norm(count: int) -> Callable[[Draw], Case]:

@@ -10,6 +10,7 @@ from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.plain_rows import PLAIN
 from qgraph.targets.litert.rules import fine_in_16, quant_rules
+from qgraph.targets.litert.splits import without_splits
 from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target, not_offered
@@ -34,7 +35,7 @@ TARGET = Target(
     clamp=clamped,
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
-    raising=raise_graph,
+    raising=lambda graph: raise_graph(without_splits(graph)),
     legalize=("nn.avg_pool", "nn.where", "nn.div"),
     floats=FLOATS,
     plains=PLAIN,

@@ -6,7 +6,7 @@ import numpy as np
 
 from qgraph.errors import RuntimeFailure
 from qgraph.exporters import tflite
-from qgraph.ir import Graph
+from qgraph.ir import Graph, states_of
 from qgraph.ir.types import NUMPY_DTYPE
 from qgraph.runtimes import Worker, is_installed
 from qgraph.targets.litert.file_format import to_tflite
@@ -18,13 +18,15 @@ ARENA_STEP = 64
 
 
 def to_c_array(graph: Graph) -> bytes:
-    """C++ source with `g_model` (the file), `kTensorArenaSize` and a function that fills an op resolver.
+    """C++ source with `g_model` (the file), `kTensorArenaSize` and a function that fills an op resolver; for a graph
+    with states `kVariableCount`, as `tflite::MicroResourceVariables::Create` wants it.
 
     The arena is measured by running the file on TFLite Micro, on this computer's 64-bit build: a 32-bit board needs
     less. Where the runtime is not installed its place says so.
     """
     model = to_tflite(graph)
-    operators = sorted({operator.name for operator in tflite.read(model).subgraphs[0].operators})
+    operators = sorted({each.name for subgraph in tflite.read(model).subgraphs for each in subgraph.operators})
+    variables = len(states_of(graph))
     arena = arena_size(model)
     size = "0;  // not measured: pip install 'qgraph-compiler[tflm]'" if arena is None else f"{arena};"
     lines = [
@@ -34,6 +36,7 @@ def to_c_array(graph: Graph) -> bytes:
         "",
         f"constexpr std::size_t kTensorArenaSize = {size}",
         f"constexpr int kOperatorCount = {len(operators)};",
+        *([f"constexpr int kVariableCount = {variables};  // of tflite::MicroResourceVariables"] if variables else []),
         "",
         "// tflite::MicroMutableOpResolver<kOperatorCount> resolver; AddOperators(resolver);",
         "template <typename Resolver>",

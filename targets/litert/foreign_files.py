@@ -24,6 +24,7 @@ from qgraph.targets.litert.dialect.layers import weight_axis
 from qgraph.targets.litert.file_reader import Reader, add_node, check_parameters, check_size, node_parts
 from qgraph.targets.litert.known_tensors import learn
 from qgraph.targets.litert.rows import BY_OP, BY_OPERATOR
+from qgraph.targets.litert.splits import without_splits
 from qgraph.targets.litert.variables import Variable, without_variables
 from qgraph.targets.raising import float_graph
 
@@ -43,7 +44,7 @@ def read_foreign(model: tflite.Model) -> Graph:
         graph.metadata["repaired"] = f"{notes[0]}{more}"
     mark_hybrid(graph)
     with _blamed("its operators on floats"):
-        return float_graph(graph, row_of) or graph
+        return float_graph(without_splits(graph), row_of) or graph
 
 
 def _words(subgraph: tflite.SubGraph, *, symbolic: bool) -> dict[str, Any]:
@@ -67,14 +68,16 @@ def _symbolic(signature: tuple[int, ...]) -> list[Dim]:
 def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any], variables: Sequence[Variable]) -> Graph:
     metadata = {"target": "litert", IO_LAYOUT: "NHWC"}
     reader = Reader(subgraph, words, Graph(subgraph.name or "main", "integer", metadata))
-    for index in subgraph.inputs:
-        reader.add_input(index)
+    with _blamed("its inputs"):
+        for index in subgraph.inputs:
+            reader.add_input(index)
     sizes = _sizes(reader)
     for number, operator in enumerate(subgraph.operators):
         with _blamed(f"operator {number}, {operator.name}, which makes {_made(subgraph, operator)}"):
             _read_operator(reader, operator, sizes)
     reader.graph.set_outputs(reader.value(index) for index in subgraph.outputs)
-    _set_states(reader, variables)
+    with _blamed("its variables"):
+        _set_states(reader, variables)
     with _blamed("its operators"):
         verify_graph(reader.graph)
     return reader.graph

@@ -22,6 +22,7 @@ from tests.targets.litert import (
     test_reductions,
     test_shapes,
     test_softmax,
+    test_splitting,
 )
 from tests.targets.litert.layer_cases import KINDS, LAYERS
 from tests.targets.litert.op_cases import Cases
@@ -49,6 +50,7 @@ SAME: dict[str, Make] = {
     "own_relu": test_elementwise.own_relu,
     "mean": test_reductions.mean,
     **{case.__name__: case for case in test_shapes.CASE_MAKERS[:8]},
+    **{case.__name__: case for case in (test_splitting.split, test_splitting.split_v, test_splitting.unpack)},
 }
 """What comes back at least once in a few cases."""
 

@@ -14,6 +14,7 @@ import qgraph
 from qgraph.errors import FileError, InputError, RuntimeFailure
 from qgraph.exporters import tflite
 from qgraph.ir import Builder, Graph, QuantParams, TensorType, set_states, states_of
+from qgraph.targets.litert.c_array import to_c_array
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.verification import verify_runtime
 from tests.targets.litert.families import HERE, Families
@@ -129,6 +130,13 @@ def test_a_file_of_another_tool_has_states_named_after_its_variables() -> None:
     assert [value.name for value in graph.inputs] == ["x", "kept", "one", "other"]
     assert graph.output_names == ["y", "kept.next", "one.next", "other.next"]
     assert np.array_equal(qgraph.Stream(graph).steps(steps()), plainly(stream(), steps()))
+
+
+def test_a_c_array_names_the_operators_of_variables_and_their_number() -> None:
+    source = to_c_array(stream()).decode()
+    assert "constexpr int kVariableCount = 3;" in source
+    for method in ("CallOnce", "VarHandle", "ReadVariable", "AssignVariable"):
+        assert f"resolver.Add{method}();" in source
 
 
 # ---- what is read otherwise, or refused
@@ -345,3 +353,14 @@ def test_published_wake_word_models_are_exact_over_many_steps(target: str, liter
         assert report.bit_exact, f"{path}: {report}"
         exported = to_tflite(qgraph.load(path))
         assert from_tflite(exported) == qgraph.load(path)
+
+
+@pytest.mark.skipif(not REAL, reason="needs QGRAPH_STREAMING, a folder of streaming models")
+def test_published_wake_word_models_come_back_from_fake_quant() -> None:
+    for path in REAL:
+        graph = qgraph.load(path)
+        again = qgraph.lower(qgraph.PassManager("raise-to-fake-quant").run(graph), target="litert")
+        shape = [int(size) for size in graph.inputs[0].type.shape]
+        x = np.random.default_rng(1).integers(-128, 128, (30, *shape[1:]), dtype=np.int8)
+        ours, theirs = (qgraph.Stream(each).steps(x) for each in (again, graph))
+        assert np.array_equal(np.int64(ours) + 128, theirs)  # uint8 becomes int8

@@ -9,12 +9,9 @@ interpreter does. Exact bit for bit.
 
 from __future__ import annotations
 
-import re
-
 from qgraph.ir import Graph, Node, op_def
+from qgraph.ir.trained import declare, declared, is_trained, source_name
 from qgraph.passes.engine.registry import graph_pass
-
-_FOLDED = re.compile(r"\.folded(\.\d+)?$")
 
 
 def folded_name(name: str) -> str:
@@ -23,7 +20,7 @@ def folded_name(name: str) -> str:
     >>> folded_name("w"), folded_name("w.folded.2")
     ('w.folded', 'w.folded')
     """
-    return f"{_FOLDED.sub('', name)}.folded"
+    return f"{source_name(name)}.folded"
 
 
 def _is_known(node: Node) -> bool:
@@ -35,15 +32,21 @@ def compute_constants(graph: Graph) -> None:
     """Edit the graph in place."""
     if graph.level == "integer":
         return
+    said = declared(graph)
+    trained: dict[str, bool] = {}
     for node in graph.nodes:
         if not _is_known(node):
             continue
+        learned = [value for value in node.inputs if is_trained(value, said)]
         arrays = op_def(node.op).evaluate(node, [None if value is None else value.data for value in node.operands])
         for result, data in zip(node.results, arrays, strict=True):
             array = data.astype(result.type.numpy, copy=False)
-            folded = graph.add_constant(array, folded_name(node.inputs[0].name), result.type.quant)
+            name = folded_name([*learned, *node.inputs][0].name)
+            folded = graph.add_constant(array, name, result.type.quant)
+            trained[folded.name] = bool(learned)
             graph.replace_uses(result, folded)
         graph.erase(node)
+    declare(graph, trained)
     graph.drop_unused_constants()
 
 

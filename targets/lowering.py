@@ -30,6 +30,7 @@ from qgraph.ir import (
     op_def,
     states_of,
 )
+from qgraph.ir.trained import TRAINED
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import FAKE_QUANTS, INT32, integer_bias, is_known, quantize, unquantized
 from qgraph.targets.correspondence import Call, Correspondence, Refusal, Weight
@@ -133,7 +134,7 @@ class Lowering:
         self.named = named or {}  # how errors name a node: by another one
         self.target = target
         self.io = io
-        words = {word: text for word, text in source.metadata.items() if word != RESULTS}
+        words = {word: text for word, text in source.metadata.items() if word not in (RESULTS, TRAINED)}
         metadata = {**words, "target": target.name, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)

@@ -17,6 +17,7 @@ from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ir.op import OpDef
 from qgraph.ir.states import STATE_WORDS, STATES, states_of
+from qgraph.ir.trained import declare_summands
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import integer_bias, per_axis
 from qgraph.quantizers.rounding import get_rounding
@@ -120,6 +121,7 @@ def float_graph(graph: Graph, rows: Rows) -> Graph | None:
     names = graph.output_names if STATES in words else graph.given_output_names
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
     upward.new.drop_unused_constants()
+    declare_summands(upward.new)
     converted: Graph = convert_layout(upward.new, to="NCHW")
     return converted
 
@@ -351,6 +353,7 @@ def raise_graph(graph: Graph) -> Graph:
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
     erase_dead_code(upward.new)  # constants that have become attributes
     upward.new.drop_unused_constants()
+    declare_summands(upward.new)
     if target.layout == "NHWC":
         return convert_layout(upward.new, to="NCHW", io="images")
     return upward.new

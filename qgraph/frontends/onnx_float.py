@@ -22,6 +22,7 @@ from qgraph.frontends.onnx_ops import ROWS
 from qgraph.frontends.stack_trace import traced_origin
 from qgraph.ir import Array, Builder, Dim, Graph, Origin, TensorType, Value, collector_paused, verify_graph
 from qgraph.ir.origin import parse_origins
+from qgraph.ir.trained import declare_summands
 from qgraph.ir.types import dtype_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _read(proto: onnx.ModelProto) -> Graph:
     names = [_given(output.name, value) for output, value in zip(proto.graph.output, outputs, strict=True)]
     reader.graph.set_outputs(outputs, names)
     reader.graph.drop_unused_constants()
+    declare_summands(reader.graph)
     verify_graph(reader.graph)
     return reader.graph
 

@@ -32,6 +32,7 @@ from qgraph.imports import require_torch
 from qgraph.ir import Graph, set_states, verify_graph
 from qgraph.ir.finite import check_finite
 from qgraph.ir.graph import RESULTS
+from qgraph.ir.trained import declare
 from qgraph.passes.drop_dead_code import erase_dead_code
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ def trace(
                 check_against(run, *given, importer)
     erase_dead_code(graph)
     set_states(graph, states or {})
+    declare(graph, importer.trained)
     verify_graph(graph)
     return graph
 

@@ -42,7 +42,8 @@ class Importer(NodeReader):
         self._averages = averages
         self.graph = Graph(name)
         self._stored = {**program.constants, **program.state_dict}
-        self.build: Builder = ExpandedConstants(self.graph, self._stored)
+        self._kept = {*self._stored}
+        self.build: Builder = ExpandedConstants(self.graph, self._kept)
         self.memory = Memory(self.build, self._known_value)
         self.made: dict[str, Value] = {}  # what each traced node became when it was made, by its name
         self._dims = Dims()
@@ -50,6 +51,8 @@ class Importer(NodeReader):
         self._lists: dict[str, list[Alias]] = {}  # of nodes with several results
         self._constants: dict[tuple[object, ...], Value] = {}  # tied parameters are one constant
         self._problems: dict[str, list[str]] = defaultdict(list)  # op and reason -> places
+        self._learned: set[str] = set()  # the traced nodes that are parameters, or are computed from some
+        self.trained: dict[str, bool] = {}  # constant of the model's -> whether it is a parameter
         self._stand_ins: set[str] = set()  # the traced nodes that failed
         self._node: Any = None
         self._arguments: Mapping[str, Any] = {}
@@ -101,6 +104,8 @@ class Importer(NodeReader):
             if node.op != "placeholder":
                 continue
             origin = Origin(self.graph.name)
+            if node.name in signature.inputs_to_parameters:
+                self._learned.add(node.name)
             if node.name in stored:
                 name = stored[node.name]
                 tensor = self._stored[name].detach()
@@ -222,6 +227,8 @@ class Importer(NodeReader):
         import torch
 
         operands = self._operands(node)
+        if not self._learned.isdisjoint(each.node.name for each in operands):
+            self._learned.add(node.name)
         if writes(node.target):
             self.memory.check_writable(operands[0])
         tensors: Any = lambda argument: self._aliases[argument.name].tensor  # noqa: E731
@@ -264,7 +271,11 @@ class Importer(NodeReader):
         if key not in self._constants:
             array = tensor.detach().cpu()
             wide = array.float() if array.is_floating_point() else array.resolve_conj()
-            self._constants[key] = self.graph.add_constant(wide.numpy().copy(), self._known_name(alias))
+            made = self.graph.add_constant(wide.numpy().copy(), self._known_name(alias))
+            self.trained[made.name] = alias.node.name in self._learned
+            if self.trained[made.name]:
+                self._kept.add(made.name)
+            self._constants[key] = made
         return self._constants[key]
 
     def _known_name(self, alias: Alias) -> str:

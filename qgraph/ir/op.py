@@ -29,7 +29,7 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir.coercion import WRONG, Coercer, coercer
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.pattern import TypePattern
-from qgraph.ir.traits import LEARNED, ROLES, Traits
+from qgraph.ir.traits import ROLES, Traits
 from qgraph.ir.types import Array, TensorType
 
 Operand = Value
@@ -45,7 +45,7 @@ SHARED, TARGETS = PROVIDERS = ("qgraph.ops", "qgraph.targets")
 class OperandSpec:
     """One operand of an op: the pattern of its type; optional ones may be absent, a variadic one is the last.
 
-    `role`: what it is, one of `ROLES`; `trained`: whether it is learned where it is a float constant.
+    `role`: what it is, one of `ROLES`; `trained`: whether an array there may be learned, though no role says so.
     """
 
     pattern: TypePattern
@@ -98,16 +98,13 @@ def operand(
     optional: bool = False,
     variadic: bool = False,
     role: str = "activation",
-    trained: bool | None = None,
+    trained: bool = False,
 ) -> Any:
-    """Declare an operand by the pattern of its type, such as "f[N, C, H, W]".
-
-    Weights, biases and parameters are `trained` unless told otherwise. Raises ValueError for a role that is none.
-    """
+    """Declare an operand by the pattern of its type, such as "f[N, C, H, W]"; raises ValueError for a role that is
+    none."""
     if role not in ROLES:
         raise ValueError(f"role {role!r} is not one of {', '.join(ROLES)}")
-    learned = role in LEARNED if trained is None else trained
-    return OperandSpec(TypePattern.parse(pattern), optional, variadic, role, learned)
+    return OperandSpec(TypePattern.parse(pattern), optional, variadic, role, trained)
 
 
 def result(pattern: str, *, free: bool = False, variadic: bool = False) -> Any:
@@ -154,11 +151,6 @@ class OpDef:
         if name not in names:
             raise InputError(f"{self.name} has no operand {name!r}", help=f"it has {', '.join(names)}")
         return names.index(name)
-
-    @cached_property
-    def trained_indices(self) -> tuple[int, ...]:
-        """Which operands are learned."""
-        return tuple(i for i, spec in enumerate(self.operands) if spec.trained)
 
     @cached_property
     def carries_activation(self) -> bool:

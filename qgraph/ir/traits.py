@@ -20,7 +20,7 @@ added, infinities among them; "scale" and "zero_point": of a fake-quantization; 
 steps its bias is rounded."""
 
 LEARNED = ("weight", "bias", "parameter")
-"""Roles of operands that are trained, unless their declaration says otherwise."""
+"""Roles of operands that are trained, unless the graph says otherwise (`qgraph.ir.trained`)."""
 
 
 @dataclass(frozen=True)

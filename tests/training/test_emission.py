@@ -62,7 +62,7 @@ def test_constants_have_their_names_unless_torch_has_something_else_there() -> N
 
 TRAINED = {
     "a weight and a bias": ("%1: f32[N,2] = nn.linear(%x, @m, @v)\n  return %1", {"m", "v"}),
-    "an array by which an activation is multiplied": ("%1: f32[N,2] = nn.mul(%x, @v)\n  return %1", {"v"}),
+    "no array by which an activation is multiplied": ("%1: f32[N,2] = nn.mul(%x, @v)\n  return %1", set()),
     "factors of batch normalization, and not its statistics": (
         "%1: f32[N,2] = nn.batch_norm(%x, @v, @u, @s, @p) {eps=0.0}\n  return %1",
         {"v", "u"},

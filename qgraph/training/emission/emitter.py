@@ -19,6 +19,7 @@ from qgraph import quantizers
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ir.graph import RESULTS
+from qgraph.ir.trained import declared, is_trained
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.ops.quant import grid_of, unquantized
 from qgraph.training.emission.rows import ROWS
@@ -36,6 +37,9 @@ class Emitter:
     paths: dict[str, str] = field(default_factory=dict)  # constant -> path in the module tree
     _values: dict[Value, fx.Node] = field(default_factory=dict)
     _modules: dict[str, str] = field(default_factory=dict)  # key -> path under `ops`
+
+    def __post_init__(self) -> None:
+        self._declared = declared(self.graph)
 
     def emit_graph(self) -> None:
         """Emit everything, in order."""
@@ -134,8 +138,14 @@ class Emitter:
     def _add_constant(self, value: Value) -> str:
         path = self.paths[value.name] = self._free_path(value.name)
         tensor = torch.from_numpy(value.data.copy())
-        self._place(path, nn.Parameter(tensor) if is_trained(value) else tensor)
+        self._place(path, nn.Parameter(tensor) if self._is_learned(value) else tensor)
         return path
+
+    def _is_learned(self, value: Value) -> bool:
+        """Whether a constant becomes a Parameter: of the model, or a scale that its quantizer trains."""
+        return is_trained(value, self._declared) or any(
+            node.operands[place] is value for node in value.users for place in _learned_scales(node)
+        )
 
     def _place(self, path: str, item: nn.Module | torch.Tensor) -> None:
         owner, parts = self.root, path.split(".")
@@ -184,23 +194,10 @@ def _nested(graph: Graph, outputs: Sequence[fx.Node]) -> Any:
     return outputs[0] if len(outputs) == 1 else tuple(outputs)
 
 
-def is_trained(value: Value) -> bool:
-    """Whether a constant becomes a Parameter."""
-    return (
-        value.type.is_float
-        and value.type.rank > 0
-        and any(
-            node.operands[i] is value for node in value.users for i in _trained_operands(node) if i < len(node.operands)
-        )
-    )
-
-
-def _trained_operands(node: Node) -> tuple[int, ...]:
-    """Which operands are learned: of a fake-quant also a scale that its quantizer trains."""
-    definition = op_def(node.op)
-    learned = quantizers.get(str(node.attrs["observer"])).trains if "observer" in node.attrs else ()
-    extra = [i for role in learned for i in definition.operand_indices(role)]
-    return (*definition.trained_indices, *extra)
+def _learned_scales(node: Node) -> list[int]:
+    """Which operands of a fake-quant its quantizer trains."""
+    roles = quantizers.get(str(node.attrs["observer"])).trains if "observer" in node.attrs else ()
+    return [place for role in roles for place in op_def(node.op).operand_indices(role) if place < len(node.operands)]
 
 
 def is_weight(node: Node) -> bool:

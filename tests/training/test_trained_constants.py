@@ -1,0 +1,77 @@
+"""What the model learns is learned in training, and nothing else: a table that is added need not be a parameter."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from tests.models import seeded
+
+
+class Odd(nn.Module):
+    """Parameters where ops do not tell that they are some, and buffers where ops take parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 5)
+        self.token, self.places = nn.Parameter(torch.zeros(1, 1, 8)), nn.Parameter(torch.randn(1, 5, 8))
+        self.gain, self.queries = nn.Parameter(torch.tensor(0.5)), nn.Parameter(torch.randn(2, 8))
+        self.register_buffer("sines", torch.randn(1, 5, 8))
+        self.register_buffer("blur", torch.full((3, 1, 3, 3), 1 / 9))
+        self.register_buffer("last", torch.randn(1, 1, 8))
+        self.register_buffer("seen", torch.zeros(7, 7).masked_fill(torch.ones(7, 7).triu(1) > 0, float("-inf")))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = nn.functional.conv2d(x, self.blur, padding=1, groups=3)
+        y = self.stem(x).flatten(2).transpose(1, 2)
+        y = torch.cat([self.token.expand(x.shape[0], -1, -1), y], 1) * self.gain + self.places + self.sines
+        y = torch.cat([y, self.last.expand(x.shape[0], -1, -1), self.queries.mean(0).expand(x.shape[0], 1, -1)], 1)
+        return self.head(nn.functional.scaled_dot_product_attention(y, y, y, self.seen))
+
+
+@pytest.mark.parametrize("target", ["", "litert", "onnxruntime"])
+def test_parameters_are_the_models(target: str) -> None:
+    model, x = seeded(Odd()).eval(), torch.randn(4, 3, 8, 8)
+    graph = qgraph.trace(model, x)
+    if target:
+        graph = qgraph.calibrate(qgraph.prepare(graph, target, fallback="float"), [x.numpy()])
+    graph = qgraph.parse(str(graph), constants=graph)
+    learned = {name.removesuffix(".folded") for name, _ in qgraph.to_torch(graph).named_parameters()}
+    derived = next(name for name in learned if name not in dict(model.named_parameters()))
+    assert learned - {derived} == {*dict(model.named_parameters())} - {"queries"}
+    assert derived.startswith("mean")
+
+
+def test_an_embedding_of_constant_ids_is_learned_when_it_was_computed() -> None:
+    class Kinds(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kinds, self.head = nn.Embedding(2, 8), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(torch.cat([x, self.kinds(torch.zeros(x.shape[0], 1, dtype=torch.long))], 1))
+
+    graph = qgraph.prepare(qgraph.trace(Kinds(), torch.randn(4, 6, 8)), "litert")
+    assert any(name.startswith("kinds") for name, _ in qgraph.to_torch(graph).named_parameters())
+
+
+def test_what_a_graph_says_of_an_array_holds_over_its_text() -> None:
+    text = """graph @g level=float trained="{\\"v\\": true, \\"w\\": false}" (%x: f32[N,2]) {
+      const @v: f32[2] = 1.0, @u: f32[2] = 2.0, @w: f32[2,2] = 1.0
+      %1: f32[N,2] = nn.mul(%x, @v)
+      %2: f32[N,2] = nn.add(%1, @u)
+      %3: f32[N,2] = nn.linear(%2, @w)
+      return %3
+    }"""
+    module = qgraph.to_torch(qgraph.parse(text))
+    assert [name for name, _ in module.named_parameters()] == ["v"]
+    assert {name for name, _ in module.named_buffers()} == {"u", "w"}
+
+
+def test_integer_graphs_say_nothing_of_training() -> None:
+    x = torch.randn(4, 3, 8, 8)
+    graph = qgraph.trace(seeded(Odd()).eval(), x)
+    assert "trained" in graph.metadata
+    assert "trained" not in qgraph.quantize(graph, "litert", calibration=[x.numpy()]).metadata

@@ -307,7 +307,8 @@ class _Inserter:
         """Fake-quantize constants that stand among activations (x + constant), by their own range."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            if rule is None or rule.weights or rule.result != "own" or node in self.floats:
+            rounded = rule is not None and rule.constants and not rule.weights and rule.result == "own"
+            if not rounded or node in self.floats:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):

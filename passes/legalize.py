@@ -41,7 +41,7 @@ def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     chosen = targets.get(target)
     rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen))]
     legal = chosen.offered | (chosen.float_lowerings.keys() if fallback else set())
-    ways = chosen_ways(legal - {*chosen.legalize})
+    ways = chosen_ways(legal, better=chosen.legalize)
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     rewrite(graph, rules)
     erase_dead_code(graph)

@@ -69,18 +69,26 @@ def illegal(graph: Graph, target: Target) -> list[tuple[Node, Refusal]]:
 
 def choose(node: Node, target: Target, in_float: bool = False) -> Correspondence | Refusal:
     """The target's row that lowers a node, or keeps it `in_float`; or why there is none."""
+    found = choices(node, target, in_float)
+    return found if isinstance(found, Refusal) else found[0]
+
+
+def choices(node: Node, target: Target, in_float: bool = False) -> list[Correspondence] | Refusal:
+    """All rows that lower a node whatever its scales are, the best first; or why there is none."""
     source = node.op.partition(".")[2]
     lowerings = target.plain_lowerings if is_index(node) else target.float_lowerings if in_float else target.lowerings
-    rows = lowerings.get(f"nn.{source}", ())
-    refusals = []
-    for row in rows:
+    found, refusals = [], []
+    for row in lowerings.get(f"nn.{source}", ()):
         if row.applies(node):
             made = target.float_ops.get(row.target, row.target) if in_float else row.target
             lacking = target.lacks(made) or (_not_plain(made, node, target) if is_index(node) else "")
             against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
-                return row
-            refusals.append(against)
+                found.append(row)
+            else:
+                refusals.append(against)
+    if found:
+        return found
     if not refusals:
         return Refusal(f"{target.name} cannot lower nn.{source}", f"see `qgraph targets {target.name}`")
     return Refusal("; ".join(dict.fromkeys(each.reason for each in refusals)), refusals[0].help)
@@ -311,26 +319,33 @@ class Lowering:
         if is_index(node):
             self.lowered[node.result] = self._in_float(node)
             return
-        row = choose(node, self.target)
-        if self._stays_float(node, row):
+        rows = choices(node, self.target)
+        if self._stays_float(node, rows if isinstance(rows, Refusal) else rows[0]):
             self.lowered[node.result] = self._in_float(node)
             return
         try:
-            self.lowered[node.result] = self._as_integers(node, row)
+            self.lowered[node.result] = self._as_integers(node, rows)
         except LoweringError:
             if not self.fallback:
                 raise
             self.lowered[node.result] = self._in_float(node)
 
-    def _as_integers(self, node: Node, row: Correspondence | Refusal) -> Value:
-        """The node by the row's op on integers; raises LoweringError for what its scales do not admit."""
-        if isinstance(row, Refusal):
-            raise fail(node, *row)
-        call = self._call(row, node)
-        own = self.target.limits.get(row.target)
-        refusal = row.limits(call) or (own(call) if own is not None else None)
-        if refusal is not None:
-            raise fail(node, *refusal)
+    def _as_integers(self, node: Node, rows: Sequence[Correspondence] | Refusal) -> Value:
+        """The node by the first row's op on integers that its scales admit; raises LoweringError where none is."""
+        if isinstance(rows, Refusal):
+            raise fail(node, *rows)
+        refusals = []
+        for row in rows:
+            call = self._call(row, node)
+            own = self.target.limits.get(row.target)
+            refusal = row.limits(call) or (own(call) if own is not None else None)
+            if refusal is None:
+                return self._by_row(node, row, call)
+            refusals.append(refusal)
+        raise fail(node, *refusals[0])
+
+    def _by_row(self, node: Node, row: Correspondence, call: Call) -> Value:
+        """The node by a row, requantized and clamped as the fake-quant behind it says."""
         made = row.lowered(call) if row.lower is None else row.lower(row, call)
         if row.result == "fixed":
             wanted = self.element(node)

@@ -151,7 +151,7 @@ class Integers(Upward):
     """Raises integers: constants and results are fake-quantized with the parameters that they have in the file."""
 
     def __init__(self, old: Graph, new: Graph, target: Target, rules: QuantRules) -> None:
-        rows = target.raisings.get
+        rows = target.raising_of
         super().__init__(new, rows)
         self.rules, self.kept, self.layout = rules, kept_storage(target), target.layout
         self.parents: dict[Value, Value] = {}  # value -> another with the same parameters, between which integers move
@@ -159,7 +159,7 @@ class Integers(Upward):
         self.scales: dict[Value, Value] = {}  # weight -> the constant of its scales
         for node in old.nodes:
             row = rows(node.op)
-            if row is not None and row.result == "operand":
+            if row is not None and row.result == "operand" and not is_plain(node.result.type):
                 self._share([value for value in [*node.inputs, node.result] if value.type.quant is not None])
         for state in states_of(old):
             if state.input.type.quant is not None:
@@ -262,7 +262,11 @@ def uncarried(node: Node, row: Correspondence, kept: Kept, wide_bias: Mapping[st
             refusal = _uncarried_weight(value, row, kept) if index == weight else types
         if refusal is not None:
             return refusal
-    quants = {value.type.quant for value in [*node.inputs, node.result] if not value.is_constant or value.type.quant}
+    quants = {
+        value.type.quant
+        for value in [*node.inputs, node.result]
+        if (value.type.is_float and not value.is_constant) or value.type.quant
+    }
     if row.result == "operand" and len(quants) > 1:
         return Refusal(f"nn.{row.source} cannot carry parameters of its own: {node.result.type}")
     refused = _uncarried_activation(node.result.type, kept)
@@ -274,7 +278,14 @@ def _is_index(definition: OpDef, index: int, value: Value) -> bool:
     return definition.spec_of(index).role == "indices" and value.is_constant and value.type.quant is None
 
 
+def is_plain(type: TensorType) -> bool:
+    """Whether integers or conditions have no scale, and stand for themselves."""
+    return type.quant is None and not type.is_float
+
+
 def _uncarried_activation(type: TensorType, kept: Kept) -> Refusal | None:
+    if is_plain(type):
+        return None
     if type.quant is None or type.dtype not in kept:
         widths = "16" if "i16" in kept else "8"
         return Refusal(f"fake-quant of {widths} bits cannot carry {type}", "raise the part between")
@@ -381,14 +392,20 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
         source = x if get_rounding(word).needs_source else None
         return upward.quantized(made, node.result, source, rounding=word)
     made = upward.counterpart(node)
-    if op_def(node.op).traits.moves_data:
+    if op_def(node.op).traits.moves_data or is_plain(node.result.type):
         return made
     return upward.quantized(made, node.result, observer="fixed" if row.result == "fixed" else "moving_average")
 
 
+def _row_of(node: Node, target: Target) -> Correspondence | None:
+    """The row that raises a node; of an op on floats or plain integers only where it computes with these."""
+    floats = any(value.type.is_float for value in [*node.inputs, *node.results])
+    return target.raisings.get(node.op) if floats else target.raising_of(node.op)
+
+
 def _refuse(graph: Graph, target: Target) -> None:
     """Raise LoweringError for everything that cannot be raised."""
-    rows, conversions = target.raisings, {target.quantize_op, target.dequantize_op}
+    conversions = {target.quantize_op, target.dequantize_op}
     for state in states_of(graph):
         if graph.outputs[state.output].type != state.input.type:
             raise LoweringError(
@@ -396,14 +413,15 @@ def _refuse(graph: Graph, target: Target) -> None:
                 help="a state has one scale and zero point",
             )
     nodes = [node for node in graph.nodes if not stays_float(node)]
-    unknown = [node for node in nodes if node.op not in rows and node.op not in conversions]
+    rows = {node: _row_of(node, target) for node in nodes}
+    unknown = [node for node in nodes if rows[node] is None and node.op not in conversions]
     if unknown:
         ops = ", ".join(sorted({node.op for node in unknown}))
         help = "extract the part that can be raised"
         raise LoweringError(f"no counterpart in nn for {ops}", where=unknown[0].where, help=help)
     kept, errors = kept_storage(target), []
     for node in nodes:
-        row = rows.get(node.op)
+        row = rows[node]
         refusal = (
             _uncarried_conversion(node, target, kept) if row is None else uncarried(node, row, kept, target.wide_bias)
         )

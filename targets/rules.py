@@ -64,6 +64,7 @@ class OpRule:
     zero_point: int = 0
     wide: Fixed | None = None  # the same, of 16 bits
     narrow: bool = False  # the target's op has no form of 16 bits
+    constants: bool = True  # those among its operands are quantized as activations are
     holds: Callable[[Node], bool] = lambda node: True  # where it does not, the result has parameters of its own
     rounding: Rounding = "half_even"
 

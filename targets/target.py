@@ -179,6 +179,19 @@ class Target:
                 found.setdefault(row.target, row)
         return found
 
+    @cached_property
+    def plain_raisings(self) -> dict[str, Correspondence]:
+        """The row that raises each op of the dialect on integers and conditions without a scale."""
+        found: dict[str, Correspondence] = {}
+        for row in (*self.plains, *self.floats):
+            if row.raises:
+                found.setdefault(self.float_ops.get(row.target, row.target), row)
+        return found
+
+    def raising_of(self, op: str) -> Correspondence | None:
+        """The row that raises an op of the dialect, whatever it computes with."""
+        return self.raisings.get(op) or self.plain_raisings.get(op)
+
     def arithmetic_of(self, node: Node) -> str:
         """What the target computes for a node, in words: of its own kernel, or of the family's."""
         if node.op in self.explain:

@@ -11,7 +11,7 @@ from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.rules.clamps import node_bounds
 from qgraph.passes.ways.attention import LEAST
-from qgraph.passes.ways.registry import plus, times, way
+from qgraph.passes.ways.registry import numeral, plus, times, way
 
 
 @way("nn.relu", "nn.clamp")
@@ -132,6 +132,16 @@ def global_average(match: Match, build: Builder) -> Replacement:
 def dropout(match: Match, build: Builder) -> Replacement:
     """x: outside of training dropout does nothing."""
     return match.root.operand(0)
+
+
+@way("nn.div", "nn.mul", "nn.div")
+def quotient(match: Match, build: Builder) -> Replacement:
+    """As `div`; by any other computed divisor: times 1 over it, a function of one value."""
+    made, a = div(match, build), match.root.operand(0)
+    if not isinstance(made, Declined) or (a.is_constant and a.data.size == 1):
+        return made
+    b = match.root.operand(1)
+    return build.nn.mul(a, build.nn.div(numeral(build, b, 1), b))
 
 
 @way("nn.div", "nn.mul")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import wraps
@@ -69,18 +70,20 @@ def plus(build: Builder, x: Value, number: float) -> Value:
     return made
 
 
-def chosen_ways(ops: Collection[str]) -> Mapping[str, Way]:
-    """For each op outside of `ops` that can be written by them, the way with the fewest steps."""
-    steps = dict.fromkeys(ops, 0)
+def chosen_ways(ops: Collection[str], better: Collection[str] = ()) -> Mapping[str, Way]:
+    """For each op outside of `ops` that can be written by them, the way with the fewest steps; and for those in `ops`
+    that have `better` forms in some cases, whose ways decline the others."""
+    steps: dict[str, float] = dict.fromkeys(ops, 0)
     chosen: dict[str, Way] = {}
 
-    def most(each: Way) -> int:
+    def most(each: Way) -> float:
         return max((steps[made] for made in each.made), default=0)
 
     while True:
-        ready = [each for each in WAYS if each.op not in steps and all(made in steps for made in each.made)]
+        open_ops = {each.op for each in WAYS if each.op not in chosen and (each.op not in steps or each.op in better)}
+        ready = [each for each in WAYS if each.op in open_ops and all(made in steps for made in each.made)]
         if not ready:
             return chosen
         best = min(ready, key=most)
-        steps[best.op] = 1 + most(best)
+        steps[best.op] = min(steps.get(best.op, math.inf), 1 + most(best))
         chosen[best.op] = best

@@ -13,6 +13,7 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value, states_of
 from qgraph.ir.op import op_def
 from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
+from qgraph.targets.litert.looked_up import Found, lookups_in
 from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, FileRow
 from qgraph.targets.litert.variables import Variable
 
@@ -156,8 +157,12 @@ def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: 
         reader.add_input(index)
     for index in words["constants"]:
         reader.add_constant(index)
-    for operator in subgraph.operators:
-        op, operands, attrs = node_parts(reader, operator)
+    for each in lookups_in(subgraph, words):
+        if isinstance(each, Found):
+            operator, op, attrs = each.operator, "litert.lookup", each.attrs
+            operands: Operands = [reader.value(index) for index in each.tensors]
+        else:
+            operator, (op, operands, attrs) = each, node_parts(reader, each)
         add_node(reader, operator, op, operands, attrs, [reader.type(index) for index in operator.outputs])
     reader.graph.set_outputs(
         [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]

@@ -27,7 +27,7 @@ VERSION = 1
 
 
 @dataclass
-class _Writer:
+class Writer:
     """The tensors and operators so far, and what the file's metadata must say beside them."""
 
     tensors: list[tflite.Tensor] = field(default_factory=list)
@@ -35,6 +35,7 @@ class _Writer:
     operators: list[tflite.Operator] = field(default_factory=list)
     taken: set[str] = field(default_factory=set)
     promised: set[str] = field(default_factory=set)  # names of results to come: `verify` asks the runtime for them
+    lowest: int = -1  # the tensor of what makes places of codes, where there are lookups
     words: dict[str, Any] = field(default_factory=lambda: {"names": {}, "shapes": {}, "axes": {}, "origins": {}})
 
     def value(self, value: Value, name: str) -> int:
@@ -87,7 +88,7 @@ def to_tflite(graph: Graph) -> bytes:
     States become resource variables, and the batch is one of fixed size then (1 where it is open). The same graph gives
     the same bytes. Raises ExportError for a graph that is not of the `litert` dialect.
     """
-    writer = _Writer()
+    writer = Writer()
     inputs = [writer.value(value, value.name) for value in graph.inputs]
     names = _result_names(graph)
     writer.promised.update(name for several in names for name in several)
@@ -130,10 +131,20 @@ def _result_names(graph: Graph) -> list[list[str]]:
     ]
 
 
-def _write_node(writer: _Writer, node: Node, names: list[str]) -> None:
+def _write_node(writer: Writer, node: Node, names: list[str]) -> None:
     row = BY_OP.get(node.op)
     if row is None:
         raise ExportError(f"a .tflite file cannot hold {node.op}", where=node.where, help="lower to litert first")
+    if row.parts is not None:
+        row.parts(writer, node, names[0])
+    else:
+        _write_operator(writer, node, row, names)
+    if node.origins:
+        origins = [[origin.path, origin.file, origin.line] for origin in node.origins]
+        writer.words["origins"][writer.tensors[writer.index[node.results[0]]].name] = origins
+
+
+def _write_operator(writer: Writer, node: Node, row: FileRow, names: list[str]) -> None:
     operands = _operands(writer, node, row, names[0])
     intermediates = [
         writer.add(f"{names[0]}.intermediate{place}", type, None)
@@ -144,12 +155,9 @@ def _write_node(writer: _Writer, node: Node, names: list[str]) -> None:
     writer.operators.append(
         tflite.Operator(operator, operands, results, _options(row, node), intermediates=tuple(intermediates))
     )
-    if node.origins:
-        origins = [[origin.path, origin.file, origin.line] for origin in node.origins]
-        writer.words["origins"][writer.tensors[results[0]].name] = origins
 
 
-def _operands(writer: _Writer, node: Node, row: FileRow, name: str) -> tuple[int, ...]:
+def _operands(writer: Writer, node: Node, row: FileRow, name: str) -> tuple[int, ...]:
     """The tensors that an operator reads: operands, attributes that stand in constants, states; -1 for none."""
     operands = [-1 if value is None else writer.index[value] for value in node.operands]
     if row.places:
@@ -161,7 +169,7 @@ def _operands(writer: _Writer, node: Node, row: FileRow, name: str) -> tuple[int
     return tuple(operands)
 
 
-def _placed(writer: _Writer, node: Node, row: FileRow, name: str, operands: list[int]) -> tuple[int, ...]:
+def _placed(writer: Writer, node: Node, row: FileRow, name: str, operands: list[int]) -> tuple[int, ...]:
     """The tensors of an operator whose row says where the operands stand."""
     placed = {place: index for place, index in zip(row.places, operands, strict=False) if index >= 0}
     for attr, place in row.constants.items():
@@ -172,7 +180,7 @@ def _placed(writer: _Writer, node: Node, row: FileRow, name: str, operands: list
     return tuple(placed.get(place, -1) for place in range(row.length or max(placed) + 1))
 
 
-def _constant_operand(writer: _Writer, node: Node, name: str, attr: str) -> int:
+def _constant_operand(writer: Writer, node: Node, name: str, attr: str) -> int:
     """The constant that holds an attribute: int32, pads as pairs."""
     values: Any = node.attrs[attr]
     if attr == "pads":

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Array, Node, TensorType, Value
+from qgraph.ir import Array, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize, unquantized
-from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal
+from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.tensor_rows import gathered
 
 # ---- comparisons
@@ -101,10 +102,32 @@ def of_condition(node: Node) -> bool:
     return node.operand(0).type.dtype == "bool"
 
 
+def cast_dtype(view: Any) -> Attrs:
+    """What a CAST makes: floats of 0 and 1, or plain integers."""
+    return {"dtype": "f32" if view.result.type.quant is not None else view.result.type.dtype}
+
+
+def looks_at_scales(view: Any) -> Refusal | None:
+    """CAST of quantized values, or to others than 0 and 1, has no counterpart."""
+    x, made = view.x.type, view.result.type
+    plain = x.quant is None and not x.is_float and (made.quant is not None or not made.is_float)
+    if plain and (made.quant is None or (x.dtype == "bool" and made.quant == QuantParams.of(1.0, 0))):
+        return None
+    return Refusal(f"nn.cast cannot carry that CAST makes {made} of {x} without looking at scales")
+
+
 CASTS = [
     Correspondence(source="cast", target="litert.cast", applies=of_condition, result="fixed", lower=cast, raises=False),
     Correspondence(
         source="cast", target="litert.cast", applies=lambda node: not of_condition(node), lower=cast, raises=False
+    ),
+    Correspondence(
+        source="cast",
+        target="litert.cast",
+        lowers=False,
+        codecs=(Codec(up=cast_dtype),),
+        result="fixed",
+        refused=looks_at_scales,
     ),
 ]
 
@@ -181,22 +204,24 @@ def one_open(node: Node) -> Refusal | None:
     return Refusal(f"several sizes of {node.result.type} are open", "fix the batch: set-batch, or leave keepdims out")
 
 
+AXIS = Pair("axis", up=lambda view: view.axis % view.x.type.rank)
 PLACES = [
     Correspondence(
         source=op,
         target=f"litert.{target}",
-        attrs={"axis": "axis"},
+        attrs={"axis": AXIS},
         codecs=(Codec(("index",)),),
         when=one_open,
         lower=place,
+        refused=lambda view: (
+            Refusal("nn makes indices of int64, of which this target makes int32") if view.index != "i32" else None
+        ),
     )
     for op, target in (("argmax", "arg_max"), ("argmin", "arg_min"))
 ]
 
 
 # ---- arithmetic
-
-REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
 
 
 def divided(node: Node) -> Refusal | None:
@@ -206,7 +231,7 @@ def divided(node: Node) -> Refusal | None:
 
 
 SUMS = [
-    Correspondence(source="cumsum", target="litert.cumsum", attrs={"axis": "axis"}),
+    Correspondence(source="cumsum", target="litert.cumsum", attrs={"axis": AXIS}),
     *(
         Correspondence(source=op, target=f"litert.{target}", when=divided)
         for op, target in (("floor_div", "floor_div"), ("remainder", "floor_mod"))

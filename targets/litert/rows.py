@@ -49,6 +49,7 @@ class FileRow:
     any_axis: bool = False  # runtimes take a weight's scales for those of the output channels, whatever axis it names
     integers: str = ""  # of an op on floats: the op on integers that it has everything else from
     exact_on: tuple[str, ...] | None = None  # the targets on which no bit of its results differs; None: all
+    parts: Callable[[Any, Node, str], None] | None = None  # writes the several operators that the op is in a file
     computed: str = ""  # the attribute that says that a constant is computed in the file, and does not stand there
 
 
@@ -60,6 +61,11 @@ FLOAT_BY_OPERATOR: dict[str, FileRow] = {}
 def row(op: str, operator: str, **words: Any) -> None:
     """Say how an op stands in a file; see the module."""
     _add(FileRow(op, operator, **words), BY_OPERATOR)
+
+
+def parts_row(op: str, parts: Callable[[Any, Node, str], None]) -> None:
+    """Say how an op stands in a file that is several operators there; `parts(writer, node, name)` writes them."""
+    BY_OP[op] = FileRow(op, "", parts=parts)
 
 
 def float_row(op: str, operator: str, **words: Any) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from qgraph.ir import Node
+from qgraph.targets.litert.function_rows import LOOKED_UP
 from qgraph.targets.litert.plain_rows import of_condition
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
 
@@ -19,12 +20,13 @@ WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max") 
 PER_TENSOR = QuantSpec("i8", -127, 127, symmetric=True, observer="min_max")
 
 RESULTS = {
+    **dict.fromkeys(LOOKED_UP, OpRule(narrow=True, constants=False)),
     "nn.add": OpRule(),
     "nn.relu": OpRule(),
     "nn.relu6": OpRule(),
     **dict.fromkeys(("nn.sub", "nn.mul", "nn.clamp"), OpRule()),
     **dict.fromkeys(("nn.abs", "nn.matmul", "nn.embedding", "nn.sqrt", "nn.rsqrt"), OpRule()),
-    **dict.fromkeys((f"nn.{op}" for op in ("hard_swish", "gelu", "exp", "log", "elu")), OpRule(narrow=True)),
+    "nn.hard_swish": OpRule(narrow=True),
     **dict.fromkeys(("nn.max", "nn.min", "nn.gather", "nn.gather_elements"), OpRule("same")),
     "nn.where": OpRule("join"),  # SELECT_V2 moves integers
     "nn.cast": OpRule("fixed", scale=1.0, wide=(1.0, 0), holds=of_condition),  # 0 and 1

@@ -6,11 +6,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from qgraph.ir import Value
+from qgraph.ir import Node, Value
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.correspondences import clamp, requantize, transpose
 from qgraph.targets.litert.tensor_rows import root
+from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import kernels_in
 from qgraph.targets.tflm.activation import sign_limit
 from qgraph.targets.tflm.earlier import EARLIER
@@ -30,6 +31,17 @@ def ignored(view: Any) -> Refusal | None:
     return Refusal(f"nn.relu6 cannot carry that TFLite Micro's RELU6 ignores the parameters of {view.result.type}")
 
 
+def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
+    """Those of the reference kernels; but that SQRT, of which there is no kernel, is a table."""
+    family = REFERENCE.rules(weights, activations)
+    return replace(family, ops={**family.ops, "nn.sqrt": family.ops["nn.exp"]})
+
+
+def fine_in_16(node: Node) -> bool:
+    """As on the reference kernels, but for SQRT."""
+    return node.op != "nn.sqrt" and REFERENCE.fine_in_16 is not None and REFERENCE.fine_in_16(node)
+
+
 OWN: dict[str, dict[str, Any]] = {
     "litert.relu6": {"lower": relu6, "refused": ignored},
     "litert.transpose": {"lower": partial(transpose, most=5)},
@@ -42,6 +54,8 @@ TARGET = replace(
     name="tflm",
     summary="TFLite Micro, reference kernels: .tflite, int8",
     correspondences=tuple(replace(row, **OWN.get(row.target, {})) for row in REFERENCE.correspondences),
+    rules=rules,
+    fine_in_16=fine_in_16,
     runtime="tflm",
     proven="0.dev20261023182759",
     earlier=EARLIER,

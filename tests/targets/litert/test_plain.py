@@ -16,7 +16,6 @@ from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, Rng, groups, integers, params
 
 CASES = 60
-COMPARISONS = ("equal", "not_equal", "less", "less_equal", "greater", "greater_equal")
 EXTREMES = (-(2**31), -1, 0, 1, 2**31 - 1)
 
 
@@ -38,32 +37,44 @@ def pair(cases: Cases, dtypes: Sequence[str]) -> tuple[Value, Value]:
     return cases.input(plain(rng, dtype, shape), None), cases.input(plain(rng, dtype, other), None)
 
 
-@pytest.mark.parametrize("name", COMPARISONS)
+OPERATIONS = {
+    **dict.fromkeys(("equal", "not_equal"), ("i32", "bool")),
+    **dict.fromkeys(("less", "less_equal"), ("i32",)),
+    **dict.fromkeys(("logical_and", "logical_or"), ("bool",)),
+    **dict.fromkeys(("float_add", "float_sub", "float_mul", "float_maximum", "float_minimum"), ("i32",)),
+}
+"""Ops of two operands that come back when they are raised -> storage."""
+
+
+def operation(cases: Cases, name: str) -> None:
+    cases.output(getattr(cases.build.litert, name)(*pair(cases, OPERATIONS[name])))
+
+
+COMPARED = {
+    **dict.fromkeys(("equal", "not_equal"), ("i32", "f32", "i64", "bool")),
+    **dict.fromkeys(("less", "less_equal", "greater", "greater_equal"), ("i32", "f32", "i64")),
+}
+
+
+@pytest.mark.parametrize("name", COMPARED)
 def test_comparisons(litert: Families, name: str) -> None:
     def compare(cases: Cases) -> None:
-        dtypes = ["i32", "f32", "i64"] + ["bool"] * ("equal" in name and "_e" not in name.removeprefix("not"))
-        cases.output(getattr(cases.build.litert, name)(*pair(cases, dtypes)))
+        cases.output(getattr(cases.build.litert, name)(*pair(cases, COMPARED[name])))
 
     for cases in groups(CASES, compare, seed=60, size=10):
         cases.check(litert)
 
 
-@pytest.mark.parametrize("name", ["logical_and", "logical_or"])
-def test_logic(litert: Families, name: str) -> None:
-    for cases in groups(CASES, lambda c: c.output(getattr(c.build.litert, name)(*pair(c, ["bool"]))), seed=61):
-        cases.check(litert)
+@pytest.mark.parametrize("name", [name for name, storage in OPERATIONS.items() if name not in COMPARED])
+def test_logic_and_arithmetic_that_wraps_around(litert: Families, name: str) -> None:
+    for cases in groups(CASES, lambda cases: operation(cases, name), seed=61):
+        with np.errstate(over="ignore"):
+            cases.check(litert)
 
 
 def test_negation(litert: Families) -> None:
     for cases in groups(CASES, lambda c: c.output(c.build.litert.logical_not(pair(c, ["bool"])[0])), seed=62):
         cases.check(litert)
-
-
-@pytest.mark.parametrize("name", ["float_add", "float_sub", "float_mul", "float_maximum", "float_minimum"])
-def test_arithmetic_wraps_around(litert: Families, name: str) -> None:
-    for cases in groups(CASES, lambda c: c.output(getattr(c.build.litert, name)(*pair(c, ["i32"]))), seed=63):
-        with np.errstate(over="ignore"):
-            cases.check(litert)
 
 
 @pytest.mark.parametrize("name", ["floor_div", "floor_mod"])
@@ -106,6 +117,11 @@ def test_casts(litert: Families, given: str, made: str) -> None:
             numbers = (numbers + rng.choice([0.0, 0.25, 0.5, 0.75], numbers.shape)).astype(np.float32)
         cases.output(cases.build.litert.cast(cases.input(numbers, None), element=(made, None)))
     cases.check(litert)
+
+
+def cast_of_codes(cases: Cases) -> None:
+    codes = np.arange(-128, 128).astype(np.int8)
+    cases.output(cases.build.litert.cast(cases.input(codes, QuantParams.of(0.25, 3)), element=("i32", None)))
 
 
 @pytest.mark.parametrize("storage", ["i8", "i16"])

@@ -19,6 +19,7 @@ from tests.targets.litert import (
     test_binary,
     test_elementwise,
     test_functions,
+    test_plain,
     test_reductions,
     test_shapes,
     test_softmax,
@@ -51,6 +52,7 @@ SAME: dict[str, Make] = {
     "mean": test_reductions.mean,
     **{case.__name__: case for case in test_shapes.CASE_MAKERS[:8]},
     **{case.__name__: case for case in (test_splitting.split, test_splitting.split_v, test_splitting.unpack)},
+    **{op: partial(test_plain.operation, name=op) for op in test_plain.OPERATIONS},
 }
 """What comes back at least once in a few cases."""
 
@@ -70,6 +72,7 @@ REFUSED: dict[str, tuple[Make, str]] = {
     },
     "pack": (test_shapes.pack, "no counterpart in nn for litert.pack"),
     "concatenation of scales": (test_shapes.concatenation_of_scales, "cannot carry parameters of its own"),
+    "cast of codes": (test_plain.cast_of_codes, "without looking at scales"),
     "sum": (test_reductions.total, "no counterpart in nn for litert.sum"),
 }
 

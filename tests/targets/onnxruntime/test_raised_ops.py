@@ -16,7 +16,7 @@ from qgraph import passes
 from qgraph.errors import LoweringError
 from qgraph.interpreter import execute
 from qgraph.ir import QuantParams, Value
-from qgraph.targets.onnxruntime.function_rows import function_table
+from qgraph.targets.onnxruntime.function_rows import LOOKUPS
 from tests.targets.onnxruntime.models import Body, images, lowered, plain, residual
 from tests.targets.onnxruntime.op_cases import OpCases
 from tests.targets.onnxruntime.test_layers import PAIRS, convolution, product
@@ -102,7 +102,7 @@ def lookup(cases: OpCases, weights: str) -> Value:
     """A function's table, or some other."""
     x, to = cases.random_input(2, 50, quant=cases.quant(0.05)), (cases.dtype, cases.quant(1 / 128))
     words = {"attrs": {}, "operands": [None]}
-    table = function_table("nn.tanh", words, x.type, to)
+    table = LOOKUPS.table("nn.tanh", words, x.type, to)
     if cases.rng.random() < 0.2:
         table[3] ^= 1
     made = cases.build.constant(table, "tanh", to[1])

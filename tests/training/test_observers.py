@@ -232,3 +232,17 @@ def test_biases_are_rounded_but_for_calibration() -> None:
     assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])).tolist() == [0.25, -1.0]
     q.observing = True
     assert q(bias, torch.tensor([0.5]), torch.tensor([0.5, 1.0])) is bias
+
+
+@pytest.mark.parametrize("x", [[0.5, 1.0], [-1.0, -0.25], [0.25, 0.25]])
+def test_in_training_what_is_infinite_at_a_pole_does_not_count(x: list[float]) -> None:
+    scales = []
+    for infinite in ([], [torch.inf], [-torch.inf], [-torch.inf, torch.inf]):
+        q, (scale, zero) = ActivationQuantizer(1, (-128, 127), None, "min_max", False, has_pole=True), parameters()
+        q(torch.tensor([*infinite, *x]), scale, zero, None, "half_even", True)
+        scales.append((scale.item(), zero.item()))
+    assert len(set(scales)) == 1
+    q, (scale, zero) = ActivationQuantizer(1, (-128, 127), None, "min_max", False, has_pole=True), parameters()
+    q.observing = 1
+    q(torch.tensor([torch.inf]), scale, zero, None, "half_even", True)
+    assert scale.isinf().all(), "calibration refuses it by name"

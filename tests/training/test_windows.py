@@ -76,12 +76,12 @@ def test_pools(
     kernel = some(data.draw, rank, 1, 3)
     attrs |= {"kernel": kernel, "ceil_mode": ceil}
     attrs["pads"] = tuple(min(pad, size - 1) for pad, size in zip(attrs["pads"], kernel * 2, strict=True))
-    attrs |= {"dilation": (1,) * rank} if largest else {"count_include_pad": counted}
+    attrs |= {"dilation": some(data.draw, rank, 1, 2)} if largest else {"count_include_pad": counted}
     x = rng.normal(size=(2, 3, *rng.integers(4, 7, rank)))
     expected = meaning("max_pool" if largest else "avg_pool", [x], attrs)
     (given_,) = tensors([x])
     if largest:
-        found = windows.max_pool(given_, kernel, attrs["stride"], attrs["pads"], (1,) * rank, ceil)
+        found = windows.max_pool(given_, kernel, attrs["stride"], attrs["pads"], attrs["dilation"], ceil)
         assert np.array_equal(found.numpy(), expected)
     else:
         found = windows.avg_pool(given_, kernel, attrs["stride"], attrs["pads"], ceil, counted)
@@ -95,6 +95,12 @@ def test_pads_stand_before_each_dimension_then_behind_each(value: float) -> None
     expected = np.pad(x.numpy(), ((0, 0), (0, 0), (1, 0), (0, 2)), constant_values=value)
     assert np.array_equal(found.numpy(), expected)
     assert windows.pad(x, (0, 0, 0, 0)) is x
+
+
+def test_what_torch_can_pad_by_itself_has_torchs_bits() -> None:
+    x = torch.randn(2, 3, 9, 11, generator=torch.Generator().manual_seed(0))
+    found = windows.avg_pool(x, (6, 6), (1, 1), (3, 3, 3, 3), False, False)
+    assert torch.equal(found, torch.nn.functional.avg_pool2d(x, 6, 1, 3, count_include_pad=False))
 
 
 @pytest.mark.parametrize("ceil", [True, False])

@@ -66,6 +66,11 @@ def convolve_transposed(
     return y if bias is None else y + bias.reshape(-1, *(1,) * rank)
 
 
+def _is_torchs(pads: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether torch's pools pad so by themselves: as much on both sides, and no more than half of a window."""
+    return _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True))
+
+
 def max_pool(
     x: Tensor,
     kernel: tuple[int, ...],
@@ -77,7 +82,7 @@ def max_pool(
     """Maximum over windows; padding never wins."""
     rank = len(kernel)
     pool = MAX_POOL[rank - 1]
-    if _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True)):
+    if _is_torchs(pads, kernel):
         result: Tensor = pool(x, kernel, stride, pads[:rank], dilation, ceil_mode)
         return result
     full = pool(pad(x, pads, -math.inf), kernel, stride, 0, dilation, ceil_mode)
@@ -108,7 +113,7 @@ def avg_pool(
     """Mean over windows."""
     rank = len(kernel)
     pool = AVG_POOL[rank - 1]
-    if _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True)):
+    if _is_torchs(pads, kernel):
         return pool(x, kernel, stride, pads[:rank], ceil_mode, count_include_pad)
     total = pool(pad(x, pads), kernel, stride, 0, ceil_mode)
     if not count_include_pad:

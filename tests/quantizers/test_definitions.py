@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from qgraph import quantizers
 from qgraph.errors import InputError
 from qgraph.quantizers import registry, rounding
+from qgraph.quantizers.masked import FLOOR
 from qgraph.quantizers.min_max import MinMax
 from qgraph.quantizers.weight_scale import rows_of, torch_weight_scale, weight_scale
 
@@ -93,6 +94,23 @@ def test_no_other_fraction_of_the_range_has_a_smaller_error(seed: int, axis: int
 def test_of_equal_errors_the_largest_range_is_taken() -> None:
     assert np.array_equal(ranges("mse", torch.zeros(4), None), [[0, 0]])
     assert ranges("mse", torch.tensor([0.0, 255.0, 1.0, 2.0]), None).tolist() == [[0, 255]]  # exact: no error at all
+
+
+@pytest.mark.parametrize(
+    ("scores", "low", "high"),
+    [
+        ([-10000.0, -3.0, 5.0], -11, 5),
+        ([-128.0, -20.0, 5.0], -20, 5),
+        ([-64.0, -63.5, -20.0, 5.0], -63.5, 5),
+        ([-torch.inf, -64.0, 2.0, 5.0], -11, 5),
+        ([-128.0, -128.0], -16, 0),
+        ([-5.0, -3.0], -19, -3),
+    ],
+)
+def test_the_range_of_masked_scores_reaches_16_below_the_largest(scores: list[float], low: float, high: float) -> None:
+    """What is masked lies at -128, on either side of half of that; a softmax makes nothing of what lies 16 below."""
+    assert ranges("masked", torch.tensor(scores), None).tolist() == [[low, high]]
+    assert FLOOR == -128
 
 
 def test_an_outlier_is_left_out_where_the_others_then_lie_on_the_steps() -> None:

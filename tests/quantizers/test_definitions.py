@@ -121,6 +121,16 @@ def test_an_outlier_is_left_out_where_the_others_then_lie_on_the_steps() -> None
         np.testing.assert_allclose(ranges("mse", row * sign, None), [bounds], rtol=1e-6)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_lies_a_step_outside_of_a_range_is_left_out_of_it(sign: int) -> None:
+    """0.975 of the range puts 256 steps under most values, and 1000 values a step below them."""
+    steps = torch.arange(256.0).repeat(10) * 0.025 - 0.975
+    widest = 0.025 * 255 / 0.975
+    row = torch.cat([steps, torch.full((1000,), -1.0), torch.tensor([widest - 1])])
+    bounds = sorted((-1.0 * sign, (widest - 1) * sign))
+    np.testing.assert_allclose(ranges("mse", row * sign, None), [bounds], rtol=1e-6)
+
+
 @pytest.mark.parametrize(("outlier", "fraction"), [(2.0, 0.5), (3.0, 0.325), (3.4, 0.325)])
 def test_no_more_of_the_range_is_left_out_than_0_675(outlier: float, fraction: float) -> None:
     weight = np.float32([[1, -1] * 50000 + [outlier]])

@@ -119,6 +119,20 @@ def mean(match: Match, build: Builder) -> Replacement:
     return pooled if match.root.attrs["keepdims"] else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
 
 
+@way("nn.avg_pool", "nn.mean", "nn.avg_pool")
+def average(match: Match, build: Builder) -> Replacement:
+    """As `global_average`; a window over three dimensions as one over the last two, and one over the first."""
+    made, a = global_average(match, build), match.root.attrs
+    kernel, stride, pads = ([*a[name]] for name in ("kernel", "stride", "pads"))
+    still = [(k, s) == (1, 1) for k, s in zip(kernel, stride, strict=True)]
+    if not isinstance(made, Declined) or len(kernel) != 3 or still[0] or all(still[1:]):
+        return made
+    plane = {"kernel": (1, *kernel[1:]), "stride": (1, *stride[1:]), "pads": (0, *pads[1:3], 0, *pads[4:])}
+    depth = {"kernel": (kernel[0], 1, 1), "stride": (stride[0], 1, 1), "pads": (pads[0], 0, 0, pads[3], 0, 0)}
+    over_plane = build.node("nn.avg_pool", [match.root.operand(0)], {**a, **plane}).result
+    return build.node("nn.avg_pool", [over_plane], {**a, **depth}).result
+
+
 @way("nn.avg_pool", "nn.mean")
 def global_average(match: Match, build: Builder) -> Replacement:
     """The mean over all spatial dimensions, where the window is all of them."""

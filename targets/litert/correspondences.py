@@ -17,6 +17,7 @@ from qgraph.ir import Builder, Dim, Element, Node, QuantParams, Value
 from qgraph.ir.types import dim_factors, dim_product, integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
+from qgraph.targets.litert.depth_rows import DEPTHS
 from qgraph.targets.litert.function_rows import FUNCTIONS
 from qgraph.targets.litert.layer_rows import ACTIVATION, CARRIED_CLAMPS, LAYERS, POOLS, clamped_away
 from qgraph.targets.litert.limits import (
@@ -525,7 +526,7 @@ FLOAT_OPS = {row.integers: op for op, row in BY_OP.items() if row.integers}
 FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "litert.strided_slice")
 """Ops that move elements of any type."""
 
-CORRESPONDENCES = (*LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS, *OF_PLAIN, *FUNCTIONS)
+CORRESPONDENCES = (*DEPTHS, *LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS, *OF_PLAIN, *FUNCTIONS)
 
 
 FLOATS = tuple(

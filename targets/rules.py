@@ -63,7 +63,7 @@ class OpRule:
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
     wide: Fixed | None = None  # the same, of 16 bits
-    narrow: bool = False  # the target's op has no form of 16 bits
+    narrow: bool = field(default=False, compare=False)  # no form of 16 bits: what is refused, not how it is quantized
     constants: bool = True  # those among its operands are quantized as activations are
     holds: Callable[[Node], bool] = lambda node: True  # where it does not, the result has parameters of its own
     rounding: Rounding = "half_even"

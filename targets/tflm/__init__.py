@@ -34,7 +34,7 @@ def ignored(view: Any) -> Refusal | None:
 def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
     """Those of the reference kernels; but that SQRT, of which there is no kernel, is a table."""
     family = REFERENCE.rules(weights, activations)
-    return replace(family, ops={**family.ops, "nn.sqrt": family.ops["nn.exp"]})
+    return replace(family, ops={**family.ops, "nn.sqrt": replace(family.ops["nn.sqrt"], narrow=True)})
 
 
 def fine_in_16(node: Node) -> bool:

@@ -262,3 +262,18 @@ def test_each_pass_is_checked_on_the_graph_that_it_was_given() -> None:
     assert qgraph.PassManager("to-relu6", check=True).run(graph).find("nn.relu6"), "of tanh relu is relu6"
     with pytest.raises(qgraph.errors.ValidationError, match=r"^pass to-relu6: it changes what the graph computes"):
         qgraph.PassManager("canonicalize,to-relu6", check=True).run(parse(GRAPH.replace("relu6", "leaky_relu")))
+
+
+def test_what_nobody_asks_for_is_not_kept() -> None:
+    manager = qgraph.PassManager("simplify")
+    manager.run(parse("graph @g level=float (%x: f32[N]) {\n  %1: f32[N] = nn.clamp(%x) {min=1.0}\n  return %1\n}"))
+    (record,) = manager.records
+    assert manager.snapshots == []
+    assert record.declined == ()
+    assert record.checked is None
+
+
+@pytest.mark.parametrize("told", ["records", "snapshots"])
+def test_what_a_manager_tells_is_its_own_to_say(told: str) -> None:
+    with pytest.raises(TypeError, match=told):
+        qgraph.PassManager("simplify", **{told: []})

@@ -261,7 +261,8 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        spec = replace(spec, observer=_of_masks(value) or spec.observer)
+        open_ended = "open_ended" if node is not None and node in self.fine and node.op == "nn.rsqrt" else ""
+        spec = replace(spec, observer=_of_masks(value) or open_ended or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]

@@ -203,9 +203,9 @@ class Grids:
         return None if own.wide == grid.wide else self._with(own, grid.wide)
 
     def _with(self, own: Grid, wide: bool) -> Grid:
-        """The grid of the other width for what lies on a grid."""
+        """The grid of the other width for what lies on a grid; of its own where that one is fixed in 16 bits alone."""
         if id(own) not in self._converted:
-            fixed = own.root.producer if own.fixed is not None else None
+            fixed = own.root.producer if own.fixed is not None and not self.is_fine(own.root) else None
             rule = self.rules.ops[fixed.op] if fixed is not None else None
             self._converted[id(own)] = Grid(own.root, rule.fixed(wide) if rule else None, default=wide)
         return self._converted[id(own)]

@@ -8,8 +8,10 @@
 An island is one of floats, where the target knows the bits of such ops (`Target.exact_in_float`), or of 16 bits
 (`Target.fine_in_16`). It begins at an op that the target has on floats alone (a quotient, a normalization;
 `Correspondence.on_floats`), with `fallback="float"` at one without an integer form, and at a root of what is computed:
-next to 0 it is steep, where a grid has few steps. An op joins it where all who read it are in it; or where all computed
-floats that it reads are, of a product one, whose size may be any. What moves elements rounds nothing and has no part.
+next to 0 it is steep, where a grid has few steps. One of 16 bits begins at a softmax of long rows, too, whose shares
+are a step or two of 1/256, and at a difference of squares. An op joins it where all who read it are in it; or where
+all computed floats that it reads are, of a product one, whose size may be any. What moves elements rounds nothing and
+has no part.
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from qgraph.targets.lowering import choose
 from qgraph.targets.target import Target
 
 STEEP = ("nn.sqrt", "nn.rsqrt")
+LONG_ROW = 16
+"""Elements of a softmax up to which a step of 1/256 is 1/16 of an even share, or less."""
 PRODUCTS = ("nn.mul",)
 Holds = Callable[[Node], bool]
 
@@ -56,7 +60,33 @@ def of_16_bits(graph: Graph, target: Target, tied: Holds) -> set[Node]:
     fine = target.fine_in_16
     if fine is None:
         return set()
-    return _Islands(graph, lambda node: fine(node) and not tied(node), lambda node: False, set()).grown()
+    return _Islands(graph, lambda node: fine(node) and not tied(node), _begins_16_bits, set()).grown()
+
+
+def _begins_16_bits(node: Node) -> bool:
+    """Whether a node is a softmax whose shares are small, or a difference of squares, of which little may be left."""
+    if node.op == "nn.softmax":
+        size = node.result.type.shape[node.attrs["axis"]]
+        return not _is_returned(node.result) and (isinstance(size, str) or size > LONG_ROW)
+    return node.op == "nn.sub" and all(_of_squares(value) for value in node.inputs)
+
+
+def _is_returned(value: Value) -> bool:
+    """Whether a value is an output, maybe behind ops that move its elements."""
+    moved = (user.results[0] for user in value.users if op_def(user.op).traits.moves_data)
+    return value.is_output or any(map(_is_returned, moved))
+
+
+def _of_squares(value: Value) -> bool:
+    """Whether a value is a square, or a sum or a mean of such, times a constant maybe."""
+    node = value.producer
+    if node is None or not value.type.is_float:
+        return False
+    computed = [each for each in node.inputs if not is_known(each)]
+    if node.op == "nn.mul" and len(computed) == 2:
+        return computed[0] is computed[1]
+    passes_on = node.op in ("nn.mean", "nn.sum", "nn.mul") or op_def(node.op).traits.moves_data
+    return passes_on and len(computed) == 1 and _of_squares(computed[0])
 
 
 def reads_finely(user: Node, found: Collection[Node], returned: bool = False) -> bool:
@@ -111,7 +141,7 @@ class _Islands:
 
     def _is_root(self, node: Node, among: Collection[Node]) -> bool:
         maker = maker_among(node.operand(0), among) if node.op in STEEP else None
-        return maker in among and maker is not None and len(maker.result.users) == 1
+        return maker is not None and maker in among and all(user.op in STEEP for user in maker.result.users)
 
     def _joins(self, node: Node) -> bool:
         result, traits = node.results[0], op_def(node.op).traits

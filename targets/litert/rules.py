@@ -47,11 +47,11 @@ RESULTS = {
 
 LARGEST_COUNT = 2**15
 """Elements from which a mean of 16 bits may leave int32."""
-FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt")
+FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt", "nn.softmax")
 
 
 def fine_in_16(node: Node) -> bool:
-    """Whether an op may be of 16 bits between others: those of which normalizations are written."""
+    """Whether an op may be of 16 bits between others: those of which normalizations are written, and a softmax."""
     sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]] if node.op == "nn.mean" else []
     return node.op in FINE and math.prod(n if isinstance(n, int) else LARGEST_COUNT for n in sizes) < LARGEST_COUNT
 

@@ -1,4 +1,5 @@
-"""Normalizations have 16 bits inside: of examples whose sizes differ a hundredfold, 8 bits keep the largest alone."""
+"""Normalizations have 16 bits inside: of examples whose sizes differ a hundredfold, 8 bits keep the largest alone. So
+have the softmax of long rows, whose shares are next to the step of 8 bits, and differences of squares."""
 
 from __future__ import annotations
 
@@ -95,6 +96,47 @@ def test_an_example_that_calibration_had_nothing_like_is_exact(target: str) -> N
     low = quantized(MODELS["layer norm"](), torch.randn(64, 16), target)
     rows = np.concatenate([np.zeros((1, 16)), np.full((1, 16), 3.0), np.eye(16) * 100, np.eye(16) * 1e-3])
     assert qgraph.verify(low, inputs=rows.astype(np.float32)).bit_exact
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_an_example_smaller_than_those_of_calibration_is_normalized_too(target: str) -> None:
+    torch.manual_seed(0)
+    x, model = torch.randn(64, 16), MODELS["normalize"]()
+    low = quantized(model, x, target)
+    small = x / 5
+    assert sqnr(model(small).numpy(), qgraph.run(low, small.numpy(), dequantize=True)) > 25
+
+
+class Attention(nn.Module):
+    """Shares of 64 rows that are much alike."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x @ x.transpose(1, 2) * 0.1).softmax(-1) @ x
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_small_shares_of_a_long_row_count(target: str) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(8, 64, 16) + 1
+    low = quantized(Attention(), x, target)
+    assert [node.result.type.dtype for node in low.find("litert.softmax")] == ["i16"]
+    assert sqnr(Attention()(x).numpy(), qgraph.run(low, x.numpy(), dequantize=True)) > 35
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 16), (8, 20)])
+def test_a_short_row_and_a_result_have_shares_of_1_in_256(shape: tuple[int, ...]) -> None:
+    model = nn.Softmax(-1) if len(shape) == 2 else Attention()
+    low = quantized(model, torch.randn(shape), "litert")
+    assert [node.result.type.q.scale for node in low.find("litert.softmax")] == [(1 / 256,)]
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_what_is_left_of_a_difference_of_squares_counts(target: str) -> None:
+    torch.manual_seed(0)
+    machine = Of(lambda x: x.sum(1).square() - x.square().sum(1))  # of a factorization machine
+    x = torch.randn(64, 3, 8) * 0.2 + torch.tensor([1.0, 0.0, 0.0])[:, None]
+    low = quantized(machine, x, target)
+    assert sqnr(machine(x).numpy(), qgraph.run(low, x.numpy(), dequantize=True)) > 30
 
 
 def test_eight_bits_that_are_asked_for_are_kept() -> None:

@@ -89,6 +89,22 @@ def test_weights_of_fewer_bits_have_a_symmetric_range_and_its_scale(bits: int) -
     np.testing.assert_array_equal(layer.operand(1).data, np.float32([2, 1]) / np.float32(largest))
 
 
+@pytest.mark.parametrize(
+    ("bits", "activations", "expected"),
+    [(4, "i8", (-128, -113)), (8, "i8", (-128, 127)), (12, "i16", (-2048, 2047)), (9, "i16", (-256, 255))],
+)
+def test_results_of_fewer_bits_have_the_lowest_codes_or_those_around_zero(
+    bits: int, activations: str, expected: tuple[int, int]
+) -> None:
+    text = GRAPH.replace("nn.batch_norm(%1, @g, @z, @z, @g) {eps=0.0}", "nn.tanh(%1)").replace(
+        "(stem m.py:3)", "(b m.py)"
+    )
+    overrides = {"stem": {"activation_bits": bits}}
+    made = passes.insert_fake_quant(qgraph.parse(text), target="litert", overrides=overrides, activations=activations)
+    (mark,) = made.find("nn.conv")[0].result.users
+    assert mark.attrs["range"] == expected
+
+
 def test_a_weight_that_two_layers_share_is_quantized_once_unless_one_has_a_live_batchnorm() -> None:
     text = GRAPH.replace("nn.batch_norm(%1, @g, @z, @z, @g) {eps=0.0}", "nn.relu(%1)")
     shared = passes.insert_fake_quant(qgraph.parse(text), target="litert")

@@ -42,6 +42,8 @@ class Traits:
     """Linear in its input but for the bias: a factor of each channel moves into the weight."""
     acts_in_training: bool = False
     """Training does something else than `evaluate`, so that it is not computed beforehand."""
+    keeps_state: bool = False
+    """Its last result is what its operand of the role "state" becomes; a file may hold both as one tensor."""
     draws: bool = False
     """Random in training: two equal nodes are not one."""
     other_layout: str = ""

@@ -10,7 +10,7 @@ from qgraph.interpreter import Stream, execute
 from qgraph.interpreter.inputs import Inputs, Layout, by_name
 from qgraph.interpreter.samples import sample_inputs
 from qgraph.interpreter.streaming import feeds
-from qgraph.ir import Array, Graph, data_inputs, data_outputs, set_states, states_of
+from qgraph.ir import Array, Graph, Node, Value, data_inputs, data_outputs, op_def, set_states, states_of
 
 Run = dict[str, Array]
 
@@ -54,14 +54,19 @@ class Steps:
         return made
 
 
+def shown(node: Node) -> Sequence[Value]:
+    """The results of a node that a runtime can give."""
+    return node.results[:-1] if op_def(node.op).traits.keeps_state else node.results
+
+
 def returning_all(graph: Graph) -> Graph:
     """The graph with the results of all nodes as its outputs, and behind them what the states become that a runtime
-    keeps."""
+    keeps; what a node keeps itself is not to be had."""
     whole = graph.clone()
     if not targets.get(graph.target).keeps_states:
         set_states(whole, {})
     states = states_of(whole)
-    results = [value for node in whole.nodes for value in node.results]
+    results = [value for node in whole.nodes for value in shown(node)]
     names = [graph.output_names[state.output] for state in states]
     whole.set_outputs([*results, *(whole.outputs[state.output] for state in states)], [""] * len(results) + names)
     return whole

@@ -18,7 +18,7 @@ from qgraph.ir.types import Dim, dim_factors
 from qgraph.runtimes import RunResult, Worker
 from qgraph.targets import releases
 from qgraph.verification.report import NodeReport, OutputReport, Verification
-from qgraph.verification.steps import Steps, returning_all
+from qgraph.verification.steps import Steps, returning_all, shown
 
 SAMPLES = 64
 
@@ -173,7 +173,7 @@ def _compare_nodes(
     return tuple(
         NodeReport(_text(node), tuple(origin.readable for origin in node.origins), *_counts(next(outputs)))
         for node in graph.nodes
-        for _ in node.results
+        for _ in shown(node)
     )
 
 

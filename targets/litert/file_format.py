@@ -31,7 +31,7 @@ def from_tflite(data: bytes) -> Graph:
         words = json.loads(bytes(model.metadata[METADATA]))
         if words["version"] != VERSION:
             raise FileError(f"the file has version {words['version']} of qgraph's entry, this qgraph reads {VERSION}")
-        graph = read_graph(*without_variables(model), words)
+        graph = read_graph(*without_variables(model, dict(words.get("changed", ()))), words)
         verify_graph(graph)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise FileError(

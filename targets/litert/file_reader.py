@@ -10,7 +10,7 @@ import numpy as np
 
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value, states_of
+from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, State, TensorType, Value, states_of
 from qgraph.ir.op import op_def
 from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
 from qgraph.targets.litert.looked_up import Found, lookups_in
@@ -23,7 +23,6 @@ MOST_INTEGERS = 1024
 """Longest list of integers (a shape, axes, pads) that stands in a constant."""
 
 REASONS = {
-    "SVDF": "it carries a state from one call to the next; a graph's results depend on its inputs alone",
     **dict.fromkeys(("IF", "WHILE", "CALL"), "qgraph reads files without control flow"),
 }
 """Why some operators are not there."""
@@ -167,14 +166,20 @@ def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: 
     reader.graph.set_outputs(
         [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]
     )
-    stated = {(reader.values[each.before], reader.value(each.after), each.first.tobytes()) for each in variables}
-    said = {
-        (state.input, reader.graph.outputs[state.output], state.first_value().tobytes())
-        for state in states_of(reader.graph)
-    }
-    if stated != said:
+    states = {state.input: state for state in states_of(reader.graph)}
+    stated = {reader.values[each.before]: each for each in variables}
+    if states.keys() != stated.keys() or any(
+        reader.graph.outputs[states[value].output] is not reader.value(each.after)
+        or not (states[value].first == 0.0 if each.first is None else _begins(states[value], each.first))
+        for value, each in stated.items()
+    ):
         raise ValueError("its states are not the variables of the file")
     return reader.graph
+
+
+def _begins(state: State, first: Array) -> bool:
+    """Whether a state begins with what a file has."""
+    return first.tobytes() == state.first_value().tobytes()
 
 
 def _in_order(wanted: object, given: list[int]) -> list[int]:

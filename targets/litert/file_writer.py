@@ -13,7 +13,7 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, states_of
 from qgraph.ir.types import dim_factors
 from qgraph.targets.litert.rows import BY_OP, FileRow
-from qgraph.targets.litert.variables import Variable, with_variables
+from qgraph.targets.litert.variables import Variable, changes, with_variables
 from qgraph.version import __version__
 
 METADATA = "qgraph"
@@ -21,7 +21,8 @@ METADATA = "qgraph"
 
 `name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
 where they differ ("" for numbered results), `shapes` with symbolic sizes, `axes` of per-channel parameters, `origins`.
-Of a graph with states, which are variables in the file: `inputs` and `returned`, the tensors in the graph's order.
+Of a graph with states, which are variables in the file: `inputs` and `returned`, the tensors in the graph's order, and
+`changed`, those that operators change, and the tensors for what they become.
 """
 VERSION = 1
 
@@ -100,11 +101,16 @@ def to_tflite(graph: Graph) -> bytes:
     returned = {graph.output_names[number]: outputs[number] for number in data_outputs(graph)}
     given = {writer.tensors[writer.index[value]].name: writer.index[value] for value in data_inputs(graph)}
     states = [
-        Variable(state.input.name, writer.index[state.input], outputs[state.output], state.first_value())
+        Variable(
+            state.input.name,
+            writer.index[state.input],
+            outputs[state.output],
+            state.first_value() if state.first else None,
+        )
         for state in states_of(graph)
     ]
     if states:
-        writer.words |= {"inputs": inputs, "returned": outputs}
+        writer.words |= {"inputs": inputs, "returned": outputs, "changed": changes(subgraph)}
     if any(graph.given_output_names):
         writer.words["outputs"] = list(graph.given_output_names)
     words = {
@@ -115,7 +121,7 @@ def to_tflite(graph: Graph) -> bytes:
         "constants": constants,
         **writer.words,
     }
-    subgraphs = with_variables(subgraph, states, [*returned.values()]) if states else [subgraph]
+    subgraphs = with_variables(subgraph, states, [*returned.values()])
     signature = tflite.Signature(given, returned)
     return tflite.write(tflite.Model(subgraphs, "qgraph", {METADATA: json.dumps(words).encode()}, [signature]))
 

@@ -86,11 +86,11 @@ def _read(subgraph: tflite.SubGraph, words: Mapping[str, Any], variables: Sequen
 def _set_states(reader: Reader, variables: Sequence[Variable]) -> None:
     """Let the last outputs be the next values of the states; "h" has its next value in "h.next"."""
     graph, count = reader.graph, len(variables)
-    names = [*graph.output_names[: len(graph.outputs) - count], *(f"{each.name}.next" for each in variables)]
-    graph.set_outputs(graph.outputs, names)
     before = [reader.value(each.before) for each in variables]
+    names = [*graph.output_names[: len(graph.outputs) - count], *(f"{value.name}.next" for value in before)]
+    graph.set_outputs(graph.outputs, names)
     pairs = zip(before, variables, strict=True)
-    first = {value.name: as_first(each.first, value.type) for value, each in pairs}
+    first = {value.name: as_first(each.first, value.type) for value, each in pairs if each.first is not None}
     set_states(graph, {value.name: names[number - count] for number, value in enumerate(before)}, first)
 
 

@@ -6,6 +6,9 @@
     ...
     ASSIGN_VARIABLE(%v, %next)
 
+SVDF keeps its state in a tensor of its own, which it changes (and which begins with zeros): here it reads one and makes
+another, which are input and output in the same way.
+
 A variable that is read before it is assigned is a state. One that is read behind its assignment is what was assigned.
 One that is never read before it is assigned keeps nothing from step to step, and is gone. Runtimes copy codes from and
 to variables, whatever scales the tensors have that they are read as and assigned from.
@@ -13,42 +16,51 @@ to variables, whatever scales the tensors have that they are read as and assigne
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from qgraph.errors import FileError
+import numpy as np
+
+from qgraph.errors import ExportError, FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Array
+from qgraph.ir.types import NUMPY_DTYPE
 
+CHANGING = {"SVDF": 4}
+"""Operators that change a tensor -> its place among their operands."""
 Name = tuple[str, str]
 """Container and shared name of a variable."""
 
 
 @dataclass(frozen=True)
 class Variable:
-    """A state of a subgraph: the tensors that have its value before and after a step, and the first one, as stored."""
+    """A state of a subgraph: tensors with its value before and after a step, and its first one as stored (None:
+    zeros)."""
 
     name: str
     before: int
     after: int
-    first: Array
+    first: Array | None
 
 
 @dataclass
 class _Step:
-    """What is known of the variables where an operator of the main subgraph runs."""
+    """What is known of the variables where an operator of the main subgraph runs; `places` for what operators make of
+    tensors that they change."""
 
     model: tflite.Model
+    places: dict[int, int]
     handles: dict[int, Name] = field(default_factory=dict)
     first: dict[Name, tflite.Tensor] = field(default_factory=dict)
     before: dict[Name, int] = field(default_factory=dict)  # the tensor that a variable is read as
     now: dict[Name, int] = field(default_factory=dict)  # the tensor whose value it has
     same: dict[int, int] = field(default_factory=dict)  # a tensor -> the one that it is a copy of
     called: set[int] = field(default_factory=set)
+    changed: dict[int, int] = field(default_factory=dict)  # a tensor that an operator changes -> what it becomes
 
-    @property
-    def tensors(self) -> list[tflite.Tensor]:
-        return self.model.subgraphs[0].tensors
+    def __post_init__(self) -> None:
+        self.tensors = [*self.model.subgraphs[0].tensors]
 
     def run(self) -> list[tflite.Operator]:
         """Walk the operators; returns those that have no part in variables, on what they read instead."""
@@ -63,6 +75,7 @@ class _Step:
             elif operator.name == "ASSIGN_VARIABLE":
                 self._assign(_checked(operator, 2, 0))
             else:
+                operator = self._changing(operator) if operator.name in CHANGING else operator
                 kept.append(replace(operator, inputs=tuple(self.same.get(index, index) for index in operator.inputs)))
         return kept
 
@@ -108,22 +121,38 @@ class _Step:
             _check_same(variable, self.tensors[self.before[variable]], self.tensors[value])
         self.now[variable] = value
 
+    def _changing(self, operator: tflite.Operator) -> tflite.Operator:
+        """An operator that changes a tensor as one that makes another."""
+        place = CHANGING[operator.name]
+        index = operator.inputs[place] if place < len(operator.inputs) else -1
+        if index < 0 or not self.tensors[index].is_variable or len(operator.outputs) != 1 or index in self.changed:
+            raise FileError(f"{operator.name} has no variable tensor of its own as operand {place}")
+        if index not in self.places:
+            self.places[index] = len(self.tensors)
+            name = self.tensors[index].name
+            self.tensors.append(replace(self.tensors[index], name=f"{name}.next" if name else ""))
+        self.changed[index] = self.places[index]
+        return replace(operator, outputs=(*operator.outputs, self.changed[index]))
+
     def variables(self) -> Iterator[Variable]:
-        """The states, in the order in which they are read."""
+        """The states, in the order in which they are read; then those that operators change."""
+        for index, after in self.changed.items():
+            yield Variable(self.tensors[index].name, index, after, None)
         for variable, before in self.before.items():
             name = variable[1] or self.tensors[before].name
-            first = self.first[variable].values()
-            assert first is not None  # it is a constant
-            yield Variable(name, before, self.now[variable], first)
+            yield Variable(name, before, self.now[variable], self.first[variable].values())
 
 
-def without_variables(model: tflite.Model) -> tuple[tflite.SubGraph, list[Variable]]:
+def without_variables(
+    model: tflite.Model, places: Mapping[int, int] | None = None
+) -> tuple[tflite.SubGraph, list[Variable]]:
     """The main subgraph without operators on variables, and its states, whose tensors become inputs and outputs.
 
-    The inputs are called as the variables are, whose handles leave them their names.
+    The inputs are called as the variables are, whose handles leave them their names. `places`: tensor that an operator
+    changes -> the one that the file has for what it becomes.
     Raises FileError for what is no state that an assignment of constants begins, as an initial subgraph that computes.
     """
-    main, step = model.subgraphs[0], _Step(model)
+    main, step = model.subgraphs[0], _Step(model, dict(places or {}))
     operators = step.run()
     if len(model.subgraphs) != 1 + len(step.called):
         raise FileError(
@@ -133,14 +162,36 @@ def without_variables(model: tflite.Model) -> tuple[tflite.SubGraph, list[Variab
     outputs = [*(step.same.get(index, index) for index in main.outputs), *(each.after for each in variables)]
     inputs = [*main.inputs, *(each.before for each in variables)]
     names = {**dict.fromkeys(step.handles, ""), **{each.before: each.name for each in variables}}
-    tensors = [replace(tensor, name=names.get(index, tensor.name)) for index, tensor in enumerate(main.tensors)]
+    tensors = [replace(tensor, name=names.get(index, tensor.name)) for index, tensor in enumerate(step.tensors)]
+    hidden = {index for operator in operators for index in operator.inputs if index >= 0 and tensors[index].is_variable}
+    if variables and hidden - step.changed.keys():
+        raise FileError(
+            f"tensor {tensors[min(hidden - step.changed.keys())].name!r} keeps a state beside those of variables",
+            help="qgraph runs such an LSTM over whole sequences, not over steps",
+        )
     return replace(main, tensors=tensors, operators=operators, inputs=inputs, outputs=outputs), variables
 
 
 def with_variables(subgraph: tflite.SubGraph, states: Sequence[Variable], results: list[int]) -> list[tflite.SubGraph]:
     """The main subgraph with variables for its states, whose tensors are neither inputs nor outputs, and the initial
-    one; `results`: the outputs that are left."""
-    tensors = [replace(tensor, shape_signature=None) for tensor in subgraph.tensors]
+    one; `results`: the outputs that are left. A state that an operator keeps itself is a tensor that it changes.
+
+    Raises ExportError for an operator that does not get its own state of zeros again.
+    """
+    changed = _changed(subgraph, states)
+    tensors = [
+        replace(each, is_variable=each.is_variable or index in changed) for index, each in enumerate(subgraph.tensors)
+    ]
+    if states:
+        tensors = [replace(each, shape_signature=None) for each in tensors]
+    read = {state.before for state in states}
+    inputs = [index for index in subgraph.inputs if index not in read]
+    states = [state for state in states if state.before not in changed]
+    operators = [
+        replace(each, outputs=each.outputs[:1]) if each.name in CHANGING else each for each in subgraph.operators
+    ]
+    if not states:
+        return [tflite.SubGraph(tensors, operators, inputs, results, subgraph.name)]
     first = tflite.SubGraph([], [], [], [], "initial")
     reads, assigns = [tflite.Operator("CALL_ONCE", (), (), {"init_subgraph_index": 1})], []
     taken = {tensor.name for tensor in tensors}
@@ -157,17 +208,38 @@ def with_variables(subgraph: tflite.SubGraph, states: Sequence[Variable], result
         assigns.append(tflite.Operator("ASSIGN_VARIABLE", (len(tensors), state.after), ()))
         tensors.append(handle)
         count = len(first.tensors)
-        first.tensors += [handle, replace(before, name=f"{name}.first", data=_stored(before.dtype, state.first))]
+        first.tensors += [handle, replace(before, name=f"{name}.first", data=_stored(before, state.first))]
         first.operators.append(tflite.Operator("VAR_HANDLE", (), (count,), options))
         first.operators.append(tflite.Operator("ASSIGN_VARIABLE", (count, count + 1), ()))
-    read = {state.before for state in states}
-    inputs = [index for index in subgraph.inputs if index not in read]
-    operators = [*reads, *subgraph.operators, *assigns]
-    return [tflite.SubGraph(tensors, operators, inputs, results, subgraph.name), first]
+    return [tflite.SubGraph(tensors, [*reads, *operators, *assigns], inputs, results, subgraph.name), first]
 
 
-def _stored(dtype: str, data: Array) -> Array:
-    return tflite.pack(data, dtype) if dtype in tflite.PACKED_BITS else data
+def _changed(subgraph: tflite.SubGraph, states: Sequence[Variable]) -> set[int]:
+    """The tensors that operators change."""
+    pairs = {(state.before, state.after) for state in states if state.first is None}
+    uses = Counter([index for each in subgraph.operators for index in each.inputs] + subgraph.outputs)
+    found = changes(subgraph)
+    for before, after in found:
+        if (before, after) not in pairs or uses[before] > 1 or uses[after] > 1:
+            raise ExportError(
+                f"a .tflite file cannot hold the state {subgraph.tensors[before].name!r} of an operator: it is not its "
+                "own, from zeros on",
+                help="set_states pairs the operand `state` and the result `after` of the op",
+            )
+    return {before for before, _ in found}
+
+
+def changes(subgraph: tflite.SubGraph) -> list[tuple[int, int]]:
+    """The tensors that operators change, and those that stand for what they become."""
+    return [(each.inputs[CHANGING[each.name]], each.outputs[1]) for each in subgraph.operators if each.name in CHANGING]
+
+
+def _stored(tensor: tflite.Tensor, data: Array | None) -> Array:
+    """A first value as it stands in the file."""
+    if data is None:
+        zero = 0 if tensor.quantization is None else int(tensor.quantization.zero_point[0])
+        data = np.full(tensor.shape, zero, NUMPY_DTYPE[tensor.dtype])
+    return tflite.pack(data, tensor.dtype) if tensor.dtype in tflite.PACKED_BITS else data
 
 
 def _assigned(subgraph: tflite.SubGraph, number: int) -> Iterator[tuple[Name, tflite.Tensor]]:

@@ -226,6 +226,11 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
         (4, _both(_types("f32", "i8"), _set("asymmetric_quantize_inputs"))),
     ),
     "EMBEDDING_LOOKUP": ((4, _input("i4", index=1)), (4, _per_axis_weight)),
+    "SVDF": (
+        (3, _input("i8")),
+        (4, _both(_types("f32", "i8"), _set("asymmetric_quantize_inputs"))),
+        (2, _types("f32", "i8")),
+    ),
     "L2_NORMALIZATION": ((2, _output("i8")),),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": (
         (5, lambda use: (use.dtype(0), use.dtype(2)) == ("i16", "i8")),

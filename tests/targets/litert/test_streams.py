@@ -208,6 +208,13 @@ def makes_an_input(model: tflite.Model) -> None:
     operators[place] = replace(operators[place], outputs=(model.subgraphs[0].inputs[0],))
 
 
+def a_state_of_another_kind(model: tflite.Model) -> None:
+    """As an LSTM has them, which begin anew where qgraph runs one, and go on where the runtime runs steps."""
+    tensors = model.subgraphs[0].tensors
+    place = model.subgraphs[0].inputs[0]
+    tensors[place] = replace(tensors[place], is_variable=True)
+
+
 def another_subgraph(model: tflite.Model) -> None:
     model.subgraphs.append(tflite.SubGraph([], [], [], [], "more"))
 
@@ -225,6 +232,7 @@ REFUSED = {
     no_handle: "no handle of a variable",
     reads_nothing: "READ_VARIABLE has 0 operands",
     makes_an_input: "made twice",
+    a_state_of_another_kind: "keeps a state beside those of variables",
     another_subgraph: "3 subgraphs",
 }
 

@@ -1,7 +1,7 @@
 """`.tflite` files of `litert` graphs, both ways: each dialect op is one operator with its options.
 
-Each op says in its row (`rows`) how it stands in a file. `file_writer` and `file_reader` go by the rows;
-`foreign_files` reads what other tools have made, `raising` makes `nn` graphs of float files.
+Each op says in its row (`rows`) how it stands in a file. `file_writer` and `file_reader` go by the rows; `own_files`
+reads what qgraph wrote, `foreign_files` what other tools have made, `raising` makes `nn` graphs of float files.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import json
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Graph, verify_graph
-from qgraph.targets.litert.file_reader import read_graph
 from qgraph.targets.litert.file_writer import METADATA, VERSION, to_tflite
 from qgraph.targets.litert.foreign_files import read_foreign
+from qgraph.targets.litert.own_files import read_graph
 from qgraph.targets.litert.variables import without_variables
 
 

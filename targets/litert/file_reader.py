@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, State, TensorType, Value, states_of
+from qgraph.ir import Array, Dim, Graph, Node, Origin, QuantParams, TensorType, Value
 from qgraph.ir.op import op_def
 from qgraph.ir.types import NUMPY_DTYPE, dim_factors, dim_product, integer_range
-from qgraph.targets.litert.looked_up import Found, lookups_in
 from qgraph.targets.litert.rows import BY_OPERATOR, FLOAT_BY_OPERATOR, FileRow
-from qgraph.targets.litert.variables import Variable
 
 MOST_ELEMENTS = 2**31 - 1
 """Of a tensor: runtimes count them in 32 bits."""
@@ -139,56 +137,6 @@ def check_size(name: str, shape: Sequence[Dim]) -> None:
         raise FileError(
             f"tensor {name!r} of shape {list(shape)} has {elements} elements; runtimes count to {MOST_ELEMENTS}"
         )
-
-
-def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: Mapping[str, Any]) -> Graph:
-    """The graph that qgraph exported; `words` are its entry in the file's metadata, `variables` the file's states.
-
-    Raises FileError where the entry says something else of those.
-    """
-    subgraph = replace(
-        subgraph,
-        inputs=_in_order(words.get("inputs"), subgraph.inputs),
-        outputs=_in_order(words.get("returned"), subgraph.outputs),
-    )
-    reader = Reader(subgraph, words, Graph(words["name"], "integer", words["metadata"]))
-    for index in subgraph.inputs:
-        reader.add_input(index)
-    for index in words["constants"]:
-        reader.add_constant(index)
-    for each in lookups_in(subgraph, words):
-        if isinstance(each, Found):
-            operator, op, attrs = each.operator, "litert.lookup", each.attrs
-            operands: Operands = [reader.value(index) for index in each.tensors]
-        else:
-            operator, (op, operands, attrs) = each, node_parts(reader, each)
-        add_node(reader, operator, op, operands, attrs, [reader.type(index) for index in operator.outputs])
-    reader.graph.set_outputs(
-        [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]
-    )
-    states = {state.input: state for state in states_of(reader.graph)}
-    stated = {reader.values[each.before]: each for each in variables}
-    if states.keys() != stated.keys() or any(
-        reader.graph.outputs[states[value].output] is not reader.value(each.after)
-        or not (states[value].first == 0.0 if each.first is None else _begins(states[value], each.first))
-        for value, each in stated.items()
-    ):
-        raise ValueError("its states are not the variables of the file")
-    return reader.graph
-
-
-def _begins(state: State, first: Array) -> bool:
-    """Whether a state begins with what a file has."""
-    return first.tobytes() == state.first_value().tobytes()
-
-
-def _in_order(wanted: object, given: list[int]) -> list[int]:
-    """The tensors in the order of the graph; raises ValueError where they are others."""
-    if wanted is None:
-        return given
-    if not isinstance(wanted, list) or sorted(wanted) != sorted(given):
-        raise ValueError("its inputs or outputs are not those of the file")
-    return wanted
 
 
 Operands = list[Value | None]

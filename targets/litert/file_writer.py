@@ -10,7 +10,7 @@ import numpy as np
 
 from qgraph.errors import ExportError
 from qgraph.exporters import tflite
-from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, states_of
+from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, op_def, states_of
 from qgraph.ir.types import dim_factors
 from qgraph.targets.litert.rows import BY_OP, FileRow
 from qgraph.targets.litert.variables import Variable, changes, with_variables
@@ -195,7 +195,27 @@ def _constant_operand(writer: Writer, node: Node, name: str, attr: str) -> int:
     if attr == "value":  # of the type that is padded
         x = node.operand(0).type
         return writer.add(f"{name}.{attr}", TensorType((), x.dtype, x.quant), np.array(values, x.numpy))
+    if attr == "output_shape" and -1 in values:
+        return _computed_shape(writer, node, f"{name}.{attr}", values)
     return writer.integers(f"{name}.{attr}", values)
+
+
+def _computed_shape(writer: Writer, node: Node, name: str, shape: tuple[int, ...]) -> int:
+    """The tensor of a shape whose sizes of -1 are those of the node's x, which the file asks x for when it runs."""
+    x = node.operand(op_def(node.op).place("x"))
+    sizes = writer.add(f"{name}.of", TensorType((x.type.rank,), "i32"), None)
+    writer.operators.append(tflite.Operator("SHAPE", (writer.index[x],), (sizes,), {"out_type": "i32"}))
+    parts = []
+    for axis, size in enumerate(shape):
+        place = f"{name}.{axis}"
+        parts.append(writer.integers(place, size) if size != -1 else writer.add(place, TensorType((), "i32"), None))
+        if size == -1:
+            bounds = [writer.integers(f"{place}.{word}", [at]) for word, at in (("begin", axis), ("end", axis + 1))]
+            inputs = (sizes, *bounds, writer.integers(f"{place}.step", [1]))
+            writer.operators.append(tflite.Operator("STRIDED_SLICE", inputs, (parts[-1],), {"shrink_axis_mask": 1}))
+    made = writer.add(name, TensorType((len(shape),), "i32"), None)
+    writer.operators.append(tflite.Operator("PACK", tuple(parts), (made,), {"values_count": len(parts), "axis": 0}))
+    return made
 
 
 def _options(row: FileRow, node: Node) -> dict[str, Any]:

@@ -153,13 +153,14 @@ def _output_padding(view: Any) -> Attrs:
     }
 
 
-def _states_batch(node: Node) -> Refusal | None:
-    """TRANSPOSE_CONV has the shape of its result as a constant."""
-    shape = node.result.type.shape
-    if all(isinstance(size, int) for size in shape):
+RESULT_SHAPE = ("stride", "padding", "output_shape", "shape_is_computed")
+
+
+def _computed_shape(view: Any) -> Refusal | None:
+    """A shape is computed where the batch is open, and there alone: XNNPACK takes none that is computed."""
+    if view.shape_is_computed == (view.output_shape[0] == -1):
         return None
-    reason = f"LiteRT's TRANSPOSE_CONV states the shape of its result, and {node.result.type} is open"
-    return Refusal(reason, "fix the batch: the pass set-batch, or trace with dynamic_batch=False")
+    return Refusal("nn.conv_transpose cannot carry shape_is_computed=True where the batch is known")
 
 
 def transposed(row: Correspondence, call: Call) -> Value:
@@ -177,8 +178,13 @@ def transposed(row: Correspondence, call: Call) -> Value:
     word = next(filter(fits, ("SAME", "VALID")), None)
     sizes = zip(spatial(x), stride, kernel, begins, out, strict=True)
     whole = out if word else tuple(max((n - 1) * s + k, begin + size) for n, s, k, begin, size in sizes)
-    shape = (int(x.type.shape[0]), *whole, int(call.w.type.shape[0]))
-    words = row.target_attrs(call) | {"stride": stride, "padding": word or "VALID", "output_shape": shape}
+    batch = x.type.shape[0]
+    words = row.target_attrs(call) | {
+        "stride": stride,
+        "padding": word or "VALID",
+        "output_shape": (batch if isinstance(batch, int) else -1, *whole, int(call.w.type.shape[0])),
+        "shape_is_computed": not isinstance(batch, int),
+    }
     made = call.build.node(row.target, [call.w, x, call.bias], words, element=call.element).result
     if word:
         return made
@@ -213,10 +219,10 @@ LAYERS = [
         target="litert.transpose_conv",
         only={"dilation": (1, 1), "groups": 1},
         clamps=CARRIED_CLAMPS,
-        codecs=(Codec(("stride", "padding", "output_shape"), up=_output_padding, when=two_dimensions), ACTIVATION),
+        codecs=(Codec(RESULT_SHAPE, up=_output_padding, when=two_dimensions), ACTIVATION),
+        refused=_computed_shape,
         weight=Weight((1, 2, 3, 0), channels=1, zero_bias=True, bias_first=True),
         places=(1, 0, 2),
-        when=_states_batch,
         limits=layer_limits,
         lower=transposed,
     ),

@@ -30,7 +30,8 @@ class TransposeConv:
     `output_shape` is that of the result; the window of x[i] starts at i * stride - pad, where the pad is that of a
     convolution of the result with this padding. What lies outside is dropped; what no window reaches is the bias.
     Files may give the shape as an input of the graph, which is the operand `shape`: it must be `output_shape`; or
-    compute it from other shapes (`shape_is_computed`): a file that is written states it.
+    compute it from other shapes (`shape_is_computed`): a file that is written does so where the batch is open, which
+    `output_shape` has as -1, and else states it.
     """
 
     w: Operand = operand("i8q|u8q[O, Kh, Kw, C]", role="weight")
@@ -46,10 +47,11 @@ class TransposeConv:
     shape_is_computed: bool = attr(False)
 
     def infer(self) -> TensorType:
-        batch, *spatial, channels = self.output_shape
-        if (batch, channels) != (self.x.type.shape[0], self.w.type.shape[0]) or min(spatial) < 1:
+        own, (batch, *spatial, channels) = self.x.type.shape[0], self.output_shape
+        whole = batch == own or (batch == -1 and self.shape_is_computed)
+        if not whole or channels != self.w.type.shape[0] or min(spatial) < 1:
             raise TypeMismatch(f"the output_shape {self.output_shape} does not fit {self.x.type} and {self.w.type}")
-        return self.x.type.with_shape(self.output_shape)
+        return self.x.type.with_shape((own, *self.output_shape[1:]))
 
     def check(self) -> None:
         check_layer(self, "litert.transpose_conv")

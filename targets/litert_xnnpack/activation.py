@@ -122,9 +122,9 @@ def softmax(op: Softmax, x: Array) -> Array:
         return op.evaluate(x)
     terms = softmax_exponentials(scale(op.x.type), op.beta)[x.max(axis=-1, keepdims=True).astype(np.int64) - x]
     total = np.cumsum(terms, axis=-1, dtype=np.float32)[..., -1:]
-    value = terms * (np.float32(1) / (total * np.float32(1 / 256))) + np.float32(0.5)
+    value = terms * (np.float32(1) / (total * scale(op.result.type))) + np.float32(0.5)
     low, high = integer_range(op.result.type.dtype)
-    return np.asarray(np.clip(np.trunc(value) + low, low, high), x.dtype)
+    return np.asarray(np.clip(np.trunc(value) + low, low, high), op.result.type.numpy)
 
 
 @lru_cache(maxsize=64)

@@ -24,6 +24,7 @@ BLOCK, FLOAT_BLOCK = 16, 8
 def quantized(op: Quantize, x: Array) -> Array:
     """QUANTIZE by the delegate: floats half to even, times the reciprocal of the scale; 8 bits in steps of 1/256."""
     op.require_pair("LiteRT", OFFERED)
+    op.require_symmetric()
     type, result = op.x.type, op.result.type
     if refusal(op):
         return optimized(op, x)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
@@ -47,10 +48,12 @@ class Quantize:
 
     def check(self) -> None:
         if self.x.type.quant is not None:
-            one_scale("Quantize", self.x.type, self.result.type)
+            wide = self.x.type.dtype == "i16"  # of which the kernels subtract any zero point
+            one_scale("Quantize", *([replace(self.x.type, dtype="i32")] if wide else [self.x.type]), self.result.type)
 
     def evaluate(self, x: Array) -> Array:
         self.require_pair("LiteRT", OFFERED)
+        self.require_symmetric()
         return self.quantized(x)
 
     def quantized(self, x: Array, rounding: str = "half_away") -> Array:
@@ -60,6 +63,11 @@ class Quantize:
             return requantize(x, type, result)
         q = quantize(x, result.q.scales, result.q.zero_points, integer_range(result.dtype), result.q.axis, rounding)
         return q.astype(result.numpy)
+
+    def require_symmetric(self) -> None:
+        """Raise UnsupportedOp where LiteRT refuses 16 bits for their zero point."""
+        if self.x.type.dtype == self.result.type.dtype == "i16" and self.x.type.q.zero_point[0]:
+            raise UnsupportedOp(f"LiteRT does not quantize {self.x.type} to 16 bits: it wants the zero point 0")
 
     def require_pair(self, runtime: str, offered: Mapping[str, tuple[str, ...]]) -> None:
         """Raise UnsupportedOp where the runtime does not quantize from and to these types."""

@@ -11,12 +11,12 @@ from qgraph.arith.c_library import expf, logf
 from qgraph.arith.fixed_point import multiply_double_rounding, quantize_multiplier
 from qgraph.arith.gemmlowp import divide_by_pot, exp_on_negative_values, high_mul, one_over_one_plus, wrap
 from qgraph.arith.inverse_square_root import inverse_square_root
-from qgraph.errors import UnsupportedOp
+from qgraph.errors import TypeMismatch, UnsupportedOp
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import integer_range
 from qgraph.targets.litert.dialect import functions_16
 from qgraph.targets.litert.dialect.activation import Elementwise
-from qgraph.targets.litert.dialect.elements import require_parameters
+from qgraph.targets.litert.dialect.elements import one_scale, require_parameters
 from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
 from qgraph.targets.litert.dialect.parameters import centred, saturated, scale
 from qgraph.targets.litert.rows import FUSED, float_row, row
@@ -27,7 +27,7 @@ INPUT_BITS = 5  # integer bits of the difference to the largest
 
 
 def softmax(x: Array, type: TensorType, result: TensorType, beta: float) -> Array:
-    """SOFTMAX of 8 bits, in gemmlowp's fixed point: exponentials in Q0, their sum with 12 integer bits.
+    """SOFTMAX of 8 bits, to 8 or 16, in gemmlowp's fixed point: exponentials in Q0, their sum with 12 integer bits.
 
     Differences below about -31 (in real units) count as zero. Raises UnsupportedOp for a row whose sum of exponentials
     is 512 or more: LiteRT's reference kernels and TFLite Micro abort the process there.
@@ -46,7 +46,7 @@ def softmax(x: Array, type: TensorType, result: TensorType, beta: float) -> Arra
             help="make the last dimension shorter than 512, or run it with litert-xnnpack",
         )
     reciprocal = one_over_one_plus((total << (32 - bits)) - 2**31)
-    value = _divide_by_pot_half_up(high_mul(reciprocal, terms), over_unit + 31 - 8)
+    value = _divide_by_pot_half_up(high_mul(reciprocal, terms), over_unit + 31 - 8 * result.numpy.itemsize)
     low, high = integer_range(result.dtype)
     return np.where(counts[below], np.clip(value + low, low, high), low).astype(result.numpy)
 
@@ -89,20 +89,38 @@ def l2_normalization(x: Array, type: TensorType, result: TensorType) -> Array:
 
 
 SOFTMAX_RESULT = {"i8": (2.0**-8, -128), "u8": (2.0**-8, 0), "i16": (2.0**-15, 0)}
+WIDE_SCALE = 2.0**-16
+"""Of 16 bits that are made of 8, within a thousandth; their zero point is the lowest code."""
 L2_RESULT = {"i8": (2.0**-7, 0), "u8": (2.0**-7, 128)}
 
 
 @op("litert.softmax", family="activation")
 class Softmax(Elementwise):
-    """SOFTMAX of beta * x; the parameters of the result are fixed."""
+    """SOFTMAX of beta * x; the parameters of the result are fixed. int8 may become int16."""
 
     x: Operand = operand("i8q|u8q|i16q[...]")
     result: Result = result("i8q|u8q|i16q[...]", free=True)
     beta: float = attr(1.0)
 
     def check(self) -> None:
+        if self.widens:
+            one_scale("Softmax", self.x.type)
+            self._check_wide()
+            return
         super().check()
         require_parameters(self.result.type, SOFTMAX_RESULT, "litert.softmax")
+
+    @property
+    def widens(self) -> bool:
+        """Whether 8 bits become 16."""
+        return (self.x.type.dtype, self.result.type.dtype) == ("i8", "i16")
+
+    def _check_wide(self) -> None:
+        made = self.result.type.q
+        if made.axis is not None or made.zero_point[0] != -32768 or abs(made.scale[0] / WIDE_SCALE - 1) > 1e-3:
+            raise TypeMismatch(
+                f"litert.softmax: the result {self.result.type} must have scale {WIDE_SCALE} and zero point -32768"
+            )
 
     def evaluate(self, x: Array) -> Array:
         if self.x.type.dtype == "i16":

@@ -42,6 +42,19 @@ def test_between_any_types(litert: Families, x: str, y: str) -> None:
         cases.check(litert)
 
 
+@pytest.mark.parametrize("y", ["i8", "i16", "i32"])
+def test_from_16_bits_with_a_zero_point(litert: Families, y: str) -> None:
+    """As a SOFTMAX of 8 bits to 16 makes them; LiteRT refuses them to 16 bits."""
+
+    def case(cases: Cases) -> None:
+        zero = int(cases.rng.choice([-32768, -100, 5, 32767]))
+        x = cases.input(array(cases.rng, "i16"), QuantParams.of(scale(cases.rng, -18, -6), zero))
+        cases.output(cases.build.litert.quantize(x, element=(y, params(cases.rng, y))))
+
+    for cases in groups(40, case, 57, size=10):
+        cases.check(litert)
+
+
 @pytest.mark.parametrize(("x", "y"), [(x, y) for x, y in PAIRS if "f32" not in (x, y) and "i32" not in (x, y)])
 def test_powers_of_two(litert: Families, x: str, y: str) -> None:
     """Every code at scales where ties show, on blocks of 16 and on a tail."""

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from qgraph.ir import QuantParams
+from qgraph.errors import VerificationError
+from qgraph.ir import Builder, QuantParams, verify_graph
 from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, groups, scale
 from tests.targets.litert.storage import codes, every_code, zero_point
@@ -55,6 +56,41 @@ def test_softmax_int16(litert: Families) -> None:
 def test_uint8(litert: Families, case) -> None:
     for cases in groups(50, partial(case, storage="u8"), 45):
         cases.check(litert)
+
+
+def widened(cases: Cases) -> None:
+    rng = cases.rng
+    x = cases.input(codes(rng, shape(cases), "i8"), QuantParams.of(scale(rng, -12, 3), zero_point(rng, "i8")))
+    quant = QuantParams.of(float(rng.choice([2.0**-16, 1 / 65535])), -32768)
+    cases.output(cases.build.litert.softmax(x, beta=float(rng.choice([1.0, 0.5])), element=("i16", quant)))
+
+
+def test_softmax_of_8_bits_to_16(litert: Families) -> None:
+    for cases in groups(CASES, widened, 48):
+        cases.check(litert)
+
+
+def test_softmax_of_8_bits_to_16_has_one_scale() -> None:
+    cases = Cases(np.random.default_rng(49))
+    x = cases.input(every_code("i8"), QuantParams.of(0.1, 0))
+    for wrong in (QuantParams.of(2.0**-15, -32768), QuantParams.of(2.0**-16, 0)):
+        graph = cases.graph.clone()
+        made = Builder(graph).litert.softmax(graph.inputs[0], element=("i16", wrong))
+        graph.set_outputs([made])
+        with pytest.raises(VerificationError, match="must have scale"):
+            verify_graph(graph)
+    assert x.type.dtype == "i8"
+
+
+def test_softmax_of_all_pairs_to_16_bits(litert: Families) -> None:
+    """Rows of two, every difference, at scales where quotients meet ties."""
+    cases = Cases(np.random.default_rng(50))
+    every = every_code("i8").reshape(-1)
+    x = np.stack([np.full(256, 127, np.int8), every], axis=1)
+    for exponent in range(-9, 3):
+        made = cases.input(x, QuantParams.of(2.0**exponent, 0))
+        cases.output(cases.build.litert.softmax(made, element=("i16", QuantParams.of(2.0**-16, -32768))))
+    cases.check(litert)
 
 
 @pytest.mark.parametrize("depth", [511, 512])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -219,3 +221,15 @@ def test_states_of_another_size_are_refused() -> None:
         verify_graph(graph)
     with pytest.raises(TypeMismatch, match="no whole number of units of rank 3"):
         build.node("litert.svdf", [x, w, t, s], {"rank": 3}, element=("i8", QuantParams.of(0.5)))
+
+
+def test_a_keyword_model_of_svdfs(litert: Families) -> None:
+    """micro_speech's larger sibling, from tflite-micro's benchmarks; its weights are scrambled."""
+    assets = os.environ.get("QGRAPH_ASSETS")
+    if not assets:
+        pytest.skip("QGRAPH_ASSETS is not set: no third-party models")
+    path = Path(assets) / "models/tflm/keyword_scrambled_8bit.tflite"
+    x = np.random.default_rng(0).integers(-32768, 32768, (80, 96)).astype(np.int16)
+    for inputs in (x, (np.sin(np.arange(80 * 96) / 37) * 9000).astype(np.int16).reshape(80, 96)):
+        report = qgraph.verify(path, runtime="tflm", inputs=inputs, intermediate=True)
+        assert report.bit_exact, report

@@ -141,7 +141,7 @@ class Target:
         """Why the runtime's kernel of an op does not take plain integers or conditions that are read, or made; "" where
         it does."""
         lacking: Callable[..., str] | None = getattr(self.kernels.get(op), "lacks_storage", None)
-        return "" if lacking is None else lacking(read, made)
+        return "" if lacking is None else lacking(op, read, made)
 
     def as_stored(self, type: TensorType) -> TensorType:
         """The type of plain integers as the target stores them: it may narrow indices."""

@@ -133,6 +133,45 @@ def total(match: Match, build: Builder) -> Replacement:
     return times(build, build.nn.mean(x, axes=axes, keepdims=match.root.attrs["keepdims"]), count)
 
 
+@way("nn.cumsum", "nn.matmul", "nn.transpose")
+def cumulated(match: Match, build: Builder) -> Replacement:
+    """A product with ones, on and above the diagonal."""
+    x, axis = match.root.operand(0), match.root.attrs["axis"]
+    size, last = x.type.shape[axis], x.type.rank - 1
+    if not isinstance(size, int) or not x.type.is_float or last < 1:
+        return Declined(f"{x.type} holds no floats, or {size} of them, or has one dimension")
+    perm = [*range(last + 1)]
+    perm[axis], perm[last] = last, axis
+    ones = build.constant(np.triu(np.ones((size, size), x.type.numpy)), "triangle")
+    if axis == last:
+        return build.nn.matmul(x, ones)
+    moved = build.nn.matmul(build.nn.transpose(x, perm=tuple(perm)), ones)
+    return build.nn.transpose(moved, perm=tuple(perm))
+
+
+MOST_FACTORS = 32
+"""Of a product that is written out."""
+
+
+@way("nn.prod", "nn.mul", "nn.slice", "nn.reshape")
+def product(match: Match, build: Builder) -> Replacement:
+    """Products of two at a time, one dimension after the other."""
+    x, axes, shape = match.root.operand(0), match.root.attrs["axes"], match.root.result.type.shape
+    sizes = [x.type.shape[axis] for axis in axes]
+    count = dim_product(sizes)
+    if isinstance(count, str) or not x.type.is_float or not 0 < count <= MOST_FACTORS:
+        return Declined(f"{count} elements of {x.type} are multiplied: not {MOST_FACTORS} floats at most")
+    if sum(isinstance(size, str) for size in shape) > 1:
+        return Declined(f"several sizes of {match.root.result.type} are symbolic")
+    for axis in axes:
+        parts = [build.nn.slice(x, axis=axis, start=i, end=i + 1) for i in range(int(x.type.shape[axis]))]
+        while len(parts) > 1:
+            pairs = [build.nn.mul(a, b) for a, b in zip(parts[::2], parts[1::2], strict=False)]
+            parts = pairs + parts[len(pairs) * 2 :]
+        (x,) = parts
+    return build.nn.reshape(x, shape=tuple(-1 if isinstance(size, str) else size for size in shape))
+
+
 @way("nn.embedding", "nn.gather")
 def embedding(match: Match, build: Builder) -> Replacement:
     """The rows of the weight."""

@@ -10,6 +10,7 @@ from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from qgraph.targets.litert.plain_rows import PLAIN
 from qgraph.targets.litert.rules import fine_in_16, quant_rules
+from qgraph.targets.litert.size_rows import PLAIN_OF_SIZES
 from qgraph.targets.litert.splits import without_splits
 from qgraph.targets.raising import raise_graph
 from qgraph.targets.rules import QuantRules
@@ -36,9 +37,9 @@ TARGET = Target(
     exporters={".tflite": to_tflite, ".cc": to_c_array},
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=lambda graph: raise_graph(without_splits(graph)),
-    legalize=("nn.avg_pool", "nn.where", "nn.div", "nn.pow"),
+    legalize=("nn.avg_pool", "nn.where", "nn.div", "nn.pow", "nn.expand", "nn.index"),
     floats=FLOATS,
-    plains=PLAIN,
+    plains=(*PLAIN, *PLAIN_OF_SIZES),
     float_ops=FLOAT_OPS,
     kernels={"litert.elu": not_offered("LiteRT's reference kernels have no int8 ELU")},
     keeps_states=True,

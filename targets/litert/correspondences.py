@@ -35,6 +35,7 @@ from qgraph.targets.litert.limits import (
 )
 from qgraph.targets.litert.plain_rows import OF_PLAIN
 from qgraph.targets.litert.rows import BY_OP
+from qgraph.targets.litert.size_rows import OF_SIZES
 from qgraph.targets.litert.tensor_rows import TENSORS
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.raising import real
@@ -526,13 +527,25 @@ FLOAT_OPS = {row.integers: op for op, row in BY_OP.items() if row.integers}
 FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "litert.strided_slice")
 """Ops that move elements of any type."""
 
-CORRESPONDENCES = (*DEPTHS, *LAYERS, *POOLS, *BINARY, *UNARY, *MEANS, *MOVING, *TENSORS, *OF_PLAIN, *FUNCTIONS)
+CORRESPONDENCES = (
+    *DEPTHS,
+    *LAYERS,
+    *POOLS,
+    *BINARY,
+    *UNARY,
+    *MEANS,
+    *MOVING,
+    *TENSORS,
+    *OF_PLAIN,
+    *OF_SIZES,
+    *FUNCTIONS,
+)
 
 
 FLOATS = tuple(
     replace(row, when=lambda node: None) if row.target == "litert.div" else row
     for row in CORRESPONDENCES
-    if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in OF_PLAIN
+    if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in (*OF_PLAIN, *OF_SIZES)
 )
 """The rows by which ops are lowered that stay in float: those whose op there is on floats too."""
 

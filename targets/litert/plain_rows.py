@@ -6,7 +6,7 @@ their codes wherever one grid orders them. `OF_PLAIN` make floats by a condition
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,6 @@ from qgraph.ir import Array, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
-from qgraph.targets.litert.tensor_rows import gathered
 
 # ---- comparisons
 
@@ -142,15 +141,16 @@ def chosen(row: Correspondence, call: Call) -> Value:
 
 def chosen_constants(row: Correspondence, call: Call) -> Value:
     """SELECT_V2 of constants by a computed condition: of their codes on the grid of the result."""
-    rank, (dtype, q) = call.node.result.type.rank, call.element
+    return row.lowered(replace(call, xs=[call.xs[0], *(coded(call, value) for value in call.node.inputs[1:])]))
+
+
+def coded(call: Call, value: Value) -> Value:
+    """The codes of a known operand on the grid of the result, of as many dimensions as this."""
+    rank, (dtype, q), known = call.node.result.type.rank, call.element, unquantized(value)
     assert q is not None
-    both = []
-    for value in call.node.inputs[1:]:
-        known = unquantized(value)
-        floats = quantize(known.data, q.scales, q.zero_points, integer_range(dtype), None)
-        integers = floats.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - floats.ndim) + floats.shape)
-        both.append(call.build.constant(integers, known.name, q))
-    return row.lowered(replace(call, xs=[call.xs[0], *both]))
+    floats = quantize(known.data, q.scales, q.zero_points, integer_range(dtype), None)
+    integers = floats.astype(TensorType((), dtype).numpy).reshape((1,) * (rank - floats.ndim) + floats.shape)
+    return call.build.constant(integers, known.name, q)
 
 
 def of_constants(node: Node) -> bool:
@@ -175,6 +175,31 @@ CHOICES = [
         lower=chosen,
     ),
 ]
+
+
+def by_arithmetic(row: Correspondence, call: Call) -> Value:
+    """b + condition * (a - b) of integers that may wrap around; (condition and a) or (not condition and b)."""
+    (condition, a, b), build = call.xs, call.lowering.build
+    if a.type.dtype == "bool":
+        parts = [
+            build.litert.logical_and(condition, a),
+            build.litert.logical_and(build.litert.logical_not(condition), b),
+        ]
+        return row.lowered(replace(call, xs=parts))
+    number = build.litert.cast(condition, element=(a.type.dtype, None))
+    return row.lowered(replace(call, xs=[b, build.litert.float_mul(number, build.litert.float_sub(a, b))]))
+
+
+def makes(dtype: str) -> Callable[[Node], bool]:
+    """Whether a node makes conditions ("bool"), or integers."""
+    return lambda node: (node.result.type.dtype == "bool") == (dtype == "bool")
+
+
+WITHOUT_SELECT = [
+    Correspondence(source="where", target=f"litert.{op}", applies=makes(dtype), lower=by_arithmetic, raises=False)
+    for op, dtype in (("float_add", "i32"), ("logical_or", "bool"))
+]
+"""TFLite Micro's SELECT_V2 takes neither."""
 
 
 # ---- places
@@ -230,7 +255,51 @@ def divided(node: Node) -> Refusal | None:
     return None if b.is_constant and b.data.all() else Refusal(f"the divisor of {node.op} may be 0", "give a constant")
 
 
+REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
+
+
+def of_conditions(node: Node) -> bool:
+    """Whether a node reads conditions."""
+    return node.operand(0).type.dtype == "bool"
+
+
+def known_sizes(node: Node) -> Refusal | None:
+    """The sizes of the axes of a reduction are known."""
+    sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]]
+    symbolic = next((size for size in sizes if isinstance(size, str)), None)
+    what = f"{node.op} over the size {symbolic}, which is not known"
+    return None if symbolic is None else Refusal(what, "fix it: see the pass set-batch")
+
+
+def any_by_all(row: Correspondence, call: Call) -> Value:
+    """Any is not all not."""
+    negated = replace(call, xs=[call.build.litert.logical_not(call.xs[0])])
+    made: Value = call.build.litert.logical_not(row.lowered(negated))
+    return made
+
+
+def _reduction(source: str, target: str, **words: Any) -> Correspondence:
+    return Correspondence(source=source, target=f"litert.{target}", attrs=REDUCTION, when=known_sizes, **words)
+
+
+REDUCTIONS = [
+    _reduction("max", "reduce_any", applies=of_conditions),
+    _reduction("max", "reduce_all", applies=of_conditions, lower=any_by_all, raises=False),
+    _reduction("min", "reduce_all", applies=of_conditions),
+    _reduction("sum", "float_sum"),
+    _reduction("prod", "reduce_prod"),
+]
+
+
+def magnitude(row: Correspondence, call: Call) -> Value:
+    """The larger of x and 0 - x."""
+    (x,), build = call.xs, call.build
+    zero = build.constant(np.zeros((1,) * x.type.rank, x.type.numpy), "zero")
+    return row.lowered(replace(call, xs=[x, build.litert.float_sub(zero, x)]))
+
+
 SUMS = [
+    Correspondence(source="abs", target="litert.float_maximum", lower=magnitude, raises=False),
     Correspondence(source="cumsum", target="litert.cumsum", attrs={"axis": AXIS}),
     *(
         Correspondence(source=op, target=f"litert.{target}", when=divided)
@@ -239,42 +308,5 @@ SUMS = [
 ]
 
 
-# ---- elements by their indices
-
-
-def elements(row: Correspondence, call: Call) -> Value:
-    """GATHER in which all dimensions but one go together; that one is brought to the end, and back."""
-    axis, rank, build = call.attrs["axis"], call.xs[0].type.rank, call.build
-    perm = [*range(rank)]
-    perm[axis], perm[-1] = rank - 1, axis
-    moved = call.xs if axis == rank - 1 else [build.litert.transpose(x, perm=tuple(perm)) for x in call.xs]
-    made = row.lowered(replace(call, xs=moved), axis=rank - 1, batch_dims=rank - 1)
-    return made if axis == rank - 1 else build.litert.transpose(made, perm=tuple(perm))
-
-
-def go_together(node: Node) -> Refusal | None:
-    """The other dimensions have the same sizes."""
-    axis = node.attrs["axis"]
-    x, indices = ([*value.type.shape[:axis], *value.type.shape[axis + 1 :]] for value in node.inputs)
-    if x == indices and not is_known(node.operand(1)) and not is_known(node.operand(0)):
-        return None
-    what = f"{node.operand(0).type} and indices {node.operand(1).type}"
-    return Refusal(f"LiteRT gathers elements by computed indices where all other sizes are the same, not of {what}")
-
-
-ELEMENTS = [
-    Correspondence(
-        source="gather_elements",
-        target="litert.gather",
-        result="operand",
-        when=go_together,
-        lower=elements,
-        raises=False,
-    )
-]
-GATHERED = [
-    Correspondence(source="gather", target="litert.gather", attrs={"axis": "axis"}, lower=gathered, raises=False)
-]
-
-OF_PLAIN = (*CASTS, *CHOICES, *ELEMENTS)
-PLAIN = (*COMPARISONS, *LOGIC, *PLACES, *SUMS, *OF_PLAIN, *GATHERED)
+OF_PLAIN = (*CASTS, *CHOICES)
+PLAIN = (*COMPARISONS, *LOGIC, *PLACES, *REDUCTIONS, *SUMS, *OF_PLAIN, *WITHOUT_SELECT)

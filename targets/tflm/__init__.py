@@ -38,7 +38,7 @@ def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
 
 
 def fine_in_16(node: Node) -> bool:
-    """As on the reference kernels, but for SQRT."""
+    """As on the reference kernels, but for SQRT, which is a table."""
     return node.op != "nn.sqrt" and REFERENCE.fine_in_16 is not None and REFERENCE.fine_in_16(node)
 
 

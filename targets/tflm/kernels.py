@@ -30,9 +30,9 @@ def only(*dtypes: str, run: Kernel = evaluate, read: bool = False) -> Kernel:
             raise UnsupportedOp(refused)
         return run(op, *operands)
 
-    def lacks_storage(taken: TensorType | None, made: TensorType) -> str:
+    def lacks_storage(op: str, taken: TensorType | None, made: TensorType) -> str:
         type = taken if read else made
-        return "" if type is None else lacking(type.dtype, "the op")
+        return "" if type is None else lacking(type.dtype, op.rpartition(".")[2].removeprefix("float_").upper())
 
     kernel.lacks_storage = lacks_storage  # type: ignore[attr-defined]  # for lowering
     return kernel
@@ -61,6 +61,12 @@ KERNELS: dict[str, Kernel] = {
     "litert.float_add": only("f32", "i32"),
     "litert.float_sub": only("f32", "i32"),
     "litert.float_mul": only("f32", "i32"),
+    "litert.float_sum": only("f32"),
+    "litert.float_reduce_max": only("f32"),
+    "litert.float_reduce_min": only("f32"),
+    "litert.gather_nd": only("i8", "f32"),
+    "litert.reduce_any": not_offered("TFLite Micro has no REDUCE_ANY"),
+    "litert.reduce_prod": not_offered("TFLite Micro has no REDUCE_PROD"),
     "litert.cumsum": not_offered("TFLite Micro has no CUMSUM of integers"),
     "litert.floor_div": not_offered("TFLite Micro has no FLOOR_DIV of integers"),
     "litert.floor_mod": not_offered("TFLite Micro has no FLOOR_MOD of integers"),

@@ -53,7 +53,7 @@ def decibels(model: nn.Module, made: Graph, x: Array) -> float:
     with torch.no_grad():
         wanted = model(torch.from_numpy(x)).numpy().astype(np.float64)
     given = np.asarray(qgraph.run(made, x, dequantize=True, layout="NCHW"), np.float64).reshape(wanted.shape)
-    return float(10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()))
+    return float(10 * np.log10((wanted**2).sum() / max(((wanted - given) ** 2).sum(), 1e-9)))
 
 
 def filled(ids: Tensor, h: Tensor) -> Tensor:
@@ -136,7 +136,7 @@ def test_a_choice_moves_the_codes_of_one_grid(target: str) -> None:
 def test_the_place_of_an_extreme_code_is_found_without_dequantizing(target: str, axis: int, keepdim: bool) -> None:
     model = Head(lambda x: torch.relu(x).argmax(axis, keepdim))
     if target == "tflm" and keepdim:
-        with pytest.raises(LoweringError, match="TFLite Micro has the op for i8, i16, f32, not for i32"):  # TRANSPOSE
+        with pytest.raises(LoweringError, match="TFLite Micro has TRANSPOSE for i8, i16, f32, not for i32"):
             lowered(model, IMAGES, target)
         return
     assert not lowered(model, IMAGES, target).find("litert.dequantize")
@@ -208,3 +208,101 @@ def test_training_takes_a_step_through_masks(target: str) -> None:
     assert all(torch.isfinite(each.grad).all() for each in module.parameters() if each.grad is not None)
     made = qgraph.lower(qgraph.from_torch(module), target)
     assert qgraph.verify(made, inputs=IDS).bit_exact
+
+
+def pooled(ids: Tensor, h: Tensor) -> Tensor:
+    seen = ids != 0
+    return (h * seen[..., None]).sum(1) / seen.sum(1, keepdim=True).clamp(min=1)
+
+
+def pooled_by_expanding(ids: Tensor, h: Tensor) -> Tensor:
+    seen = (ids != 0).unsqueeze(-1).expand(h.size()).float()
+    return (h * seen).sum(1) / seen.sum(1).clamp(min=1e-9)
+
+
+def last_of_each(ids: Tensor, h: Tensor) -> Tensor:
+    return h[torch.arange(ids.shape[0]), (ids != 0).sum(1) - 1]
+
+
+def last_gathered(ids: Tensor, h: Tensor) -> Tensor:
+    last = (ids != 0).long().sum(1) - 1
+    return h.gather(1, last[:, None, None].expand(-1, 1, 8)).squeeze(1)
+
+
+def at_the_largest_id(ids: Tensor, h: Tensor) -> Tensor:
+    return h[torch.arange(h.shape[0]), ids.argmax(-1)]
+
+
+def near(ids: Tensor, h: Tensor) -> Tensor:
+    return ((ids[:, :, None] - ids[:, None, :]).abs() < 3).float() @ h
+
+
+def any_and_all(ids: Tensor, h: Tensor) -> Tensor:
+    padding = ids == 0
+    return h * (padding.any(1, keepdim=True)[..., None].float() + (~padding.all(1))[:, None, None].float())
+
+
+def listed(ids: Tensor, h: Tensor) -> Tensor:
+    return torch.isin(ids, torch.tensor([1, 3, 5])).float()[..., None] * h
+
+
+def one_or_the_other(ids: Tensor, h: Tensor) -> Tensor:
+    return ((ids > 3) ^ (ids < 6)).float()[..., None] * h
+
+
+def seen_so_far(ids: Tensor, h: Tensor) -> Tensor:
+    return h * torch.cumsum((ids != 0).float(), 1)[..., None]
+
+
+def multiplied(ids: Tensor, h: Tensor) -> Tensor:
+    return (h[:, :5] + 1).prod(1)
+
+
+def largest(ids: Tensor, h: Tensor) -> Tensor:
+    return (h == h.max(-1, keepdim=True).values).float()
+
+
+def of_float_ids(ids: Tensor, h: Tensor) -> Tensor:
+    return h * ids.float()[..., None] / 10
+
+
+def prefixed(ids: Tensor, h: Tensor) -> Tensor:
+    first = torch.full((ids.shape[0], 1), 3)
+    return (torch.cat([first, ids], 1) == 3).float() @ torch.ones(17, 2)
+
+
+def without_zeros(ids: Tensor, h: Tensor) -> Tensor:
+    return torch.nn.functional.one_hot(torch.where(ids == 0, 1, ids), 10).float() @ torch.ones(10, 3) + h[..., :3]
+
+
+HEADS = {
+    head.__name__: head
+    for head in (
+        *(pooled, pooled_by_expanding, last_of_each, last_gathered, at_the_largest_id, near, any_and_all, listed),
+        *(one_or_the_other, seen_so_far, multiplied, largest, of_float_ids, prefixed, without_zeros),
+    )
+}
+LACKING = {
+    "pooled": "has SUM for f32, not for i32",
+    "last_of_each": "has SUM for f32, not for i32",
+    "last_gathered": "has SUM for f32, not for i32",
+    "at_the_largest_id": "has no CUMSUM of integers",
+}
+"""What TFLite Micro has not."""
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("target", FAMILY)
+def test_what_models_make_of_ids_is_exact(target: str, head: str) -> None:
+    model = Words(HEADS[head])
+    if target == "tflm" and head in LACKING:
+        with pytest.raises(LoweringError, match=LACKING[head]):
+            qgraph.prepare(qgraph.trace(model.eval(), torch.from_numpy(IDS)), target)
+        return
+    assert decibels(model, lowered(model, IDS, target), IDS) > (25 if head == "multiplied" else 35)
+
+
+@pytest.mark.parametrize("head", ["last_of_each", "prefixed", "pooled_by_expanding"])
+def test_a_file_takes_any_batch_where_sizes_are_those_of_a_value(head: str) -> None:
+    made = lowered(Words(HEADS[head]), IDS, "litert")
+    assert qgraph.verify(made, inputs=IDS[:3]).bit_exact

@@ -261,6 +261,7 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "FLOOR_DIV": _by_type("i16:3 i8:3 f32:2"),
     "FLOOR_MOD": _by_type("i16:2 i8:2"),
     "BROADCAST_TO": (*_by_type("i16:3 i8:3"), (2, lambda use: True)),
+    "GATHER_ND": _by_type("bool:5 i16:3 i8:2"),
     "TOPK_V2": _by_type("i16:3 i8:2"),
     **dict.fromkeys(names("SELECT SELECT_V2 REDUCE_ANY REDUCE_ALL"), ()),
     **dict.fromkeys(names("RELU_0_TO_1 POW SQUARE CUMSUM ZEROS_LIKE LOGICAL_AND LOGICAL_OR LOGICAL_NOT"), ()),

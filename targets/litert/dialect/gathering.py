@@ -35,7 +35,7 @@ class Gather:
 
     def evaluate(self, x: Array, indices: Array) -> Array:
         axis, batch = self.places()
-        _check_indices(indices, x.shape[axis])
+        check_indices(indices, x.shape[axis])
         if batch == 0:
             return np.take(x, indices, axis=axis)
         lead = x.shape[:batch]
@@ -43,7 +43,8 @@ class Gather:
         return np.reshape(parts, (*lead, *parts[0].shape))
 
 
-def _check_indices(indices: Array, size: int) -> None:
+def check_indices(indices: Array, size: int) -> None:
+    """Raise InputError for indices that are none of an axis of that size."""
     if indices.size and (indices.min() < 0 or indices.max() >= size):
         raise InputError(f"indices from {indices.min()} to {indices.max()} do not lie in 0 .. {size - 1}")
 
@@ -67,7 +68,7 @@ class EmbeddingLookup:
             raise TypeMismatch(f"a table {self.table.type} for a result {self.result.type} would be dequantized")
 
     def evaluate(self, ids: Array, table: Array) -> Array:
-        _check_indices(ids, table.shape[0])
+        check_indices(ids, table.shape[0])
         return table[ids]
 
 

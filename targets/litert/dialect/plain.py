@@ -1,4 +1,4 @@
-"""Integers and conditions as they are: comparisons, logic, CAST, SELECT_V2, CUMSUM, FLOOR_DIV, FLOOR_MOD.
+"""Integers and conditions as they are: comparisons, logic, CAST, SELECT_V2, CUMSUM, FLOOR_DIV, GATHER_ND ...
 
 What stands for itself is computed alike everywhere; int32 wraps around. ADD, SUB, MUL, MAXIMUM and other ops that have
 a form on floats take plain integers in that form (`elementwise.py`, `reduction.py`).
@@ -14,6 +14,8 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
 from qgraph.targets.litert.dialect.elements import refuse_other_parameters
+from qgraph.targets.litert.dialect.gathering import check_indices
+from qgraph.targets.litert.dialect.reduction import Reduction
 from qgraph.targets.litert.dialect.slicing import ANY
 from qgraph.targets.litert.rows import row
 
@@ -246,3 +248,86 @@ row(
     constants={"axis": 1},
     options={"exclusive": "exclusive", "reverse": "reverse"},
 )
+
+
+class Whether(Reduction):
+    """What REDUCE_ANY and REDUCE_ALL share."""
+
+    x: Operand = operand("bool[...]")
+    result: Result = result("bool[...]")
+    axes: tuple[int, ...] = attr()
+    keep_dims: bool = attr(False)
+
+
+@op("litert.reduce_any", family="pool")
+class ReduceAny(Whether):
+    """REDUCE_ANY over `axes`."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.any(axis=self.places(), keepdims=self.keep_dims))
+
+
+@op("litert.reduce_all", family="pool")
+class ReduceAll(Whether):
+    """REDUCE_ALL over `axes`."""
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.all(axis=self.places(), keepdims=self.keep_dims))
+
+
+@op("litert.reduce_prod", family="pool")
+class ReduceProd(Whether):
+    """REDUCE_PROD of integers over `axes`."""
+
+    x: Operand = operand("i32[...]")
+    result: Result = result("i32[...]")
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x.prod(axis=self.places(), keepdims=self.keep_dims, dtype=x.dtype))
+
+
+for _name in ("reduce_any", "reduce_all", "reduce_prod"):
+    row(f"litert.{_name}", _name.upper(), constants={"axes": 1}, options={"keep_dims": "keep_dims"})
+
+
+@op("litert.broadcast_to", kind="expand", moves_data=True)
+class BroadcastTo:
+    """BROADCAST_TO: x repeated to `shape`."""
+
+    x: Operand = operand(ANY)
+    result: Result = result(ANY)
+    shape: tuple[int, ...] = attr()
+
+    def infer(self) -> TensorType:
+        if broadcast_shape(self.x.type.shape, self.shape) != self.shape:
+            raise TypeMismatch(f"litert.broadcast_to: {self.x.type} cannot be repeated to {list(self.shape)}")
+        return self.x.type.with_shape(self.shape)
+
+    def evaluate(self, x: Array) -> Array:
+        return np.broadcast_to(x, self.shape)
+
+
+row("litert.broadcast_to", "BROADCAST_TO", constants={"shape": 1})
+
+
+@op("litert.gather_nd", moves_data=True)
+class GatherNd:
+    """GATHER_ND: the parts of x at `places` [..., K] along its first K dimensions."""
+
+    x: Operand = operand(ANY)
+    places: Operand = operand("i32[...]", role="indices")
+    result: Result = result(ANY)
+
+    def infer(self) -> TensorType:
+        *shape, count = self.places.type.shape or ("",)
+        if not isinstance(count, int) or not 0 < count <= self.x.type.rank:
+            raise TypeMismatch(f"litert.gather_nd: {self.places.type} are no places in {self.x.type}")
+        return self.x.type.with_shape((*shape, *self.x.type.shape[count:]))
+
+    def evaluate(self, x: Array, places: Array) -> Array:
+        for axis in range(places.shape[-1]):
+            check_indices(places[..., axis], x.shape[axis])
+        return np.asarray(x[tuple(np.moveaxis(places, -1, 0))])
+
+
+row("litert.gather_nd", "GATHER_ND")

@@ -137,7 +137,7 @@ for _op, _operator in (("mean", "MEAN"), ("sum", "SUM"), ("reduce_max", "REDUCE_
 class Place:
     """What ARG_MAX and ARG_MIN share: the index along `axis`, which goes away."""
 
-    x: Operand = operand("i8|u8|f32[...]")
+    x: Operand = operand("i8|u8|i32|f32[...]")
     result: Result = result("i32|i64[...]")
     axis: int = attr()
     index: str = attr("i32", choices=("i32", "i64"))
@@ -183,25 +183,25 @@ class FloatMean(Mean):
     """MEAN on floats."""
 
 
-@on_floats("litert.float_sum", of="litert.sum")
+@on_floats("litert.float_sum", of="litert.sum", elements="f32|i32")
 class FloatSum(Sum):
-    """SUM on floats."""
+    """SUM on floats, or on plain integers."""
 
     def evaluate(self, x: Array) -> Array:
-        return np.asarray(x.sum(axis=self.places(), keepdims=self.keep_dims))
+        return np.asarray(x.sum(axis=self.places(), keepdims=self.keep_dims, dtype=x.dtype))
 
 
-@on_floats("litert.float_reduce_max", of="litert.reduce_max", exact_on=REFERENCE)
+@on_floats("litert.float_reduce_max", of="litert.reduce_max", exact_on=REFERENCE, elements="f32|i32")
 class FloatReduceMax(ReduceMax):
-    """REDUCE_MAX on floats."""
+    """REDUCE_MAX on floats, or on plain integers."""
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.max(axis=self.places(), keepdims=self.keep_dims))
 
 
-@on_floats("litert.float_reduce_min", of="litert.reduce_min", exact_on=REFERENCE)
+@on_floats("litert.float_reduce_min", of="litert.reduce_min", exact_on=REFERENCE, elements="f32|i32")
 class FloatReduceMin(ReduceMin):
-    """REDUCE_MIN on floats."""
+    """REDUCE_MIN on floats, or on plain integers."""
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(x.min(axis=self.places(), keepdims=self.keep_dims))

@@ -188,3 +188,68 @@ def test_elements_by_computed_indices(litert: Families, dtype: str) -> None:
 
     for cases in groups(CASES, gather, seed=69, size=10):
         cases.check(litert)
+
+
+@pytest.mark.parametrize(
+    "name", ["reduce_any", "reduce_all", "reduce_prod", "float_sum", "float_reduce_max", "float_reduce_min"]
+)
+def test_reductions(litert: Families, name: str) -> None:
+    def reduce(cases: Cases) -> None:
+        rng = cases.rng
+        x = cases.input(plain(rng, "bool" if name[7:] in ("any", "all") else "i32", rng.integers(1, 5, 3)), None)
+        axes = tuple(int(axis) - 3 * int(rng.integers(2)) for axis in rng.permutation(3)[: rng.integers(1, 4)])
+        cases.output(getattr(cases.build.litert, name)(x, axes=axes, keep_dims=bool(rng.integers(2))))
+
+    for cases in groups(CASES, reduce, seed=70):
+        with np.errstate(over="ignore"):
+            cases.check(litert)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i16", "i32", "bool", "f32"])
+def test_what_is_repeated_to_a_shape(litert: Families, dtype: str) -> None:
+    def repeat(cases: Cases) -> None:
+        rng = cases.rng
+        shape = [int(n) for n in rng.integers(1, 5, int(rng.integers(1, 6)))]
+        given = [1 if rng.integers(2) else size for size in shape][int(rng.integers(len(shape))) :]
+        quant = None if dtype not in ("i8", "i16") else params(rng) if dtype == "i8" else QuantParams.of(0.5)
+        x = cases.input(integers(rng, tuple(given)) if dtype == "i8" else plain(rng, dtype, given), quant)
+        cases.output(cases.build.litert.broadcast_to(x, shape=tuple(shape)))
+
+    for cases in groups(CASES, repeat, seed=71, size=10):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("dtype", ["i8", "i32", "bool", "f32", "i16"])
+def test_parts_at_places(litert: Families, dtype: str) -> None:
+    def gather(cases: Cases) -> None:
+        rng = cases.rng
+        shape = [int(n) for n in rng.integers(1, 5, int(rng.integers(1, 5)))]
+        count = int(rng.integers(1, len(shape) + 1))
+        lead = [int(n) for n in rng.integers(1, 4, int(rng.integers(1, 3)))]
+        quant = None if dtype not in ("i8", "i16") else params(rng) if dtype == "i8" else QuantParams.of(0.5)
+        x = cases.input(integers(rng, tuple(shape)) if dtype == "i8" else plain(rng, dtype, shape), quant)
+        places = np.stack([rng.integers(0, size, lead) for size in shape[:count]], -1)
+        cases.output(cases.build.litert.gather_nd(x, cases.input(places.astype(np.int32), None)))
+
+    for cases in groups(CASES, gather, seed=72, size=10):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("place", [-1, 4])
+def test_places_that_there_are_not_are_refused(place: int) -> None:
+    cases = Cases(np.random.default_rng(0))
+    x = cases.input(np.zeros((4, 2), np.int32), None)
+    cases.output(cases.build.litert.gather_nd(x, cases.input(np.array([[place, 0]], np.int32), None)))
+    cases.graph.set_outputs(cases.outputs)
+    with pytest.raises(InputError, match=r"do not lie in 0 \.\. 3"):
+        execute(cases.graph, cases.feed)
+
+
+@pytest.mark.parametrize("name", ["arg_max", "arg_min"])
+def test_places_of_extreme_integers(litert: Families, name: str) -> None:
+    def find(cases: Cases) -> None:
+        x = cases.input(plain(cases.rng, "i32", cases.rng.integers(1, 5, 3)), None)
+        cases.output(getattr(cases.build.litert, name)(x, axis=int(cases.rng.integers(-3, 3))))
+
+    for cases in groups(CASES, find, seed=73):
+        cases.check(litert)

@@ -223,7 +223,7 @@ class _Inserter:
             self.graph, self.rules, partial(self.overrides.bits, word="activation_bits"), self.floats, self.fine
         )
         edges = grids.edges()
-        self.wide = {node for node in self.graph.nodes if is_activation(node) and grids.of(node.result).wide}
+        self.wide = {node for node in self.graph.nodes if is_activation(node) and grids.of(node.results[0]).wide}
         for value in grids.activations():
             node = value.producer
             rule = "own" if node is None else grids.rule(node)

@@ -39,6 +39,7 @@ class Call:
     weight: QuantizedWeight | None = None
     w: Value | None = None  # the weight as the target has it
     bias: Value | None = None
+    more: list[Value] = field(default_factory=list)  # what a row makes of the node's results but the first
     in_float: bool = False  # the operands are floats, and `element` is f32
 
     @property

@@ -134,7 +134,7 @@ class Grids:
         return list(self._of)
 
     def _place(self, node: Node) -> None:
-        rule, result = self.rule(node), node.result
+        rule, result = self.rule(node), node.results[0]
         if rule in ("same", "shared"):
             self._of[result] = self.of(_moved(node))
         else:
@@ -188,7 +188,7 @@ class Grids:
 
     def _wanted(self, node: Node, index: int) -> Grid | None:
         """The grid on which a node reads an operand; None where that is the operand's own, or it has none."""
-        value, grid, joins = node.operands[index], self.of(node.result), self.rule(node) == "join"
+        value, grid, joins = node.operands[index], self.of(node.results[0]), self.rule(node) == "join"
         if value is None or not value.type.is_float:
             return None
         if value.is_constant:

@@ -231,7 +231,7 @@ class Lowering:
     def element(self, node: Node) -> Element:
         """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first
         operand."""
-        behind = fake_quant_of(node.result)
+        behind = fake_quant_of(node.results[0])
         if behind is not None:
             return self._element_of(behind)
         first = self.operand(node).type
@@ -317,18 +317,18 @@ class Lowering:
                 self._lower_fake_quant(node)
             return
         if is_index(node):
-            self.lowered[node.result] = self._in_float(node)
+            self.lowered[node.results[0]] = self._in_float(node)
             return
         rows = choices(node, self.target)
         if self._stays_float(node, rows if isinstance(rows, Refusal) else rows[0]):
-            self.lowered[node.result] = self._in_float(node)
+            self.lowered[node.results[0]] = self._in_float(node)
             return
         try:
-            self.lowered[node.result] = self._as_integers(node, rows)
+            self.lowered[node.results[0]] = self._as_integers(node, rows)
         except LoweringError:
             if not self.fallback:
                 raise
-            self.lowered[node.result] = self._in_float(node)
+            self.lowered[node.results[0]] = self._in_float(node)
 
     def _as_integers(self, node: Node, rows: Sequence[Correspondence] | Refusal) -> Value:
         """The node by the first row's op on integers that its scales admit; raises LoweringError where none is."""
@@ -346,13 +346,19 @@ class Lowering:
 
     def _by_row(self, node: Node, row: Correspondence, call: Call) -> Value:
         """The node by a row, requantized and clamped as the fake-quant behind it says."""
-        made = row.lowered(call) if row.lower is None else row.lower(row, call)
+        made = self._made(row, call)
         if row.result == "fixed":
             wanted = self.element(node)
             made = made if wanted[1] == call.element[1] else self.target.requantize(self, made, wanted)
-        behind = fake_quant_of(node.result)
+        behind = fake_quant_of(node.results[0])
         on_its_grid = behind is not None and self._element_of(behind) == (made.type.dtype, made.type.quant)
         return self._within(made, behind) if behind is not None and on_its_grid else made
+
+    def _made(self, row: Correspondence, call: Call) -> Value:
+        """What a row makes of a node: its first result; the others are noted."""
+        made = row.lowered(call) if row.lower is None else row.lower(row, call)
+        self.lowered.update(zip(call.node.results[1:], call.more, strict=True))
+        return made
 
     def _within(self, value: Value, fake_quant: Node) -> Value:
         """The value within the codes that a fake-quant lets through: fewer bits may be asked for than its dtype has."""
@@ -380,7 +386,7 @@ class Lowering:
         read = [self.lowered[value] for value in node.inputs if value in self.lowered]
         if any(value.type.is_float for value in read):
             return True
-        quantized = any(user.op == "quant.fake_quant" for user in node.result.users)
+        quantized = any(user.op == "quant.fake_quant" for user in node.results[0].users)
         return row.result != "operand" and not quantized
 
     def _in_float(self, node: Node) -> Value:
@@ -400,7 +406,7 @@ class Lowering:
                 np.ascontiguousarray(data.transpose(order)) if order else data, _source(w).name
             )
             call.bias = self._float_bias(node, row.weight)
-        return row.lowered(call) if row.lower is None else row.lower(row, call)
+        return self._made(row, call)
 
     def _float_bias(self, node: Node, form: Weight) -> Value | None:
         bias = node.operands[2] if len(node.operands) > 2 else None

@@ -33,10 +33,12 @@ def compare_lowered(lowering: Lowering) -> None:
     for node in lowering.source.nodes:
         operands = [None if v is None else _wide(v.data) if v.is_constant else real[v] for v in node.operands]
         real.update(zip(node.results, op_def(node.op).evaluate(node, operands), strict=True))
-        value = lowering.lowered.get(node.result)
-        if value in arrays:
-            expected, real[node.result] = real[node.result], _real(arrays, value)
-            off = _codes_off(_clamped(expected, lowering, node, value), real[node.result], value)
+        for result in node.results:
+            value = lowering.lowered.get(result)
+            if value not in arrays:
+                continue
+            expected, real[result] = real[result], _real(arrays, value)
+            off = _codes_off(_clamped(expected, lowering, node, value), real[result], value)
             if off > (WIDE_TOLERANCE if value.type.numpy.itemsize == 2 else TOLERANCE):
                 raise _error(lowering, node, value, off, inputs)
 
@@ -56,7 +58,7 @@ def _real(arrays: dict[Value, Array], value: Value) -> Array:
 
 def _range(lowering: Lowering, node: Node, value: Value) -> tuple[int, int]:
     """The codes of a lowered value: those of its type, or fewer where a fake-quant that it does the work of says so."""
-    makers = [node, *(user for user in node.result.users if lowering.lowered.get(user.result) is value)]
+    makers = [node, *(user for user in node.results[0].users if lowering.lowered.get(user.results[0]) is value)]
     said = (each.attrs["range"] for each in makers if each.op == "quant.fake_quant")
     low, high = next(said, integer_range(value.type.dtype))
     return int(low), int(high)

@@ -231,4 +231,4 @@ def _attributes(reader: Reader, row: FileRow, operator: tflite.Operator) -> dict
 def _from_constant(attr: str, values: tuple[int, ...]) -> object:
     if attr == "pads":
         return (*values[0::2], *values[1::2])
-    return values[0] if attr in ("value", "axis") else values
+    return values[0] if attr in ("value", "axis", "k") else values

@@ -246,6 +246,46 @@ PLACES = [
 ]
 
 
+def ordered(row: Correspondence, call: Call) -> Value:
+    """TOPK_V2 along the last dimension; the smallest are the largest of -1 - code, or of 0 - x of floats."""
+    (x,), a, build = call.xs, call.attrs, call.lowering.build
+    last, element = x.type.rank - 1, (x.type.dtype, x.type.quant)
+    perm = [*range(last + 1)]
+    perm[a["axis"]], perm[last] = last, a["axis"]
+
+    def turned(value: Value) -> Value:
+        return value if a["axis"] == last else build.litert.transpose(value, perm=tuple(perm))
+
+    def backwards(value: Value) -> Value:
+        first = np.full((1,) * x.type.rank, 0 if value.type.is_float else -1, value.type.numpy)
+        return build.litert.float_sub(build.constant(first, "first"), value)
+
+    given = turned(x)
+    if not a["largest"]:
+        given = backwards(given if x.type.quant is None else codes(call, given))
+    values, places = build.node(row.target, [given], {"k": a["k"]}).results
+    if not a["largest"]:
+        values = backwards(values)
+        values = values if x.type.quant is None else build.litert.cast(values, element=element)
+    call.more.append(turned(places))
+    return turned(values)
+
+
+def known_length(node: Node) -> Refusal | None:
+    """The size along the axis is known, and something is taken."""
+    size = node.operand(0).type.shape[node.attrs["axis"]]
+    if isinstance(size, int) and node.attrs["k"] > 0:
+        return None
+    return Refusal(f"LiteRT's TOPK_V2 takes one of a known size at least, not {node.attrs['k']} of {size}")
+
+
+ORDER = [
+    Correspondence(
+        source="topk", target="litert.topk_v2", result="operand", when=known_length, lower=ordered, raises=False
+    )
+]
+
+
 # ---- arithmetic
 
 
@@ -308,5 +348,5 @@ SUMS = [
 ]
 
 
-OF_PLAIN = (*CASTS, *CHOICES)
+OF_PLAIN = (*CASTS, *CHOICES, *ORDER)
 PLAIN = (*COMPARISONS, *LOGIC, *PLACES, *REDUCTIONS, *SUMS, *OF_PLAIN, *WITHOUT_SELECT)

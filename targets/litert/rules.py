@@ -28,7 +28,7 @@ RESULTS = {
     **dict.fromkeys(("nn.abs", "nn.matmul", "nn.embedding", "nn.sqrt", "nn.rsqrt"), OpRule()),
     "nn.hard_swish": OpRule(narrow=True),
     **dict.fromkeys(("nn.max", "nn.min", "nn.gather", "nn.gather_elements"), OpRule("same")),
-    **dict.fromkeys(("nn.expand", "nn.index"), OpRule("same")),
+    **dict.fromkeys(("nn.expand", "nn.index", "nn.topk"), OpRule("same")),
     "nn.where": OpRule("join"),  # SELECT_V2 moves integers
     "nn.cast": OpRule("fixed", scale=1.0, wide=(1.0, 0), holds=of_condition),  # 0 and 1
     **dict.fromkeys(("nn.maximum", "nn.minimum"), OpRule("join")),  # they compare integers

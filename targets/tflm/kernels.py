@@ -65,6 +65,7 @@ KERNELS: dict[str, Kernel] = {
     "litert.float_reduce_max": only("f32"),
     "litert.float_reduce_min": only("f32"),
     "litert.gather_nd": only("i8", "f32"),
+    "litert.topk_v2": not_offered("TFLite Micro has no TOPK_V2"),
     "litert.reduce_any": not_offered("TFLite Micro has no REDUCE_ANY"),
     "litert.reduce_prod": not_offered("TFLite Micro has no REDUCE_PROD"),
     "litert.cumsum": not_offered("TFLite Micro has no CUMSUM of integers"),

@@ -306,3 +306,33 @@ def test_what_models_make_of_ids_is_exact(target: str, head: str) -> None:
 def test_a_file_takes_any_batch_where_sizes_are_those_of_a_value(head: str) -> None:
     made = lowered(Words(HEADS[head]), IDS, "litert")
     assert qgraph.verify(made, inputs=IDS[:3]).bit_exact
+
+
+ORDERED: dict[str, Callable[[Tensor], object]] = {
+    "last": lambda x: torch.topk(x.flatten(1), 5),
+    "inside": lambda x: torch.topk(x, 2, dim=1),
+    "smallest": lambda x: torch.topk(x.flatten(2), 4, largest=False),
+    "sorted": lambda x: torch.sort(x.flatten(1)[:, :16], descending=True),
+    "values alone": lambda x: torch.topk(x.flatten(1), 5).values * 2,
+    "places alone": lambda x: torch.topk(x.flatten(1), 5).indices,
+    "gathered": lambda x: (-x).flatten(2).gather(2, torch.topk(x.flatten(2), 3).indices),
+}
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack"])
+@pytest.mark.parametrize("name", ORDERED)
+def test_the_largest_and_their_places_are_those_of_the_codes(name: str, target: str) -> None:
+    graph = qgraph.trace(Head(ORDERED[name]), torch.from_numpy(IMAGES))  # type: ignore[arg-type]
+    prepared = qgraph.calibrate(qgraph.prepare(graph, target, check=True), [IMAGES])
+    made = qgraph.lower(prepared, target, check=True)
+    assert made.find("litert.topk_v2")
+    assert qgraph.verify(made, inputs=IMAGES, layout="NCHW").bit_exact
+
+
+@pytest.mark.parametrize("largest", [True, False])
+def test_ids_are_ordered_as_they_are(largest: bool) -> None:
+    graph = qgraph.trace(Head(lambda x: torch.topk(x, 3, largest=largest).values), torch.from_numpy(IDS))
+    made = qgraph.quantize(graph, "litert", calibration=[IDS])
+    wanted = torch.topk(torch.from_numpy(IDS), 3, largest=largest).values
+    assert np.array_equal(qgraph.run(made, IDS), wanted.numpy())
+    assert qgraph.verify(made, inputs=IDS).bit_exact

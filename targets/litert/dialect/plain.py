@@ -290,6 +290,34 @@ for _name in ("reduce_any", "reduce_all", "reduce_prod"):
     row(f"litert.{_name}", _name.upper(), constants={"axes": 1}, options={"keep_dims": "keep_dims"})
 
 
+@op("litert.topk_v2", kind="topk")
+class TopkV2:
+    """TOPK_V2: the `k` largest along the last dimension, the largest first (of equal ones the first), and where they
+    are; the raw integers, on the grid of x."""
+
+    x: Operand = operand("i8q|i16q|i32|f32[...]")
+    values: Result = result("i8q|i16q|i32|f32[...]")
+    places: Result = result("i32[...]")
+    k: int = attr()
+
+    def infer(self) -> tuple[TensorType, TensorType]:
+        shape = self.x.type.shape
+        if not shape or not isinstance(shape[-1], int) or not 0 < self.k <= shape[-1]:
+            raise TypeMismatch(
+                f"litert.topk_v2: there are no {self.k} elements along the last dimension of {self.x.type}"
+            )
+        made = self.x.type.with_shape((*shape[:-1], self.k))
+        return made, TensorType(made.shape, "i32")
+
+    def evaluate(self, x: Array) -> tuple[Array, Array]:
+        wide = x.astype(np.int64) if x.dtype.kind == "i" else x
+        places = np.argsort(-wide, axis=-1, kind="stable")[..., : self.k]
+        return np.take_along_axis(x, places, axis=-1), places.astype(np.int32)
+
+
+row("litert.topk_v2", "TOPK_V2", constants={"k": 1})
+
+
 @op("litert.broadcast_to", kind="expand", moves_data=True)
 class BroadcastTo:
     """BROADCAST_TO: x repeated to `shape`."""

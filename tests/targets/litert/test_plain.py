@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from qgraph.errors import InputError, RuntimeFailure
+from qgraph.errors import InputError, RuntimeFailure, TypeMismatch
 from qgraph.interpreter import execute
 from qgraph.ir import Array, QuantParams, Value
 from qgraph.ir.types import NUMPY_DTYPE
@@ -253,3 +253,28 @@ def test_places_of_extreme_integers(litert: Families, name: str) -> None:
 
     for cases in groups(CASES, find, seed=73):
         cases.check(litert)
+
+
+@pytest.mark.parametrize("storage", ["i8", "i16", "i32", "f32"])
+def test_the_largest_come_first_and_of_equal_ones_the_first(litert: Families, storage: str) -> None:
+    def order(cases: Cases) -> None:
+        rng = cases.rng
+        shape = [int(n) for n in rng.integers(1, 9, int(rng.integers(1, 4)))]
+        quant = {"i8": params(rng), "i16": QuantParams.of(0.5)}.get(storage)
+        x = integers(rng, tuple(shape)) if storage == "i8" else plain(rng, storage, shape)
+        if rng.integers(2):
+            x = (x // 40).astype(x.dtype)  # many are equal
+        made = cases.build.node("litert.topk_v2", [cases.input(x, quant)], {"k": int(rng.integers(1, shape[-1] + 1))})
+        for value in made.results:
+            cases.output(value)
+
+    for cases in groups(CASES, order, seed=74, size=10):
+        cases.check(litert)
+
+
+@pytest.mark.parametrize("k", [0, 5])
+def test_as_many_as_there_are_not_are_refused(k: int) -> None:
+    cases = Cases(np.random.default_rng(0))
+    x = cases.input(np.zeros((2, 4), np.int32), None)
+    with pytest.raises(TypeMismatch, match=f"there are no {k} elements"):
+        cases.build.node("litert.topk_v2", [x], {"k": k})

@@ -10,13 +10,13 @@ An island is one of floats, where the target knows the bits of such ops (`Target
 `Correspondence.on_floats`), with `fallback="float"` at one without an integer form, and at a root of what is computed:
 next to 0 it is steep, where a grid has few steps. One of 16 bits begins at a softmax of long rows, too, whose shares
 are a step or two of 1/256, and at a difference of squares. An op joins it where all who read it are in it; or where
-all computed floats that it reads are, of a product one, whose size may be any. What moves elements rounds nothing and
-has no part.
+all computed floats that it reads are, of a product one, whose size may be any; sums join together, where each is read
+by the next and by an island: a residual stream. What moves elements rounds nothing and has no part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from qgraph.ir import Graph, Node, Value, op_def
@@ -73,7 +73,7 @@ def _begins_16_bits(node: Node) -> bool:
 
 def _is_returned(value: Value) -> bool:
     """Whether a value is an output, maybe behind ops that move its elements."""
-    moved = (user.results[0] for user in value.users if op_def(user.op).traits.moves_data)
+    moved = (user.results[0] for user in value.users if _moves(user))
     return value.is_output or any(map(_is_returned, moved))
 
 
@@ -85,7 +85,7 @@ def _of_squares(value: Value) -> bool:
     computed = [each for each in node.inputs if not is_known(each)]
     if node.op == "nn.mul" and len(computed) == 2:
         return computed[0] is computed[1]
-    passes_on = node.op in ("nn.mean", "nn.sum", "nn.mul") or op_def(node.op).traits.moves_data
+    passes_on = node.op in ("nn.mean", "nn.sum", "nn.mul") or _moves(node)
     return passes_on and len(computed) == 1 and _of_squares(computed[0])
 
 
@@ -98,7 +98,7 @@ def reads_finely(user: Node, found: Collection[Node], returned: bool = False) ->
         return True
     result = user.results[0]
     read = bool(result.users) or (returned and result.is_output)
-    kept = op_def(user.op).traits.moves_data and read and (returned or not result.is_output)
+    kept = _moves(user) and read and (returned or not result.is_output)
     return kept and all(reads_finely(each, found, returned) for each in result.users)
 
 
@@ -117,9 +117,14 @@ def of_known_bits(graph: Graph, target: Target, floats: Collection[Node]) -> set
 def maker_among(value: Value, found: Collection[Node]) -> Node | None:
     """What computes a value, behind ops that move its elements and are none of `found` themselves."""
     maker = unquantized(value).producer
-    while maker is not None and maker not in found and op_def(maker.op).traits.moves_data:
+    while maker is not None and maker not in found and _moves(maker):
         maker = maker.operand(0).producer
     return maker
+
+
+def _moves(node: Node) -> bool:
+    """Whether a node moves elements; outside of training dropout leaves them where they are."""
+    return op_def(node.op).traits.moves_data or node.op == "nn.dropout"
 
 
 @dataclass
@@ -135,19 +140,32 @@ class _Islands:
         nodes = [node for node in computed if self.admits(node)]
         among = set(nodes)
         self.found |= {node for node in nodes if self.begins(node) or self._is_root(node, among)}
-        while joined := [node for node in (*reversed(nodes), *nodes) if node not in self.found and self._joins(node)]:
-            self.found |= set(joined)
+        while joined := self._joining(nodes) or self._streams(nodes):
+            self.found |= joined
         return self.found
+
+    def _joining(self, nodes: Sequence[Node]) -> set[Node]:
+        return {node for node in nodes if node not in self.found and self._joins(node)}
+
+    def _streams(self, nodes: Sequence[Node]) -> set[Node]:
+        """Sums that nothing reads but islands and other such sums: a residual stream that is normalized aside."""
+        sums = {node for node in nodes if node.op == "nn.add" and node not in self.found and not node.result.is_output}
+        while others := {node for node in sums if not self._read_within(node.result, sums | self.found)}:
+            sums -= others
+        return sums
+
+    def _read_within(self, value: Value, nodes: Collection[Node]) -> bool:
+        return bool(value.users) and all(reads_finely(user, nodes) for user in value.users)
 
     def _is_root(self, node: Node, among: Collection[Node]) -> bool:
         maker = maker_among(node.operand(0), among) if node.op in STEEP else None
         return maker is not None and maker in among and all(user.op in STEEP for user in maker.result.users)
 
     def _joins(self, node: Node) -> bool:
-        result, traits = node.results[0], op_def(node.op).traits
-        if traits.moves_data and node.op not in ("nn.max", "nn.min"):
+        result = node.results[0]
+        if _moves(node) and node.op not in ("nn.max", "nn.min"):
             return False
-        if result.users and not result.is_output and all(reads_finely(user, self.found) for user in result.users):
+        if not result.is_output and self._read_within(result, self.found):
             return True
         made = [
             maker_among(value, self.found) in self.found

@@ -8,6 +8,7 @@ import torch
 
 import qgraph
 from qgraph.ir import Array, Attr, Builder, Graph, TensorType, Value, op_names
+from qgraph.ir.trained import declare_summands
 from qgraph.ops.nn.activation import ACTIVATIONS, NO_ACTIVATION
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
 
@@ -42,6 +43,7 @@ def trained(op: str, activation: dict[str, Attr], apart: bool) -> tuple[Array, d
     else:
         made = build.node(op, values, {**attrs, **activation}).result
     graph.set_outputs([made])
+    declare_summands(graph)
     module = qgraph.to_torch(graph).train()
     x = torch.from_numpy(np.random.default_rng(1).uniform(-3, 3, (4, 2, 4)).astype(np.float32)).requires_grad_()
     y = module(x)

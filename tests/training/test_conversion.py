@@ -16,6 +16,7 @@ from qgraph.errors import InputError
 from qgraph.frontends import trace
 from qgraph.interpreter import run
 from qgraph.ir import Array, Builder, Graph, Node, TensorType, Value, op_def
+from qgraph.ir.trained import declare_summands
 from qgraph.ops.nn.linear import convolve
 from qgraph.ops.quant import folded_layer, quantize
 from qgraph.passes import fold_batchnorm, insert_fake_quant
@@ -277,6 +278,7 @@ def test_names_that_torch_cannot_have() -> None:
     for name in ("graph.weight", "const", "const.1", "ops.a"):
         x = build.nn.add(x, graph.add_constant(np.ones(2, np.float32), name))
     graph.set_outputs([x, x])
+    declare_summands(graph)
     module = to_torch(graph)
     with torch.no_grad():
         for parameter in module.parameters():

@@ -15,7 +15,7 @@ from torch import fx
 from qgraph.errors import InputError
 from qgraph.frontends import trace
 from qgraph.interpreter import run
-from qgraph.ir import Array, Builder, Graph, Node, TensorType, Value, op_def
+from qgraph.ir import Array, Builder, Graph, Node, TensorType, Value, op_def, parse
 from qgraph.ir.trained import declare_summands
 from qgraph.ops.nn.linear import convolve
 from qgraph.ops.quant import folded_layer, quantize
@@ -343,3 +343,20 @@ def test_unsigned_weights_follow_too() -> None:
     module = to_torch(fresh)
     assert from_torch(module) == fresh
     assert_equals_interpreter(trained_steps(module))
+
+
+def test_parameters_that_a_user_ties_are_one_under_both_names() -> None:
+    text = """graph @g level=float (%x: f32[N,2]) {
+  const @a.w: f32[2,2] = [1.0, 2.0, 3.0, 4.0], @b.w: f32[2,2] = 0.0, @a.m: f32[2] = 1.0, @b.m: f32[2] = 2.0
+  const @g: f32[2] = 1.0, @v: f32[2] = 1.0
+  %1: f32[N,2] = nn.linear(%x, @a.w)
+  %2: f32[N,2] = nn.batch_norm(%1, @g, @g, @a.m, @v)
+  %3: f32[N,2] = nn.linear(%2, @b.w)
+  %4: f32[N,2] = nn.batch_norm(%3, @g, @g, @b.m, @v)
+  return %4
+}"""
+    module = to_torch(parse(text))
+    module.b.w, module.b.m = module.a.w, module.a.m  # type: ignore[union-attr]
+    made = from_torch(module).constants
+    assert made["b.w"].data.tolist() == [[1, 2], [3, 4]]
+    assert made["b.m"].data.tolist() == [1, 1]

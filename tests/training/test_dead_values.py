@@ -242,3 +242,17 @@ def test_the_widest_channel_says_what_a_mean_over_channels_can_tell() -> None:
 }""")
     made = qgraph.calibrate(graph, [np.float32([[0, 0, 1e-9], [1, -1, 1e-9]])])
     np.testing.assert_allclose(made.constants["m"].data, 1 / 255 * FINEST_MEAN, rtol=1e-6)
+
+
+def test_an_inverse_root_reaches_no_further_than_half_a_step_of_its_operand() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,2]) {
+  const @q: f32[2] = 1.0, @z: i32[2] = 0, @m: f32[1] = 1.0, @n: i32[1] = 0
+  %1: f32[N,2] = quant.fake_quant(%x, @q, @z) {axis=1}
+  %2: f32[N,2] = nn.rsqrt(%1)
+  %3: f32[N,2] = quant.fake_quant(%2, @m, @n)
+  return %3
+}""")
+    made = qgraph.calibrate(graph, [np.float32([[1e-6, 4.0], [1.0, 1e-6]])])
+    np.testing.assert_allclose(made.constants["m"].data, 1 / np.sqrt(4 / 255 / 2) / 255, rtol=1e-6)
+    made = qgraph.calibrate(graph, [np.float32([[0.25, 4.0], [1.0, 0.25]])])
+    np.testing.assert_allclose(made.constants["m"].data, 2 / 255, rtol=1e-6)

@@ -29,7 +29,7 @@ import networkx
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import IO_LAYOUT, Attr, Builder, Graph, Node, Value, op_def
+from qgraph.ir import IO_LAYOUT, Attr, Builder, Graph, Node, Value, op_def, set_states, states_of
 from qgraph.ops.nn.permuting import to_first, to_last
 from qgraph.ops.quant import is_known
 from qgraph.passes.engine.registry import graph_pass
@@ -116,8 +116,19 @@ class Conversion:
         build = Builder(self.new)
         outputs = [self._form(value, self._end(value), build) for value in self.graph.outputs]
         self.new.set_outputs(outputs, self.graph.given_output_names)
+        self._begin_states()
         self.new.drop_unused_constants()
         return self.new
+
+    def _begin_states(self) -> None:
+        """Move the first values of states that are not the same number throughout, as their inputs were moved."""
+        states = states_of(self.graph)
+        if any(isinstance(state.first, list) and self._end(state.input) for state in states):
+            first = {
+                state.input.name: state.moved(self.move(state.input.type.rank) if self._end(state.input) else ())
+                for state in states
+            }
+            set_states(self.new, {state.input.name: state.output for state in states}, first)
 
     def _ends(self, node: Node, earlier: dict[Node, Ends | None]) -> Ends | None:
         """The labels that a node reads and makes; None where both are one label and free."""

@@ -94,14 +94,15 @@ def quantize(
     import qgraph
     from qgraph.cli.arrays import batches, read_npz
     from qgraph.cli.sources import key_values
-    from qgraph.ir import data_inputs
+    from qgraph.ir import data_inputs, states_of
 
     graph = qgraph.load(file)
     observers = key_values(observer or [])
     options = key_values(option or [])
     prepared = qgraph.prepare(graph, target=target, observers=observers, fallback=fallback, **options)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
-    qgraph.save(qgraph.calibrate(prepared, batches(data, batch)), output)
+    examples = [data] if states_of(graph) else batches(data, batch)  # steps stay one stream
+    qgraph.save(qgraph.calibrate(prepared, examples), output)
     typer.echo(f"{output}: fake-quantized for {target}")
 
 

@@ -90,5 +90,5 @@ class Memory:
             raise StateChanged(
                 f"the model changes {alias.storage.stored!r} in its forward pass",
                 where=tuple(f"origin  {origin.readable}" for origin in self._build.origins if origin.readable),
-                help="a graph has no state: return the new value instead, or compute it without changing the old one",
+                help="take the old value as an argument, return the new one: trace(states={'h': 'h_next'})",
             )

@@ -86,7 +86,7 @@ class Graph:
             default = f"output_{index}" if len(self.outputs) > 1 else "output"
             name, taken = given or value.name or default, {*names, *self.given_output_names}
             while not given and name in taken:
-                name = default if name == value.name else f"{name}_"
+                name = default if name == value.name != default else f"{name}_"
             names.append(name)
         return names
 

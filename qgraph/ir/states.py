@@ -41,6 +41,14 @@ class State:
     output: int
     first: First = 0.0
 
+    def moved(self, order: Sequence[int]) -> First:
+        """The first value with its dimensions in another order, () for their own."""
+        if not (order and isinstance(self.first, list)):
+            return self.first
+        shape = [dim_size(dim, {}) for dim in self.input.type.shape]
+        moved: list[float] = np.reshape(self.first, shape).transpose(order).reshape(-1).tolist()
+        return moved
+
     def first_value(self, sizes: Mapping[str, int] | None = None) -> Array:
         """What the input is at the first step, with these sizes for symbols (1 for others)."""
         type, real = self.input.type, np.asarray(self.first, np.float64)

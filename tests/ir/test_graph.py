@@ -273,3 +273,10 @@ def test_a_level_admits_its_dialects_alone(op: str, level: str) -> None:
     except VerificationError as error:
         text = str(error)
     assert ("holds no op of" in text) == (level not in LEVELS[op])
+
+
+def test_a_value_named_as_its_default_does_not_take_a_given_name() -> None:
+    """It is called otherwise, however often it is returned."""
+    graph = parse("graph @g level=float (%x: f32[4]) {\n  %output_1: f32[4] = nn.relu(%x)\n  return %x, %output_1\n}")
+    graph.set_outputs([graph.outputs[0], graph.outputs[1], graph.outputs[1]], ["", "", "output_1"])
+    assert graph.output_names == ["x", "output_1_", "output_1"]

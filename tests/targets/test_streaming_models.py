@@ -283,15 +283,18 @@ class Net(torch.nn.Module):
 
 def test_a_streaming_model_goes_the_whole_way_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(MODEL)
-    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).normal(size=(30, 4, 1)).astype(np.float32))
+    recording = np.random.default_rng(0).normal(size=(100, 4, 1)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=recording)
     command("trace", "net.py:Net", "--input", "2x4x1,2x4x2", "--state", "seen=1", "-o", "g.qg", cwd=tmp_path)
     command("quantize", "g.qg", "--target", "litert", "--calibration", "x.npz", "-o", "q.qg", cwd=tmp_path)
+    prepared = qgraph.prepare(qgraph.load(tmp_path / "g.qg"), target="litert")
+    assert qgraph.load(tmp_path / "q.qg") == qgraph.calibrate(prepared, [recording])  # one stream, no batches
     command("lower", "q.qg", "--target", "litert", "--check", "-o", "low.qg", cwd=tmp_path)
     command("export", "low.qg", "-o", "net.tflite", cwd=tmp_path)
     text = command("verify", "net.tflite", "--inputs", "x.npz", "--intermediate", cwd=tmp_path)
-    assert "over 30 samples" in text
+    assert "over 100 samples" in text
     command("run", "net.tflite", "--input", "x.npz", "-o", "y.npz", cwd=tmp_path)
     command("run", "low.qg", "--input", "x.npz", "-o", "z.npz", cwd=tmp_path)
     with np.load(tmp_path / "y.npz") as y, np.load(tmp_path / "z.npz") as z:
-        assert [y[name].shape[0] for name in y.files] == [30]
+        assert [y[name].shape[0] for name in y.files] == [100]
         assert all(np.array_equal(y[name], z[name]) for name in y.files)

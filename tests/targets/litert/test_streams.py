@@ -372,3 +372,32 @@ def test_published_wake_word_models_come_back_from_fake_quant() -> None:
         x = np.random.default_rng(1).integers(-128, 128, (30, *shape[1:]), dtype=np.int8)
         ours, theirs = (qgraph.Stream(each).steps(x) for each in (again, graph))
         assert np.array_equal(np.int64(ours) + 128, theirs)  # uint8 becomes int8
+
+
+def images() -> Graph:
+    """A state of rank 4, which has its channels elsewhere at other levels, and begins otherwise at each place."""
+    graph = Graph("images", "integer", {"target": "litert", "io_layout": "NHWC"})
+    x = graph.add_input("x", TensorType((1, 1, 3, 4), "i8", Q))
+    kept = graph.add_input("kept", TensorType((1, 2, 3, 4), "i8", Q))
+    build = Builder(graph).litert
+    window = build.concatenation(kept, x, axis=1, element=("i8", Q), name="window")
+    rest = build.strided_slice(
+        window, begin=(0, 1, 0, 0), end=(0, 0, 0, 0), strides=(1,) * 4, begin_mask=13, end_mask=15, element=("i8", Q)
+    )
+    y = build.max_pool_2d(window, kernel=(3, 2), stride=(1, 1), padding="VALID", element=("i8", Q), name="y")
+    graph.set_outputs([y, rest])
+    set_states(graph, {"kept": 1}, {"kept": [number / 4 for number in range(24)]})
+    return graph
+
+
+@pytest.mark.parametrize("make", [stream, images])
+def test_first_values_move_with_their_dimensions(make: Callable[[], Graph], litert: Families) -> None:
+    graph = make()
+    shape = next(value.type.shape for value in graph.inputs if value.name == "x")
+    x = np.random.default_rng(3).integers(-128, 127, (30, *map(int, shape[1:])), dtype=np.int8)
+    raised = qgraph.PassManager("raise-to-fake-quant").run(graph)
+    again = qgraph.lower(raised, target="litert")
+    assert np.array_equal(qgraph.Stream(again).steps(x), qgraph.Stream(graph).steps(x))
+    assert qgraph.verify(again, inputs=x, intermediate=True).bit_exact
+    floats = raised.inputs[1 if make is images else 0].type.shape
+    assert floats == ((1, 4, 2, 3) if make is images else (1, 2, 4))

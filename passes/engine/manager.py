@@ -132,7 +132,8 @@ class PassManager:
             help = self._reproduce(source, index, help)
         kind = type(error) if isinstance(error, QGraphError) else PassError
         failure = kind(what, where=where, help=help)
-        if isinstance(error, ValidationError) and isinstance(failure, ValidationError):
+        if isinstance(error, ValidationError):
+            assert isinstance(failure, ValidationError)
             failure.inputs = error.inputs
             if self.reproducer is not None:
                 write_npz(self.reproducer.with_suffix(".npz"), error.inputs)

@@ -68,6 +68,11 @@ def test_what_makes_no_sense_is_refused(options: dict[str, Any], message: str) -
     assert str(caught.value) == message
 
 
+def test_a_target_without_16_bits_refuses_more_than_8() -> None:
+    with pytest.raises(InputError, match=r"override 'stem': activation_bits=9 is outside 2\.\.8"):
+        passes.insert_fake_quant(graph(), target="onnxruntime", overrides={"stem": {"activation_bits": 9}})
+
+
 def test_scales_that_a_targets_integers_depend_on_are_not_the_users_to_choose() -> None:
     with pytest.raises(InputError) as caught:
         passes.insert_fake_quant(graph(), target="onnxruntime", observers={"weight": "mse"})

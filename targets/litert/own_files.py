@@ -8,6 +8,8 @@ from typing import Any
 
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph, State, states_of
+from qgraph.ir.states import violations
+from qgraph.ir.types import dim_size
 from qgraph.targets.litert.file_reader import Operands, Reader, add_node, node_parts
 from qgraph.targets.litert.known_tensors import learn
 from qgraph.targets.litert.looked_up import Found, lookups_in
@@ -17,7 +19,7 @@ from qgraph.targets.litert.variables import Variable
 def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: Mapping[str, Any]) -> Graph:
     """The graph that qgraph exported; `words` are its entry in the file's metadata, `variables` the file's states.
 
-    Raises FileError where the entry says something else of those.
+    Raises FileError, and ValueError where the entry says something else of those.
     """
     subgraph = replace(
         subgraph,
@@ -41,6 +43,15 @@ def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: 
     reader.graph.set_outputs(
         [reader.value(index) for index in subgraph.outputs], [str(name) for name in words.get("outputs", ())]
     )
+    _check_states(reader, variables)
+    return reader.graph
+
+
+def _check_states(reader: Reader, variables: Sequence[Variable]) -> None:
+    """Raise ValueError unless the graph's states are the variables of the file."""
+    problems = list(violations(reader.graph))
+    if problems:
+        raise ValueError("; ".join(problems))
     states = {state.input: state for state in states_of(reader.graph)}
     stated = {reader.values[each.before]: each for each in variables}
     if states.keys() != stated.keys() or any(
@@ -49,12 +60,12 @@ def read_graph(subgraph: tflite.SubGraph, variables: Sequence[Variable], words: 
         for value, each in stated.items()
     ):
         raise ValueError("its states are not the variables of the file")
-    return reader.graph
 
 
 def _begins(state: State, first: Array) -> bool:
     """Whether a state begins with what a file has."""
-    return first.tobytes() == state.first_value().tobytes()
+    shape = tuple(dim_size(dim, {}) for dim in state.input.type.shape)
+    return first.shape == shape and first.tobytes() == state.first_value().tobytes()
 
 
 def _in_order(wanted: object, given: list[int]) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,7 +16,7 @@ from qgraph.errors import FileError, InputError, RuntimeFailure
 from qgraph.exporters import tflite
 from qgraph.ir import Builder, Graph, QuantParams, TensorType, set_states, states_of
 from qgraph.targets.litert.c_array import to_c_array
-from qgraph.targets.litert.file_format import from_tflite, to_tflite
+from qgraph.targets.litert.file_format import METADATA, from_tflite, to_tflite
 from qgraph.verification import verify_runtime
 from tests.targets.litert.families import HERE, Families
 
@@ -401,3 +402,23 @@ def test_first_values_move_with_their_dimensions(make: Callable[[], Graph], lite
     assert qgraph.verify(again, inputs=x, intermediate=True).bit_exact
     floats = raised.inputs[1 if make is images else 0].type.shape
     assert floats == ((1, 4, 2, 3) if make is images else (1, 2, 4))
+
+
+@pytest.mark.parametrize("word", ['{"kept": "nothing"}', '{"kept": "y"}', "[]", "no JSON"])
+def test_an_entry_that_says_other_states_than_the_file_is_refused(word: str) -> None:
+    model = tflite.read(to_tflite(stream()))
+    words = json.loads(model.metadata[METADATA])
+    words["metadata"]["states"] = word
+    model.metadata[METADATA] = json.dumps(words).encode()
+    with pytest.raises(FileError, match="does not fit its operators"):
+        from_tflite(tflite.write(model))
+
+
+def test_first_values_that_were_changed_in_the_file_are_refused() -> None:
+    """The entry beside them has the old ones."""
+    model = tflite.read(to_tflite(stream()))
+    tensors = model.subgraphs[1].tensors
+    assert tensors[1].data is not None
+    tensors[1] = replace(tensors[1], data=tensors[1].data + np.int8(1))
+    with pytest.raises(FileError, match="its states are not the variables of the file"):
+        from_tflite(tflite.write(model))

@@ -74,3 +74,7 @@ class RuntimeFailure(QGraphError):
 
 class PrecisionWarning(UserWarning):
     """A model of another float type than float32 was converted."""
+
+
+class FixedSizeWarning(UserWarning):
+    """A size that was to stay open is a number in the graph."""

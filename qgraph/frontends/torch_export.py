@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qgraph.errors import InputError, PrecisionWarning
+from qgraph.errors import FixedSizeWarning, InputError, PrecisionWarning
 from qgraph.frontends.stack_trace import traced_origin
 from qgraph.frontends.torch_check import check_against
 from qgraph.frontends.torch_decomposition import decomposed
@@ -58,7 +58,8 @@ def trace(
     symbolic `N`; further `dynamic_dims` of inputs, such as the lengths of sequences, become `T`, `T2`, ... where the
     model takes other sizes there. `states` says which result (its name or number) is the next value of which argument,
     {"h": "h_next"}: what a streaming model hands on from step to step, beginning with 0 (`qgraph.Stream`). An exported
-    program is taken as it is, with its own example where none is given.
+    program is taken as it is, with its own example where none is given. Where the model's code makes a size that was to
+    stay open a number, the graph has that number, with a FixedSizeWarning.
 
     The model is left as it was, and its parameters are copied; float64, float16 and bfloat16 become float32, with a
     PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model
@@ -86,7 +87,23 @@ def trace(
     set_states(graph, states or {})
     declare(graph, importer.trained)
     verify_graph(graph)
+    if isinstance(model, torch.nn.Module):
+        _warn_of_fixed_sizes(graph, _open(dynamic_batch, dynamic_dims))
     return graph
+
+
+def _warn_of_fixed_sizes(graph: Graph, dims: Sequence[int]) -> None:
+    """Warn of a dimension that was to stay open and is a number in every input: torch.export does not say so."""
+    for dim in dims:
+        sizes = [value.type.shape[dim] for value in graph.inputs if value.type.rank > dim]
+        if sizes and all(isinstance(size, int) for size in sizes):
+            what = "the batch" if dim == 0 else f"dimension {dim}"
+            warnings.warn(
+                f"{what} of {graph.name} is {sizes[0]} in the graph, as in the example: the model's code asks for a "
+                "number there, as len(x), int(size) or a comparison does (x.shape[0] does not)",
+                FixedSizeWarning,
+                stacklevel=3,
+            )
 
 
 def _arguments(model: object, example: object, kwargs: Mapping[str, object]) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
+from qgraph.errors import FixedSizeWarning
 from tests.frontends.traced import same
 from tests.models import seeded
 
@@ -78,6 +79,24 @@ def test_what_only_small_batches_have_in_common_is_computed() -> None:
     graph = qgraph.trace(First(), torch.randn(2, 4))
     x = torch.randn(6, 4)
     same(np.asarray(qgraph.run(graph, x.numpy())), First()(x).numpy())
+
+
+class Counted(nn.Module):
+    def __init__(self, axis: int) -> None:
+        super().__init__()
+        self.axis = axis
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + int(x.shape[self.axis])
+
+
+@pytest.mark.parametrize(("axis", "words"), [(0, "the batch of Counted is 4"), (1, "dimension 1 of Counted is 6")])
+def test_a_size_that_the_code_takes_for_a_number_is_told(axis: int, words: str) -> None:
+    with pytest.warns(FixedSizeWarning, match=f"{words} in the graph, as in the example"):
+        graph = qgraph.trace(Counted(axis), torch.randn(4, 6), dynamic_dims=[1])
+    assert isinstance(graph.inputs[0].type.shape[axis], int)
+    assert isinstance(graph.inputs[0].type.shape[1 - axis], str)
+    assert qgraph.trace(Counted(0), torch.randn(4, 6), dynamic_batch=False).inputs[0].type.shape == (4, 6)
 
 
 @pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])

@@ -71,7 +71,6 @@ CASES: dict[str, tuple[str, Build]] = {
     "adaptive_avg_pool": ("nn.adaptive_avg_pool", lambda b, x: b.adaptive_avg_pool(x, size=(3, 4))),
     "adaptive_max_pool": ("nn.adaptive_max_pool", lambda b, x: b.adaptive_max_pool(x, size=(3, 1))),
     "expand": ("nn.expand", lambda b, x: b.expand(b.mean(x, axes=(1,), keepdims=True), shape=(-1, 4, 5, 6))),
-    "expand over the batch": ("nn.expand", lambda b, x: b.expand(const(b, 1, 2, 3), x, shape=(-2, 2, 3))),
 }  # fmt: skip
 
 

@@ -17,6 +17,7 @@
     nn.attention               nn.matmul, nn.mul, nn.add, nn.softmax, nn.transpose, ...
     nn.layer_norm, nn.rms_norm, nn.group_norm   nn.mean, nn.sub, nn.mul, nn.add, nn.rsqrt, ...
     nn.gelu               nn.erf or nn.tanh, nn.mul, nn.add
+    nn.cumsum, nn.prod    nn.matmul of ones, nn.transpose; nn.mul of nn.slice
     nn.elu, nn.mish, nn.softplus, nn.softsign, nn.abs, nn.soft_shrink, nn.prelu, nn.log_softmax, nn.log_sigmoid,
     nn.rsqrt, nn.maximum, nn.minimum, nn.sum, nn.embedding, nn.embedding_bag, nn.gather, nn.adaptive_avg_pool,
     nn.adaptive_max_pool: see `passes/ways`

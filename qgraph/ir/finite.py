@@ -19,12 +19,13 @@ def check_finite(graph: Graph, *, masks: bool = False) -> None:
     """Raise InputError naming every parameter, and every constant among the operands, that is not finite.
 
     A variance must not be negative either. Infinities among activations are let through: a float graph computes with
-    them. With `masks` only -inf is, which leaves out what it is added to: no scale fits another one.
+    them. With `masks` only -inf is, which leaves out what it is added to: no scale fits another one; and whatever is
+    compared, which needs none.
     """
     problems = [
         f"{problem}{_at(node)}"
         for value, (node, spec) in _used(graph).items()
-        for problem in _problems(value, spec, masks)
+        for problem in _problems(value, spec, masks and _makes_floats(node))
     ]
     if problems:
         count = len(problems)
@@ -36,14 +37,21 @@ def check_finite(graph: Graph, *, masks: bool = False) -> None:
 
 
 def _used(graph: Graph) -> dict[Value, tuple[Node, OperandSpec]]:
-    """Every float constant with the first node that reads it, and as what."""
+    """Every float constant with the first node that reads it, and as what; with one that makes floats where it can."""
     used: dict[Value, tuple[Node, OperandSpec]] = {}
     for node in graph.nodes:
         for index, value in enumerate(node.operands):
             spec = op_def(node.op).spec_of(index)
-            if value is not None and value.is_constant and value.type.is_float and spec.role not in UNSET:
-                used.setdefault(value, (node, spec))
+            if value is None or not value.is_constant or not value.type.is_float or spec.role in UNSET:
+                continue
+            if value not in used or not _makes_floats(used[value][0]):
+                used[value] = node, spec
     return used
+
+
+def _makes_floats(node: Node) -> bool:
+    """Whether a node makes any floats: what is compared alone needs no scale."""
+    return any(value.type.is_float for value in node.results)
 
 
 def _problems(value: Value, spec: OperandSpec, masks: bool) -> Iterator[str]:

@@ -15,7 +15,7 @@ import numpy as np
 from qgraph.errors import LoweringError
 from qgraph.ir import Builder, Dim, Element, Node, QuantParams, Value
 from qgraph.ir.types import dim_factors, dim_product, integer_range
-from qgraph.ops.quant import is_known, quantize
+from qgraph.ops.quant import quantize
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
 from qgraph.targets.litert.depth_rows import DEPTHS
 from qgraph.targets.litert.function_rows import FUNCTIONS
@@ -36,7 +36,8 @@ from qgraph.targets.litert.limits import (
 from qgraph.targets.litert.plain_rows import OF_PLAIN
 from qgraph.targets.litert.rows import BY_OP
 from qgraph.targets.litert.size_rows import OF_SIZES
-from qgraph.targets.litert.tensor_rows import TENSORS
+from qgraph.targets.litert.tensor_rows import TENSORS, levelled
+from qgraph.targets.litert.tensor_rows import one_open_size as of_one_rank
 from qgraph.targets.lowering import Lowering
 from qgraph.targets.raising import real
 
@@ -63,14 +64,6 @@ def clamped(lowering: Lowering, x: Value, low: int, high: int) -> Value:
 # ---- two operands
 
 
-def same_rank(node: Node) -> Refusal | None:
-    """Two computed operands have one rank: dimensions are counted from the end, and channels are there."""
-    ranks = [value.type.rank for value in node.inputs if not is_known(value)]
-    if set(ranks) == {node.result.type.rank}:
-        return None
-    return Refusal(f"operands of ranks {' and '.join(map(str, ranks))} are not supported", "reshape one of them")
-
-
 def by_shifts(view: Any) -> Refusal | None:
     """Sums of 16 bits whose scales are powers of two, which LiteRT adds otherwise, unless the file says not to."""
     name = type(view).__name__.upper()
@@ -92,7 +85,8 @@ class OfPair:
         return self._limits(call, given_scales(call)) and self._limits(call, free_scales(call))
 
     def lower(self, row: Correspondence, call: Call) -> Value:
-        """The op, of operands with scales that are not refused."""
+        """The op, of operands of one rank with scales that are not refused."""
+        levelled(call)
         if not call.in_float and self._limits(call, given_scales(call)) is not None:
             for i, (x, scale) in enumerate(zip(call.xs, free_scales(call), strict=True)):
                 if x.is_constant and scale != x.type.q.scales[0]:
@@ -112,7 +106,7 @@ BINARY = [
             target=f"litert.{op}",
             clamps=CARRIED_CLAMPS,
             codecs=(ACTIVATION, NEVER_BY_SHIFTS),
-            when=same_rank,
+            when=of_one_rank,
             limits=OF_SUM.limits,
             lower=OF_SUM.lower,
             refused=by_shifts,
@@ -124,7 +118,7 @@ BINARY = [
         target="litert.mul",
         clamps=CARRIED_CLAMPS,
         codecs=(ACTIVATION,),
-        when=same_rank,
+        when=of_one_rank,
         limits=OF_PRODUCT.limits,
         lower=OF_PRODUCT.lower,
     ),

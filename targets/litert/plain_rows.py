@@ -140,7 +140,9 @@ def chosen(row: Correspondence, call: Call) -> Value:
 
 
 def chosen_constants(row: Correspondence, call: Call) -> Value:
-    """SELECT_V2 of constants by a computed condition: of their codes on the grid of the result."""
+    """SELECT_V2 of constants by a computed condition: of their codes on the grid of the result, where they have one."""
+    if call.in_float:
+        return row.lowered(call)
     return row.lowered(replace(call, xs=[call.xs[0], *(coded(call, value) for value in call.node.inputs[1:])]))
 
 

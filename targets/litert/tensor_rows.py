@@ -193,18 +193,33 @@ REDUCTIONS = [
 ]
 
 
-def one_grid(node: Node) -> Refusal | None:
-    """MAXIMUM and MINIMUM compare integers of one rank."""
-    ranks = {value.type.rank for value in node.inputs if not is_known(value)}
-    if ranks == {node.result.type.rank}:
+def levelled(call: Call) -> None:
+    """Give every operand the rank of the result: dimensions are counted from the end."""
+    rank = call.node.result.type.rank
+    for place, x in enumerate(call.xs):
+        if x.type.rank < rank:
+            sizes = (-1 if isinstance(size, str) else size for size in x.type.shape)
+            call.xs[place] = call.build.litert.reshape(x, shape=((1,) * (rank - x.type.rank)) + tuple(sizes))
+
+
+def one_open_size(node: Node) -> Refusal | None:
+    """An operand of a lower rank is reshaped, which leaves one size open."""
+    rank = node.result.type.rank
+    lower = [value.type for value in node.inputs if not is_known(value) and value.type.rank < rank]
+    open_ones = [type for type in lower if sum(isinstance(size, str) for size in type.shape) > 1]
+    if not open_ones:
         return None
-    return Refusal(
-        f"operands of ranks {' and '.join(map(str, sorted(ranks)))} are not supported", "reshape one of them"
-    )
+    return Refusal(f"an operand of {open_ones[0]}, of several open sizes, beside {rank} dimensions", "reshape it")
+
+
+def larger(row: Correspondence, call: Call) -> Value:
+    """MAXIMUM, MINIMUM of operands of one rank."""
+    levelled(call)
+    return row.lowered(call)
 
 
 LARGER = [
-    Correspondence(source=op, target=f"litert.{op}", result="operand", when=one_grid, raises=False)
+    Correspondence(source=op, target=f"litert.{op}", result="operand", when=one_open_size, lower=larger, raises=False)
     for op in ("maximum", "minimum")
 ]
 

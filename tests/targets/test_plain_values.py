@@ -336,3 +336,20 @@ def test_ids_are_ordered_as_they_are(largest: bool) -> None:
     wanted = torch.topk(torch.from_numpy(IDS), 3, largest=largest).values
     assert np.array_equal(qgraph.run(made, IDS), wanted.numpy())
     assert qgraph.verify(made, inputs=IDS).bit_exact
+
+
+STEPS: dict[str, Callable[[Tensor], Tensor]] = {
+    "integers of two constants": lambda x: torch.heaviside(x, torch.tensor(0.5)),
+    "compared with infinity": lambda x: x * (~torch.isinf(x)).float(),
+    "a scalar": lambda x: torch.relu(x) / x.abs().max(),
+    "fewer dimensions": lambda x: x + x.mean((0, 1)) - torch.maximum(x, x.amax(0)),
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+@pytest.mark.parametrize("target", FAMILY)
+def test_operands_of_fewer_dimensions_and_constants_are_taken_as_they_are(target: str, name: str) -> None:
+    model, x = Head(STEPS[name]), np.ascontiguousarray(IMAGES[:, :, 0])
+    graph = qgraph.trace(model, torch.from_numpy(x), dynamic_batch=False)
+    made = qgraph.quantize(graph, target, calibration=[x])
+    assert qgraph.verify(made, inputs=x).bit_exact

@@ -9,7 +9,7 @@ import pytest
 import qgraph
 from qgraph import targets
 from qgraph.errors import InputError
-from qgraph.ir import Graph, Node
+from qgraph.ir import Graph, Node, set_states
 from qgraph.targets.grids import Grids
 
 HEAD = "graph @g level=float (%x: f32[N,2,4,4], %y: f32[N,2,4,4]) {\n  const @k: f32[1,2,4,4] = 0.5\n"
@@ -166,3 +166,65 @@ def test_a_pads_number_counts_in_its_grid() -> None:
         assert [grids.of(each).number for each in grids.activations() if each.name == "p"] == [number]
     grids = grids_of([SIGMOIDS[0], pad("a", 0.5)], "p")
     assert [grids.of(each).fixed for each in grids.activations() if each.name == "p"] == [(1 / 256, -128)]
+
+
+ADD = f"%s: {SAME} = nn.add(%x, %y)"
+STATES: dict[str, tuple[list[str], str, dict[str, int], str, str]] = {
+    # what it is -> lines, what is returned, states (input -> output), groups, what is requantized as it is returned
+    "a state and its next value": ([A, ADD], "a s", {"x": 1}, "a | s x | y", ""),
+    "a state of fixed scale": ([SIGMOIDS[0]], "a", {"x": 0}, "a x", ""),
+    "a state that stays as it is": ([A], "a x", {"x": 1}, "a | x", ""),
+    "a ring buffer": (
+        [A, f"%r: {SAME} = nn.max_pool(%x) {{kernel=[1,1], stride=[1,1], pads=[0,0,0,0]}}"],
+        "a r",
+        {"x": 1},
+        "a | r x",
+        "",
+    ),
+    "two states that change places": (
+        [CAT.replace("%a", "%x").replace("%b", "%y")],
+        "c x y",
+        {"x": 2, "y": 1},
+        "c | x y",
+        "",
+    ),
+    "a state that is joined with another value, and a fixed scale": (
+        [f"%c: {WIDE} = nn.concat(%x, %y) {{axis=1}}", f"%a: {SAME} = nn.sigmoid(%y)"],
+        "c a",
+        {"x": 1},
+        "a | c x | y",
+        "a on c",
+    ),
+    "two fixed scales": (
+        [f"%a: {SAME} = nn.sigmoid(%y)", f"%b: {SAME} = nn.tanh(%x)"],
+        "a b",
+        {"x": 0, "y": 1},
+        "a x | b y",
+        "",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_a_state_lies_on_the_grid_of_its_next_value(case: str) -> None:
+    lines, returned, states, expected, requantized = STATES[case]
+    graph = graph_of(lines, returned)
+    set_states(graph, states)
+    grids = Grids(graph, targets.get("litert").quant_rules(), lambda node, among=(): None)
+    assert groups(grids) == expected
+    edges = [
+        f"{node.operand(index).name} on {grid.root.name}" for node, index, grid in grids.edges() if not node.results
+    ]
+    assert edges == ([requantized] if requantized else [])
+
+
+def test_bits_that_are_asked_for_are_those_of_the_state_too() -> None:
+    def asked(node: Node, among: Collection[int] = range(17)) -> tuple[int, str] | None:
+        return (4, "s") if node.result.name == "s" else None
+
+    graph = graph_of([A, ADD], "a s")
+    set_states(graph, {"x": 1})
+    grids = Grids(graph, targets.get("litert").quant_rules(), asked)
+    bits = grids.of(graph.inputs[0]).bits
+    assert bits is not None
+    assert bits[:2] == (4, "s")

@@ -5,8 +5,8 @@
     python -m tests.zoo --table               # only write the page anew, from the results that there are
 
 Each model runs in a process of its own. Results are kept in `results.json` beside this file, model by model, and shown
-in `README.md`. What torchvision, timm or transformers would build is left out where that library is not installed (the
-extra `zoo` brings them).
+in `README.md`, which says why some are behind the peer's, as found and written to `reasons.json`. What torchvision,
+timm or transformers would build is left out where that library is not installed (the extra `zoo` brings them).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.zoo.models import Entry, load
 from tests.zoo.table import page
 
 HERE = Path(__file__).parent
-RESULTS, PAGE = HERE / "results.json", HERE / "README.md"
+RESULTS, REASONS, PAGE = HERE / "results.json", HERE / "reasons.json", HERE / "README.md"
 TIMEOUT = 600
 """Seconds that one model may take."""
 
@@ -40,7 +40,7 @@ def main() -> int:
         return 0
     if not arguments.table:
         run([each for each in entries.values() if _wanted(each, arguments)])
-    PAGE.write_text(page(json.loads(RESULTS.read_text())))
+    PAGE.write_text(page(json.loads(RESULTS.read_text()), json.loads(REASONS.read_text())))
     return 0
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 Rows = Mapping[str, Mapping[str, Any]]
+Reasons = Sequence[Mapping[str, Any]]
+"""What `reasons.json` holds: a target, models, and "why" their results are behind there."""
 TARGETS = ("onnxruntime", "litert")
 LONGEST = 160
 """Characters of a reason."""
+BEHIND = 1.0
+"""dB up to which a result is as near as the peer's."""
 
 HEAD = """# The zoo
 
@@ -28,9 +32,9 @@ COLUMNS = (
 )
 
 
-def page(rows: Rows) -> str:
-    """The page in Markdown."""
-    parts = [HEAD.format(count=len(rows)), _summary(rows), _table(rows), _reasons(rows)]
+def page(rows: Rows, known: Reasons) -> str:
+    """The page in Markdown; `known`: why results are behind the peer's."""
+    parts = [HEAD.format(count=len(rows)), _summary(rows), _table(rows), _behind(rows, known), _reasons(rows)]
     return "\n".join(parts)
 
 
@@ -71,6 +75,31 @@ def _target_cells(found: Mapping[str, Any]) -> list[str]:
         return ["no" if found else "", "", ""]
     islands = found["islands"]
     return [f"{islands} float" if islands else "yes", _mark(found.get("exact")), _number(found.get("db"))]
+
+
+def behind(rows: Rows) -> dict[tuple[str, str], float]:
+    """Model and target -> the dB that a result is behind the peer's, where that is more than `BEHIND`."""
+    found = {}
+    for name, row in rows.items():
+        peer = row.get("peer", {}).get("db")
+        for target in TARGETS:
+            db = row.get(target, {}).get("db")
+            if peer is not None and db is not None and peer - db > BEHIND:
+                found[name, target] = round(peer - db, 1)
+    return found
+
+
+def _behind(rows: Rows, known: Reasons) -> str:
+    """Why results are behind: each reason once, with the models; and those without one."""
+    left = behind(rows)
+    lines = [f"## Why behind\n\nMore than {BEHIND:g} dB less than the peer, and why:\n"]
+    for reason in known:
+        cases = [(name, left.pop((name, reason["target"]), None)) for name in reason["models"]]
+        models = ", ".join(f"{name} ({db})" for name, db in cases if db is not None)
+        if models:
+            lines.append(f"* `{reason['target']}`, {models}: {reason['why']}")
+    lines += [f"* **`{target}`, {name} ({db}): no reason is known**" for (name, target), db in left.items()]
+    return "\n".join(lines) + "\n" if len(lines) > 1 else ""
 
 
 def _mark(word: object) -> str:

@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from tests.zoo.__main__ import PAGE, RESULTS
+from tests.zoo.__main__ import PAGE, REASONS, RESULTS
 from tests.zoo.measure import Row, attempted, measure
 from tests.zoo.models import load
-from tests.zoo.table import page
+from tests.zoo.table import behind, page
 
 QUICK = ("tiny resnet8", "ds-cnn", "anomaly autoencoder")
 
@@ -34,4 +34,14 @@ def test_a_model_that_cannot_be_built_is_a_row_too() -> None:
 
 
 def test_the_page_shows_the_results_that_are_kept() -> None:
-    assert PAGE.read_text() == page(json.loads(RESULTS.read_text()))
+    assert PAGE.read_text() == page(json.loads(RESULTS.read_text()), json.loads(REASONS.read_text()))
+
+
+def test_the_page_says_why_a_result_is_behind_the_peers_or_that_nobody_knows() -> None:
+    near, far = ({"domain": "vision", "peer": {"db": 30.0}, "litert": {"lowered": True, "db": db}} for db in (29.1, 27))
+    rows = {name: {**row, "litert": {"islands": 0, **row["litert"]}} for name, row in (("a", near), ("b", far))}
+    assert behind(rows) == {("b", "litert"): 3.0}
+    assert "* **`litert`, b (3.0): no reason is known**" in page(rows, [])
+    said = page(rows, [{"target": "litert", "models": ["a", "b"], "why": "its last op has 4 bits"}])
+    assert "* `litert`, b (3.0): its last op has 4 bits" in said
+    assert "no reason" not in said

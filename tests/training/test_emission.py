@@ -10,6 +10,7 @@ import qgraph
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.ir import Builder, Graph, TensorType
 from qgraph.ir.graph import RESULTS
+from qgraph.quantizers import rounding
 from qgraph.training import to_torch
 from qgraph.training.emission import ROWS
 from qgraph.training.observers import WeightQuantizer
@@ -231,3 +232,11 @@ def test_a_mask_holds_beside_the_causal_one(dtype: str, causal: bool) -> None:
     inputs = np.random.default_rng(1).normal(size=(2, 3, 5, 6))
     expected = qgraph.run(graph, inputs)
     np.testing.assert_allclose(to_torch(graph)(torch.from_numpy(inputs)).detach(), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_rounding_is_looked_up_before_anything_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    known: dict[str, rounding.Rounding] = {}
+    monkeypatch.setattr(rounding, "_KNOWN", known)
+    body = '  %1: f32[N,2] = quant.fake_quant(%x, @q, @z) {rounding="half_away"}\n  return %1'
+    to_torch(graph_of(body, "fake_quant", constants="  const @q: f32[1] = 0.5, @z: i32[1] = 0\n"))
+    assert "half_away" in known

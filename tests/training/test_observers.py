@@ -83,6 +83,7 @@ def test_symmetric_keeps_the_zero_point() -> None:
         ([-2.0, 4.0], (0, 255), 100, 4 / 155),
         ([-2.0, 2.0], (0, 255), 100, 2 / 100),
         ([-2.0, 4.0], (0, 255), 0, 4 / 255),
+        ([-2.0, 4.0], (-1, 127), 0, 2.0),
     ],
 )
 def test_a_symmetric_scale_covers_both_sides_of_its_zero_point(

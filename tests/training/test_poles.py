@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qgraph
+from qgraph.training.functions import div
 
 
 class Root(nn.Module):
@@ -70,3 +71,13 @@ def test_what_is_infinite_at_a_pole_does_not_move_the_range_that_others_share_wi
     module = qgraph.calibrate(qgraph.to_torch(prepared), [x.numpy()]).train()
     module(x)
     assert all(bool(tensor.isfinite().all()) for name, tensor in module.state_dict().items() if "scale" in name)
+
+
+def test_nothing_by_nothing_is_nothing_and_has_no_slope() -> None:
+    a = torch.tensor([0.0, 0.0, 1.0, 1.0, -2.0], requires_grad=True)
+    b = torch.tensor([0.0, 2.0, 0.0, 2.0, 4.0], requires_grad=True)
+    made = div(a, b)
+    assert made.tolist() == [0, 0, torch.inf, 0.5, -0.5]
+    made[[0, 1, 3, 4]].sum().backward()
+    assert b.grad is not None
+    assert b.grad.tolist() == [0, 0, 0, -0.25, 0.125]

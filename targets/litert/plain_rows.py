@@ -16,6 +16,7 @@ from qgraph.ir import Array, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
+from qgraph.targets.litert.tensor_rows import REDUCTION, known_sizes
 
 # ---- comparisons
 
@@ -297,20 +298,9 @@ def divided(node: Node) -> Refusal | None:
     return None if b.is_constant and b.data.all() else Refusal(f"the divisor of {node.op} may be 0", "give a constant")
 
 
-REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
-
-
 def of_conditions(node: Node) -> bool:
     """Whether a node reads conditions."""
     return node.operand(0).type.dtype == "bool"
-
-
-def known_sizes(node: Node) -> Refusal | None:
-    """The sizes of the axes of a reduction are known."""
-    sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]]
-    symbolic = next((size for size in sizes if isinstance(size, str)), None)
-    what = f"{node.op} over the size {symbolic}, which is not known"
-    return None if symbolic is None else Refusal(what, "fix it: see the pass set-batch")
 
 
 def any_by_all(row: Correspondence, call: Call) -> Value:

@@ -188,8 +188,19 @@ PRODUCTS = [
 # ---- reductions and choices
 
 REDUCTION: dict[str, str | Pair] = {"axes": Pair("axes", up=lambda view: view.places()), "keepdims": "keep_dims"}
+
+
+def known_sizes(node: Node) -> Refusal | None:
+    """The sizes of the axes of a reduction are known."""
+    sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]]
+    symbolic = next((size for size in sizes if isinstance(size, str)), None)
+    what = f"{node.op} over the size {symbolic}, which is not known"
+    return None if symbolic is None else Refusal(what, "fix it: see the pass set-batch")
+
+
 REDUCTIONS = [
-    Correspondence(source=op, target=f"litert.reduce_{op}", attrs=REDUCTION, result="operand") for op in ("max", "min")
+    Correspondence(source=op, target=f"litert.reduce_{op}", attrs=REDUCTION, result="operand", when=known_sizes)
+    for op in ("max", "min")
 ]
 
 

@@ -105,6 +105,7 @@ CASES: dict[str, Case] = {
     "by decompositions": (lambda x, y: torch.logaddexp(x, y).nan_to_num() + x.rot90(2, (1, 2)).frac(), (S, S)),
     "log": (lambda x: (x.abs() + 0.1).log(), (S,)),
     "log1p": (lambda x: x.abs().log1p() + (x.abs() + 1).log2() + (x.abs() + 1).log10(), (S,)),
+    "exp2, erfc": (lambda x: x.exp2() + x.erfc(), (S,)),
     "sqrt": (lambda x: (x.abs() + 0.1).sqrt() * (x.abs() + 0.1).rsqrt() * (x * x + 1).reciprocal(), (S,)),
     "pow": (lambda x: x**2 + x**3 + (x.abs() + 1) ** 0.5 + (x.abs() + 1) ** -0.5 + (x.abs() + 1) ** 1.7, (S,)),
     "pow of two": (lambda x, y: (x.abs() + 0.1) ** y + 2**x, (S, S)),

@@ -124,6 +124,15 @@ def test_arithmetic_on_indices_that_a_runtime_does_not_have_is_refused_at_prepar
     qgraph.prepare(graph, "litert")
 
 
+@pytest.mark.parametrize("op", ["max", "min"])
+def test_the_largest_of_an_open_batch_is_refused_at_prepare(op: str) -> None:
+    graph = Graph("open")
+    x = graph.add_input("x", TensorType(("N", 3)))
+    graph.set_outputs(Builder(graph).node(f"nn.{op}", [x], {"axes": (0,)}).results)
+    with pytest.raises(LoweringError, match=rf"nn\.{op} over the size N, which is not known"):
+        qgraph.prepare(graph, "litert")
+
+
 @pytest.mark.parametrize("target", ["litert", "tflm"])
 def test_a_constant_that_the_storage_of_indices_has_not_is_refused_by_name(target: str) -> None:
     graph = Graph("far")

@@ -84,6 +84,18 @@ def expm1(at: Importer, a: Arguments) -> Value:
     return at.build.nn.sub(at.build.nn.exp(at.value(a["self"], floats=True)), at.value(1.0))
 
 
+@aten("exp2.default")
+def exp2(at: Importer, a: Arguments) -> Value:
+    """2 to the power of x."""
+    return at.build.nn.pow(*at.pair(2.0, a["self"]))
+
+
+@aten("erfc.default")
+def erfc(at: Importer, a: Arguments) -> Value:
+    """1 - erf(x)."""
+    return at.build.nn.sub(at.value(1.0), at.build.nn.erf(at.value(a["self"], floats=True)))
+
+
 @aten("log2.default", "log10.default")
 def logarithm(at: Importer, a: Arguments) -> Value:
     """A logarithm of another base."""

@@ -27,13 +27,13 @@ def resize(x: Tensor, size: tuple[int, ...], mode: str, align_corners: bool, ste
 def adaptive_avg_pool(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """`nn.adaptive_avg_pool`."""
     pool: Callable[..., Tensor] = ADAPTIVE_AVG[len(size) - 1]
-    return pool(x, size[0] if len(size) == 1 else size)
+    return pool(x, size)
 
 
 def adaptive_max_pool(x: Tensor, size: tuple[int, ...]) -> Tensor:
     """`nn.adaptive_max_pool`."""
     pool = ADAPTIVE_MAX[len(size) - 1]
-    made: Tensor = pool(x, size[0] if len(size) == 1 else size)
+    made: Tensor = pool(x, size)
     return made
 
 

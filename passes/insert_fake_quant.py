@@ -57,7 +57,7 @@ from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.lowering import FALLBACK
-from qgraph.targets.masks import is_mask
+from qgraph.targets.masks import masks_of
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 __all__ = ["Observers", "Overrides", "insert_fake_quant"]
@@ -108,6 +108,7 @@ def insert_fake_quant(
     inserter.fine = () if rules.by_default else of_16_bits(graph, chosen_target, tied)
     if chosen_target.io == "float":
         inserter.returned = of_known_bits(graph, chosen_target, inserter.floats)
+    inserter.masks = masks_of(graph)
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
@@ -174,6 +175,7 @@ class _Inserter:
     wide: Collection[Node] = ()  # nodes whose results have 16 bits
     fine: Collection[Node] = ()  # those of them that have it without being asked
     floats: Collection[Node] = ()  # nodes that stay in float
+    masks: Collection[Value] = ()  # of the graph before anything is quantized
     returned: Collection[Node] = ()  # those of them whose floats the graph may return
 
     def keep_batch_norms(self) -> None:
@@ -262,7 +264,7 @@ class _Inserter:
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
         open_ended = "open_ended" if node is not None and node in self.fine and node.op == "nn.rsqrt" else ""
-        spec = replace(spec, observer=_of_masks(value) or open_ended or spec.observer)
+        spec = replace(spec, observer=self._of_masks(value) or open_ended or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -270,6 +272,16 @@ class _Inserter:
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
+
+    def _of_masks(self, value: Value) -> str:
+        """How the range of a mask, or of what a mask is added to, follows from what is seen; "" for any other value."""
+        node = value.producer
+        if value in self.masks:
+            return "mask"
+        if node is None:
+            return ""
+        read = (each for i, each in enumerate(node.operands) if each is not None and _is_activation(node, i))
+        return "masked" if any(unquantized(each) in self.masks for each in read) else ""
 
     def _source(self, node: Node, grids: Grids) -> Value:
         """The scale of the grid on which the first operand of a node lies."""
@@ -313,9 +325,9 @@ class _Inserter:
                 continue
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
-                    fixed = is_mask(value) or not value.data.any()  # training has no say in them
+                    fixed = value in self.masks or not value.data.any()  # training has no say in them
                     spec = replace(self.rules.spec(node in self.wide), observer="fixed" if fixed else "min_max")
-                    data = np.maximum(value.data, np.float32(FLOOR)) if is_mask(value) else value.data
+                    data = np.maximum(value.data, np.float32(FLOOR)) if value in self.masks else value.data
                     scale, zero = _parameters_of(data, spec)
                     spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not fixed)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
@@ -405,17 +417,6 @@ def _operand(node: Node, name: str) -> Value | None:
 def _is_activation(node: Node, index: int) -> bool:
     """Whether an operand is declared as an activation, not as a weight or a parameter."""
     return op_def(node.op).spec_of(index).role == "activation"
-
-
-def _of_masks(value: Value) -> str:
-    """How the range of a mask, or of what a mask is added to, follows from what is seen; "" for any other value."""
-    node = value.producer
-    if node is None:
-        return ""
-    if is_mask(value):
-        return "mask"
-    read = (each for i, each in enumerate(node.operands) if each is not None and _is_activation(node, i))
-    return "masked" if any(map(is_mask, read)) else ""
 
 
 def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:

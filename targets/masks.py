@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from qgraph.ir import Value, op_def
+from collections.abc import Collection
+
+from qgraph.ir import Graph, Node, Value, op_def
 from qgraph.ops.quant import unquantized
 
 OUT = -1e4
 """Numbers down from here stand for -inf where they are added to scores."""
 
 
-def is_mask(value: Value) -> bool:
-    """Whether a value is a constant with numbers next to -inf, or made of nothing but conditions, indices and
-    constants, one of which has such."""
-    return bool(_reaches_out(value, {}))
+def masks_of(graph: Graph) -> Collection[Value]:
+    """The masks of a graph: constants with numbers next to -inf, and what is made of nothing but conditions, indices
+    and constants, one of which has such."""
+    reaches: dict[Value, bool | None] = {}  # whether such a number is among what makes a value; None: it is activations
+    reaches.update((value, None if value.type.is_float else False) for value in graph.inputs)
+    for node in graph.nodes:
+        for value in node.inputs:
+            if value.is_constant and value not in reaches:
+                reaches[value] = value.type.is_float and bool((value.data <= OUT).any())
+        made = _made(node, reaches)
+        reaches.update((value, made if value.type.is_float else False) for value in node.results)
+    return {value for value, out in reaches.items() if out}
 
 
-def _reaches_out(value: Value, known: dict[Value, bool | None]) -> bool | None:
-    """Whether a number next to -inf is among the constants that make a value; None where it depends on floats."""
-    value = unquantized(value)
-    if value not in known:
-        known[value] = _found(value, known)
-    return known[value]
-
-
-def _found(value: Value, known: dict[Value, bool | None]) -> bool | None:
-    if not value.type.is_float:
-        return False
-    if value.is_constant:
-        return bool((value.data <= OUT).any())
-    node = value.producer
-    traits = None if node is None else op_def(node.op).traits
-    if node is None or traits is None or not (traits.elementwise or traits.moves_data):
+def _made(node: Node, reaches: dict[Value, bool | None]) -> bool | None:
+    traits = op_def(node.op).traits
+    parts = [reaches[unquantized(value)] for value in node.inputs]
+    if None in parts or not (traits.elementwise or traits.moves_data):
         return None
-    parts = [_reaches_out(each, known) for each in node.inputs]
-    return None if None in parts else any(parts)
+    return any(parts)

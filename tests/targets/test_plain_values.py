@@ -13,6 +13,7 @@ import qgraph
 from qgraph.errors import LoweringError
 from qgraph.ir import Array, Builder, Graph, TensorType
 from qgraph.quantizers.masked import FLOOR
+from qgraph.targets.masks import masks_of
 
 FAMILY = ("litert", "litert-xnnpack", "tflm")
 RNG = np.random.default_rng(0)
@@ -353,3 +354,15 @@ def test_operands_of_fewer_dimensions_and_constants_are_taken_as_they_are(target
     graph = qgraph.trace(model, torch.from_numpy(x), dynamic_batch=False)
     made = qgraph.quantize(graph, target, calibration=[x])
     assert qgraph.verify(made, inputs=x).bit_exact
+
+
+def test_a_long_chain_of_sums_of_a_mask_is_no_matter_of_recursion() -> None:
+    graph = Graph("long")
+    x, build = graph.add_input("x", TensorType(("N", 4))), Builder(graph)
+    out = build.constant(np.array(-np.inf, np.float32), "out")
+    zero = build.constant(np.array(0, np.float32), "zero")
+    mask = build.nn.where(build.nn.less(x, zero), out, zero)
+    for _ in range(1500):
+        mask = build.nn.relu6(mask)
+    graph.set_outputs([build.nn.softmax(build.nn.add(x, mask), axis=1)])
+    assert len(masks_of(graph)) == 1 + 1 + 1500  # the number, what it is chosen for, and what is made of that

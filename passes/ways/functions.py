@@ -85,7 +85,7 @@ def prelu(match: Match, build: Builder) -> Replacement:
     x, slope = match.root.operand(0), match.root.operand(1)
     if not slope.is_constant:
         return Declined("the slope is computed")
-    factor = build.constant(-slope.data.reshape(-1, *(1,) * max(x.type.rank - 2, 0)), f"{slope.name}.negated")
+    factor = build.constant(-slope.data.reshape(-1, *(1,) * (x.type.rank - 2)), f"{slope.name}.negated")
     return build.nn.add(build.nn.relu(x), build.nn.mul(build.nn.relu(times(build, x, -1)), factor))
 
 

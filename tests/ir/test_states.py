@@ -129,3 +129,7 @@ def test_states_may_be_given_by_name() -> None:
         stream.step()
     with pytest.raises(InputError, match="inputs are named x, y"):
         stream.step({"x": x, "y": x})
+
+
+def test_one_step_alone_is_a_stream_too() -> None:
+    assert Stream(graph()).steps(np.ones((1, 2), np.float32)).tolist() == [[1.0, 1.0]]  # type: ignore[union-attr]

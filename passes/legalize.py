@@ -40,7 +40,7 @@ from qgraph.targets.target import Target
 def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     chosen = targets.get(target)
     rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen))]
-    legal = chosen.offered | (chosen.float_lowerings.keys() if fallback else set())
+    legal = chosen.offered | (chosen.kept_in_float if fallback else set())
     ways = chosen_ways(legal, better=chosen.legalize)
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     rewrite(graph, rules)

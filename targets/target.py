@@ -166,6 +166,15 @@ class Target:
         return _by_source(self.floats)
 
     @cached_property
+    def kept_in_float(self) -> frozenset[str]:
+        """The ops of `nn` that have a row whose op on floats the runtime has."""
+        return frozenset(
+            op
+            for op, rows in self.float_lowerings.items()
+            if not all(self.lacks(self.float_ops.get(row.target, row.target)) for row in rows)
+        )
+
+    @cached_property
     def plain_lowerings(self) -> dict[str, list[Correspondence]]:
         """The rows that lower each op of `nn` that makes integers or conditions."""
         return _by_source((*self.plains, *self.floats))

@@ -48,7 +48,7 @@ def on_target(op: str, target: Target) -> str:
         return "by ops"
     if op in {f"nn.{row.source}" for row in target.plains if not target.lacks(row.target)}:
         return "integers"
-    return "float" if op in target.float_lowerings or op in chosen_ways(target.float_lowerings) else "-"
+    return "float" if op in target.kept_in_float or op in chosen_ways(target.kept_in_float) else "-"
 
 
 def op_details(name: str) -> Listing:

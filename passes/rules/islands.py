@@ -11,7 +11,8 @@ An island is one of floats, where the target knows the bits of such ops (`Target
 next to 0 it is steep, where a grid has few steps. One of 16 bits begins at a softmax of long rows, too, whose shares
 are a step or two of 1/256, and at a difference of squares. An op joins it where all who read it are in it; or where
 all computed floats that it reads are, of a product one, whose size may be any; sums join together, where each is read
-by the next and by an island: a residual stream. What moves elements rounds nothing and has no part.
+by the next and by an island: a residual stream. What moves elements rounds nothing and has no part, unless it joins
+several values.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ STEEP = ("nn.sqrt", "nn.rsqrt")
 LONG_ROW = 16
 """Elements of a softmax up to which a step of 1/256 is 1/16 of an even share, or less."""
 PRODUCTS = ("nn.mul",)
+STREAMING = ("nn.add", "nn.concat")
+GATHERING = ("nn.max", "nn.min", "nn.concat")
+"""Ops that move elements, and for which targets bring several values to one grid, or take one aside."""
 Holds = Callable[[Node], bool]
 
 
@@ -149,7 +153,7 @@ class _Islands:
 
     def _streams(self, nodes: Sequence[Node]) -> set[Node]:
         """Sums that nothing reads but islands and other such sums: a residual stream that is normalized aside."""
-        sums = {node for node in nodes if node.op == "nn.add" and node not in self.found and not node.result.is_output}
+        sums = {node for node in nodes if node.op in STREAMING and node not in self.found and not node.result.is_output}
         while others := {node for node in sums if not self._read_within(node.result, sums | self.found)}:
             sums -= others
         return sums
@@ -163,7 +167,7 @@ class _Islands:
 
     def _joins(self, node: Node) -> bool:
         result = node.results[0]
-        if _moves(node) and node.op not in ("nn.max", "nn.min"):
+        if _moves(node) and node.op not in GATHERING:
             return False
         if not result.is_output and self._read_within(result, self.found):
             return True

@@ -48,7 +48,7 @@ RESULTS = {
 
 LARGEST_COUNT = 2**15
 """Elements from which a mean of 16 bits may leave int32."""
-FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt", "nn.softmax")
+FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt", "nn.softmax", "nn.concat")
 
 
 def fine_in_16(node: Node) -> bool:

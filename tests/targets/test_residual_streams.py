@@ -55,3 +55,27 @@ def test_sums_that_layers_read_stay_on_their_grids(target: str) -> None:
     first = prepared.find("nn.add")[0]
     (mark,) = [user for user in first.result.users if user.op == "quant.fake_quant"]
     assert mark.attrs["type"] in ("i8", "u8")
+
+
+class WithToken(nn.Module):
+    """A class token, much smaller than the patches behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 16) * 0.05), nn.Parameter(torch.randn(1, 7, 16) * 0.01)
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.places
+        return self.head(self.norm(y)[:, 0])
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])
+def test_what_is_joined_for_a_stream_is_as_fine_as_it(target: str) -> None:
+    torch.manual_seed(0)
+    model, x = WithToken().eval(), torch.randn(32, 6, 16)
+    low = qgraph.quantize(qgraph.trace(model, x), target, calibration=[x.numpy()])
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+    with torch.no_grad():
+        wanted, got = model(x).numpy(), qgraph.run(low, x.numpy(), dequantize=True)
+    assert 10 * np.log10((wanted**2).sum() / ((wanted - got) ** 2).sum()) > 28

@@ -27,6 +27,7 @@ from qgraph import passes
 from qgraph.errors import ExportError, FileError, InputError, QGraphError, UnsupportedOp
 from qgraph.frontends import from_onnx
 from qgraph.ir import Array, Builder, Graph, Origin, TensorType, Value, op_names
+from qgraph.ir.trained import declare_summands
 from tests.models import seeded
 from tests.passes.random_graphs import random_graphs, random_input
 
@@ -231,6 +232,7 @@ def test_the_runtime_computes_what_is_written_by_other_ops(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_the_runtime_and_the_graph_read_back_compute_the_same(name: str) -> None:
     graph = case_graph(name)
+    declare_summands(graph)
     model = graph.to_onnx()
     x = randoms(3, *graph.inputs[0].type.shape[1:])
     (expected,) = outputs(graph, [x])

@@ -17,7 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 import qgraph
-from qgraph.errors import FileError, RuntimeFailure, UnsupportedOp
+from qgraph.errors import RuntimeFailure, UnsupportedOp
 from qgraph.interpreter import execute
 from qgraph.ir import Array, Graph, TensorType
 from qgraph.runtimes import Worker
@@ -184,9 +184,12 @@ def test_no_byte_differs_over_a_hundred_inputs(litert: Families, model: Model, t
     compare(model, target, FULL)
 
 
-def test_a_model_with_a_state_between_calls_is_refused() -> None:
-    with pytest.raises(FileError, match=r"operator SVDF is not one that qgraph runs\n.*\n.*a state from one call"):
-        qgraph.load(asset("models", "tflm", "keyword_scrambled_8bit.tflite"))
+def test_a_model_with_states_between_calls_is_exact_step_by_step() -> None:
+    path = asset("models", "tflm", "keyword_scrambled_8bit.tflite")
+    assert qgraph.load(path).metadata["states"]
+    report = qgraph.verify(path, runtime="tflm", intermediate=True)
+    assert report.compared
+    assert not report.mismatches
 
 
 def seanet() -> list[Path]:

@@ -10,6 +10,7 @@ Exact in real arithmetic; in float32 the two constants are rounded.
 from __future__ import annotations
 
 from qgraph.ir import Builder, Graph
+from qgraph.ir.trained import keeping_trained
 from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias
@@ -32,5 +33,6 @@ def scale_and_shift(match: Match, build: Builder) -> Replacement:
 
 @graph_pass(exact="real", needs={"layout": "NCHW"})
 def batchnorm_to_scale_shift(graph: Graph) -> None:
-    rewrite(graph, [scale_and_shift])
-    graph.drop_unused_constants()
+    with keeping_trained(graph):
+        rewrite(graph, [scale_and_shift])
+        graph.drop_unused_constants()

@@ -35,6 +35,7 @@ from collections.abc import Collection
 
 from qgraph.errors import PassError
 from qgraph.ir import Builder, Graph, Node
+from qgraph.ir.trained import keeping_trained
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, pattern, rewrite, rule
@@ -59,8 +60,9 @@ def decompose(graph: Graph, ops: str, activations: tuple[str, ...] = ()) -> None
     wanted = [word.strip() for word in ops.split("|")]
     rules = [rule(pattern(CARRIERS, bind="node"))(_split_rule(("none", *activations)))]
     rules += [rule(pattern(op))(each.rewrite) for op, each in chosen_ways(wanted).items()]
-    rewrite(graph, rules)
-    graph.drop_unused_constants()
+    with keeping_trained(graph):
+        rewrite(graph, rules)
+        graph.drop_unused_constants()
     _check(graph, wanted)
 
 

@@ -19,12 +19,14 @@ Exact in real arithmetic; in float32 every weight is rounded once more.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Literal
 
 import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir import Array, Builder, Graph, Node, op_def
+from qgraph.ir.trained import keeping_trained
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.quant import folded_bias
@@ -177,5 +179,6 @@ def fold_batchnorm(graph: Graph, alone: Literal["conv", "scale-shift", "keep"] =
     if alone not in LEFT:
         raise InputError(f"alone={alone!r} is not a choice", help=f"choose from {', '.join(LEFT)}")
     rewrite(graph, [split_over_concat, fold_into_layer, fold_into_next, fold_live])
-    rewrite(graph, LEFT[alone])
-    graph.drop_unused_constants()
+    with keeping_trained(graph) if alone == "scale-shift" else nullcontext():
+        rewrite(graph, LEFT[alone])
+        graph.drop_unused_constants()

@@ -25,6 +25,7 @@ import numpy as np
 
 from qgraph import targets
 from qgraph.ir import Attr, Builder, Graph, Node, Value, op_def
+from qgraph.ir.trained import keeping_trained
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.engine.registry import graph_pass
@@ -43,8 +44,9 @@ def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     legal = chosen.offered | (chosen.kept_in_float if fallback else set())
     ways = chosen_ways(legal, better=chosen.legalize)
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
-    rewrite(graph, rules)
-    erase_dead_code(graph)
+    with keeping_trained(graph):
+        rewrite(graph, rules)
+        erase_dead_code(graph)
     compute_constants(graph)  # a way may lead from a constant through several ops
 
 

@@ -120,6 +120,8 @@ class Importer(NodeReader):
         self.build.origins = (origin,)
         made: Alias | list[Alias]
         if node.target is operator.getitem:
+            if node.args[0].name in self._learned:
+                self._learned.add(node.name)
             source = self._lists[node.args[0].name][node.args[1]]
             made = Alias(node, origin, source.storage, source, Same(), source.value, source.tensor, source.version)
         elif str(node.target) in WRAPPERS:

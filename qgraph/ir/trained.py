@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import accumulate
 
 from qgraph.ir.graph import Graph
 from qgraph.ir.node import Node, Value
@@ -49,6 +51,22 @@ def declare_summands(graph: Graph) -> None:
     """Say that arrays which are added, or multiplied by, are trained: where nobody knows what the parameters are."""
     arrays = [value for value in graph.constants.values() if value.type.rank]
     declare(graph, {value.name: True for value in arrays if any(spec.trained for spec in _specs_of(value))})
+
+
+@contextmanager
+def keeping_trained(graph: Graph) -> Iterator[None]:
+    """Let what is trained stay so where a pass writes the ops that read it otherwise: a gain that is now a factor.
+
+    Constants that are made in between are trained where they are named after one that is: w.negated after w.
+    """
+    said, known = declared(graph), {*graph.constants}
+    before = {source_name(name) for name, value in graph.constants.items() if is_trained(value, said)}
+    yield
+    names = (
+        (name, [name, source_name(name)] if name in known else [*accumulate(name.split("."), "{}.{}".format)])
+        for name in graph.constants
+    )
+    declare(graph, {name: True for name, sources in names if not before.isdisjoint(sources)})
 
 
 def is_trained(value: Value, said: Mapping[str, bool]) -> bool:

@@ -44,6 +44,49 @@ def test_parameters_are_the_models(target: str) -> None:
     assert derived.startswith("mean")
 
 
+class Composite(nn.Module):
+    """Layers that targets write by other ops, and parameters that the model itself takes apart."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.bag = nn.Embedding(9, 8), nn.EmbeddingBag(9, 8, mode="sum")
+        self.layer, self.rms, self.group = nn.LayerNorm(8), nn.RMSNorm(8), nn.GroupNorm(2, 8)
+        self.example, self.slope, self.batch = nn.InstanceNorm1d(8, affine=True), nn.PReLU(8), nn.BatchNorm1d(8)
+        self.conv, self.up = nn.Conv1d(8, 8, 3, padding=1), nn.ConvTranspose1d(8, 8, 2, 2)
+        self.lstm, self.gru = nn.LSTM(8, 8, batch_first=True), nn.GRU(8, 8, batch_first=True)
+        self.own, self.cross = (nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(2))
+        self.scale, self.pair = nn.Parameter(torch.ones(8)), nn.Parameter(torch.randn(6, 8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.rms(self.layer(self.words(ids) + self.bag(ids)[:, None])) * self.scale
+        y = self.batch(self.slope(self.example(self.group(x.transpose(1, 2)))))
+        x = self.gru(self.lstm(self.up(self.conv(y)).transpose(1, 2))[0])[0]
+        x = x + self.own(x, x, x, need_weights=False)[0]
+        x = x + self.cross(x, x * 2, x * 2, need_weights=False)[0]
+        one, other = self.pair.chunk(2)
+        return nn.functional.linear(x.mean(1), one) * nn.functional.linear(x.mean(1), other)
+
+
+TAKEN_APART = {"pair": 2, "cross.in_proj_weight": 3, "cross.in_proj_bias": 3, "gru.bias_hh_l0": 4}
+"""Parameters of which the graph has parts, under names of their own: how many."""
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])
+def test_parameters_of_layers_that_are_written_by_others_are_learned(target: str) -> None:
+    model, ids = seeded(Composite()).eval(), torch.randint(0, 9, (6, 5))
+    fallback = "float" if target == "onnxruntime" else None
+    prepared = qgraph.prepare(qgraph.trace(model, ids), target, fallback=fallback)
+    module = qgraph.to_torch(qgraph.calibrate(prepared, [ids.numpy()])).train()
+    learned = [name for name, _ in module.named_parameters()]
+    missing = {
+        name for name, _ in model.named_parameters() if not any(f"{each}.".startswith(f"{name}.") for each in learned)
+    }
+    assert missing <= {*TAKEN_APART, "lstm.bias_hh_l0"}, "the two biases of an LSTM are one"
+    assert sum(name.startswith("constant") for name in learned) == sum(TAKEN_APART.values())
+    module(ids).square().mean().backward()
+    assert all(value.grad is not None and value.grad.isfinite().all() for value in module.parameters())
+
+
 def test_an_embedding_of_constant_ids_is_learned_when_it_was_computed() -> None:
     class Kinds(nn.Module):
         def __init__(self) -> None:

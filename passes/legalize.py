@@ -73,9 +73,9 @@ def carriers(op: str, target: Target) -> Sequence[Correspondence]:
 # ---- forms in which a target's rows take ops
 
 
-@rule(pattern("nn.conv|nn.conv_transpose|nn.max_pool|nn.avg_pool", bind="node"))
+@rule(pattern("nn.conv|nn.conv_transpose|nn.max_pool|nn.avg_pool|nn.resize", bind="node"))
 def one_dimensional(match: Match, build: Builder) -> Replacement:
-    """A window over one dimension, as one over two of which the first has one element."""
+    """A window or a resize over one dimension, as one over two of which the first has one element."""
     node = match.root
     x = node.operand(0)
     if x.type.rank != 3:
@@ -110,15 +110,15 @@ def _sizes(value: Value) -> tuple[int, ...]:
     return tuple(int(size) for size in value.type.shape[1:])
 
 
-STILL: dict[str, int] = {"stride": 1, "dilation": 1, "kernel": 1, "output_padding": 0}
-"""What an attribute says of a dimension over which the window does not move."""
+STILL: dict[str, int] = {"stride": 1, "dilation": 1, "kernel": 1, "output_padding": 0, "size": 1, "steps": 1}
+"""What an attribute says of a dimension over which the window does not move, and which keeps its size."""
 
 
 def _widened(name: str, value: Any) -> Attr:
     """An attribute of one spatial dimension with another before it."""
     if name == "pads":
         return (0, value[0], 0, value[1])
-    made: Attr = (STILL[name], *value) if name in STILL else value
+    made: Attr = (STILL[name], *value) if name in STILL and value is not None else value
     return made
 
 

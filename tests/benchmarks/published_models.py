@@ -11,7 +11,7 @@ import qgraph
 from qgraph import passes
 from qgraph.errors import QGraphError
 from qgraph.interpreter import execute
-from qgraph.ir import Array, Graph
+from qgraph.ir import Array, Graph, states_of
 from qgraph.runtimes import Worker
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.benchmarks.measure import Result, Size, clock, in_turns
@@ -33,7 +33,7 @@ def against_kernels(size: Size) -> Result:
                 graph = on_batch(model, size.batch)
             except QGraphError:  # not one that qgraph runs: the tests say why
                 continue
-            if graph.level != "integer" or graph.find("litert.float_*"):
+            if graph.level != "integer" or graph.find("litert.float_*") or states_of(graph):
                 continue
             seconds = np.array(_seconds(graph, model, worker, size))
             totals += seconds

@@ -99,6 +99,16 @@ def test_a_size_that_the_code_takes_for_a_number_is_told(axis: int, words: str) 
     assert qgraph.trace(Counted(0), torch.randn(4, 6), dynamic_batch=False).inputs[0].type.shape == (4, 6)
 
 
+def test_len_of_a_batch_is_a_number() -> None:
+    class Length(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x) * len(x)
+
+    with pytest.warns(FixedSizeWarning, match="the batch of Length is 2"):
+        graph = qgraph.trace(Length(), torch.ones(2, 3))
+    assert graph.inputs[0].type.shape == (2, 3)
+
+
 @pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])
 def test_class_tokens_are_exact_on_a_batch_of_any_size(target: str) -> None:
     model, x = seeded(Classes(zero=False)).eval(), torch.randn(8, 3, 8, 8)

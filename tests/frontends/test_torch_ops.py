@@ -214,14 +214,3 @@ def test_what_takes_only_the_shape_of_an_activation_is_a_constant(dynamic: bool)
     assert ops == ["nn.concat", *["nn.expand"] * 5 * dynamic, "nn.mul", "nn.relu"]
     x[:] = torch.inf
     assert np.array_equal(qgraph.run(graph, x.numpy()), Filled()(x).numpy())
-
-
-def test_len_of_a_batch_fixes_it() -> None:
-    """torch.export makes a number of it, and tells nobody."""
-
-    class Model(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return torch.relu(x) * len(x)
-
-    graph = qgraph.trace(Model(), torch.ones(2, 3))
-    assert graph.inputs[0].type.shape == (2, 3)

@@ -38,6 +38,9 @@ WINDOWS: dict[str, Make] = {
     "avg_pool": lambda b, x: b.avg_pool(x, kernel=(4,), stride=(3,), pads=(2, 1), count_include_pad=False),
     "a weight behind its fake-quant": lambda b, x: b.conv(x, fake_quantized(b, numbers(b, 4, 3, 2), 0), pads=(0, 1)),
     "and by its inputs": lambda b, x: b.conv_transpose(x, fake_quantized(b, numbers(b, 3, 4, 2), 1)),
+    "a resize to the next": lambda b, x: b.resize(x, size=(20,), mode="nearest"),
+    "a resize between them": lambda b, x: b.resize(x, size=(13,), mode="linear", align_corners=True),
+    "a resize by given steps": lambda b, x: b.resize(x, size=(18,), mode="linear", steps=(0.4,)),
     "and as a whole": lambda b, x: b.conv(x, fake_quantized(b, numbers(b, 4, 3, 2), None)),
 }
 

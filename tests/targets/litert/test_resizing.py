@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
+import numpy as np
+import pytest
+import torch
+
+import qgraph
 from tests.targets.litert.families import Families
 from tests.targets.litert.op_cases import Cases, groups, integers, params
 
@@ -26,6 +31,22 @@ def bilinear(cases: Cases) -> None:
 
 def nearest(cases: Cases) -> None:
     resize(cases, "resize_nearest_neighbor")
+
+
+@pytest.mark.parametrize("words", [{"mode": "linear"}, {"mode": "linear", "align_corners": True}, {"mode": "nearest"}])
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+def test_a_series_is_resized_as_an_image_of_one_row(target: str, words: dict[str, Any]) -> None:
+    class Longer(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.interpolate(x, size=13, **words)
+
+    x = torch.randn(6, 4, 7)
+    lowered = qgraph.quantize(qgraph.trace(Longer(), x), target, calibration=[x.numpy()])
+    report = qgraph.verify(lowered)
+    assert report.compared
+    assert not report.mismatches
+    made = np.asarray(qgraph.run(lowered, x.numpy(), dequantize=True, layout="NCHW"))
+    assert np.abs(made - Longer()(x).numpy()).max() < 0.04
 
 
 @pytest.mark.parametrize("case", [bilinear, nearest])

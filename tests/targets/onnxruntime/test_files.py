@@ -42,7 +42,7 @@ def test_constants_that_ops_read_without_their_parameters_are_read_back_with_the
     class Tokens(torch.nn.Module):
         def forward(self, ids: torch.Tensor) -> torch.Tensor:
             embedded = words(ids)
-            return torch.cat([token.expand(len(ids), -1, -1), embedded], 1).mean(1) + embedded[:, 0]
+            return torch.cat([token.expand(ids.shape[0], -1, -1), embedded], 1).mean(1) + embedded[:, 0]
 
     ids = torch.randint(0, 9, (6, 5))
     graph = quantize(trace(Tokens(), ids), "onnxruntime", calibration=[ids.numpy()])

@@ -366,3 +366,20 @@ def test_a_long_chain_of_sums_of_a_mask_is_no_matter_of_recursion() -> None:
         mask = build.nn.relu6(mask)
     graph.set_outputs([build.nn.softmax(build.nn.add(x, mask), axis=1)])
     assert len(masks_of(graph)) == 1 + 1 + 1500  # the number, what it is chosen for, and what is made of that
+
+
+SIGNS: dict[str, Callable[[Tensor], Tensor]] = {
+    "sign": lambda ids: (ids - 3).sign(),
+    "sgn": lambda ids: (3 - ids.to(torch.int32)).sgn(),
+    "of a condition": lambda ids: (ids > 3).sign(),
+    "quotient towards 0": lambda ids: torch.div(ids - 4, -2, rounding_mode="trunc"),
+}
+
+
+@pytest.mark.parametrize("name", SIGNS)
+@pytest.mark.parametrize("target", FAMILY)
+def test_the_sign_of_integers_is_not_looked_up_in_a_table_of_floats(target: str, name: str) -> None:
+    if target == "tflm" and name.startswith("quotient"):
+        pytest.skip("TFLite Micro has no FLOOR_DIV")
+    made = lowered(Head(SIGNS[name]), IDS, target)
+    assert np.array_equal(qgraph.run(made, IDS), SIGNS[name](torch.from_numpy(IDS)).numpy())

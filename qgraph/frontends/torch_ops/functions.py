@@ -52,7 +52,17 @@ def rounded(at: Importer, a: Arguments) -> Value:
 def sign(at: Importer, a: Arguments) -> Value:
     """-1, 0 or 1."""
     x = at.value(a["self"])
-    return at.cast(at.build.nn.sign(at.cast(x, "f32")), x.type.dtype)
+    return at.build.nn.sign(x) if x.type.is_float else integer_sign(at, x)
+
+
+def integer_sign(at: Importer, x: Value) -> Value:
+    """The sign of integers by comparisons, which no target rounds: (0 < x) - (x < 0); conditions are their own."""
+    if x.type.dtype == "bool":
+        return x
+    zero = at.value(0, x.type.dtype)
+    number = x.type.dtype if x.type.dtype in ("i64", "i32") else "i32"
+    above, below = (at.cast(at.build.nn.less(*pair), number) for pair in ((zero, x), (x, zero)))
+    return at.cast(at.build.nn.sub(above, below), x.type.dtype)
 
 
 @aten("diff.default")
@@ -143,8 +153,7 @@ def whole_quotient(at: Importer, a: Arguments) -> Value:
     if x.type.is_float:
         return at.truncated(at.build.nn.div(x, y))
     magnitude = at.build.nn.floor_div(at.build.nn.abs(x), at.build.nn.abs(y))
-    signs = (at.cast(at.build.nn.sign(at.cast(each, "f32")), x.type.dtype) for each in (x, y))
-    return at.build.nn.mul(magnitude, at.build.nn.mul(*signs))
+    return at.build.nn.mul(magnitude, at.build.nn.mul(integer_sign(at, x), integer_sign(at, y)))
 
 
 @aten("remainder.Tensor", "remainder.Scalar")

@@ -39,8 +39,7 @@ WINDOWS: dict[str, Make] = {
     "a weight behind its fake-quant": lambda b, x: b.conv(x, fake_quantized(b, numbers(b, 4, 3, 2), 0), pads=(0, 1)),
     "and by its inputs": lambda b, x: b.conv_transpose(x, fake_quantized(b, numbers(b, 3, 4, 2), 1)),
     "a resize to the next": lambda b, x: b.resize(x, size=(20,), mode="nearest"),
-    "a resize between them": lambda b, x: b.resize(x, size=(13,), mode="linear", align_corners=True),
-    "a resize by given steps": lambda b, x: b.resize(x, size=(18,), mode="linear", steps=(0.4,)),
+    "a resize by given steps": lambda b, x: b.resize(x, size=(18,), mode="nearest", steps=(0.4,)),
     "and as a whole": lambda b, x: b.conv(x, fake_quantized(b, numbers(b, 4, 3, 2), None)),
 }
 

@@ -7,9 +7,8 @@
 
 Behind a concat of such layers it is split, one part for each. A weight that several layers share is folded for each of
 them. Where no such layer comes before, it folds into the layer behind it, if the shift reaches every product: no
-padding, or no shift. What is left becomes a layer (`alone=conv`): a depthwise 1x1 convolution with the weight `gain`,
-or for [N, C] a linear layer with `gain` on its diagonal; or nn.mul and nn.add (`alone=scale-shift`); or it stays
-(`alone=keep`).
+padding, or no shift. What is left becomes a depthwise 1x1 convolution with the weight `gain` (`alone=conv`), for [N, C]
+between two reshapes; or nn.mul and nn.add (`alone=scale-shift`); or it stays (`alone=keep`).
 At the fake-quant level `quant.conv_batch_norm` and `quant.linear_batch_norm` become their layer with a
 `quant.fake_quant` of the folded weight: the very same integers.
 
@@ -25,7 +24,7 @@ from typing import Literal
 import numpy as np
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Builder, Graph, Node, op_def
+from qgraph.ir import Array, Builder, Graph, Node, Value, op_def
 from qgraph.ir.trained import keeping_trained
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.nn.normalization import batch_norm_gain
@@ -118,21 +117,21 @@ def fold_into_next(match: Match, build: Builder) -> Replacement:
 
 @rule(pattern("nn.batch_norm", "x", *PARAMETERS, bind="bn"))
 def become_layer(match: Match, build: Builder) -> Replacement:
-    """Scale and shift each channel by a depthwise convolution, or features by a linear layer with a diagonal weight."""
+    """Scale and shift each channel by a depthwise convolution; features are pixels for it, between two reshapes."""
     bn, x = match.nodes["bn"], match.values["x"]
-    rank = x.type.rank - 2
     gamma, beta, mean, var = _parameters(bn)
     gain = batch_norm_gain(gamma, var, bn.attrs["eps"])
+    features = x.type.rank == 2
+    x = build.nn.reshape(x, shape=(-1, gain.size, 1, 1)) if features else x
+    ones = (1,) * (x.type.rank - 2)
     operands = [
         x,
-        build.constant(gain.reshape(-1, 1, *(1,) * rank) if rank else np.diag(gain), folded_name(bn.operand(1).name)),
+        build.constant(gain.reshape(-1, 1, *ones), folded_name(bn.operand(1).name)),
         build.constant(folded_bias(None, gain, beta, mean), folded_name(bn.operand(2).name)),
     ]
-    activation = activation_attrs(bn.attrs)
-    if not rank:
-        return build.nn.linear(*operands, **activation)
-    ones, zeros = (1,) * rank, (0,) * 2 * rank
-    return build.nn.conv(*operands, stride=ones, pads=zeros, dilation=ones, groups=gain.size, **activation)
+    words = {"stride": ones, "pads": (0,) * 2 * len(ones), "dilation": ones, "groups": gain.size}
+    made: Value = build.nn.conv(*operands, **words, **activation_attrs(bn.attrs))
+    return build.nn.reshape(made, shape=(-1, gain.size)) if features else made
 
 
 @rule(pattern("|".join(LIVE_LAYERS), "x", "w", bind="layer"))

@@ -310,3 +310,16 @@ def test_a_result_that_is_an_argument_keeps_its_name_in_onnx_files() -> None:
     model = graph.to_onnx()
     assert [value.name for value in model.graph.output] == ["y", "z", "x"]
     assert qgraph.from_onnx(model).output_names == ["y", "z", "x"]
+
+
+def test_batch_normalization_beside_an_op_that_torch_decomposes_stays_whole() -> None:
+    class Beside(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = torch.nn.BatchNorm2d(3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.norm(x) + torch.eye(6)
+
+    graph = check_traced(Beside(), (2, 3, 6, 6))
+    assert len(graph.find("nn.batch_norm")) == 1

@@ -87,6 +87,15 @@ def test_parameters_of_layers_that_are_written_by_others_are_learned(target: str
     assert all(value.grad is not None and value.grad.isfinite().all() for value in module.parameters())
 
 
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_a_normalization_of_features_by_itself_has_a_factor_for_each(target: str) -> None:
+    """A linear layer with the factors on its diagonal would learn to mix features."""
+    x = torch.randn(8, 6)
+    graph = qgraph.prepare(qgraph.trace(nn.BatchNorm1d(6).eval(), x), target)
+    module = qgraph.to_torch(qgraph.calibrate(graph, [x.numpy()]))
+    assert {value.numel() for value in module.parameters()} == {6}
+
+
 def test_an_embedding_of_constant_ids_is_learned_when_it_was_computed() -> None:
     class Kinds(nn.Module):
         def __init__(self) -> None:

@@ -57,6 +57,17 @@ def batch_norm(at: Importer, a: Arguments) -> Value:
         raise TypeMismatch("batch normalization without running statistics is not supported")
     if a["training"]:
         raise TypeMismatch("batch normalization in training mode is not supported")
+    return _normalized(at, a)
+
+
+@aten("_native_batch_norm_legit_no_training.default")
+def decomposed_batch_norm(at: Importer, a: Arguments) -> list[Value]:
+    """Batch normalization, as torch writes it where it decomposes another op of the program."""
+    at.expect_first_only()
+    return [_normalized(at, a)]
+
+
+def _normalized(at: Importer, a: Arguments) -> Value:
     mean, var = at.value(a["running_mean"]), at.value(a["running_var"])
     gamma, beta = (
         at.optional(a[name]) or at.filled_like(mean, number) for name, number in (("weight", 1), ("bias", 0))

@@ -227,8 +227,9 @@ def over_last(axes: Sequence[int], rank: int) -> bool:
 
 
 def reduced(view: Any, x: Array, divide: bool) -> Array:
-    """`nn.sum` and `nn.mean`; over other axes than the last ones the order of the sum is not known."""
-    if not over_last(view.axes, x.ndim):
+    """`nn.sum` and `nn.mean`; over other axes than the last ones the order of the sum is not known. Sums of integers
+    have no order."""
+    if x.dtype.kind != "f" or not over_last(view.axes, x.ndim):
         made: Array = view.evaluate(x)
         return made
     kept = x.ndim - len(view.axes)

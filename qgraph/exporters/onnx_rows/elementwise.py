@@ -36,13 +36,10 @@ same("nn.pow", "Pow")
 same("nn.maximum", "Max")
 same("nn.minimum", "Min")
 same("nn.equal", "Equal")
-same("nn.less", "Less")
-same("nn.less_equal", "LessOrEqual")
 same("nn.logical_and", "And")
 same("nn.logical_or", "Or")
 same("nn.logical_xor", "Xor")
 same("nn.logical_not", "Not")
-same("nn.where", "Where")
 
 
 def clip(writer: OnnxNodes, node: Node, x: str, bounds: tuple[float, float], result: str) -> None:

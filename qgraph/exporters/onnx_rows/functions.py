@@ -10,7 +10,7 @@ import numpy as np
 
 from qgraph.errors import ExportError
 from qgraph.exporters.onnx_rows.rows import OnnxNodes, writes
-from qgraph.ir import Node
+from qgraph.ir import Node, Value
 
 
 def number(writer: OnnxNodes, node: Node, value: float, result: str) -> str:
@@ -23,6 +23,39 @@ def chain(writer: OnnxNodes, op: str, inputs: Sequence[str], result: str, **attr
     name = writer.unique(f"{result}.{op.lower()}")
     writer.op(op, inputs, name, **attrs)
     return name
+
+
+def numbers(writer: OnnxNodes, values: Sequence[Value], result: str) -> list[str]:
+    """The names of values; conditions as int32: ONNX Runtime's kernels of order and choice take no bool."""
+    import onnx
+
+    names = [writer.name(value) for value in values]
+    return [
+        chain(writer, "Cast", [name], result, to=onnx.TensorProto.INT32) if value.type.dtype == "bool" else name
+        for name, value in zip(names, values, strict=True)
+    ]
+
+
+def of_numbers(writer: OnnxNodes, node: Node, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
+    """Write an op whose result is of the dtype of its operands, which are `numbers`."""
+    import onnx
+
+    if node.result.type.dtype != "bool":
+        writer.op(op, inputs, result, **attrs)
+        return
+    writer.op("Cast", [chain(writer, op, inputs, result, **attrs)], result, to=onnx.TensorProto.BOOL)
+
+
+@writes("nn.less", "nn.less_equal")
+def _less(writer: OnnxNodes, node: Node, result: str) -> None:
+    op = {"nn.less": "Less", "nn.less_equal": "LessOrEqual"}[node.op]
+    writer.op(op, numbers(writer, node.inputs, result), result)
+
+
+@writes("nn.where")
+def _where(writer: OnnxNodes, node: Node, result: str) -> None:
+    condition, *choices = node.inputs
+    of_numbers(writer, node, "Where", [writer.name(condition), *numbers(writer, choices, result)], result)
 
 
 @writes("nn.rsqrt")
@@ -114,9 +147,15 @@ def _cast(writer: OnnxNodes, node: Node, result: str) -> None:
 
 @writes("nn.floor_div")
 def _floor_div(writer: OnnxNodes, node: Node, result: str) -> None:
-    if not node.result.type.is_float:
-        raise ExportError("ONNX rounds a quotient of integers towards 0, not down", where=node.where)
-    writer.op("Floor", [chain(writer, "Div", writer.operands(node), result)], result)
+    """Of integers: ONNX's Div rounds towards 0; where that is not down, the two remainders that Mod has differ by b."""
+    a, b = writer.operands(node)
+    quotient = chain(writer, "Div", [a, b], result)
+    if node.result.type.is_float:
+        writer.op("Floor", [quotient], result)
+        return
+    remainders = [chain(writer, "Mod", [a, b], result, fmod=fmod) for fmod in (0, 1)]
+    too_much = chain(writer, "Div", [chain(writer, "Sub", remainders, result), b], result)
+    writer.op("Sub", [quotient, too_much], result)
 
 
 @writes("nn.remainder")

@@ -5,18 +5,25 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.errors import ExportError
-from qgraph.exporters.onnx_rows.functions import chain
+from qgraph.exporters.onnx_rows.functions import chain, numbers, of_numbers
 from qgraph.exporters.onnx_rows.rows import OnnxNodes, same, with_integers, writes
 from qgraph.ir import Node
 
 with_integers("nn.sum", "ReduceSum", "axes", keepdims="keepdims")
 with_integers("nn.prod", "ReduceProd", "axes", keepdims="keepdims")
-with_integers("nn.max", "ReduceMax", "axes", keepdims="keepdims")
-with_integers("nn.min", "ReduceMin", "axes", keepdims="keepdims")
 same("nn.argmax", "ArgMax", axis="axis", keepdims="keepdims")
 same("nn.argmin", "ArgMin", axis="axis", keepdims="keepdims")
 same("nn.gather", "Gather", axis="axis")
 same("nn.gather_elements", "GatherElements", axis="axis")
+
+
+@writes("nn.max", "nn.min")
+def _extreme(writer: OnnxNodes, node: Node, result: str) -> None:
+    """Of conditions they are any and all."""
+    op = {"nn.max": "ReduceMax", "nn.min": "ReduceMin"}[node.op]
+    axes = writer.constant(np.array(node.attrs["axes"], np.int64), f"{result}.axes")
+    inputs = [*numbers(writer, node.inputs, result), axes]
+    of_numbers(writer, node, op, inputs, result, keepdims=int(node.attrs["keepdims"]))
 
 
 @writes("nn.cumsum")

@@ -249,15 +249,11 @@ def root_mean_square(view: Any, x: Array, gamma: Array | None) -> Array:
 
 
 def resized(view: Any, x: Array) -> Array:
-    """`nn.resize`; bilinear: the sum of four elements, one after another, each by its weight of both dimensions.
+    """`nn.resize`; bilinear: the sum of four elements, one after another, each by its weight of both dimensions. The
+    nearest are the same in any file: where the runtime's own places are others, the writer names them.
 
     Source: onnxruntime's UpsampleBilinear; found by measuring.
     """
-    if view.mode == "nearest":
-        for axis, out in enumerate(view.size, 2):
-            places = np.floor(np.arange(out).astype(f32) / enlargement(x.shape[axis], out)).astype(np.int64)
-            x = np.take(x, np.minimum(places, x.shape[axis] - 1), axis=axis)
-        return x
     if view.mode != "linear" or x.ndim != 4:
         made: Array = view.evaluate(x)
         return made

@@ -6,8 +6,8 @@ import numpy as np
 
 from qgraph.errors import ExportError
 from qgraph.exporters.onnx_rows.rows import OnnxNodes, writes
-from qgraph.ir import Node
-from qgraph.ops.nn.resizing import by_size, enlargement
+from qgraph.ir import Array, Node
+from qgraph.ops.nn.resizing import by_size, enlargement, nearest
 
 
 @writes("nn.resize")
@@ -16,12 +16,31 @@ def _resize(writer: OnnxNodes, node: Node, result: str) -> None:
     if not by_size(node):
         raise ExportError(f"steps {node.attrs['steps']} that are not those of the sizes have no row", where=node.where)
     mode, aligned = node.attrs["mode"], node.attrs["align_corners"]
-    sizes = zip(node.operand(0).type.shape[2:], node.attrs["size"], strict=True)
-    scales = np.array([1, 1, *(enlargement(int(size), out) for size, out in sizes)], np.float32)
+    sizes = [*zip(map(int, node.operand(0).type.shape[2:]), node.attrs["size"], strict=True)]
+    places = [nearest(size, out, size / out) for size, out in sizes]
+    scales = [enlargement(size, out) for size, out in sizes]
     words = {"coordinate_transformation_mode": "align_corners" if aligned else "half_pixel", "mode": mode}
     if mode == "nearest":
+        if not all(map(_reaches, places, scales)):
+            _gather(writer, node, places, result)
+            return
         words = {"coordinate_transformation_mode": "asymmetric", "mode": mode, "nearest_mode": "floor"}
     more = {"cubic_coeff_a": -0.75} if mode == "cubic" else {}
-    writer.op(
-        "Resize", [*writer.operands(node), "", writer.constant(scales, f"{result}.scales")], result, **words, **more
-    )
+    scale = writer.constant(np.array([1, 1, *scales], np.float32), f"{result}.scales")
+    writer.op("Resize", [*writer.operands(node), "", scale], result, **words, **more)
+
+
+def _reaches(places: Array, scale: np.float32) -> bool:
+    """Whether ONNX Runtime's quotient of an index and the scale, rounded down, is the place of each element: where the
+    scale is a little more than the ratio of the sizes, 3 becomes 2.9999998."""
+    found = np.floor(np.arange(len(places)).astype(np.float32) / scale).astype(np.int64)
+    return bool((np.minimum(found, places.max()) == places).all())
+
+
+def _gather(writer: OnnxNodes, node: Node, places: list[Array], result: str) -> None:
+    """The nearest elements by their places, one dimension after another."""
+    (made,) = writer.operands(node)
+    for axis, each in enumerate(places, 2):
+        name = result if axis == len(places) + 1 else writer.unique(f"{result}.gather")
+        writer.op("Gather", [made, writer.constant(each, f"{result}.places")], name, axis=axis)
+        made = name

@@ -50,8 +50,7 @@ class Resize:
             axis, size = 2 + i, x.shape[2 + i]
             step = size / out if self.steps is None else self.steps[i]
             if self.mode == "nearest":
-                places = np.arange(out, dtype=np.float32) * np.float32(step)
-                x = np.take(x, np.minimum(np.floor(places).astype(np.int64), size - 1), axis=axis)
+                x = np.take(x, nearest(size, out, step), axis=axis)
                 continue
             matrix = resampling(size, out, step, self.mode, self.align_corners).astype(x.dtype)
             x = np.moveaxis(np.matmul(np.moveaxis(x, axis, -1), matrix.T), -1, axis)
@@ -65,10 +64,17 @@ def by_size(node: Node) -> bool:
     return steps is None or node.attrs["align_corners"] or list(steps) == sized
 
 
+def nearest(size: int, out: int, step: float) -> Array:
+    """Which of `size` elements each of `out` is. Source: PyTorch, `nearest_neighbor_compute_source_index`."""
+    places = np.floor(np.arange(out, dtype=np.float32) * np.float32(step)).astype(np.int64)
+    return np.asarray(np.minimum(places, size - 1))
+
+
 def enlargement(size: int, out: int) -> np.float32:
-    """out / size, or a little more, so that size * this, rounded down in float32, is out: the form that ONNX has."""
+    """out / size, or a little more, so that size * this is out or a little more before it is rounded: the form that
+    ONNX has, whose inference of shapes rounds the exact product down."""
     scale = np.float32(out) / np.float32(size)
-    while np.floor(np.float32(size) * scale) < out:
+    while size * float(scale) < out:
         scale = np.nextafter(scale, np.float32(np.inf))
     return scale
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
 
-from qgraph.ir import Builder, Graph, QuantParams, TensorType, Value
+import qgraph
+from qgraph.ir import Builder, Graph, QuantParams, TensorType, Value, op_def
 from qgraph.runtimes import Processor, Worker
+from qgraph.targets.onnxruntime.float_kernels import resized
 from qgraph.targets.onnxruntime.kernels import dequantize
 from qgraph.targets.onnxruntime.processors import notes
 from tests.targets.onnxruntime.op_cases import FUSING, OpCases
@@ -188,6 +193,43 @@ def test_resizing_in_float(ort: Worker) -> None:
         line = cases.input(cases.rng.normal(size=(2, 3, sizes[0])).astype(np.float32), None)
         cases.returns(cases.build.nn.resize(line, size=tuple(wanted[:1])))
     cases.check(ort, opset=18)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "aligned"])
+def test_every_enlargement_has_the_size_that_it_says(ort: Worker, mode: str) -> None:
+    """Joined with a value of that size, which the runtime refuses where it infers another; 3 to 10, say."""
+    cases = OpCases("u8", 14)
+    words = {"mode": "nearest" if mode == "nearest" else "linear", "align_corners": mode == "aligned"}
+    for size in range(1, 14):
+        data = cases.rng.normal(size=(1, 1, size, size)).astype(np.float32)
+        x = cases.input(data, None)
+        for out in range(1, 30):
+            made = cases.build.nn.resize(x, size=(out, out), **words)
+            like = cases.build.constant(np.zeros((1, 1, out, out), np.float32), "like")
+            cases.returns(cases.build.nn.concat(made, like, axis=1))
+            if mode == "nearest":
+                wanted = F.interpolate(torch.from_numpy(data), size=(out, out)).numpy()
+                assert made.producer is not None
+                got = resized(op_def("nn.resize").view(made.producer), data)
+                np.testing.assert_array_equal(got, wanted)
+    cases.check(ort, opset=18, least=13 * 29)
+
+
+def test_what_was_pooled_and_enlarged_is_joined() -> None:
+    class Pyramid(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.layer(x)
+            pooled = F.relu(F.adaptive_avg_pool2d(x, 3))
+            made = [F.interpolate(pooled, size=(10, 10), mode="bilinear", align_corners=a) for a in (True, False)]
+            return torch.cat([x, *made, F.interpolate(pooled, size=(10, 10))], 1)
+
+    x = torch.randn(8, 3, 10, 10, generator=torch.manual_seed(0))
+    made = qgraph.quantize(qgraph.trace(Pyramid(), x), "onnxruntime", calibration=[x.numpy()])
+    assert qgraph.verify(made, inputs=x.numpy()).bit_exact
 
 
 def test_what_one_operation_rounds_in_float(ort: Worker) -> None:

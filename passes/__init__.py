@@ -7,6 +7,7 @@ from qgraph.passes.convert_layout import convert_layout
 from qgraph.passes.decompose import decompose
 from qgraph.passes.drop_dead_code import drop_dead_code
 from qgraph.passes.drop_dropout import drop_dropout
+from qgraph.passes.drop_unreachable import drop_unreachable
 from qgraph.passes.eliminate_common_subexpressions import eliminate_common_subexpressions
 from qgraph.passes.engine.registry import get, graph_pass, names
 from qgraph.passes.extract import extract
@@ -32,6 +33,7 @@ __all__ = [
     "decompose",
     "drop_dead_code",
     "drop_dropout",
+    "drop_unreachable",
     "eliminate_common_subexpressions",
     "extract",
     "fold_batchnorm",

@@ -43,6 +43,7 @@ def prepare(
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}
     kept = {"fallback": fallback} if fallback is not None else {}
     steps += [
+        ("drop-unreachable", {"target": target, **kept}),
         ("legalize", {"target": target, **kept}),
         "fuse-conv-relu",
         ("check-lowerable", {"target": target, **kept}),

@@ -19,6 +19,7 @@ OPTIONS: dict[str, list[dict[str, object]]] = {
     "decompose": [{"ops": f"{SIMPLE}{SHAPES}|nn.{word}"} for word in ("relu", "clamp")],
     "eliminate-common-subexpressions": [{}, {"constants": False}],
     "fold-batchnorm": [{"alone": word} for word in ("conv", "scale-shift", "keep")],
+    "drop-unreachable": [{"target": "litert"}, {"target": "onnxruntime"}],
     "fuse-conv-relu": [{}, {"activations": ("relu", "relu6", "clamp", "hard_swish")}],
     "legalize": [{"target": "litert"}, {"target": "onnxruntime"}],
     "insert-fake-quant": [{"target": "litert"}, {"target": "onnxruntime", "batchnorm": "fold"}],

@@ -383,3 +383,28 @@ def test_the_sign_of_integers_is_not_looked_up_in_a_table_of_floats(target: str,
         pytest.skip("TFLite Micro has no FLOOR_DIV")
     made = lowered(Head(SIGNS[name]), IDS, target)
     assert np.array_equal(qgraph.run(made, IDS), SIGNS[name](torch.from_numpy(IDS)).numpy())
+
+
+STAND_INS: dict[str, Callable[[Tensor], Tensor]] = {
+    "nan_to_num": lambda x: torch.nan_to_num(torch.relu(x)),
+    "infinity": lambda x: torch.where(x == torch.inf, 1e30, x),
+    "isfinite": lambda x: x.masked_fill(~torch.isfinite(x), 1e5),
+    "behind a mask": lambda x: torch.nan_to_num(torch.softmax(x.masked_fill(x > 2, -torch.inf), -1)),
+}
+
+
+@pytest.mark.parametrize("fallback", [None, "float"])
+@pytest.mark.parametrize("name", STAND_INS)
+@pytest.mark.parametrize("target", FAMILY)
+def test_what_stands_in_for_nan_and_infinity_widens_no_range(target: str, name: str, fallback: str | None) -> None:
+    model = Head(STAND_INS[name])
+    graph = qgraph.trace(model, torch.from_numpy(IMAGES))
+    made = qgraph.quantize(graph, target, calibration=[IMAGES], fallback=fallback)
+    assert qgraph.verify(made, inputs=IMAGES, layout="NCHW").bit_exact
+    assert decibels(model, made, IMAGES) > 30
+
+
+def test_choices_by_nan_stay_where_a_value_stays_in_float() -> None:
+    model = Head(lambda x: torch.nan_to_num(torch.cumsum(x, 1).flatten(1), nan=1.0, posinf=1.0, neginf=0.0))
+    graph = qgraph.trace(model, torch.from_numpy(IMAGES))
+    assert len(qgraph.prepare(graph, "onnxruntime", fallback="float").find("nn.where")) == 3

@@ -135,10 +135,12 @@ class Grids:
 
     def _place(self, node: Node) -> None:
         rule, result = self.rule(node), node.results[0]
+        said = self.rules.ops.get(node.op)
         if rule in ("same", "shared"):
-            self._of[result] = self.of(_moved(node))
+            grid = self.of(_moved(node))
+            narrow = grid.wide and said is not None and said.narrow
+            self._of[result] = self.narrowed(grid) if narrow else grid
         else:
-            said = self.rules.ops.get(node.op)
             wide = self.rules.by_default or node in self.fine
             self._of[result] = Grid(result, default=wide and not (said is not None and said.narrow))
         grid = self.of(result)

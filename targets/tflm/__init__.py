@@ -31,10 +31,15 @@ def ignored(view: Any) -> Refusal | None:
     return Refusal(f"nn.relu6 cannot carry that TFLite Micro's RELU6 ignores the parameters of {view.result.type}")
 
 
+NARROW = ("nn.sqrt", "nn.max", "nn.min", "nn.gather", "nn.gather_elements", "nn.index")
+"""Ops of 8 bits: SQRT, of which there is no kernel, is a table; REDUCE_MAX and _MIN, GATHER and GATHER_ND know no
+others."""
+
+
 def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
-    """Those of the reference kernels; but that SQRT, of which there is no kernel, is a table."""
+    """Those of the reference kernels; but that some ops have 8 bits alone."""
     family = REFERENCE.rules(weights, activations)
-    return replace(family, ops={**family.ops, "nn.sqrt": replace(family.ops["nn.sqrt"], narrow=True)})
+    return replace(family, ops={**family.ops, **{op: replace(family.ops[op], narrow=True) for op in NARROW}})
 
 
 def fine_in_16(node: Node) -> bool:

@@ -389,7 +389,7 @@ STAND_INS: dict[str, Callable[[Tensor], Tensor]] = {
     "nan_to_num": lambda x: torch.nan_to_num(torch.relu(x)),
     "infinity": lambda x: torch.where(x == torch.inf, 1e30, x),
     "isfinite": lambda x: x.masked_fill(~torch.isfinite(x), 1e5),
-    "behind a mask": lambda x: torch.nan_to_num(torch.softmax(x.masked_fill(x > 2, -torch.inf), -1)),
+    "behind a mask": lambda x: torch.nan_to_num(torch.softmax(x.masked_fill(torch.arange(8) % 3 == 0, -torch.inf), -1)),
 }
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
@@ -100,11 +100,12 @@ class Importer(NodeReader):
             raise StateChanged(
                 f"the model changes {changed[0]!r} in its forward pass", help="return the new value instead"
             )
+        learned = _learned(signature.inputs_to_parameters, self._stored)
         for node in self.program.graph.nodes:
             if node.op != "placeholder":
                 continue
             origin = Origin(self.graph.name)
-            if node.name in signature.inputs_to_parameters:
+            if node.name in learned:
                 self._learned.add(node.name)
             if node.name in stored:
                 name = stored[node.name]
@@ -222,7 +223,8 @@ class Importer(NodeReader):
 
         operands = [self._aliases.get(argument.name) for argument in node.all_input_nodes]
         known = all(alias is not None and alias.storage.known and alias.tensor is not None for alias in operands)
-        return known and torch.Tag.nondeterministic_seeded not in node.target.tags
+        by_chance = torch.Tag.nondeterministic_seeded in node.target.tags and not _is_idle_dropout(node)
+        return known and not by_chance
 
     def _evaluated(self, node: Any, origin: Origin) -> Alias | list[Alias]:
         """The result of a known node, by torch; in-place ops write to what they write to in the model."""
@@ -303,6 +305,17 @@ class Importer(NodeReader):
             aliases.append(Alias(node, Origin(self.graph.name), value=Value(TensorType(shape), node.name)))
         self._stand_ins.add(node.name)
         self._lists[node.name], self._aliases[node.name] = aliases, aliases[-1]
+
+
+def _is_idle_dropout(node: Any) -> bool:
+    """Whether a node is a dropout that drops nothing: of parameters it stays so in training."""
+    return "dropout" in str(node.target) and not arguments_of(node, functional_form(node.target)).get("train", True)
+
+
+def _learned(parameters: Mapping[str, str], stored: Mapping[str, Any]) -> Collection[str]:
+    """The inputs of a program that are learned: parameters, without those that are frozen where not all of them are."""
+    free = {node for node, name in parameters.items() if stored[name].requires_grad}
+    return free or parameters.keys()
 
 
 def _unsupported(problems: Mapping[str, list[str]]) -> UnsupportedOp:

@@ -193,6 +193,9 @@ def stacked(row: Correspondence, call: Call) -> Value:
     columns = []
     for each in indices:
         whole = each if each.type.shape == shape else build.litert.float_add(each, build.constant(zeros, "zeros"))
+        for other in indices:  # what has an open size that this one lacks
+            if whole.type.shape != shape:
+                whole = build.litert.float_add(whole, build.litert.float_mul(other, number_of(call, 0)))
         columns.append(build.litert.reshape(whole, shape=(*open_sizes(shape), 1)))
     places = build.litert.concatenation(*columns, axis=len(shape))
     made: Value = build.litert.gather_nd(x, places)

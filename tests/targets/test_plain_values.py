@@ -408,3 +408,18 @@ def test_choices_by_nan_stay_where_a_value_stays_in_float() -> None:
     model = Head(lambda x: torch.nan_to_num(torch.cumsum(x, 1).flatten(1), nan=1.0, posinf=1.0, neginf=0.0))
     graph = qgraph.trace(model, torch.from_numpy(IMAGES))
     assert len(qgraph.prepare(graph, "onnxruntime", fallback="float").find("nn.where")) == 3
+
+
+def first_rows(ids: Tensor, h: Tensor) -> Tensor:
+    """A mask by the place of the example and that of the column, as transformers makes it of `attention_mask`."""
+    rows, columns = torch.arange(ids.shape[0])[:, None, None, None], torch.arange(16)
+    seen = (ids != 0)[rows, columns]
+    return torch.softmax((h @ h.transpose(1, 2)).masked_fill(~seen[:, 0, :, :], -torch.inf), -1) @ h
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack"])
+def test_indices_of_an_open_batch_and_of_known_places_go_together(target: str) -> None:
+    model = Words(first_rows)
+    made = lowered(model, IDS, target)
+    assert made.inputs[0].type.shape[0] == "N"
+    assert decibels(model, made, IDS) > 25

@@ -96,6 +96,42 @@ def test_a_normalization_of_features_by_itself_has_a_factor_for_each(target: str
     assert {value.numel() for value in module.parameters()} == {6}
 
 
+def test_a_matrix_that_is_a_buffer_stays_one_and_what_is_frozen_is_not_learned() -> None:
+    class Spectrum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("waves", torch.randn(6, 5))
+            self.filters, self.head = nn.Parameter(torch.randn(5, 4)), nn.Linear(4, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(x @ self.waves @ self.filters)
+
+    def learned(model: nn.Module) -> set[str]:
+        return {name for name, _ in qgraph.to_torch(qgraph.trace(model, torch.randn(4, 6))).named_parameters()}
+
+    model = Spectrum()
+    assert learned(model) == {"filters.T", "head.weight", "head.bias"}
+    model.filters.requires_grad_(False)
+    assert learned(model) == {"head.weight", "head.bias"}
+    model.requires_grad_(False)
+    assert learned(model) == {"filters.T", "head.weight", "head.bias"}, "a model without any is no model to train"
+
+
+def test_dropout_of_parameters_alone_is_none() -> None:
+    class Table(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table, self.drop, self.head = nn.Parameter(torch.randn(5, 8)), nn.Dropout(0.1), nn.Linear(8, 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.drop(x) + self.head(self.drop(self.table))
+
+    x = torch.randn(6, 5, 8)
+    graph = qgraph.trace(seeded(Table()).eval(), x)
+    assert [node.op for node in graph.nodes] == ["nn.dropout", "nn.add"]
+    assert not qgraph.verify(qgraph.quantize(graph, "litert", calibration=[x.numpy()])).mismatches
+
+
 def test_an_embedding_of_constant_ids_is_learned_when_it_was_computed() -> None:
     class Kinds(nn.Module):
         def __init__(self) -> None:

@@ -23,7 +23,7 @@ def matmul(at: Importer, a: Arguments) -> Value:
 def product(at: Importer, x: Value, y: Value) -> Value:
     """The matrix product; a vector is a matrix of one row or one column, whose dimension goes away again."""
     if y.is_constant and y.type.rank == 2 and not x.is_constant:
-        return at.build.nn.linear(x, at.build.constant(y.data.T.copy(), f"{y.name}.T"))
+        return at.build.nn.linear(x, _transposed(at, y))
     row, column = x.type.rank == 1, y.type.rank == 1
     x = reshaped(at.build, x, (1, *x.type.shape)) if row else x
     y = reshaped(at.build, y, (*y.type.shape, 1)) if column else y
@@ -40,7 +40,7 @@ def addmm(at: Importer, a: Arguments) -> Value:
     bias, x, y = at.value(a["self"]), at.value(a.get("mat1", a.get("batch1"))), at.value(a.get("mat2", a.get("batch2")))
     plain = a["alpha"] == 1 and a["beta"] == 1
     if plain and y.is_constant and y.type.rank == 2 and bias.type.shape == y.type.shape[1:] and bias.is_constant:
-        return at.build.nn.linear(x, at.build.constant(y.data.T.copy(), f"{y.name}.T"), bias)
+        return at.build.nn.linear(x, _transposed(at, y), bias)
     made = at.scaled(product(at, x, y), a["alpha"])
     return at.build.nn.add(made, at.scaled(bias, a["beta"])) if a["beta"] else made
 
@@ -144,3 +144,10 @@ def distances(at: Importer, a: Arguments) -> Value:
     x, y = reshaped(at.build, x, (*batch, rows, 1, depth)), reshaped(at.build, y, (*others, 1, columns, depth))
     less = at.build.nn.sub(x, y)
     return at.build.nn.sqrt(at.build.nn.sum(at.build.nn.mul(less, less), axes=(less.type.rank - 1,)))
+
+
+def _transposed(at: Importer, y: Value) -> Value:
+    """A constant matrix with its dimensions exchanged, which is trained if it is."""
+    made = at.build.constant(y.data.T.copy(), f"{y.name}.T")
+    at.trained[made.name] = at.trained.get(y.name, False)
+    return made

@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from qgraph.ir import Builder, Value
+from qgraph.ir.trained import declare
 from qgraph.ir.types import dim_product
 from qgraph.ops.nn.resizing import adaptive_windows
 from qgraph.passes.rewriter import Declined, Match, Replacement
@@ -178,19 +179,67 @@ def embedding(match: Match, build: Builder) -> Replacement:
     return build.nn.gather(match.root.operand(1), match.root.operand(0), axis=0)
 
 
-@way("nn.embedding_bag", "nn.embedding", "nn.reshape", "nn.sum", "nn.mean", "nn.max", "nn.mul")
+BAG = ("nn.embedding", "nn.reshape", "nn.sum", "nn.mean", "nn.max", "nn.mul")
+
+
+@way("nn.embedding_bag", *BAG, "nn.add", "nn.div", "nn.clamp")
+def padded_bag(match: Match, build: Builder) -> Replacement:
+    """As `embedding_bag`; rows are multiplied by 0 where the index is that of the padding, else by 1: by the rows of a
+    table, which every target takes. Where a maximum is meant they become less than all, and a bag of them alone 0."""
+    indices, w = match.root.operand(0), match.root.operand(1)
+    mode, padding = match.root.attrs["mode"], match.root.attrs["padding"]
+    rows = _rows(match, build)
+    if padding is None or isinstance(rows, Declined):
+        return embedding_bag(match, build)
+    counts = _of_padding(build, indices, w, padding, (0, 1))
+    rows = build.nn.mul(rows, counts)
+    if mode == "max":
+        if not w.is_constant:
+            return Declined("a maximum of bags with padding, of rows that are computed")
+        least = _of_padding(build, indices, w, padding, (-float(np.abs(w.data).max(initial=0)), 0))
+        largest = build.nn.max(build.nn.add(rows, least), axes=(1,))
+        return build.nn.mul(largest, build.nn.max(counts, axes=(1,)))
+    total = build.nn.sum(rows, axes=(1,))
+    if mode == "sum":
+        return total
+    return build.nn.div(total, build.nn.clamp(build.nn.sum(counts, axes=(1,)), min=1.0))
+
+
+def _of_padding(build: Builder, indices: Value, w: Value, padding: int, numbers: tuple[float, float]) -> Value:
+    """The first number where the index is that of the padding, else the second: [N, L, 1], of which none is trained."""
+    table = np.full((int(w.type.shape[0]), 1), numbers[1], w.type.numpy)
+    table[padding] = numbers[0]
+    numbered = build.constant(table, "of_padding")
+    made: Value = build.nn.embedding(indices, numbered)
+    declare(build.graph, {numbered.name: False})
+    return made
+
+
+@way("nn.embedding_bag", *BAG)
 def embedding_bag(match: Match, build: Builder) -> Replacement:
     """The rows, and what is made of them."""
-    indices, w = match.root.operand(0), match.root.operand(1)
-    mode, length = match.root.attrs["mode"], indices.type.shape[1]
-    if match.root.attrs["padding"] is not None or not isinstance(length, int):
-        return Declined("bags with padding, or of a symbolic size")
-    rows = build.nn.embedding(indices, w)
-    if len(match.root.operands) > 2:
-        rows = build.nn.mul(rows, build.nn.reshape(match.root.operand(2), shape=(-1, length, 1)))
-    reduce = {"sum": build.nn.sum, "mean": build.nn.mean, "max": build.nn.max}[mode]
+    if match.root.attrs["padding"] is not None:
+        return Declined("bags with padding")
+    rows = _rows(match, build)
+    if isinstance(rows, Declined):
+        return rows
+    reduce = {"sum": build.nn.sum, "mean": build.nn.mean, "max": build.nn.max}[match.root.attrs["mode"]]
     made: Value = reduce(rows, axes=(1,))
     return made
+
+
+def _rows(match: Match, build: Builder) -> Value | Declined:
+    """The rows of each bag [N, L, D], times their weights."""
+    indices, w, weights = [*match.root.operands, None][:3]
+    assert indices is not None  # neither is optional
+    assert w is not None
+    length = indices.type.shape[1]
+    if not isinstance(length, int):
+        return Declined("bags of a symbolic size")
+    rows: Value = build.nn.embedding(indices, w)
+    if weights is not None:
+        rows = build.nn.mul(rows, build.nn.reshape(weights, shape=(-1, length, 1)))
+    return rows
 
 
 PIECES = 64

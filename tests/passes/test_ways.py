@@ -20,7 +20,7 @@ def const(b: Builder, *shape: int) -> Value:
     return b.constant(np.random.default_rng(len(shape)).uniform(-1, 1, shape), "c")
 
 
-def embedded(b: Builder, x: Value, **attrs: str) -> Value:
+def embedded(b: Builder, x: Value, **attrs: str | int) -> Value:
     indices = b.argmax(b.reshape(x, shape=(-1, 20, 6)), axis=2)
     weights = b.slice(b.reshape(x, shape=(-1, 120)), axis=1, start=0, end=20) if attrs["mode"] == "sum" else None
     return b.embedding_bag(indices, const(b, 6, 3), weights, **attrs)
@@ -110,6 +110,17 @@ def test_attention_takes_a_mask_that_is_computed_where_conditions_become_floats(
     simpler = decompose(graph, ops="|".join([*masked.made, *others]))
     np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
     with pytest.raises(PassError, match=r"nn\.attention"):
+        decompose(graph, ops="|".join([*plain.made, *others]))
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_rows_of_padding_do_not_count_where_there_are_quotients(mode: str) -> None:
+    graph = graph_of(lambda b, x: embedded(b, x, mode=mode, padding=2))
+    others = sorted({node.op for node in graph.nodes} - {"nn.embedding_bag"})
+    padded, plain = [way for way in WAYS if way.op == "nn.embedding_bag"]
+    simpler = decompose(graph, ops="|".join([*padded.made, *others]))
+    np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
+    with pytest.raises(PassError, match=r"nn\.embedding_bag"):
         decompose(graph, ops="|".join([*plain.made, *others]))
 
 

@@ -423,3 +423,32 @@ def test_indices_of_an_open_batch_and_of_known_places_go_together(target: str) -
     made = lowered(model, IDS, target)
     assert made.inputs[0].type.shape[0] == "N"
     assert decibels(model, made, IDS) > 25
+
+
+@pytest.mark.parametrize("fallback", [None, "float"])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+@pytest.mark.parametrize("target", [*FAMILY, "onnxruntime"])
+def test_bags_are_pooled_without_their_padding(target: str, mode: str, fallback: str | None) -> None:
+    """Its row counts nowhere, whatever it is, and a bag of nothing else is 0."""
+    torch.manual_seed(0)
+    bags = nn.EmbeddingBag.from_pretrained(torch.randn(10, 8), mode=mode, padding_idx=3).eval()
+    ids = np.where(np.arange(16) < 1 + np.arange(64)[:, None] % 16, RNG.integers(0, 10, (64, 16)), 3)
+    ids[5] = 3
+    graph = qgraph.trace(bags, torch.from_numpy(ids))
+    made = qgraph.quantize(graph, target, calibration=[ids], fallback=fallback)
+    assert qgraph.verify(made, inputs=ids).bit_exact
+    assert decibels(bags, made, ids) > 25  # the count of 1 of 16 is 16 of 255 steps, give or take a half
+    assert not np.asarray(qgraph.run(made, ids, dequantize=True))[5].any()
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_of_bags_the_table_alone_is_trained_and_the_row_of_padding_is_not(mode: str) -> None:
+    bags = nn.EmbeddingBag(10, 8, mode=mode, padding_idx=3)
+    prepared = qgraph.prepare(qgraph.trace(bags.eval(), torch.from_numpy(IDS)), "litert")
+    model = qgraph.to_torch(qgraph.calibrate(prepared, [IDS]))
+    ((name, table),) = model.named_parameters()
+    (model(torch.from_numpy(IDS)) ** 2).sum().backward()
+    assert name == "weight"
+    assert table.grad is not None
+    assert not table.grad[3].any()
+    assert table.grad.any()

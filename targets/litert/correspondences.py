@@ -441,12 +441,36 @@ def not_negative(node: Node) -> Refusal | None:
 
 def strided_slice(call: Call) -> Attrs:
     """One axis is cut, the others are taken whole."""
-    a, rank = call.attrs, call.xs[0].type.rank
+    return _cut_along(call, call.attrs["axis"], call.xs[0].type.rank)
+
+
+def _cut_along(call: Call, axis: int, rank: int) -> Attrs:
+    a = call.attrs
     words = {"begin": a["start"], "end": a["end"], "strides": a["step"]}
     whole = {"begin": 0, "end": 0, "strides": 1}
-    others = sum(1 << i for i in range(rank) if i != a["axis"])
-    cut: Attrs = {name: tuple(words[name] if i == a["axis"] else whole[name] for i in range(rank)) for name in words}
+    others = sum(1 << i for i in range(rank) if i != axis)
+    cut: Attrs = {name: tuple(words[name] if i == axis else whole[name] for i in range(rank)) for name in words}
     return cut | {"begin_mask": others, "end_mask": others}
+
+
+def sliced(row: Correspondence, call: Call, most: int) -> Value:
+    """STRIDED_SLICE; one of more dimensions than the kernel has of three, between RESHAPEs: what stands before the
+    axis, the axis, and what stands behind it."""
+    (x,), axis = call.xs, call.attrs["axis"]
+    if x.type.rank <= most:
+        return row.lowered(call)
+    shape = x.type.shape
+    sizes = [dim_product(shape[:axis]), shape[axis], dim_product(shape[axis + 1 :])]
+    merged = call.build.litert.reshape(x, shape=_open(sizes))
+    made = row.lowered(replace(call, xs=[merged]), **_cut_along(call, 1, 3))
+    result: Value = call.build.litert.reshape(made, shape=_open(call.node.result.type.shape))
+    return result
+
+
+def one_open_of_many(node: Node, most: int) -> Refusal | None:
+    """A slice of more dimensions than the kernel has stands between RESHAPEs, which leave one size open."""
+    type = node.operand(0).type
+    return one_open_size(node) if type.rank > most else None
 
 
 def parts(build: Builder, view: Any, operands: Sequence[Any]) -> Value:

@@ -9,7 +9,7 @@ from typing import Any
 from qgraph.ir import Node, Value
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
-from qgraph.targets.litert.correspondences import clamp, requantize, transpose
+from qgraph.targets.litert.correspondences import clamp, one_open_of_many, requantize, sliced, transpose
 from qgraph.targets.litert.tensor_rows import root
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import kernels_in
@@ -50,6 +50,7 @@ def fine_in_16(node: Node) -> bool:
 OWN: dict[str, dict[str, Any]] = {
     "litert.relu6": {"lower": relu6, "refused": ignored},
     "litert.transpose": {"lower": partial(transpose, most=5)},
+    "litert.strided_slice": {"lower": partial(sliced, most=4), "when": partial(one_open_of_many, most=4)},
     "litert.rsqrt": {"lower": root},
 }
 """What is different of a row: op of the dialect -> fields."""
@@ -59,6 +60,7 @@ TARGET = replace(
     name="tflm",
     summary="TFLite Micro, reference kernels: .tflite, int8",
     correspondences=tuple(replace(row, **OWN.get(row.target, {})) for row in REFERENCE.correspondences),
+    floats=tuple(replace(row, **OWN.get(row.target, {})) for row in REFERENCE.floats),
     rules=rules,
     fine_in_16=fine_in_16,
     runtime="tflm",

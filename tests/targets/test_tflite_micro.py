@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
+from qgraph.errors import LoweringError
 from qgraph.ir import Array, Graph
 
 F = torch.nn.functional
@@ -54,3 +55,37 @@ OF_8_BITS: dict[str, Callable[[Tensor], Tensor]] = {
 @pytest.mark.parametrize("name", OF_8_BITS)
 def test_values_of_16_bits_have_8_where_an_op_knows_no_others(name: str, activations: str) -> None:
     proven(Head(nn.LayerNorm(6), OF_8_BITS[name]), X, activations=activations)
+
+
+def five(x: Tensor) -> Tensor:
+    """[N, 4, 6] as values of 5 dimensions."""
+    return x.reshape(x.shape[0], 4, 3, 2, 1)
+
+
+OF_FIVE: dict[str, Callable[[Tensor], Tensor]] = {
+    "heads": lambda x: five(x).permute(2, 0, 3, 1, 4)[0],
+    "from": lambda x: five(x)[:, 1:],
+    "steps": lambda x: five(x)[:, :, ::2],
+    "unbind": lambda x: five(x).unbind(3)[1],
+    "six": lambda x: five(x)[:, None][:, :, 1:3],
+    "of a condition": lambda x: torch.where((five(x) > 0)[:, :, 1], 1.0, -1.0) * five(x)[:, :, 0],
+}
+
+
+@pytest.mark.parametrize("name", OF_FIVE)
+def test_slices_of_five_dimensions_are_of_three_between_reshapes(name: str) -> None:
+    proven(Head(nn.Identity(), OF_FIVE[name]), X)
+
+
+@pytest.mark.parametrize("layer", [nn.AdaptiveAvgPool3d((2, 3, 2)), nn.AdaptiveMaxPool3d((2, 3, 2))])
+def test_pools_of_unequal_windows_over_three_dimensions_run(layer: nn.Module) -> None:
+    proven(Head(layer, torch.relu), np.random.default_rng(1).normal(size=(4, 2, 5, 4, 3)).astype(np.float32))
+
+
+def test_a_slice_of_five_dimensions_of_which_two_are_open_is_refused_before_training() -> None:
+    graph = qgraph.parse("""graph @g level=float (%x: f32[N,T,3,2,2]) {
+      %1: f32[N,T,3,1,2] = nn.slice(%x) {axis=3, start=0, end=1, step=1}
+      return %1
+    }""")
+    with pytest.raises(LoweringError, match="RESHAPE leaves one size open"):
+        qgraph.prepare(graph, "tflm")

@@ -169,6 +169,13 @@ WRITTEN: dict[str, tuple[tuple[int | str, ...], Build]] = {
     "nn.elu of celu": (IMAGE, lambda b, x: b.elu(x, alpha=2.0, input_scale=0.5)),
     "nn.embedding": (("N", 4), lambda b, x: b.embedding(b.argmax(x, axis=1), const(b, 4, 3))),
     "nn.embedding_bag": (("N", 4, 3), lambda b, x: b.embedding_bag(b.argmax(x, axis=1), const(b, 4, 3), mode="max")),
+    **{
+        f"nn.embedding_bag, {mode} without padding": (
+            ("N", 2, 2),
+            lambda b, x, mode=mode: b.embedding_bag(b.argmax(x, axis=1), const(b, 2, 3), mode=mode, padding=0),
+        )
+        for mode in ("sum", "mean", "max")
+    },
     "nn.floor_div": (IMAGE, lambda b, x: b.floor_div(x, const(b, 4, 1, 1))),
     "nn.gelu": (IMAGE, lambda b, x: b.gelu(x)),
     "nn.gelu by tanh": (IMAGE, lambda b, x: b.gelu(x, approximate="tanh")),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from qgraph.errors import ExportError
-from qgraph.exporters.onnx_rows.functions import chain, numbers, of_numbers
+from qgraph.exporters.onnx_rows.functions import chain, number, numbers, of_numbers
 from qgraph.exporters.onnx_rows.rows import OnnxNodes, same, with_integers, writes
 from qgraph.ir import Node
 
@@ -42,15 +41,31 @@ def _embedding(writer: OnnxNodes, node: Node, result: str) -> None:
 def _embedding_bag(writer: OnnxNodes, node: Node, result: str) -> None:
     """The rows, and what is made of them."""
     indices, w, *weights = writer.operands(node)
-    if node.attrs["padding"] is not None:
-        raise ExportError("bags with padding have no row here", where=node.where)
     rows = chain(writer, "Gather", [w, indices], result, axis=0)
+    last = writer.constant(np.array([-1], np.int64), f"{result}.axis")
     if weights:
-        last = writer.constant(np.array([-1], np.int64), f"{result}.axis")
         rows = chain(writer, "Mul", [rows, chain(writer, "Unsqueeze", [*weights, last], result)], result)
     axes = writer.constant(np.array([1], np.int64), f"{result}.axes")
-    reduce = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[node.attrs["mode"]]
-    writer.op(reduce, [rows, axes], result, keepdims=0)
+    mode = node.attrs["mode"]
+    if node.attrs["padding"] is None:
+        reduce = {"sum": "ReduceSum", "mean": "ReduceMean", "max": "ReduceMax"}[mode]
+        writer.op(reduce, [rows, axes], result, keepdims=0)
+        return
+    index = writer.constant(np.array(node.attrs["padding"], node.operand(0).type.numpy), f"{result}.padding")
+    padding = chain(writer, "Unsqueeze", [chain(writer, "Equal", [indices, index], result), last], result)
+    zero, one, least = (number(writer, node, each, result) for each in (0, 1, -np.inf))
+    rows = chain(writer, "Where", [padding, least if mode == "max" else zero, rows], result)
+    if mode == "sum":
+        writer.op("ReduceSum", [rows, axes], result, keepdims=0)
+    elif mode == "mean":
+        counts = chain(
+            writer, "ReduceSum", [chain(writer, "Where", [padding, zero, one], result), axes], result, keepdims=0
+        )
+        total = chain(writer, "ReduceSum", [rows, axes], result, keepdims=0)
+        writer.op("Div", [total, chain(writer, "Max", [counts, one], result)], result)
+    else:
+        largest = chain(writer, "ReduceMax", [rows, axes], result, keepdims=0)
+        writer.op("Where", [chain(writer, "Equal", [largest, least], result), zero, largest], result)
 
 
 @writes("nn.index")

@@ -11,7 +11,7 @@ import numpy as np
 
 from qgraph.errors import ValidationError
 from qgraph.interpreter.execute import execute
-from qgraph.interpreter.samples import sample_inputs
+from qgraph.interpreter.samples import sample_batches
 from qgraph.ir import Array, Node, Value, op_def
 from qgraph.ir.types import integer_range
 from qgraph.passes.engine.validation import described
@@ -26,7 +26,11 @@ SAMPLES = 6
 
 def compare_lowered(lowering: Lowering) -> None:
     """Raise ValidationError naming the first node whose lowered result is not what its source computes."""
-    inputs = sample_inputs(lowering.graph, SAMPLES)
+    for inputs in sample_batches(lowering.graph, SAMPLES):
+        _compare(lowering, inputs)
+
+
+def _compare(lowering: Lowering, inputs: dict[str, Array]) -> None:
     arrays: dict[Value, Array] = {value: inputs[value.name] for value in lowering.graph.inputs}
     execute(lowering.graph, inputs, arrays.__setitem__)
     real = {value: _real(arrays, lowering.lowered[value]) for value in lowering.source.inputs}

@@ -15,7 +15,7 @@ import numpy as np
 
 from qgraph.errors import ValidationError
 from qgraph.interpreter.execute import execute
-from qgraph.interpreter.samples import FLOAT_RANGES, sample_inputs
+from qgraph.interpreter.samples import FLOAT_RANGES, sample_batches
 from qgraph.ir import Array, Graph, Node, TensorType, Value
 from qgraph.ir.types import dim_factors
 from qgraph.ops.nn.permuting import to_first, to_last
@@ -87,11 +87,11 @@ def _compare(before: Graph, after: Graph, judge: Callable[[float], Same], log: L
 
 def _runs(graph: Graph) -> list[dict[str, Array]]:
     """Inputs of like magnitude together, so that a bound relative to the largest value is sharp for each."""
-    inputs = sample_inputs(graph, SAMPLES, symbol_size=SYMBOL_SIZE)
+    inputs, *more = sample_batches(graph, SAMPLES, symbol_size=SYMBOL_SIZE)
     firsts = {value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
     inner = {symbol for value in graph.inputs for dim in value.type.shape[1:] for symbol in dim_factors(dim)[1]}
     if len(firsts) > 1 or any(isinstance(dim, int) or dim in inner for dim in firsts):
-        return [inputs]  # the examples do not stand one after the other along the first dimension of each
+        return [inputs, *more]  # the examples do not stand one after the other along the first dimension of each
     ranges = len(FLOAT_RANGES)
     places = [*(slice(first, SAMPLES, ranges) for first in range(ranges)), slice(SAMPLES, None)]
     return [{name: array[place] for name, array in inputs.items()} for place in places]

@@ -7,11 +7,12 @@ ops go by their functional counterparts and write to `Memory`.
 from __future__ import annotations
 
 import operator
+import warnings
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
+from qgraph.errors import GradientWarning, InputError, QGraphError, TypeMismatch, UnsupportedOp
 from qgraph.frontends.expanded_constants import ExpandedConstants
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
@@ -192,6 +193,13 @@ class Importer(NodeReader):
 
     def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
         source = self._aliases[node.args[0].name]
+        if "detach" in str(node.target):
+            warnings.warn(
+                f"detach() is not kept, at {origin.readable}: in training gradients go through it, which matters for a "
+                "straight-through estimator",
+                GradientWarning,
+                stacklevel=2,
+            )
         x = self.memory.read(source)
         if writes(node.target) and isinstance(views, (Dropped, Same)):
             return self._overwritten(source, node, origin, views.read(self.build, x))

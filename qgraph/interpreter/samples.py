@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from qgraph.errors import InputError
+from qgraph.interpreter.inputs import split_batches
 from qgraph.ir import Array, Graph, Node, TensorType, Value, op_def
 from qgraph.ir.types import Dim, dim_factors
 
@@ -49,6 +50,13 @@ def sample_inputs(graph: Graph, samples: int, seed: int = 0, symbol_size: int = 
         )
         for value, batch in zip(graph.inputs, batches, strict=True)
     }
+
+
+def sample_batches(graph: Graph, samples: int, symbol_size: int = 1) -> list[dict[str, Array]]:
+    """The inputs of `sample_inputs`, for each run: whole batches where every input says how many examples it takes."""
+    made = sample_inputs(graph, samples, symbol_size=symbol_size)
+    sizes = [value.type.shape[0] if value.type.shape else "" for value in graph.inputs]
+    return split_batches(graph, made) if sizes and all(isinstance(size, int) for size in sizes) else [made]
 
 
 @dataclass(frozen=True)

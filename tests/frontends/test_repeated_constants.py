@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.errors import FixedSizeWarning
+from qgraph.errors import FixedSizeWarning, GradientWarning
 from tests.frontends.traced import same
 from tests.models import seeded
 
@@ -79,6 +79,18 @@ def test_what_only_small_batches_have_in_common_is_computed() -> None:
     graph = qgraph.trace(First(), torch.randn(2, 4))
     x = torch.randn(6, 4)
     same(np.asarray(qgraph.run(graph, x.numpy())), First()(x).numpy())
+
+
+def test_a_detached_value_is_told() -> None:
+    class Through(nn.Module):
+        """A straight-through estimator."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + (torch.round(x) - x).detach()
+
+    with pytest.warns(GradientWarning, match=r"detach\(\) is not kept, at .*test_repeated_constants"):
+        graph = qgraph.trace(Through(), torch.randn(4, 6))
+    assert qgraph.run(graph, np.float32([[0.6] * 6]))[0][0] == 1
 
 
 class Counted(nn.Module):

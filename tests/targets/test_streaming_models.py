@@ -298,3 +298,19 @@ def test_a_streaming_model_goes_the_whole_way_on_the_command_line(tmp_path: Path
     with np.load(tmp_path / "y.npz") as y, np.load(tmp_path / "z.npz") as z:
         assert [y[name].shape[0] for name in y.files] == [100]
         assert all(np.array_equal(y[name], z[name]) for name in y.files)
+
+
+def test_checks_run_a_model_of_fixed_batch_on_as_many_examples() -> None:
+    class Window(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv1d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor, seen: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            frames = torch.cat([seen, x], 2)
+            return self.conv(frames).mean(2).reshape(1, 4), frames[:, :, -4:]
+
+    example = (torch.randn(1, 3, 1), torch.randn(1, 3, 4))
+    graph = qgraph.trace(Window().eval(), example, states={"seen": 1}, dynamic_batch=False)
+    qgraph.PassManager("simplify", check=True).run(graph)
+    qgraph.quantize(graph, "litert", calibration=[np.random.randn(12, 3, 1).astype(np.float32)], check=True)

@@ -95,6 +95,18 @@ def test_models_of_ids_and_masks_are_traced_with_an_open_length(tmp_path: Path) 
     assert "'4y7:i64' is not a shape" in qgraph(*words, "4y7:i64", status=2, cwd=tmp_path)
 
 
+def test_a_warning_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\nclass Net(torch.nn.Module):\n    def forward(self, x): return x * len(x)\n"
+    )
+    code = "from qgraph.cli import main; main()"
+    command = [sys.executable, "-c", code, "trace", "net.py:Net", "--input", "2x4", "-o", "g.qg"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=300)
+    assert done.returncode == 0
+    assert done.stderr.startswith("note: the batch of Net is 2 in the graph")
+    assert done.stderr.count("\n") == 1
+
+
 def test_run_writes_what_the_interpreter_gives(folder: Path) -> None:
     for name in ("litert.qg", "litert.tflite"):
         qgraph("run", folder / name, "--input", folder / "x.npz", "-o", folder / "y.npz")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
+import warnings
 
 
 def main() -> None:
-    """Run the command line; input errors are one message and exit status 2."""
+    """Run the command line; input errors are one message and exit status 2, warnings a note each."""
     from qgraph.cli.app import app
     from qgraph.errors import QGraphError
 
+    warnings.formatwarning = lambda message, *_: f"note: {message}\n"
     try:
         app()
     except QGraphError as error:

@@ -55,6 +55,7 @@ from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.masked import FLOOR
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
+from qgraph.quantizers.whole import STEPS
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.lowering import FALLBACK
 from qgraph.targets.masks import masks_of
@@ -263,8 +264,7 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        open_ended = "open_ended" if node is not None and node in self.fine and node.op == "nn.rsqrt" else ""
-        spec = replace(spec, observer=self._of_masks(value) or open_ended or spec.observer)
+        spec = replace(spec, observer=self._of_masks(value) or self._of_op(node, spec) or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -272,6 +272,14 @@ class _Inserter:
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
+
+    def _of_op(self, node: Node | None, spec: QuantSpec) -> str:
+        """How the range of a result follows from what is seen where the op itself says more of it; "" for any other."""
+        if node is None or spec.observer == "fixed":
+            return ""
+        if op_def(node.op).traits.whole and spec.quant_max - spec.quant_min == STEPS:
+            return "whole"
+        return "open_ended" if node in self.fine and node.op == "nn.rsqrt" else ""
 
     def _of_masks(self, value: Value) -> str:
         """How the range of a mask, or of what a mask is added to, follows from what is seen; "" for any other value."""

@@ -36,6 +36,8 @@ class Traits:
     """The first two operands may change places, and no bit of the result differs."""
     elementwise: bool = False
     """The result at an index depends on the operands, broadcast, at that index."""
+    whole: bool = False
+    """Every element of the result is an integer, whatever the operands are."""
     moves_data: bool = False
     """Each element of the result is one of an operand's, or of the op's own (padding), unchanged."""
     linear: bool = False

@@ -452,3 +452,23 @@ def test_of_bags_the_table_alone_is_trained_and_the_row_of_padding_is_not(mode: 
     assert table.grad is not None
     assert not table.grad[3].any()
     assert table.grad.any()
+
+
+WHOLE: dict[str, Callable[[Tensor], Tensor]] = {
+    "round": lambda x: torch.round(x).int(),
+    "floor": lambda x: torch.floor(x).long(),
+    "ceil": lambda x: torch.ceil(x).int(),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("target", [*FAMILY, "onnxruntime"])
+def test_a_cast_finds_the_integers_that_a_rounding_made(target: str, name: str) -> None:
+    """The step was (9 - -9) / 255, on whose grid 2 is 1.996, and a cast cuts that to 1."""
+    x = np.random.default_rng(3).integers(-9, 10, (64, 5)).astype(np.float32) + np.float32(0.3)  # far from borders
+    model = Head(WHOLE[name])
+    fallback = "float" if target == "onnxruntime" else None
+    made = qgraph.quantize(qgraph.trace(model, torch.from_numpy(x)), target, calibration=[x[:32], x], fallback=fallback)
+    assert qgraph.verify(made, inputs=x).bit_exact
+    wrong = np.asarray(qgraph.run(made, x)) != model(torch.from_numpy(x)).numpy()
+    assert not wrong.any()

@@ -65,7 +65,7 @@ class Abs(Function):
         return np.asarray(np.abs(x))
 
 
-@op("nn.sign", elementwise=True)
+@op("nn.sign", elementwise=True, whole=True)
 class Sign(Function):
     """1 above 0, -1 below, and 0 for 0."""
 
@@ -105,7 +105,7 @@ class Erf(Function):
         return erf(x)
 
 
-@op("nn.floor", elementwise=True)
+@op("nn.floor", elementwise=True, whole=True)
 class Floor(Function):
     """The largest integer that is not above x."""
 
@@ -113,7 +113,7 @@ class Floor(Function):
         return np.asarray(np.floor(x))
 
 
-@op("nn.ceil", elementwise=True)
+@op("nn.ceil", elementwise=True, whole=True)
 class Ceil(Function):
     """The smallest integer that is not below x."""
 
@@ -121,7 +121,7 @@ class Ceil(Function):
         return np.asarray(np.ceil(x))
 
 
-@op("nn.round", elementwise=True)
+@op("nn.round", elementwise=True, whole=True)
 class Round(Function):
     """The nearest integer, the even one of two."""
 

@@ -379,8 +379,11 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
     if stays_float(node):
         operands = [None if value is None else upward.activation(value) for value in node.operands]
         same = upward.build.node(node.op, operands, dict(node.attrs)).result
-        of_constant = node.result.type.quant is not None and node.operand(0).is_constant
-        return upward.quantized(same, node.result) if of_constant else same
+        if node.result.type.quant is not None and node.operand(0).is_constant:
+            return upward.quantized(same, node.result)
+        if node.result.type.quant is not None:
+            upward.parents[node.result] = node.operand(0)
+        return same
     row = upward.rows(node.op)
     if row is None:  # a conversion between floats and integers
         x = node.operand(0)

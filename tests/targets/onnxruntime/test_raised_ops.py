@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import qgraph
 from qgraph import passes
@@ -217,3 +218,28 @@ def test_a_file_comes_back_with_its_options(body: Body, options: dict[str, str],
     (ours,), (theirs,) = (execute(each, {"x": images(graph)}) for each in (again, graph))
     assert np.array_equal(ours, theirs)
     assert [node.op for node in again.nodes] == [node.op for node in graph.nodes]
+
+
+MOVED: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "flip": lambda y: y.flip(1),
+    "index": lambda y: y[:, [0, 1, 2, 2, 1, 0]],
+    "expand": lambda y: y[:, None].expand(-1, 3, -1),
+    "gather": lambda y: y.gather(1, torch.arange(6).expand(y.shape[0], -1)),
+    "roll": lambda y: y.roll(1, 1),
+}
+
+
+@pytest.mark.parametrize("name", MOVED)
+def test_a_layer_behind_what_is_moved_by_indices_is_raised(name: str) -> None:
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(6, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(MOVED[name](self.layer(x)))
+
+    x = torch.randn(8, 6)
+    lowered = qgraph.quantize(qgraph.trace(Twice().eval(), x), "onnxruntime", calibration=[x.numpy()])
+    again = qgraph.lower(qgraph.passes.raise_to_fake_quant(lowered), "onnxruntime")
+    np.testing.assert_array_equal(*(np.asarray(qgraph.run(each, x.numpy())) for each in (again, lowered)))

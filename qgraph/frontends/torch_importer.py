@@ -193,7 +193,7 @@ class Importer(NodeReader):
 
     def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
         source = self._aliases[node.args[0].name]
-        if "detach" in str(node.target):
+        if "detach" in str(node.target) and "detach" in node.meta.get("stack_trace", ""):  # not one of torch's own
             warnings.warn(
                 f"detach() is not kept, at {origin.readable}: in training gradients go through it, which matters for a "
                 "straight-through estimator",

@@ -258,4 +258,11 @@ def _name(hint: Any) -> str:
     """What an option must be, in words."""
     if typing.get_origin(hint) is Literal:
         return f"one of {', '.join(map(str, typing.get_args(hint)))}"
-    return f"of type {hint if typing.get_args(hint) else getattr(hint, '__name__', hint)}"
+    union = typing.get_args(hint) if type(None) in typing.get_args(hint) else (hint,)  # Python 3.10: Optional[...]
+    return f"of type {' | '.join(map(_type_name, union))}"
+
+
+def _type_name(hint: Any) -> str:
+    if hint is type(None):
+        return "None"
+    return str(hint) if typing.get_args(hint) else getattr(hint, "__name__", str(hint))

@@ -102,8 +102,8 @@ def test_a_mask_that_is_computed_reaches_down_to_what_stands_for_minus_infinity(
     assert {"mask", "masked"} <= observers
     mask = next(node for node in prepared.find("quant.fake_quant") if node.attrs["observer"] == "mask")
     low, _ = mask.attrs["range"]
-    reached = (low - mask.operand(2).data) * mask.operand(1).data
-    assert float(reached[0]) == pytest.approx(FLOOR, rel=0.01)  # half a step
+    scale = mask.operand(1).data[0]
+    assert np.rint(FLOOR / scale) == low - mask.operand(2).data[0], "the lowest code is that of the floor"
 
 
 @pytest.mark.parametrize("target", FAMILY)

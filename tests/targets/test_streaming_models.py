@@ -16,6 +16,7 @@ from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph, data_outputs, states_of, verify_graph
 from qgraph.passes.extract import between
 from qgraph.runtimes import is_installed
+from tests.frontends.traced import same
 from tests.test_cli import qgraph as command
 
 EVERYWHERE = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
@@ -136,7 +137,7 @@ def test_a_stream_computes_what_the_model_does(name: str) -> None:
         y, *after = outputs.values() if isinstance(outputs, dict) else outputs
         made.append(y.numpy())
         given = [*after[:place], given[place], *after[place:]]
-    np.testing.assert_allclose(results(graph, recording), np.concatenate(made), rtol=1e-4, atol=1e-5)
+    same(results(graph, recording), np.concatenate(made))
 
 
 @pytest.mark.parametrize("target", EVERYWHERE)

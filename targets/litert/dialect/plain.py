@@ -12,6 +12,7 @@ import numpy as np
 
 from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ops.nn import comparison
 from qgraph.ops.nn.elementwise import broadcast_shape, broadcast_type
 from qgraph.targets.litert.dialect.elements import refuse_other_parameters
 from qgraph.targets.litert.dialect.gathering import check_indices
@@ -87,31 +88,14 @@ class GreaterEqual(Comparison):
         return np.asarray(a >= b)
 
 
-class Logic:
-    """A logical function of two conditions, with broadcasting."""
-
-    a: Operand = operand("bool[...]")
-    b: Operand = operand("bool[...]")
-    result: Result = result("bool[...]")
-
-    def infer(self) -> TensorType:
-        return broadcast_type(self.a.type, self.b.type)
-
-
 @op("litert.logical_and", commutative=True, elementwise=True)
-class LogicalAnd(Logic):
+class LogicalAnd(comparison.LogicalAnd):
     """LOGICAL_AND."""
-
-    def evaluate(self, a: Array, b: Array) -> Array:
-        return np.asarray(a & b)
 
 
 @op("litert.logical_or", commutative=True, elementwise=True)
-class LogicalOr(Logic):
+class LogicalOr(comparison.LogicalOr):
     """LOGICAL_OR."""
-
-    def evaluate(self, a: Array, b: Array) -> Array:
-        return np.asarray(a | b)
 
 
 @op("litert.logical_not", elementwise=True)

@@ -19,7 +19,7 @@ def masks_of(graph: Graph) -> Collection[Value]:
     for node in graph.nodes:
         for value in node.inputs:
             if value.is_constant and value not in reaches:
-                reaches[value] = value.type.is_float and bool((value.data <= OUT).any())
+                reaches[value] = value.type.is_float and bool(value.data.min(initial=0) <= OUT)
         made = _made(node, reaches)
         reaches.update((value, made if value.type.is_float else False) for value in node.results)
     return {value for value, out in reaches.items() if out}

@@ -82,7 +82,7 @@ def _layers(value: Value) -> Iterator[Node]:
 def _permute_columns(graph: Graph, layer: Node, order: NDArray[np.int64]) -> None:
     source = _weight(layer)
     assert source is not None
-    permuted = graph.add_constant(np.ascontiguousarray(source.data[:, order]), source.name, source.type.quant)
+    permuted = graph.add_constant(source.data.take(order, axis=1), source.name, source.type.quant)
     maker = layer.operand(1).producer
     if maker is not None:
         build = Builder(graph, layer, maker.origins)

@@ -1,4 +1,7 @@
-"""Ops that have no row, written by others with torch's own decompositions; all others stay as they are."""
+"""Ops that have no row, written by others with torch's own decompositions; all others stay as they are.
+
+What reads parameters and numbers alone needs no row: the importer evaluates it.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +25,7 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
 
     table: Any = None
     for _ in range(DEPTH):
-        missing = {node.target for node in program.graph.nodes if _is_missing(node)}
+        missing = {node.target for node in _computed(program) if _is_missing(node)}
         table = torch.export.default_decompositions() if missing and table is None else table
         chosen = {op: table[op] for op in missing if op in table}
         if not chosen:
@@ -33,7 +36,16 @@ def decomposed(program: ExportedProgram) -> ExportedProgram:
     return program
 
 
+def _computed(program: ExportedProgram) -> list[Any]:
+    """The calls that depend on an input of the user's."""
+    found = {node: None for node in program.graph.nodes if node.name in program.graph_signature.user_inputs}
+    for node in program.graph.nodes:
+        if node.op == "call_function" and any(each in found for each in node.all_input_nodes):
+            found[node] = None
+    return [node for node in found if node.op == "call_function"]
+
+
 def _is_missing(node: Any) -> bool:
-    if node.op != "call_function" or not hasattr(node.target, "_schema"):
+    if not hasattr(node.target, "_schema"):
         return False
     return not {str(node.target), str(functional_form(node.target))} & {*ROWS, *VIEWS, *IGNORED}

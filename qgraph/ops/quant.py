@@ -44,8 +44,10 @@ def quantize(
     low, high = quant_range
     before = None if source is None else source.reshape(()).astype(x.dtype)
     with np.errstate(over="ignore"):  # what leaves the floats, as the lowest of them do, is clipped
-        q = get_rounding(rounding).codes(x, scale.astype(x.dtype), zero, before)
-    return np.where(np.isnan(q), low, np.clip(q, low, high))
+        q = np.asarray(get_rounding(rounding).codes(x, scale.astype(x.dtype), zero, before))
+    np.fmax(q, low, out=q)
+    np.fmin(q, high, out=q)
+    return q
 
 
 @op("quant.fake_quant", kind="quantize", acts_in_training=True)

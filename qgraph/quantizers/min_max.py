@@ -18,7 +18,7 @@ class MinMax(Quantizer):
     """From the least to the largest value; of weights `max|w| / limit`."""
 
     def scale(self, channels: Array, limit: int) -> Array:
-        return np.asarray(np.abs(channels).max(axis=1) / np.float32(limit), np.float32)
+        return np.asarray(np.maximum(channels.max(axis=1), -channels.min(axis=1)) / np.float32(limit), np.float32)
 
     def torch_scale(self, channels: Tensor, limit: Tensor) -> Tensor:
         return channels.abs().amax(dim=1).float() / limit

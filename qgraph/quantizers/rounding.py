@@ -133,7 +133,8 @@ class HalfEven(Rounding):
     """rint(x / scale): ONNX Runtime, and the default."""
 
     def codes(self, x: Array, scale: Array, zero: Array, source: Array | None = None) -> Array:
-        return np.asarray(round_half_even(x / scale) + zero)
+        quotient = np.asarray(x / scale)
+        return np.add(np.rint(quotient, out=quotient), zero, out=quotient)  # in place: weights may be large
 
     def torch_codes(self, x: Tensor, scale: Tensor, zero: Tensor, source: Tensor | None = None) -> Tensor:
         return (x / scale).round_().add_(zero)

@@ -129,7 +129,7 @@ def layer_limits(call: Call) -> Refusal | None:
         reason = f"x_scale * w_scale / result_scale is {factor.max():.3g}, XNNPACK takes factors below 256"
         return Refusal(reason, CALIBRATE)
     zero_point = int(x.zero_points[0])
-    weights = np.abs(weight.by_channel.astype(np.int64)).sum(axis=1)
+    weights = np.abs(weight.by_channel.astype(np.int16)).sum(axis=1, dtype=np.int64)
     lowest, highest = integer_range(call.xs[0].type.dtype)
     acc = np.abs(bias.data.astype(np.int64)) + max(zero_point - lowest, highest - zero_point) * weights
     wide = bias.type.dtype == "i64"

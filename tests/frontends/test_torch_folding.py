@@ -154,3 +154,14 @@ def test_chance_is_never_a_constant() -> None:
         qgraph.trace(Apply(lambda m, x: x + torch.rand(6)), random(IMAGE))
     with pytest.raises(UnsupportedOp, match="dropout that acts in eval mode"):
         qgraph.trace(Apply(lambda m, x: nn.functional.dropout(x)), random(IMAGE))
+
+
+def test_what_parameters_alone_make_is_evaluated_and_not_decomposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch writes a whole program anew to decompose one op, which takes as long as torch.export does."""
+
+    def decompose(*_: object) -> None:
+        raise AssertionError("weight_norm reads parameters alone")
+
+    monkeypatch.setattr(torch.export.ExportedProgram, "run_decompositions", decompose)
+    graph = check_traced(parametrizations.weight_norm(nn.Linear(3, 2)), (4, 3))
+    assert [node.op for node in graph.nodes] == ["nn.linear"]

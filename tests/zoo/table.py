@@ -25,10 +25,12 @@ tests.zoo` (see `__main__.py`) writes this page.
 * *dB*: signal over error of the results against the float model. *Peer*: `onnxruntime.quantization.quantize_static`
   (MinMax, per channel) on the same float model and calibration. Random weights make results that no training shaped:
   compare columns, not rows.
+* *Seconds*: tracing, whose larger part is torch.export, which is run by itself beside it (of each the faster of two);
+  preparing and lowering for the slower of the two targets.
 """
 COLUMNS = (
     *("model", "domain", "traced", "step", "onnxruntime", "exact", "dB", "peer dB", "litert", "exact", "dB"),
-    *("trace s", "all s"),
+    *("trace s", "export s", "lower s"),
 )
 
 
@@ -50,6 +52,10 @@ def _summary(rows: Rows) -> str:
         facts[f"lowered to `{target}`"] = lowered
         facts[f"lowered to `{target}` without a float op"] = [r for r in lowered if not r["islands"]]
         facts[f"exact on `{target}`"] = [r for r in lowered if r.get("exact") is True]
+    timed = [_seconds(row) for row in rows.values()]
+    timed = [(trace, export, lower) for trace, export, lower in timed if trace and export and lower]
+    facts["traced in at most twice the time of torch.export"] = [t for t in timed if t[0] <= 2 * t[1]]
+    facts["prepared and lowered in less time than torch.export"] = [t for t in timed if t[2] < t[1]]
     lines += [
         f"| {fact} | {len(found)} of {count} | {len(found) / max(count, 1):.0%} |" for fact, found in facts.items()
     ]
@@ -64,8 +70,7 @@ def _table(rows: Rows) -> str:
             cells += _target_cells(row.get(target, {}))
             if target == "onnxruntime":
                 cells.append(_number(row.get("peer", {}).get("db")))
-        seconds = row.get("seconds", {})
-        cells += [_number(seconds.get("trace")), _number(sum(seconds.values())) if seconds else ""]
+        cells += [_number(spent, 2) for spent in _seconds(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -106,8 +111,15 @@ def _mark(word: object) -> str:
     return "" if word is None else "yes" if word is True else "no"
 
 
-def _number(number: object) -> str:
-    return f"{number:.1f}" if isinstance(number, (int, float)) else ""
+def _seconds(row: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+    """What tracing took, torch.export by itself, and preparing and lowering for the slower target."""
+    seconds = row.get("seconds", {})
+    lowering = [seconds.get(f"{target} prepare", 0) + seconds.get(f"{target} lower", 0) for target in TARGETS]
+    return seconds.get("trace"), seconds.get("torch.export"), max(lowering) or None
+
+
+def _number(number: object, digits: int = 1) -> str:
+    return f"{number:.{digits}f}" if isinstance(number, (int, float)) else ""
 
 
 def _reasons(rows: Rows) -> str:

@@ -184,7 +184,8 @@ class Conversion:
             made = self.new.insert(node.op, operands, node.attrs, types, origins=node.origins, names=names)
         elif self._is_spatial(node):
             op = op_def(node.op).traits.other_layout
-            operands = [self._form(node.operand(0), MOVED, build), *map(self._constant, node.operands[1:])]
+            others = [None if value is None else self._form(value, STAYS, build) for value in node.operands[1:]]
+            operands = [self._form(node.operand(0), MOVED, build), *others]
             made = build.node(op, operands, node.attrs, names=names)
         else:
             rank = max(value.type.rank for value in node.inputs)
@@ -192,9 +193,6 @@ class Conversion:
             made = build.node(node.op, operands, {**node.attrs, **(changed or {})}, names=names)
         for old, new in zip(node.results, made.results, strict=True):
             self.forms[old] = {makes if old.type.rank > 2 else STAYS: new}
-
-    def _constant(self, value: Value | None) -> Value | None:
-        return None if value is None else self.forms[value][STAYS]
 
     def _form(self, value: Value, label: int, build: Builder) -> Value:
         """The value in a layout; a transpose is made where it is not there yet."""
@@ -229,6 +227,11 @@ def _is_permutable(value: Value) -> bool:
     return value.producer is None or not is_known(value) or value.producer.attrs.get("axis") is None
 
 
+def _is_beside(value: Value, user: Node) -> bool:
+    """Whether a spatial op reads a value beside that which moves: the places at which it samples."""
+    return bool(op_def(user.op).traits.other_layout) and value is not user.operand(0)
+
+
 def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Callable[[Value], int]) -> dict[Node, Ends]:
     """Labels of all nodes: those that are given, and for the free ones those of a minimum cut.
 
@@ -252,7 +255,8 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Call
             ):  # it says how its operand is stored: never a transpose between the two
                 network.add_edge(maker, user)
                 network.add_edge(user, maker)
-        readers = {vertex(user, 0) for user in value.users} | ({end_of(value)} if value.is_output else set())
+        readers = {STAYS if _is_beside(value, user) else vertex(user, 0) for user in value.users}
+        readers |= {end_of(value)} if value.is_output else set()
         if readers <= {maker}:
             return
         down, up = (value, MOVED), (value, STAYS)

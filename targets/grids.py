@@ -10,7 +10,8 @@ returned. Operands that all have one and the same fixed grid lend it to the join
 matter.
 
 A target may have activations of 8 and of 16 bits, but no op that reads one and makes the other. Each node is of the
-width of its result; an operand of another width is requantized on the edge to it, to a grid of its own.
+width of its result, but for operands that it reads `finely`; an operand of another width is requantized on the edge to
+it, to a grid of its own.
 """
 
 from __future__ import annotations
@@ -202,7 +203,9 @@ class Grids:
         own = self.of(value)
         if joins:
             return None if own is grid else grid
-        return None if own.wide == grid.wide else self._with(own, grid.wide)
+        said = self.rules.ops.get(node.op)
+        wide = grid.wide or (said is not None and index in said.finely and self.rules.wide is not None)
+        return None if own.wide == wide else self._with(own, wide)
 
     def _with(self, own: Grid, wide: bool) -> Grid:
         """The grid of the other width for what lies on a grid; of its own where that one is fixed in 16 bits alone."""

@@ -64,6 +64,7 @@ class OpRule:
     zero_point: int = 0
     wide: Fixed | None = None  # the same, of 16 bits
     narrow: bool = field(default=False, compare=False)  # no form of 16 bits: what is refused, not how it is quantized
+    finely: tuple[int, ...] = ()  # operands that are read in 16 bits, where the target has them
     constants: bool = True  # those among its operands are quantized as activations are
     holds: Callable[[Node], bool] = lambda node: True  # where it does not, the result has parameters of its own
     rounding: Rounding = "half_even"

@@ -67,3 +67,8 @@ class AvgPool(ChannelsLast, pooling.AvgPool):
 @op("nhwc.resize", like="nn.resize", other_layout="nn.resize")
 class Resize(ChannelsLast, resizing.Resize):
     """`nn.resize` on values whose channels are the last dimension."""
+
+
+@op("nhwc.grid_sample", like="nn.grid_sample", other_layout="nn.grid_sample")
+class GridSample(ChannelsLast, resizing.GridSample):
+    """`nn.grid_sample` on values whose channels are the last dimension; the grid is as it is."""

@@ -35,6 +35,7 @@ from qgraph.targets.litert.limits import (
 )
 from qgraph.targets.litert.plain_rows import OF_PLAIN
 from qgraph.targets.litert.rows import BY_OP
+from qgraph.targets.litert.sampling_rows import SAMPLING
 from qgraph.targets.litert.size_rows import OF_SIZES
 from qgraph.targets.litert.tensor_rows import TENSORS, levelled
 from qgraph.targets.litert.tensor_rows import one_open_size as of_one_rank
@@ -556,6 +557,7 @@ CORRESPONDENCES = (
     *TENSORS,
     *OF_PLAIN,
     *OF_SIZES,
+    *SAMPLING,
     *FUNCTIONS,
 )
 

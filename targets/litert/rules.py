@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from qgraph.ir import Node
+from qgraph.ops.nn.resizing import gives_places
 from qgraph.targets.litert.function_rows import LOOKED_UP
 from qgraph.targets.litert.plain_rows import of_condition
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
@@ -33,6 +34,7 @@ RESULTS = {
     "nn.cast": OpRule("fixed", scale=1.0, wide=(1.0, 0), holds=of_condition),  # 0 and 1
     **dict.fromkeys(("nn.maximum", "nn.minimum"), OpRule("join")),  # they compare integers
     "nn.resize": OpRule("shared"),
+    "nn.grid_sample": OpRule("shared", finely=(1,)),  # the places, of which 8 bits are too coarse
     "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),  # LiteRT refuses others
     "nn.sigmoid": OpRule("fixed", scale=1 / 256, zero_point=-128, wide=(2.0**-15, 0)),
     "nn.tanh": OpRule("fixed", scale=1 / 128, wide=(2.0**-15, 0)),
@@ -51,8 +53,14 @@ LARGEST_COUNT = 2**15
 FINE = ("nn.add", "nn.sub", "nn.mul", "nn.clamp", "nn.mean", "nn.sqrt", "nn.rsqrt", "nn.softmax", "nn.concat")
 
 
+OF_PLACES = ("nn.matmul", "nn.expand")
+"""Ops that may be of 16 bits where they make places to sample at."""
+
+
 def fine_in_16(node: Node) -> bool:
     """Whether an op may be of 16 bits between others: those of which normalizations are written, and a softmax."""
+    if node.op in OF_PLACES:
+        return gives_places(node.results[0])
     sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]] if node.op == "nn.mean" else []
     return node.op in FINE and math.prod(n if isinstance(n, int) else LARGEST_COUNT for n in sizes) < LARGEST_COUNT
 

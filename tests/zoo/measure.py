@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import tempfile
 import time
 import warnings
@@ -55,6 +56,10 @@ def measure(entry: Entry, targets: tuple[str, ...] = TARGETS, peer: bool = True)
         row["peer"] = {}
         with _said(row["peer"], "made"), _timed(row, "peer"):
             row["peer"]["db"] = _peer(graph, feeds[1], feeds[0], reference)
+        if importlib.util.find_spec("torchao") is not None:
+            row["torchao"] = {}
+            with _said(row["torchao"], "made"), _timed(row, "torchao"):
+                row["torchao"]["db"] = _torchao(case, calibration, test, reference)
     for _ in range(2):  # as much is loaded for the one as for the other; the faster time counts
         with _timed(row, "torch.export"):
             _exported(case, example)
@@ -82,12 +87,12 @@ def _arrays(*given: Inputs) -> Iterator[list[Array]]:
         yield [tensor.numpy() for tensor in inputs.values()]
 
 
-def _exported(case: Case, example: tuple[Any, ...]) -> None:
-    """What torch's own trace takes, with the same open batch."""
+def _exported(case: Case, example: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    """What torch makes of it by itself, with the same open batch."""
     open_batch = torch.export.ShapesCollection()
     for each in example:
         open_batch[each] = {0: torch.export.Dim.AUTO}
-    torch.export.export(case.model, example, dynamic_shapes=open_batch.dynamic_shapes(case.model, example))
+    return torch.export.export(case.model, example, dynamic_shapes=open_batch.dynamic_shapes(case.model, example))
 
 
 def _lowered(graph: Graph, target: str, calibration: Inputs, test: Inputs, reference: Array, row: Row) -> Row:
@@ -166,6 +171,20 @@ def _peer(graph: Graph, calibration: Inputs, test: Inputs, reference: Array) -> 
         quantize_static(source, made, Reader(), per_channel=True, calibrate_method=method, **types)
         session = onnxruntime.InferenceSession(str(made), providers=["CPUExecutionProvider"])
         return sqnr(reference, _flat(session.run(None, dict(test))))
+
+
+def _torchao(case: Case, calibration: Inputs, test: Inputs, reference: Array) -> float:
+    """SQNR of torchao's quantization after training (PT2E, the quantizer for x86), on the same data."""
+    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
+    from torchao.quantization.pt2e.quantizer import x86_inductor_quantizer as x86
+
+    program = _exported(case, tuple(array[:2] for array in test.values()))
+    quantizer = x86.X86InductorQuantizer().set_global(x86.get_default_x86_inductor_quantization_config())
+    module = prepare_pt2e(program.module(), quantizer)
+    for start in range(0, CALIBRATION, TEST):
+        module(*(array[start : start + TEST] for array in calibration.values()))
+    with torch.no_grad():
+        return sqnr(reference, _flat(convert_pt2e(module)(*test.values())))
 
 
 # ---- words and numbers

@@ -25,12 +25,15 @@ tests.zoo` (see `__main__.py`) writes this page.
 * *dB*: signal over error of the results against the float model. *Peer*: `onnxruntime.quantization.quantize_static`
   (MinMax, per channel) on the same float model and calibration. Random weights make results that no training shaped:
   compare columns, not rows.
+* *torchao*: its PT2E quantization for x86, on the same data. It quantizes convolutions, linear layers and what they are
+  added to, and keeps all else in float: a yardstick for weights, none for integers throughout. Its observers take no
+  scale below 2^-12, which zeroes the results of some models that have random weights.
 * *Seconds*: tracing, whose larger part is torch.export, which is run by itself beside it (of each the faster of two);
   preparing and lowering for the slower of the two targets.
 """
 COLUMNS = (
-    *("model", "domain", "traced", "step", "onnxruntime", "exact", "dB", "peer dB", "litert", "exact", "dB"),
-    *("trace s", "export s", "lower s"),
+    *("model", "domain", "traced", "step", "onnxruntime", "exact", "dB", "litert", "exact", "dB"),
+    *("peer dB", "torchao dB", "trace s", "export s", "lower s"),
 )
 
 
@@ -68,8 +71,7 @@ def _table(rows: Rows) -> str:
         cells = [name, row["domain"], _mark(row.get("traced")), _mark(row.get("trained"))]
         for target in TARGETS:
             cells += _target_cells(row.get(target, {}))
-            if target == "onnxruntime":
-                cells.append(_number(row.get("peer", {}).get("db")))
+        cells += [_number(row.get(peer, {}).get("db")) for peer in ("peer", "torchao")]
         cells += [_number(spent, 2) for spent in _seconds(row)]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

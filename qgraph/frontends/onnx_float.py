@@ -172,6 +172,8 @@ class Reader:
             raise node.unsupported(error.what) from None
         if node.attrs:
             raise node.unsupported(f"the attribute {', '.join(node.attrs)} is not supported")
+        if node.unseen():
+            raise node.unsupported(f"its input {', '.join(node.unseen())} is not supported")
         if any(node.outputs[1:]) and any(self.reads.get(name) for name in node.outputs[1:]):
             raise node.unsupported("only its first output is supported")
         name = node.outputs[0]
@@ -222,7 +224,10 @@ def _input_type(info: onnx.ValueInfoProto) -> TensorType:
     tensor = info.type.tensor_type
     if not info.type.HasField("tensor_type") or not tensor.HasField("shape"):
         raise UnsupportedOp(f"ONNX input {info.name!r} is no tensor of a known rank")
-    dtype = dtype_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    try:
+        dtype = dtype_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except InputError as error:
+        raise UnsupportedOp(f"ONNX input {info.name!r}: {error.what}", help=error.help) from None
     return TensorType(tuple(_dim(dim, info.name, axis) for axis, dim in enumerate(tensor.shape.dim)), dtype)
 
 

@@ -29,15 +29,26 @@ class OnnxNode:
         self.outputs = list(proto.output)
         self.proto = proto
         self.reader = reader
+        self.seen: set[int] = set()  # the inputs that the row has asked for
         self.attrs: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
 
     def has(self, index: int) -> bool:
         """Whether input number `index` is there."""
+        self.seen.add(index)
         return index < len(self.inputs) and self.inputs[index] != ""
 
     def operand(self, index: int) -> Value:
         """Input number `index` as a value of the graph."""
+        self.seen.add(index)
         return self.reader.value(self.inputs[index])
+
+    def operands(self) -> list[Value]:
+        """All inputs as values of the graph."""
+        return [self.operand(index) for index in range(len(self.inputs))]
+
+    def unseen(self) -> list[str]:
+        """The inputs that the row has not asked for."""
+        return [name for index, name in enumerate(self.inputs) if name and index not in self.seen]
 
     def optional(self, index: int) -> Value | None:
         """Input number `index`, None where it is absent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import reduce
 
 import numpy as np
 
@@ -24,6 +25,16 @@ def _unary(op: str) -> FromOnnx:
 
 def _binary(op: str) -> FromOnnx:
     return lambda node, build: build.node(op, [node.operand(0), node.operand(1)], {}).result
+
+
+def _chain(op: str) -> FromOnnx:
+    """A commutative op of any number of operands, as one of two again and again."""
+
+    def read(node: OnnxNode, build: Builder) -> Value:
+        first, *others = node.operands()
+        return reduce(lambda made, x: build.node(op, [made, x], {}).result, others, first)
+
+    return read
 
 
 # ---- windows
@@ -275,14 +286,12 @@ def _depth_to_space(node: OnnxNode, build: Builder) -> Value:
 
 
 def _concat(node: OnnxNode, build: Builder) -> Value:
-    xs = [node.operand(index) for index in range(len(node.inputs))]
+    xs = node.operands()
     return build.nn.concat(*xs, axis=node.attr("axis", 1) % xs[0].type.rank)
 
 
 def _pad(node: OnnxNode, build: Builder) -> Value:
     node.expect("mode", "constant")
-    if node.has(3):
-        raise node.unsupported("its input axes is not supported")
     return build.nn.pad(node.operand(0), pads=node.integers("pads", 1), value=node.number("value", 2, 0.0))
 
 
@@ -376,8 +385,8 @@ ROWS: dict[str, FromOnnx] = {
     "Less": _binary("nn.less"),
     "LessOrEqual": _binary("nn.less_equal"),
     "LogSoftmax": _log_softmax,
-    "Max": _binary("nn.maximum"),
-    "Min": _binary("nn.minimum"),
+    "Max": _chain("nn.maximum"),
+    "Min": _chain("nn.minimum"),
     "Not": _unary("nn.logical_not"),
     "Or": _binary("nn.logical_or"),
     "Pow": _binary("nn.pow"),
@@ -385,7 +394,7 @@ ROWS: dict[str, FromOnnx] = {
     "ReduceMin": _reduction("nn.min"),
     "ReduceProd": _reduction("nn.prod"),
     "ReduceSum": _reduction("nn.sum"),
-    "Where": lambda node, build: build.nn.where(*(node.operand(index) for index in range(3))),
+    "Where": lambda node, build: build.nn.where(*node.operands()),
     "Xor": _binary("nn.logical_xor"),
     "Add": _add,
     "AveragePool": _avg_pool,
@@ -416,6 +425,7 @@ ROWS: dict[str, FromOnnx] = {
     "Softmax": _softmax,
     "Squeeze": _squeeze,
     "Sub": _binary("nn.sub"),
+    "Sum": _chain("nn.add"),
     "Tanh": _unary("nn.tanh"),
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,

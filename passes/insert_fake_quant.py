@@ -52,13 +52,13 @@ from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.islands import of_16_bits, of_floats, of_known_bits, reads_finely
 from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
-from qgraph.quantizers.masked import FLOOR
+from qgraph.quantizers.masked import BOUND, FLOOR
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import weight_scale
 from qgraph.quantizers.whole import STEPS
 from qgraph.targets.grids import Grid, Grids, brought, is_activation
 from qgraph.targets.lowering import FALLBACK
-from qgraph.targets.masks import masks_of
+from qgraph.targets.masks import Held, held_scores, masks_of
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec
 
 __all__ = ["Observers", "Overrides", "insert_fake_quant"]
@@ -110,6 +110,8 @@ def insert_fake_quant(
     if chosen_target.io == "float":
         inserter.returned = of_known_bits(graph, chosen_target, inserter.floats)
     inserter.masks = masks_of(graph)
+    inserter.held = held_scores(graph, inserter.masks)
+    _bound(graph, inserter.held.makers)
     inserter.quantize_weights()
     inserter.quantize_activations()
     inserter.quantize_constants()
@@ -129,6 +131,16 @@ def _fold_behind(graph: Graph, layers: Collection[Node]) -> None:
         return fold_into_layer.rewrite(match, build)
 
     rewrite(graph, [rule(fold_into_layer.pattern)(fold)])
+
+
+def _bound(graph: Graph, makers: Collection[Node]) -> None:
+    """Put what stands for infinity in place of larger constants of which masks are made."""
+    for node in [node for node in graph.nodes if node in makers]:
+        build = Builder(graph, node, node.origins)
+        for i, x in enumerate(node.operands):
+            if x is not None and x.is_constant and x.type.is_float and bool((np.abs(x.data) > BOUND).any()):
+                bounded = build.constant(np.clip(x.data, -BOUND, BOUND).astype(np.float32), x.name)
+                graph.set_operands(node, [*node.operands[:i], bounded, *node.operands[i + 1 :]])
 
 
 def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
@@ -177,6 +189,7 @@ class _Inserter:
     fine: Collection[Node] = ()  # those of them that have it without being asked
     floats: Collection[Node] = ()  # nodes that stay in float
     masks: Collection[Value] = ()  # of the graph before anything is quantized
+    held: Held = field(default_factory=Held)  # what lies around masks, likewise
     returned: Collection[Node] = ()  # those of them whose floats the graph may return
 
     def keep_batch_norms(self) -> None:
@@ -286,10 +299,10 @@ class _Inserter:
         node = value.producer
         if value in self.masks:
             return "mask"
-        if node is None:
-            return ""
-        read = (each for i, each in enumerate(node.operands) if each is not None and _is_activation(node, i))
-        return "masked" if any(unquantized(each) in self.masks for each in read) else ""
+        operands = enumerate(node.operands) if node is not None else ()
+        read = (each for i, each in operands if each is not None and _is_activation(node, i))  # type: ignore[arg-type]
+        masked = any(unquantized(each) in self.masks for each in read)
+        return "masked" if masked else self.held.observers.get(value, "")
 
     def _source(self, node: Node, grids: Grids) -> Value:
         """The scale of the grid on which the first operand of a node lies."""
@@ -308,6 +321,7 @@ class _Inserter:
                 source = before.operand(1) if before is not None else None
                 dtypes = (spec.dtype, str(before.attrs["type"])) if before is not None else (spec.dtype,)
                 rounding = self.rules.requantizing_of(*dtypes) if source is not None else "half_even"
+                spec = replace(spec, observer=self._of_masks(grid.root) or spec.observer) if not grid.fixed else spec
                 made[node, value] = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
             self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
 
@@ -438,8 +452,9 @@ def _parameters_of(data: Array, spec: QuantSpec) -> tuple[np.float32, int]:
     """Scale and zero point under which all of a constant, and 0, has a code."""
     low, high = min(float(data.min()), 0.0), max(float(data.max()), 0.0)
     if spec.symmetric:
-        return np.float32(max(low / spec.quant_min, high / spec.quant_max) or 1 / spec.quant_max), spec.zero_point
-    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min) or 1.0)
+        scale = np.float32(max(low / spec.quant_min, high / spec.quant_max))
+        return scale or np.float32(1 / spec.quant_max), spec.zero_point
+    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min)) or np.float32(1)
     return scale, int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
 
 

@@ -39,7 +39,9 @@ def _masks(numbers: Array) -> bool:
 
 def unmasked(node: Node) -> Refusal | None:
     """Why a node that reads or makes a mask has no integer form."""
-    if is_mask(node.result) or any(is_mask(value) for value in node.inputs):
+    factors = node.op in ("nn.mul", "nn.div")  # a constant one leaves out nothing
+    read = [value for value in node.inputs if not (factors and is_known(value))]
+    if is_mask(node.result) or any(map(is_mask, read)):
         return Refusal(f"{node.op} of a mask has no integer form: what is masked is not on its grid")
     return None
 

@@ -345,3 +345,24 @@ def test_half_away_trains_in_float32_only() -> None:
     with pytest.raises(InputError, match="half_away rounding trains in float32 only"):
         rounding.torch_half_away(torch.ones(1, dtype=torch.float64))
     assert rounding.torch_half_away(torch.tensor([0.5, -0.5])).tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("word", "rows", "low", "high"),
+    [
+        ("scores:-1:16:0", [[-1e4, -3.0, 5.0], [-1e4, 1.0, 2.0]], -14, 5),
+        ("scores:-1:16:0", [[-1.0, -3.0, 5.0], [0.0, 1.0, 2.0]], -3, 5),
+        ("scores:-1:16:1", [[-1.0, -3.0, 5.0], [0.0, 1.0, 2.0]], -14, 5),
+        ("scores:-2:16:0", [[-1e4, -3.0, 5.0], [-1e4, 1.0, 2.0]], -3, 5),
+        ("scores:-1:32:0", [[-1e4, -3.0, 5.0], [-1e4, -1e4, -1e4]], -27, 5),
+        ("mask", [[0.0, -3.0]], FLOOR, 0),
+        ("mask:-1", [[0.0, 1e9]], 0, -FLOOR),
+        ("addend", [[0.0, -1000.0]], -1000, 0),
+        ("addend", [[0.0, -1001.0]], FLOOR, 0),
+        ("addend", [[0.0, 1001.0]], 0, 1001),
+        ("addend:-1", [[-2.0, 1001.0]], -2, -FLOOR),
+        ("of_masks", [[2e4, -2e4]], -1e4, 1e4),
+    ],
+)
+def test_ranges_around_float_masks(word: str, rows: list[list[float]], low: float, high: float) -> None:
+    assert ranges(word, torch.tensor(rows), None).tolist() == [[low, high]]

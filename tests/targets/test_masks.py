@@ -1,0 +1,138 @@
+"""Masks that are floats: what is added to scores must leave them as fine as they are, on every runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph.ir import Array, Graph
+
+TARGETS = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(48, 6)).astype(np.float32)
+KEPT = (RNG.random((48, 6)) > 0.4).astype(np.float32)
+KEPT[:, 0] = 1
+LOWEST = float(np.finfo(np.float32).min)
+
+
+class Scores(nn.Module):
+    """What `head` makes of a linear layer's results and of a mask."""
+
+    def __init__(self, head: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.head = nn.Linear(6, 6), head
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        return self.head(self.linear(x), mask)
+
+
+class Attention(nn.Module):
+    """Attention over [N, 20, 8] in which a float mask [N, 20] is added, twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.ModuleList([nn.Linear(8, 24), nn.Linear(8, 24)])
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        for layer in self.layers:
+            q, k, v = layer(x).chunk(3, -1)
+            x = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None, :])
+        return x
+
+
+def quantized(model: nn.Module, x: Array, mask: Array, target: str, seen: Array | None = None, **words: str) -> Graph:
+    graph = qgraph.trace(model.eval(), (torch.from_numpy(x), torch.from_numpy(mask)))
+    batch = {"x": x, "mask": mask if seen is None else seen}
+    low = qgraph.quantize(graph, target, calibration=[batch], **words)
+    assert qgraph.verify(low, inputs={"x": x, "mask": mask}).bit_exact
+    return low
+
+
+def decibels(model: nn.Module, low: Graph, x: Array, mask: Array) -> float:
+    with torch.no_grad():
+        wanted = model(torch.from_numpy(x), torch.from_numpy(mask)).numpy().astype(np.float64)
+    given = np.asarray(qgraph.run(low, {"x": x, "mask": mask}, dequantize=True, layout="NCHW"), np.float64)
+    return float(10 * np.log10((wanted**2).sum() / ((wanted - given) ** 2).sum()))
+
+
+HEADS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "-10,000": lambda v, m: torch.softmax(v + (1 - m) * -1e4, -1),
+    "-30": lambda v, m: torch.softmax(v + (1 - m) * -30, -1),
+    "the lowest float": lambda v, m: torch.softmax(v + (1 - m) * LOWEST, -1),
+    "subtracted": lambda v, m: torch.softmax(v - 1e30 * (1 - m), -1),
+    "of a difference": lambda v, m: torch.softmax(v + (m - 1) * 1e9, -1),
+    "of two large numbers": lambda v, m: torch.softmax(v + (m * 1e9 - 1e9), -1),
+    "a logarithm": lambda v, m: torch.softmax(v + torch.log(m + 1e-45), -1),
+    "before a factor": lambda v, m: torch.softmax((v + (1 - m) * -1e9) / 2.0, -1),
+    "before another sum": lambda v, m: torch.softmax((v + (1 - m) * -1e4) + v * 0.1, -1),
+    "of products": lambda v, m: torch.softmax(v * m - (1 - m) * 1e4, -1),
+    "before it is reshaped": lambda v, m: torch.softmax((v + (1 - m) * -1e4).reshape(-1, 1, 6), -1).reshape(-1, 6),
+    "over another axis": lambda v, m: torch.softmax((v + (1 - m) * -1e4)[:, None].transpose(1, 2), 1)[..., 0],
+}
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_scores_stay_as_fine_as_they_are_under_a_float_mask(target: str, head: str) -> None:
+    model = Scores(HEADS[head])
+    assert decibels(model, quantized(model, X, KEPT, target), X, KEPT) > 32
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_scores_stay_as_fine_as_they_are_under_a_mask_of_conditions(head: str) -> None:
+    model, kept = Scores(lambda v, m: HEADS[head](v, m.float())), KEPT > 0.5
+    assert decibels(model, quantized(model, X, kept, "litert"), X, kept) > 32
+
+
+@pytest.mark.parametrize("lowest", [-1e4, LOWEST])
+@pytest.mark.parametrize("target", TARGETS)
+def test_an_input_that_the_examples_show_to_be_a_mask_costs_scores_nothing(target: str, lowest: float) -> None:
+    mask = (1 - KEPT) * np.float32(lowest)
+    for sign, head in ((1, lambda v, m: torch.softmax(v + m, -1)), (-1, lambda v, m: torch.softmax(v - m, -1))):
+        model = Scores(head)
+        assert decibels(model, quantized(model, X, sign * mask, target), X, sign * mask) > 34
+
+
+def test_an_input_that_is_added_to_scores_and_is_no_mask_keeps_its_range() -> None:
+    model, bias = Scores(lambda v, m: torch.softmax(v + m, -1)), 3 * KEPT
+    low = quantized(model, X, bias, "litert")
+    (grid,) = [value.type.q.scales[0] for value in low.inputs if value.name == "mask"]
+    assert grid == np.float32(3 / 255)
+    assert decibels(model, low, X, bias) > 34
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_mask_that_attentions_of_16_bits_read_is_held_there_too(target: str) -> None:
+    x, mask = RNG.normal(size=(16, 20, 8)).astype(np.float32), (RNG.random((16, 20)) < 0.4) * np.float32(-1e9)
+    mask[:, 0] = 0
+    model = Attention()
+    assert decibels(model, quantized(model, x, mask, target), x, mask) > 34
+
+
+@pytest.mark.parametrize("head", ["-10,000", "subtracted"])
+@pytest.mark.parametrize("target", TARGETS[:3])
+def test_a_float_mask_leaves_out_what_no_example_had(target: str, head: str) -> None:
+    model = Scores(HEADS[head])
+    low = quantized(model, X, KEPT, target, seen=np.ones_like(KEPT))
+    assert decibels(model, low, X, KEPT) > 34
+
+
+SCALED: dict[str, Callable[[Tensor], Tensor]] = {
+    "ten thousand": lambda v: v * 1e4,
+    "a variance": lambda v: v.var(1, keepdim=True) * 1e8,
+    "a quotient": lambda v: v / 1e4,
+    "up again": lambda v: torch.sin(v * 1e-10 / 1e-10),
+}
+
+
+@pytest.mark.parametrize("head", SCALED)
+def test_a_large_factor_of_what_is_computed_is_no_mask(head: str) -> None:
+    model = Scores(lambda v, m: SCALED[head](v) + m)
+    assert decibels(model, quantized(model, X, KEPT, "onnxruntime"), X, KEPT) > 34

@@ -1,4 +1,4 @@
-"""Normalizations of groups by layer normalization, several indices by one, bicubic resampling by products."""
+"""Normalizations of groups by layer normalization, several indices by one, resampling by products."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from qgraph.ir import Builder, Node, op_def
-from qgraph.ops.nn.resizing import by_size, resampling
+from qgraph.ir import Array, Builder, Node, Value, op_def
+from qgraph.ops.nn.resizing import by_size, nearest, resampling
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.ways.registry import way
 
@@ -52,15 +52,47 @@ def index(match: Match, build: Builder) -> Replacement:
     return build.nn.gather(flat, build.constant(places, "places"), axis=axes[0])
 
 
-@way("nn.resize", "nn.matmul")
-def bicubic(match: Match, build: Builder) -> Replacement:
-    """A product with the weights of each of the two dimensions."""
+@way("nn.resize", "nn.matmul", "nn.gather", "nn.transpose")
+def resampled(match: Match, build: Builder) -> Replacement:
+    """As `weighted`, of any dimensions; or the elements that are nearest."""
     node: Node = match.root
-    if node.attrs["mode"] != "cubic" or node.operand(0).type.rank != 4 or not by_size(node):
-        return Declined(f"it is {node.attrs['mode']} of {node.operand(0).type}, not bicubic between sizes")
-    x, aligned = node.operand(0), node.attrs["align_corners"]
-    height, width = (
-        resampling(int(size), out, int(size) / out, "cubic", aligned).astype(x.type.numpy)
-        for size, out in zip(x.type.shape[2:], node.attrs["size"], strict=True)
-    )
-    return build.nn.matmul(build.constant(height, "rows"), build.nn.matmul(x, build.constant(width.T, "columns")))
+    if by_size(node) or node.attrs["mode"] != "nearest":
+        return _weighted(node, build)
+    x = node.operand(0)
+    for axis, (step, out) in enumerate(zip(node.attrs["steps"], node.attrs["size"], strict=True), 2):
+        places = nearest(int(x.type.shape[axis]), out, step)
+        x = build.nn.gather(x, build.constant(places, "nearest"), axis=axis)
+    return x
+
+
+@way("nn.resize", "nn.matmul")
+def weighted(match: Match, build: Builder) -> Replacement:
+    """A product with the weights of each of two dimensions at most, the last first: cubic, or linear by steps that are
+    not those of the sizes."""
+    x = match.root.operand(0)
+    return Declined(f"{x.type} has more dimensions") if x.type.rank > 4 else _weighted(match.root, build)
+
+
+def _weighted(node: Node, build: Builder) -> Replacement:
+    x, mode, aligned = node.operand(0), node.attrs["mode"], node.attrs["align_corners"]
+    if mode == "nearest" or (by_size(node) and mode != "cubic"):
+        return Declined(f"it is {mode} of {x.type} between sizes")
+    for axis, out in [*enumerate(node.attrs["size"], 2)][::-1]:
+        size = int(x.type.shape[axis])
+        step = size / out if node.attrs["steps"] is None else node.attrs["steps"][axis - 2]
+        x = along(build, x, resampling(size, out, step, mode, aligned).astype(x.type.numpy), axis)
+    return x
+
+
+def along(build: Builder, x: Value, weights: Array, axis: int) -> Value:
+    """The sums of x along an axis with these weights, [out, size]."""
+    last = x.type.rank - 1
+    made: Value
+    if axis == last - 1:
+        made = build.nn.matmul(build.constant(weights, "rows"), x)
+        return made
+    perm = [*range(last + 1)]
+    perm[axis], perm[last] = last, axis
+    turned = x if axis == last else build.nn.transpose(x, perm=tuple(perm))
+    made = build.nn.matmul(turned, build.constant(np.ascontiguousarray(weights.T), "columns"))
+    return made if axis == last else build.nn.transpose(made, perm=tuple(perm))

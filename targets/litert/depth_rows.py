@@ -3,6 +3,7 @@
     x [N, D, H, W, C]                        images [N * D', H, W, Kd * C]: for each place of the window the Kd slices
     nn.conv, w [O, C, Kd, Kh, Kw]     ->     CONV_2D with w [O, Kh, Kw, Kd * C], rounded once
     nn.max_pool                       ->     MAX_POOL_2D over height and width, then over depth
+    nn.resize                         ->     RESIZE_BILINEAR or _NEAREST_NEIGHBOR of height and width, then of depth
 
 Reshapes move nothing: depth lies beside the batch. An average over all three is two, of which each is rounded
 (`passes/ways`).
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from qgraph.ir import Node, Value
@@ -27,6 +29,7 @@ from qgraph.targets.litert.layer_rows import (
 )
 from qgraph.targets.litert.limits import count_limits, layer_limits
 from qgraph.targets.litert.padding import padding_for
+from qgraph.targets.litert.tensor_rows import by_quotient, centres
 
 Sizes = Sequence[int]
 
@@ -165,6 +168,31 @@ def undilated(node: Node) -> Refusal | None:
     return None if set(dilation) == {1} else Refusal(f"MAX_POOL_2D has no dilation={list(dilation)}, only 1")
 
 
+# ---- resizes
+
+
+def is_deep(node: Node, mode: str) -> bool:
+    """Whether three dimensions are resized so."""
+    return has_depth(node) and bool(node.attrs["mode"] == mode)
+
+
+def resize(row: Correspondence, call: Call) -> Value:
+    """Height and width, then depth, beside which all else keeps its size."""
+    (x,), a = call.xs, call.attrs
+    (depth, *plane), (deep, *wide) = spatial(x), a["size"]
+    channels, points = int(x.type.shape[-1]), math.prod(a["size"][1:])
+    words: Attrs = {}
+    if a["mode"] == "linear":
+        words = {"align_corners": a["align_corners"], **centres(call)}
+    if plane != wide:
+        flat = images(call, x, *plane, channels)
+        x = call.build.node(row.target, [flat], {"size": tuple(wide), **words}).result
+    if depth != deep:
+        flat = images(call, x, depth, points, channels)
+        x = call.build.node(row.target, [flat], {"size": (deep, points), **words}).result
+    return images(call, x, *a["size"], channels)
+
+
 DEPTHS = [
     Correspondence(
         source="conv",
@@ -196,5 +224,17 @@ DEPTHS = [
         result="operand",
         lower=mean,
         raises=False,
+    ),
+    *(
+        Correspondence(
+            source="resize",
+            target=f"litert.{target}",
+            applies=partial(is_deep, mode=mode),
+            when=by_quotient,
+            result="operand",
+            lower=resize,
+            raises=False,
+        )
+        for mode, target in (("nearest", "resize_nearest_neighbor"), ("linear", "resize_bilinear"))
     ),
 ]

@@ -292,17 +292,23 @@ CHOICES = [
 
 def _two_dimensions(node: Node) -> Refusal | None:
     """Height and width, by the quotient of the sizes."""
-    rank, steps = node.operand(0).type.rank, node.attrs["steps"]
+    rank = node.operand(0).type.rank
     if rank != 4:
         return Refusal(f"LiteRT resizes two spatial dimensions, not {rank - 2}", "reshape to two dimensions")
-    sizes = zip(node.operand(0).type.shape[1:3], node.attrs["size"], strict=True)
+    return by_quotient(node)
+
+
+def by_quotient(node: Node) -> Refusal | None:
+    """Steps that are those of the sizes."""
+    steps, sizes = node.attrs["steps"], zip(node.operand(0).type.shape[1:-1], node.attrs["size"], strict=True)
     quotients = [np.float32(old) / np.float32(new) for old, new in sizes]
     if steps is None or [np.float32(step) for step in steps] == quotients:
         return None
     return Refusal(f"LiteRT resizes by the quotient of the sizes, not in steps of {list(steps)}", "give the size")
 
 
-def _centres(call: Call) -> Attrs:
+def centres(call: Call) -> Attrs:
+    """Whether places are those of the centres of pixels."""
     return {"half_pixel_centers": not call.attrs["align_corners"]}
 
 
@@ -340,7 +346,7 @@ RESIZES = [
         "resize_bilinear",
         Codec(
             PLACES,
-            lambda call: {"align_corners": call.attrs["align_corners"], **_centres(call)},
+            lambda call: {"align_corners": call.attrs["align_corners"], **centres(call)},
             lambda view: {"mode": "linear", "align_corners": view.align_corners},
         ),
         refused=lambda view: _not_torch(view, True),

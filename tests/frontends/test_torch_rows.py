@@ -222,6 +222,16 @@ CASES: dict[str, Case] = {
         for size in ({"scale_factor": 2}, {"scale_factor": 1.7}, {"size": (3, 7, 2)[: len(shape[0]) - 2]})
     },
     **{
+        f"antialiased, {mode} {aligned} {size}": (
+            lambda x, words=words: F.interpolate(x, **words, antialias=True),
+            ((2, 3, 7, 5),),
+        )
+        for mode in ("bilinear", "bicubic")
+        for aligned in (True, False)
+        for size in ({"size": (3, 9)}, {"size": (1, 1)}, {"size": (12, 2)}, {"scale_factor": 0.7})
+        for words in [{"mode": mode, "align_corners": aligned, **size}]
+    },
+    **{
         f"grid_sample, {mode} {padding} {aligned}": (
             lambda x, g, mode=mode, padding=padding, aligned=aligned: F.grid_sample(x, g, mode, padding, aligned),
             ((2, 3, 5, 4), (2, 6, 7, 2)),

@@ -9,6 +9,7 @@ import numpy as np
 from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten, known_sizes
 from qgraph.ir import Value
+from qgraph.ops.nn.resizing import antialiased
 
 if TYPE_CHECKING:
     from qgraph.frontends.torch_importer import Importer
@@ -31,6 +32,26 @@ def resize(at: Importer, a: Arguments) -> Value:
         steps = None
     mode = MODES[at.op.partition("upsample_")[2].split(".")[0].rstrip("123d")]
     return at.build.nn.resize(x, size=size, mode=mode, align_corners=bool(a.get("align_corners")), steps=steps)
+
+
+ANTIALIASED = {"bilinear": "linear", "bicubic": "cubic"}
+"""torch's word in the name of the op -> that of `antialiased`."""
+
+
+@aten("_upsample_bilinear2d_aa.default", "_upsample_bilinear2d_aa.vec")
+@aten("_upsample_bicubic2d_aa.default", "_upsample_bicubic2d_aa.vec")
+def resize_with_antialiasing(at: Importer, a: Arguments) -> Value:
+    """Resampling with a wider filter where an image becomes smaller: a product with the weights of either dimension."""
+    x = at.value(a["input"] if "input" in a else a["self"])
+    size, spatial = known_sizes(at.result_type().shape[2:]), known_sizes(x.type.shape[2:])
+    given = a.get("scale_factors") or [a.get(name) for name in ("scales_h", "scales_w")]
+    mode = ANTIALIASED[at.op.partition("upsample_")[2].partition("2d")[0]]
+    rows, columns = (
+        antialiased(before, after, before / after if factor is None else 1 / factor, mode, bool(a["align_corners"]))
+        for before, after, factor in zip(spatial, size, given, strict=True)
+    )
+    made = at.build.nn.matmul(x, at.build.constant(columns.T.astype(x.type.numpy), "columns"))
+    return at.build.nn.matmul(at.build.constant(rows.astype(x.type.numpy), "rows"), made)
 
 
 @aten("grid_sampler.default", "grid_sampler_2d.default")

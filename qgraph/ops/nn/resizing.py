@@ -14,6 +14,8 @@ from qgraph.ir.types import Shape
 
 CUBIC = -0.75
 """The parameter of torch's cubic convolution (Keys 1981)."""
+SMOOTH_CUBIC = -0.5
+"""The same with antialiasing, as Pillow has it."""
 
 
 def known(spatial: Shape, size: tuple[int, ...], name: str) -> None:
@@ -97,9 +99,26 @@ def resampling(size: int, out: int, step: float, mode: str, aligned: bool) -> Ar
     return matrix
 
 
-def _cubic(d: Array) -> Array:
-    near = ((CUBIC + 2) * d - (CUBIC + 3)) * d * d + 1
-    far = ((CUBIC * d - 5 * CUBIC) * d + 8 * CUBIC) * d - 4 * CUBIC
+def antialiased(size: int, out: int, step: float, mode: str, aligned: bool) -> Array:
+    """How much of each of `size` elements goes into each of `out`, by a filter as wide as a step: a matrix [out, size]
+    in float64.
+
+    Source: PyTorch, `_compute_indices_min_size_weights_aa` and `_compute_weights_aa`.
+    """
+    step = (size - 1) / (out - 1) if aligned and out > 1 else 0.0 if aligned else step
+    wide = max(step, 1.0)
+    centres, reach = step * (np.arange(out)[:, None] + 0.5), {"linear": 1, "cubic": 2}[mode] * wide
+    places = np.arange(size)
+    first, last = (np.floor(np.maximum(centres + side * reach + 0.5, 0)) for side in (-1, 1))
+    d = np.abs(places - centres + 0.5) / wide
+    weights = np.maximum(1 - d, 0) if mode == "linear" else np.where(d < 2, _cubic(d, SMOOTH_CUBIC), 0)
+    weights = np.where((places >= first) & (places < last), weights, 0)
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+
+def _cubic(d: Array, bend: float = CUBIC) -> Array:
+    near = ((bend + 2) * d - (bend + 3)) * d * d + 1
+    far = ((bend * d - 5 * bend) * d + 8 * bend) * d - 4 * bend
     return np.where(d <= 1, near, far)
 
 

@@ -95,6 +95,12 @@ class Conversion:
         """The label that an input of the graph has, and that its return reads."""
         return MOVED if MOVED_RANKS[self.io](value.type.rank) else STAYS
 
+    @property
+    def moved(self) -> set[Value]:
+        """The values of the new graph whose dimensions are in another order than those that they were made of."""
+        own = (value for value in self.forms if value.producer is None or len({*self.labels[value.producer]}) == 1)
+        return {self.forms[value][MOVED] for value in own if MOVED in self.forms[value] and not value.is_constant}
+
     def run(self) -> Graph:
         ends: dict[Node, Ends | None] = {}
         for node in self.graph.nodes:

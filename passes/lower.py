@@ -13,9 +13,14 @@ between an op that dequantizes and one that quantizes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
 from qgraph import targets
 from qgraph.errors import InputError, ValidationError
-from qgraph.ir import Graph, Node
+from qgraph.ir import Graph, Node, Value
 from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop
@@ -89,12 +94,33 @@ def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:
     last where the target wants that.
     """
     rewrite(graph, [drop, fold_live])
+    arranged = arrange(graph, target)
+    return arranged.graph, arranged.stands_for
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """A folded graph as the target's rows read it.
+
+    `stands_for`: node there -> node of the folded graph. `moved`: the values there with their channels last.
+    `reordered`: flattened values there -> the feature that each of their features was.
+    """
+
+    graph: Graph
+    stands_for: dict[Node, Node]
+    moved: frozenset[Value] = frozenset()
+    reordered: dict[Value, NDArray[np.int64]] = field(default_factory=dict)
+
+
+def arrange(graph: Graph, target: Target) -> Arranged:
+    """A graph without live layers and dropout in the forms and the layout of the target; it may be changed."""
     stands_for = in_forms(graph, target)
     erase_dead_code(graph)
     if target.layout != "NHWC":
-        return graph, stands_for
+        return Arranged(graph, stands_for)
     rows = (*target.correspondences, *target.floats)
     conversion = Conversion(graph, "NHWC", "images", bound_to(rows), absorbing=True)
     converted = conversion.run()
-    absorb_transposes(converted)
-    return converted, {made: stands_for.get(node, node) for made, node in conversion.sources.items()}
+    reordered = absorb_transposes(converted)
+    sources = {made: stands_for.get(node, node) for made, node in conversion.sources.items()}
+    return Arranged(converted, sources, frozenset(conversion.moved), reordered)

@@ -247,8 +247,7 @@ class Lowering:
 
     def run(self) -> None:
         """Lower everything into `graph`; raises one LoweringError that names every node that cannot be."""
-        self._check_calibrated()
-        self._lower_inputs()
+        self.begin()
         errors: list[QGraphError] = []
         broken: set[Value] = set()
         for node in self.source.nodes:
@@ -256,7 +255,7 @@ class Lowering:
                 broken.update(node.results)
                 continue
             try:
-                self._lower(node)
+                self.advance(node)
             except QGraphError as error:
                 named = self.named.get(node, node)
                 errors.append(LoweringError(error.what, where=named.where, help=error.help))
@@ -266,6 +265,11 @@ class Lowering:
         self._lower_outputs()
         self._check_states()
         self.graph.drop_unused_constants()
+
+    def begin(self) -> None:
+        """Lower the inputs; raises NotCalibrated."""
+        self._check_calibrated()
+        self._lower_inputs()
 
     def _check_calibrated(self) -> None:
         missing = [node for node in self.source.find("quant.fake_quant") if np.isnan(node.operand(1).data).any()]
@@ -308,7 +312,8 @@ class Lowering:
             self.build.origins = fake_quant.origins
             self.lowered[value] = self._within(made, fake_quant)
 
-    def _lower(self, node: Node) -> None:
+    def advance(self, node: Node) -> None:
+        """Lower the next node: what is built for it is not changed by those behind it."""
         self.build.origins = node.origins
         if node.op == "quant.fake_quant_bias":
             return

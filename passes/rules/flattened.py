@@ -52,8 +52,12 @@ def _weight(layer: Node) -> Value | None:
     return w if w.is_constant else None
 
 
-def absorb_transposes(graph: Graph) -> None:
-    """Take away each transpose before such a flatten, and permute the columns of the weights that follow."""
+def absorb_transposes(graph: Graph) -> dict[Value, NDArray[np.int64]]:
+    """Take away each transpose before such a flatten, and permute the columns of the weights that follow.
+
+    Gives the flattened values, and for each of their features which one it was.
+    """
+    reordered: dict[Value, NDArray[np.int64]] = {}
     for node in graph.nodes:
         moved = node.operand(0).producer if node.op == "nn.reshape" else None
         if moved is None or moved.op != "nn.transpose" or moved.attrs["perm"][0] != 0 or not is_absorbed(node):
@@ -67,8 +71,18 @@ def absorb_transposes(graph: Graph) -> None:
         made = Builder(graph, node, node.origins).nn.reshape(x, shape=(REST, order.size), name=node.result.name)
         graph.replace_uses(node.result, made)
         graph.erase(node)
+        reordered.update(dict.fromkeys(_flattened(made), order))
         if not moved.result.use_count:
             graph.erase(moved)
+    return reordered
+
+
+def _flattened(value: Value) -> Iterator[Value]:
+    """The value, and what is made of each of its elements by itself before the layers."""
+    yield value
+    for user in value.users:
+        if user.op != "nn.linear":
+            yield from _flattened(user.result)
 
 
 def _layers(value: Value) -> Iterator[Node]:

@@ -219,6 +219,12 @@ class Graph:
         node.operands = tuple(operands[:present])
         _add_uses(node)
 
+    def set_data(self, constant: Value, data: Array) -> None:
+        """Let a constant of this graph have another array of its shape; clones keep theirs. It is kept, not copied."""
+        if self.constants.get(constant.name) is not constant or data.shape != constant.data.shape:
+            raise InputError(f"constant {constant} of graph @{self.name} cannot become an array of {data.shape}")
+        constant._data = data
+
     def replace_uses(self, old: Value, new: Value, *, keep: Iterable[Node] = ()) -> None:
         """Let every node (but those in `keep`) and every graph output that reads `old` read `new`.
 

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 from qgraph.errors import InputError
 from qgraph.ir import Graph
 from qgraph.training.batches import Batch, module_inputs, rebatched
+from qgraph.training.bit_true import Integers
 from qgraph.training.conversion import (
     from_torch,
     graph_module,
@@ -105,18 +106,18 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     """Eval mode with observers on; afterwards everything is as before."""
     found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
     quantizers = [part for part in found if not part.frozen and part.quantizer.observes]
-    biases = [part for part in traced.modules() if isinstance(part, BiasQuantizer)]
+    rounding = [part for part in traced.modules() if isinstance(part, (BiasQuantizer, Integers))]
     modes = {part: part.training for part in traced.modules()}
     traced.eval()
-    for bias in biases:
-        bias.observing = True
+    for each in rounding:
+        each.observing = True
     try:
         yield quantizers
     finally:
         for quantizer in quantizers:
             quantizer.observing = 0
-        for bias in biases:
-            bias.observing = False
+        for each in rounding:
+            each.observing = False
         for part, mode in modes.items():
             part.training = mode
 

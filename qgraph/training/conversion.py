@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 from qgraph.errors import InputError
 from qgraph.ir import Array, Graph, Value, op_def
 from qgraph.ops.nn.normalization import counter_name
-from qgraph.training.emission import Emitter, check_mode
+from qgraph.training.emission import BitTrueEmitter, Emitter, check_mode
 from qgraph.training.layers import LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
 
@@ -26,6 +26,11 @@ class Source:
 
     graph: Graph
     paths: dict[str, str]
+    mode: str
+
+
+STATE = ("training", "_parameters", "_buffers", "_modules")
+"""What of a module is pickled beside its source; its code is emitted again."""
 
 
 class TrainableGraph(fx.GraphModule):
@@ -40,12 +45,19 @@ class TrainableGraph(fx.GraphModule):
         return module
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _unpickled, (*super().__reduce__(), self.meta[KEY])
+        return _unpickled, (self.meta[KEY], {name: self.__dict__[name] for name in STATE})
 
 
-def _unpickled(rebuild: Callable[..., fx.GraphModule], arguments: tuple[object, ...], source: Source) -> TrainableGraph:
-    module = rebuild(*arguments)
-    return TrainableGraph.of(module, module.graph, source)
+def _unpickled(source: Source, state: dict[str, object]) -> TrainableGraph:
+    module = _emitted(source.graph, source.mode)
+    module.__dict__.update(state)
+    return module
+
+
+def _emitted(graph: Graph, mode: str) -> TrainableGraph:
+    emitter = (BitTrueEmitter if mode == "bit-true" else Emitter)(graph)
+    emitter.emit_graph()
+    return TrainableGraph.of(emitter.root, emitter.traced, Source(graph, emitter.paths, mode))
 
 
 def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
@@ -53,14 +65,12 @@ def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
 
     Inputs are positional, in the graph's order. Results come in dictionaries and tuples as the traced model gave them,
     several of another graph as a tuple. It starts in training mode, as every
-    new module. In eval mode it computes what `qgraph.run` computes. Raises InputError for an unknown mode or an
-    integer graph.
+    new module. In eval mode it computes what `qgraph.run` computes: with `mode="bit-true"` what it computes of the
+    graph lowered to the target that it was prepared for, bit for bit (see `qgraph.training.bit_true`). Raises
+    InputError for an unknown mode or an integer graph.
     """
     check_mode(graph, mode)
-    source = graph.clone()
-    emitter = Emitter(source)
-    emitter.emit_graph()
-    return TrainableGraph.of(emitter.root, emitter.traced, Source(source, emitter.paths))
+    return _emitted(graph.clone(), mode)
 
 
 def from_torch(module: nn.Module) -> Graph:
@@ -130,7 +140,14 @@ def refresh_weight_scales(traced: fx.GraphModule) -> None:
         if isinstance(owner, (WeightQuantizer, LayerBatchNorm)):
             constants = node.args[owner.activations :]
             refresh: Callable[..., None] = owner.refresh  # its constants differ from class to class
-            refresh(*(tensors[str(a.target)] if isinstance(a, fx.Node) else None for a in constants))
+            refresh(*(tensors[_path(a)] if isinstance(a, fx.Node) else None for a in constants))
+
+
+def _path(node: fx.Node) -> str:
+    """The path of a constant, or of one that was copied before the pass."""
+    while node.op != "get_attr":
+        node = node.all_input_nodes[0]
+    return str(node.target)
 
 
 def _forget_ranges(module: nn.Module, _: object) -> None:

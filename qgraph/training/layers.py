@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
+from qgraph.training.integer_run import Run
 from qgraph.training.observers import BiasQuantizer, WeightQuantizer
 from qgraph.training.windows import convolve
 
@@ -62,18 +63,38 @@ class LayerBatchNorm(torch.nn.Module):
         zero_point: Tensor,
         batches: Tensor | None = None,
         x_scale: Tensor | None = None,
+        run: Run | None = None,
+        names: tuple[str, ...] = (),
     ) -> Tensor:
+        """`run`: the pass in integers beside this one, which calls mean, variance and scale by `names`."""
         self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
             quantizer = self.quantizer
             weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, quantizer.quant_range, quantizer.axis)
             y = self._layer(x, weight, bias)
+            if run is not None:
+                of_batch = self._of_batch(y.detach(), (w, bias, gamma, beta), (scale, zero_point), x_scale)
+                run.measured(dict(zip(names, of_batch, strict=True)))
             return normalized(y, (gamma, beta, mean, var), batches, self.momentum, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
         weight = self.quantizer.fake_quantized(folded, scale, zero_point)
         shift = folded_bias(bias, gain, beta, mean)
         return self._layer(x, weight, shift if x_scale is None else self.bias_quantizer(shift, x_scale, scale))
+
+    @torch.no_grad()
+    def _of_batch(
+        self,
+        y: Tensor,
+        parameters: tuple[Tensor, Tensor | None, Tensor, Tensor],
+        quant: tuple[Tensor, Tensor],
+        x_scale: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance of y by channel, and the scale of the weight into which these are folded."""
+        var, mean = torch.var_mean(y, [0, *range(2, y.ndim)], correction=0)
+        scale = quant[0].clone()
+        self.refresh(*parameters, mean, var, scale, quant[1], None, x_scale)
+        return mean, var, scale
 
     @torch.no_grad()
     def refresh(

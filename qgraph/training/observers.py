@@ -112,10 +112,17 @@ class ActivationQuantizer(FakeQuantizer):
         self._calibrated = False
 
     def forward(
-        self, x: Tensor, scale: Tensor, zero_point: Tensor, source: Tensor | None, rounding: str, first: bool
+        self,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        source: Tensor | None,
+        rounding: str,
+        first: bool,
+        held: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """`source`: the scale of the grid on which x lies, where it is requantized; `first`: the first call in a
-        batch."""
+        batch; `held`: the parameters by which x is rounded, where that are not those that the observer has set."""
         if self.observing:
             self.observe(x, scale, zero_point, first)
             return x
@@ -123,7 +130,7 @@ class ActivationQuantizer(FakeQuantizer):
             self.observe(x, scale, zero_point, first)
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)
-        return self.fake_quantized(x, scale, zero_point, rounding, source)
+        return self.fake_quantized(x, *(held or (scale, zero_point)), rounding, source)
 
     def _check(self, scale: Tensor) -> None:
         if bool(scale.isnan().any()):

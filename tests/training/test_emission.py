@@ -208,9 +208,12 @@ def test_what_cannot_be_trained_says_which_can() -> None:
 def test_modes_and_levels_that_there_are_not_are_refused() -> None:
     graph = graph_of("  %1: f32[N,2] = nn.relu(%x)\n  return %1")
     with pytest.raises(InputError) as caught:
+        to_torch(graph, mode="exact")
+    assert str(caught.value) == "mode 'exact' is not a mode\n  help    use one of fake-quant, bit-true"
+    with pytest.raises(InputError) as caught:
         to_torch(graph, mode="bit-true")
     assert str(caught.value) == (
-        'mode \'bit-true\' is not a mode\n  help    use "fake-quant"; "bit-true" comes in a later version'
+        "a graph of level float has no integers\n  help    prepare it for a target: `qgraph.prepare`"
     )
     graph.level = "integer"
     with pytest.raises(InputError) as caught:

@@ -6,9 +6,10 @@ and a row in a file here, by `emits` or by `calls`. The files are found by thems
 """
 
 from qgraph.imports import import_modules
+from qgraph.training.emission.bit_true import BitTrueEmitter
 from qgraph.training.emission.emitter import Emitter, check_mode
 from qgraph.training.emission.rows import ROWS
 
-__all__ = ["ROWS", "Emitter", "check_mode"]
+__all__ = ["ROWS", "BitTrueEmitter", "Emitter", "check_mode"]
 
 import_modules(__name__)

@@ -45,13 +45,21 @@ class Emitter:
         """Emit everything, in order."""
         for value, name in zip(self.graph.inputs, _parameters(self.graph), strict=True):
             self._values[value] = self.traced.placeholder(name)
+        self.begin()
         for node in self.graph.nodes:
             if node.op not in ROWS:
                 raise UnsupportedOp(
                     f"{node.op} cannot be trained", where=node.where, help=f"ops that can: {', '.join(ROWS)}"
                 )
-            self._keep(node, ROWS[node.op](self, node))
+            self._keep(node, self.emit(node))
         self.traced.output(_nested(self.graph, [self.value(value) for value in self.graph.outputs]))
+
+    def begin(self) -> None:
+        """Emit what stands before the nodes."""
+
+    def emit(self, node: Node) -> fx.Node:
+        """Emit one node."""
+        return ROWS[node.op](self, node)
 
     def _keep(self, node: Node, made: fx.Node) -> None:
         """Remember the result; of a node with several the items of what was made."""
@@ -69,6 +77,14 @@ class Emitter:
             self._values[value] = self.traced.create_node("get_attr", self._add_constant(value))
         return self._values[value]
 
+    def raw(self, value: Value) -> fx.Node:
+        """The traced node of a constant itself, to be written to."""
+        return self.value(value)
+
+    def words(self, node: Node) -> dict[str, Any]:
+        """What the module of a fake-quantized activation, or of a live layer, is given by keyword."""
+        return {}
+
     def operands(self, node: Node, count: int | None = None) -> tuple[fx.Node | None, ...]:
         """The first `count` operands (all by default), None for absent ones."""
         count = len(node.operands) if count is None else count
@@ -79,13 +95,20 @@ class Emitter:
         """A call of a function."""
         return self.traced.call_function(function, tuple(args), kwargs)
 
-    def call_module(self, node: Node, make: Callable[[], nn.Module], args: Sequence[Any], key: str = "") -> fx.Node:
-        """A call of the module that `make` gives; equal keys call the same one."""
+    def call_module(
+        self,
+        node: Node,
+        make: Callable[[], nn.Module],
+        args: Sequence[Any],
+        key: str = "",
+        words: dict[str, Any] | None = None,
+    ) -> fx.Node:
+        """A call of the module that `make` gives; equal keys call the same one. `words`: arguments by keyword."""
         key = key or f"{len(self._modules)} {node.op}"
         if key not in self._modules:
             self._modules[key] = f"ops.{node.op.partition('.')[2]}_{len(self._modules)}"
             self._place(self._modules[key], make())
-        return self.traced.call_module(self._modules[key], tuple(args))
+        return self.traced.call_module(self._modules[key], tuple(args), words)
 
     def live_operands(self, node: Node) -> list[fx.Node | None]:
         """The operands of a layer with a live batch normalization; the count of its batches before the last."""
@@ -208,10 +231,13 @@ def is_weight(node: Node) -> bool:
     return bool(node.attrs["symmetric"]) and all(mark.operand(0).is_constant for mark in marks)
 
 
+MODES = ("fake-quant", "bit-true")
+
+
 def check_mode(graph: Graph, mode: str) -> None:
     """Raise InputError for a mode that there is not, or a graph that cannot be trained."""
-    if mode != "fake-quant":
-        raise InputError(f"mode {mode!r} is not a mode", help='use "fake-quant"; "bit-true" comes in a later version')
+    if mode not in MODES:
+        raise InputError(f"mode {mode!r} is not a mode", help=f"use one of {', '.join(MODES)}")
     if graph.level == "integer":
         raise InputError(
             "an integer graph cannot be trained", help="train the graph that it was lowered from, and lower it again"

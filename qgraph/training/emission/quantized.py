@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import fx
 
 from qgraph.errors import UnsupportedOp
@@ -20,13 +22,13 @@ from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, Weight
 def _conv_batch_norm(at: Emitter, node: Node) -> fx.Node:
     window = tuple(node.attrs[name] for name in WINDOW)
     make = lambda: ConvBatchNorm(*_layer_settings(node), window)  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
+    return at.activated(node, at.call_module(node, make, at.live_operands(node), words=at.words(node)))
 
 
 @emits("quant.linear_batch_norm")
 def _linear_batch_norm(at: Emitter, node: Node) -> fx.Node:
     make = lambda: LinearBatchNorm(*_layer_settings(node))  # noqa: E731
-    return at.activated(node, at.call_module(node, make, at.live_operands(node)))
+    return at.activated(node, at.call_module(node, make, at.live_operands(node), words=at.words(node)))
 
 
 def _layer_settings(node: Node) -> tuple[WeightQuantizer, float, float]:
@@ -51,13 +53,15 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     if is_weight(node):
         if a["rounding"] != "half_even":
             raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
-        args = [*at.operands(node, 3), *at.biases_beside(node)]
-        return at.call_module(node, lambda: WeightQuantizer(*settings), args, key)
+        constants = [*at.operands(node, 3), *at.biases_beside(node)]
+        return at.call_module(node, lambda: WeightQuantizer(*settings), constants, key)
     get_rounding(str(a["rounding"]))  # before torch.compile comes to it
     first = not at.has_module(key)
     symmetric, has_pole = bool(a["symmetric"]), any(map(_has_pole, parameters.users))
     make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric, has_pole)  # noqa: E731
-    return at.call_module(node, make, [*at.operands(node, 4), a["rounding"], first], key)
+    x, _, _, source = at.operands(node, 4)
+    args: list[Any] = [x, at.raw(parameters), at.raw(node.operand(2)), source, a["rounding"], first]
+    return at.call_module(node, make, args, key, at.words(node))
 
 
 def _has_pole(node: Node) -> bool:

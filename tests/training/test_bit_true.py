@@ -1,0 +1,240 @@
+"""Bit-true modules: what they compute is what the lowered graph computes, and the runtime."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import qgraph
+from qgraph.ir import Graph, parse
+from qgraph.training import bit_true
+from qgraph.training.observers import ActivationQuantizer
+from tests.training.small_graphs import Branches
+
+TARGETS = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
+COUNT = 40
+
+
+class Residual(nn.Module):
+    """[N, 3, 8, 8] to [N, 10]: batch normalizations, a depthwise convolution, a join, and a flatten, behind which
+    lowering reorders the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
+        self.depthwise = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.BatchNorm2d(8), nn.ReLU6())
+        self.pointwise = nn.Sequential(nn.Conv2d(8, 8, 1), nn.BatchNorm2d(8))
+        self.head = nn.Linear(128, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        x = F.relu(x + self.pointwise(self.depthwise(x)))
+        x = torch.cat([x[:, :4] * 2, F.avg_pool2d(x[:, 4:], 3, 1, 1)], 1)
+        return self.head(F.relu(F.max_pool2d(x, 2).flatten(1) - 0.1))
+
+
+class Signal(nn.Module):
+    """[N, 3, 8] to [N, 3]: layers over one dimension, which lowering writes by two, and a batch normalization that
+    folds into a linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.up = nn.Conv1d(3, 6, 3), nn.BatchNorm1d(6), nn.ConvTranspose1d(6, 4, 2, stride=2)
+        self.head, self.head_norm = nn.Linear(48, 3), nn.BatchNorm1d(3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.up(torch.sigmoid(self.norm(self.conv(x))))
+        return torch.softmax(self.head_norm(self.head(F.leaky_relu(x).flatten(1))), -1)
+
+
+class Encoder(nn.Module):
+    """[N, 5, 16] to [N, 3]: one layer of a transformer."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(16, 2, 32, dropout, "gelu", batch_first=True)
+        self.head = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.layer(x).mean(1))
+
+
+class Recurrent(nn.Module):
+    """[N, 5, 6] to [N, 3]."""
+
+    def __init__(self, kind: type[nn.RNNBase]) -> None:
+        super().__init__()
+        self.cell, self.head = kind(6, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.cell(x)[0][:, -1])
+
+
+def _branches() -> nn.Module:
+    model = Branches()
+    model.drop.p = 0.0
+    return model
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "branches": (_branches, (3, 8, 8)),
+    "residual": (Residual, (3, 8, 8)),
+    "signal": (Signal, (3, 8)),
+    "encoder": (Encoder, (5, 16)),
+    "lstm": (lambda: Recurrent(nn.LSTM), (5, 6)),
+    "gru": (lambda: Recurrent(nn.GRU), (5, 6)),
+}
+
+
+def _examples(name: str, seed: int = 0) -> torch.Tensor:
+    shape = (COUNT, *MODELS[name][1])
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
+
+
+def _prepared(name: str, target: str, **words: str) -> Graph:
+    torch.manual_seed(0)
+    return qgraph.prepare(qgraph.trace(MODELS[name][0](), (_examples(name),)), target=target, **words)
+
+
+def _module(name: str, target: str, mode: str = "bit-true", **words: str) -> nn.Module:
+    return qgraph.calibrate(qgraph.to_torch(_prepared(name, target, **words), mode=mode), [_examples(name).numpy()])
+
+
+def _train(module: nn.Module, x: torch.Tensor, steps: int = 3) -> None:
+    optimizer = torch.optim.SGD(module.parameters(), 0.05)
+    for _ in range(steps):
+        y = module(x)
+        optimizer.zero_grad()
+        ((y**2).mean() + y.mean()).backward()
+        optimizer.step()
+
+
+def _differing(module: nn.Module, low: Graph, x: torch.Tensor) -> int:
+    """How many results of the module are not those of a lowered graph."""
+    return int((module(x).detach().numpy() != qgraph.run(low, x.numpy(), dequantize=True)).sum())
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_trained_module_computes_what_the_interpreter_and_the_runtime_compute(name: str, target: str) -> None:
+    module = _module(name, target)
+    _train(module, _examples(name))
+    qgraph.freeze(module)
+    _train(module, _examples(name), steps=1)
+    module.eval()
+    test = _examples(name, seed=1)
+    low = qgraph.lower(qgraph.from_torch(module), target=target)
+    assert _differing(module, low, test) == 0
+    assert np.unique(module(test).detach().numpy()).size > 10
+    assert qgraph.verify(low, runtime=target, inputs=test.numpy()).bit_exact
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", MODELS)
+def test_training_computes_the_integers_of_the_present_parameters_and_statistics(name: str, target: str) -> None:
+    module, x = _module(name, target), _examples(name, seed=2)
+    _train(module, x, steps=1)
+    y = module(x).detach().numpy()
+    low = module.get_submodule("ops.integers").lowered()
+    assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
+
+
+@pytest.mark.parametrize("name", ["residual", "encoder"])
+def test_gradients_are_those_of_fake_quantization_at_the_values_of_the_integers(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, x = _module(name, "litert"), _examples(name)
+    qgraph.freeze(module)
+    exact: list[torch.Tensor] = []
+    original = bit_true._exact
+    monkeypatch.setattr(bit_true, "_exact", lambda *args: (exact.append(original(*args)), exact[-1])[1])
+    y = module(x)
+    (y**2).sum().backward()
+    fake = qgraph.to_torch(qgraph.from_torch(module))
+    qgraph.freeze(fake)
+    values, constants = iter(exact), {id(tensor) for tensor in (*fake.parameters(), *fake.buffers())}
+
+    def take(part: nn.Module, inputs: tuple[object, ...], made: torch.Tensor) -> torch.Tensor:
+        return made if id(inputs[0]) in constants else next(values).detach() + (made - made.detach())
+
+    for part in fake.modules():
+        if isinstance(part, ActivationQuantizer):
+            part.register_forward_hook(take)
+    z = fake(x)
+    assert torch.equal(y, z)
+    (z**2).sum().backward()
+    gradients = dict(fake.named_parameters())
+    for path, parameter in module.named_parameters():
+        assert torch.equal(parameter.grad, gradients[path].grad), path
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda module: pickle.loads(pickle.dumps(module))])
+def test_copies_compute_the_same_and_go_their_own_way(copied: Callable[[nn.Module], nn.Module]) -> None:
+    module, x = _module("residual", "litert"), _examples("residual")
+    _train(module, x, steps=1)
+    other = copied(module)
+    module.eval(), other.eval()
+    before = module(x)
+    assert torch.equal(before, other(x))
+    _train(other.train(), x)
+    other.eval()
+    assert torch.equal(before, module(x))
+    assert not torch.equal(before, other(x))
+    assert _differing(other, qgraph.lower(qgraph.from_torch(other), target="litert"), x) == 0
+
+
+def test_states_have_the_names_of_fake_quantization_and_are_loaded() -> None:
+    module, x = _module("residual", "litert"), _examples("residual")
+    _train(module, x)
+    module.eval()
+    fake = qgraph.to_torch(_prepared("residual", "litert"))
+    other = qgraph.to_torch(_prepared("residual", "litert"), mode="bit-true").eval()
+    assert module.state_dict().keys() == fake.state_dict().keys()
+    other.load_state_dict(module.state_dict())
+    assert torch.equal(module(x), other(x))
+
+
+def test_a_weight_that_is_changed_behind_autograd_counts() -> None:
+    module, x = _module("residual", "litert").eval(), _examples("residual")
+    module(x)
+    module.get_parameter("head.weight").data.neg_()  # no version counter moves
+    assert _differing(module, qgraph.lower(qgraph.from_torch(module), target="litert"), x) == 0
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # torch's own, at graph breaks
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")  # likewise
+@pytest.mark.parametrize("name", ["signal", pytest.param("encoder", marks=pytest.mark.slow)])  # minutes
+def test_compiled_modules_compute_the_same(name: str) -> None:
+    module, x = _module(name, "litert-xnnpack"), _examples(name)
+    _train(torch.compile(module, backend="aot_eager"), x, steps=2)
+    module.eval()
+    compiled = torch.compile(module, backend="aot_eager")
+    low = qgraph.lower(qgraph.from_torch(module), target="litert-xnnpack")
+    assert torch.equal(compiled(x), module(x))
+    assert _differing(module, low, x) == 0
+
+
+def test_dropout_drops_codes_and_rounds_what_it_leaves() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N,4]) {
+      %1: f32[N,4] = nn.relu(%x)
+      %2: f32[N,4] = nn.dropout(%1) {p=0.5}
+      %3: f32[N,4] = nn.sigmoid(%2)
+      return %2, %3
+    }""")
+    x = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (256, 4)).astype(np.float32))
+    module = qgraph.calibrate(qgraph.to_torch(qgraph.prepare(graph, target="litert"), mode="bit-true"), [x.numpy()])
+    qgraph.freeze(module)
+    left, result = module(x)
+    kept, _ = module.eval()(x)
+    tensors = module.state_dict()
+    scale, zero = (tensors[f"relu_{word}"] for word in ("scale", "zero_point"))
+    highest = (127 - zero) * scale
+    assert torch.equal(left[left > 0], torch.minimum(kept * 2, highest)[left > 0])
+    assert torch.equal(result[left == 0], torch.full_like(result[left == 0], 0.5))

@@ -277,7 +277,7 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        spec = replace(spec, observer=self._of_masks(value) or self._of_op(node, spec) or spec.observer)
+        spec = replace(spec, observer=self._of_masks(value) or self._of_op(node, spec, users) or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -286,12 +286,15 @@ class _Inserter:
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
 
-    def _of_op(self, node: Node | None, spec: QuantSpec) -> str:
-        """How the range of a result follows from what is seen where the op itself says more of it; "" for any other."""
+    def _of_op(self, node: Node | None, spec: QuantSpec, users: Collection[Node]) -> str:
+        """How the range of a result follows from what is seen where its op, or those that read it, say more of it; ""
+        for any other."""
         if node is None or spec.observer == "fixed":
             return ""
         if op_def(node.op).traits.whole and spec.quant_max - spec.quant_min == STEPS:
             return "whole"
+        if node.op == "nn.div" and node.operand(0).is_constant and all(user.op == "nn.mul" for user in users):
+            return "reciprocal"
         return "open_ended" if node in self.fine and node.op == "nn.rsqrt" else ""
 
     def _of_masks(self, value: Value) -> str:

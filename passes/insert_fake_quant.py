@@ -185,6 +185,7 @@ class _Inserter:
     weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
     grids: dict[tuple[Value, bool], tuple[Value, Value]] = field(default_factory=dict)
     """root of a grid, and whether it has 16 bits -> its constants"""
+    read_on: Mapping[Node, Grid] = field(default_factory=dict)  # where a first operand is brought to another grid
     wide: Collection[Node] = ()  # nodes whose results have 16 bits
     fine: Collection[Node] = ()  # those of them that have it without being asked
     floats: Collection[Node] = ()  # nodes that stay in float
@@ -239,6 +240,7 @@ class _Inserter:
             self.graph, self.rules, partial(self.overrides.bits, word="activation_bits"), self.floats, self.fine
         )
         edges = grids.edges()
+        self.read_on = {node: grid for node, index, grid in edges if index == 0}
         self.wide = {node for node in self.graph.nodes if is_activation(node) and grids.of(node.results[0]).wide}
         for value in grids.activations():
             node = value.producer
@@ -308,9 +310,9 @@ class _Inserter:
         return "masked" if masked else self.held.observers.get(value, "")
 
     def _source(self, node: Node, grids: Grids) -> Value:
-        """The scale of the grid on which the first operand of a node lies."""
-        operand = unquantized(node.operand(0))
-        return self._parameters(grids.of(operand))[1]
+        """The scale of the grid on which a node reads its first operand."""
+        grid = self.read_on.get(node) or grids.of(unquantized(node.operand(0)))
+        return self._parameters(grid)[1]
 
     def _requantize(self, edges: list[tuple[Node, int, Grid]]) -> None:
         """Put a fake-quant with the parameters of a join before each operand that has others."""

@@ -5,13 +5,16 @@
 2**-24, for each node on the longest way through the graph, of the largest magnitude of the result. A model that
 amplifies its own rounding may differ by more: then the graph and the exported program, which must give the model's
 results, both run in float64, whose rounding is 2**-53, and there the bound is of the largest magnitude that any node
-makes, so that it holds where large values cancel.
+reads or makes, so that it holds where large values cancel.
+
+**Ties.** Which of equal elements torch's topk takes is not said. On the example the model takes the first, as `nn.topk`
+does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +48,7 @@ def check_against(
     keys = list(_arguments_tree(importer)[1])  # torch has its own order of named arguments
     fed = [leaf for leaf in leaves((args, {key: named[key] for key in keys})) if isinstance(leaf, torch.Tensor)]
     inputs = {v.name: leaf.numpy().copy() for v, leaf in zip(importer.graph.inputs, fed, strict=True)}
-    with _plain_attention():
+    with _plain_attention(), _first_of_ties(importer.graph):
         result = model(*_copied(args), **_copied(named))
     expected = [_array(leaf) for leaf in leaves(result) if isinstance(leaf, torch.Tensor)]
     if len(expected) != len(importer.graph.outputs):
@@ -76,6 +79,25 @@ def _plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(before)
+
+
+def _first_of_ties(graph: Graph) -> AbstractContextManager[object]:
+    """torch's topk with the first of equal elements, where the graph has one."""
+    if not graph.find("nn.topk"):
+        return nullcontext()
+    import torch
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class FirstOfTies(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is not torch.ops.aten.topk.default:
+                return func(*args, **(kwargs or {}))
+            x, k, dim, largest = (*args, *(-1, True)[len(args) - 2 :])[:4]
+            values, places = torch.sort(x, dim=dim, descending=largest, stable=True)
+            return values.narrow(dim, 0, k), places.narrow(dim, 0, k)
+
+    mode: AbstractContextManager[object] = FirstOfTies()  # type: ignore[no-untyped-call]  # torch's
+    return mode
 
 
 def _executed(graph: Graph, inputs: Mapping[str, Array], watch: Watch | None = None) -> list[Array]:
@@ -148,7 +170,7 @@ def _agree_in_float64(importer: Importer, fed: Sequence[torch.Tensor], bound: fl
         expected, _ = _interpreted(importer, wide, torch.float64)
     except (RuntimeError, TypeError):  # the program names a dtype
         return False
-    largest = 0.0
+    largest = max((_worst(array, array)[1] for array in map(_array, wide)), default=0.0)
 
     def watch(value: Value, array: Array) -> None:
         nonlocal largest
@@ -200,7 +222,8 @@ def _interpreted(
             tensor = next(given).clone()
         floats = isinstance(tensor, torch.Tensor) and tensor.is_floating_point()
         arguments.append(tensor.to(dtype) if floats else tensor)
-    results = Recorder(importer.program.graph_module).run(*arguments)
+    with _first_of_ties(importer.graph):
+        results = Recorder(importer.program.graph_module).run(*arguments)
     return [_array(leaf) for leaf in results if isinstance(leaf, torch.Tensor)], made
 
 

@@ -103,7 +103,7 @@ def _limit(value: Value, sizes: _Sizes) -> int:
         return 1
     indexed = [other for user in value.users if value in _indices(user) for other in user.inputs]
     dims = [dim for other in indexed if other is not value for dim in other.type.shape]
-    return max(1, min(sizes.of(dims))) if indexed else 2
+    return max(1, min(sizes.of(dims))) if dims else 2
 
 
 def _becomes_indices(value: Value) -> bool:

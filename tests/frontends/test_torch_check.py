@@ -164,3 +164,28 @@ def test_one_example_given_by_name_is_checked_as_it_is() -> None:
 def test_an_example_that_the_model_does_not_take_is_called_one() -> None:
     with pytest.raises(InputError, match="Linear cannot be run on the example: mat1 and mat2"):
         qgraph.trace(nn.Linear(3, 4), torch.zeros(2, 5))
+
+
+TIES: dict[str, Callable[[Apply, Tensor], Tensor]] = {
+    "two": lambda m, x: torch.topk(x, 2, 1)[1],
+    "the smallest": lambda m, x: x.topk(k=3, dim=1, largest=False)[1],
+    "along the batch": lambda m, x: torch.topk(x, 1, 0)[1],
+}
+
+
+@pytest.mark.parametrize("name", TIES)
+@pytest.mark.parametrize("example", [torch.zeros(4, 7), torch.arange(28.0).reshape(4, 7) % 3])
+def test_of_equal_elements_the_first_is_taken(name: str, example: Tensor) -> None:
+    """torch takes any; the graph is not accused of that."""
+    graph = qgraph.trace(Apply(TIES[name]).eval(), example, dynamic_batch=name != "along the batch")
+    axis, largest = 0 if "batch" in name else 1, "small" not in name
+    expected = torch.sort(example, dim=axis, descending=largest, stable=True)[1].numpy()
+    k = {"two": 2, "the smallest": 3}.get(name)
+    assert (qgraph.run(graph, example.numpy()) == (expected[:1] if k is None else expected[:, :k])).all()
+
+
+@pytest.mark.parametrize("layer", [nn.GroupNorm(6, 6), nn.InstanceNorm1d(6), nn.LayerNorm(6, eps=1e-12)])
+def test_what_is_left_of_a_norm_of_equal_elements_is_rounding(layer: nn.Module) -> None:
+    shape = (4, 6, 1) if isinstance(layer, nn.GroupNorm) else (4, 6, 6)
+    example = random((4, 6, 1)).expand(shape) if not isinstance(layer, nn.LayerNorm) else torch.full(shape, 0.3)
+    assert len(qgraph.trace(layer.eval(), example.contiguous())) == 1

@@ -222,3 +222,26 @@ def test_models_with_lengths_masks_and_ids_pass_the_checks_of_every_step() -> No
     prepared = qgraph.prepare(graph, target="onnxruntime", fallback="float", check=True)
     lowered = qgraph.lower(qgraph.calibrate(prepared, [batch]), target="onnxruntime", fallback="float", check=True)
     assert qgraph.verify(lowered, samples=8).bit_exact
+
+
+def test_a_row_that_a_mask_of_floats_hides_as_a_whole_accuses_no_pass() -> None:
+    """What its softmax was is NaN."""
+
+    class Attention(torch.nn.Module):
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            scores = (x @ x.transpose(1, 2)).masked_fill(~(mask > 0.5)[:, None], float("-inf"))
+            return torch.softmax(scores, -1) @ x
+
+    graph = qgraph.trace(Attention(), (torch.randn(4, 7, 8), torch.ones(4, 7)))
+    assert qgraph.prepare(graph, target="litert", check=True).level == "fake_quant"
+
+
+@pytest.mark.parametrize("seed", [0, 2, 8])
+@pytest.mark.parametrize("target", ["litert", "tflm"])
+def test_a_mean_that_is_read_in_16_bits_is_rounded_in_their_steps(target: str, seed: int) -> None:
+    """Not in those of the 8 bits on which its operand lies elsewhere, which told it less than a kernel knows."""
+    torch.manual_seed(seed)
+    model = torch.nn.Sequential(torch.nn.Linear(6, 6), torch.nn.LayerNorm(6))
+    x = torch.randn(16, 6)
+    low = qgraph.quantize(qgraph.trace(model, x), target, calibration=[x.numpy() * 0], check=True)
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact

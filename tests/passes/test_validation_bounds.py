@@ -13,6 +13,7 @@ from qgraph.ir import Array, Graph, parse
 from qgraph.passes.engine.log import Log
 from qgraph.passes.engine.validation import (
     _close,
+    _close_numbers,
     _computed,
     _difference,
     _same_bits,
@@ -193,6 +194,10 @@ def test_the_largest_difference_is_told(
         (_close(0.5), [1.0], [1.625], False),
         (_close(0.5), [NAN, INF], [NAN, INF], True),
         (_close(0.5), [NAN], [1.0], False),
+        (_close_numbers(0.5), [NAN, 1.0], [1.0, 1.5], True),
+        (_close_numbers(0.5), [NAN, 1.0], [1.0, 2.0], False),
+        (_close_numbers(0.5), [1.0], [NAN], False),
+        (_close_numbers(0.5), [1.0], [1.0, 1.0], False),
         (_close(0.5), [INF], [-INF], False),
         (_close(0.5), [1.0], [1.0, 1.0], False),
         (_close(0.5), [1e9], [1e9 + 512], False),
@@ -273,3 +278,11 @@ def test_where_the_batch_is_not_first_sizes_still_agree() -> None:
       return %4
     }""")
     assert validate(graph, graph.clone(), "real") is True
+
+
+def test_a_result_that_is_an_index_along_the_batch_alone_has_examples() -> None:
+    graph = parse("""graph @g level=float (%ids: i64[N,2]) {
+      %1: i64[N] = nn.arange(%ids) {axis=0, start=0, step=1}
+      return %1
+    }""")
+    assert validate(graph, graph.clone(), "bits") is True

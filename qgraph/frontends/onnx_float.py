@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -126,9 +127,8 @@ class Reader:
         self.values: dict[str, Value] = {}
         self.arrays: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
         self.symbols: list[Dim] = []  # the symbolic size that stands for -SYMBOL - i
-        self.reads: dict[str, int] = {}  # how many nodes, and the model, read a tensor
-        for name in [*(n for node in proto.graph.node for n in node.input), *(o.name for o in proto.graph.output)]:
-            self.reads[name] = self.reads.get(name, 0) + 1
+        self.reads = Counter(name for node in proto.graph.node for name in node.input)  # how many read a tensor
+        self.reads.update(output.name for output in proto.graph.output)
         for info in proto.graph.input:
             if info.name not in self.arrays:
                 self.values[info.name] = self.graph.add_input(info.name, _input_type(info))
@@ -146,12 +146,80 @@ class Reader:
         """Compute a node of constants, or build what its row says."""
         if node.op == "Shape" and not node.domain and node.inputs[0] in self.values:
             self.arrays[node.outputs[0]] = self._shape(node)
+        elif node.op == "If" and node.known(0) is not None:
+            self._branch(node)
         elif self._is_constant(node):
             self._compute(node)
-        elif node.domain not in ("", "ai.onnx") or node.op not in ROWS:
-            raise node.unsupported("there is no counterpart in the dialect nn")
         else:
-            self._build(node)
+            try:
+                self._build(node)
+            except UnsupportedOp:
+                defined = self._defined(node) if node.is_defined else ()
+                if not defined:
+                    raise
+                for each in defined:
+                    self.read(OnnxNode(each, self))
+
+    def _defined(self, node: OnnxNode) -> list[onnx.NodeProto]:
+        """The nodes of the function by which ONNX defines an op; none where it has no such definition."""
+        import onnx
+        import onnx.inliner
+
+        proto = self._with_defaults(node)
+        infos = [self._info(name) for name in dict.fromkeys(node.inputs) if name]
+        results = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.outputs if n]
+        body = onnx.helper.make_graph([proto], "op", infos, results)
+        model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
+        kind = (node.domain, node.op)
+        try:
+            made = onnx.inliner.inline_selected_functions(model, [kind], inline_schema_functions=True).graph
+        except RuntimeError:  # it fails on nodes that leave an optional input out
+            return []
+        if any((each.domain, each.op_type) == kind for each in made.node):
+            return []
+        _rename(made.node, {"", *node.inputs, *node.outputs}, node.outputs[0])
+        self.reads.update(name for each in made.node for name in each.input)
+        return list(made.node)
+
+    def _with_defaults(self, node: OnnxNode) -> onnx.NodeProto:
+        """The node with its attributes' default values, which the inliner leaves away."""
+        import onnx
+
+        proto = onnx.NodeProto()
+        proto.CopyFrom(node.proto)
+        try:
+            schema = onnx.defs.get_schema(node.op, self.opset, node.domain)
+        except onnx.defs.SchemaError:
+            return proto
+        given = {each.name for each in proto.attribute}
+        defaults = {name: each.default_value for name, each in schema.attributes.items()}
+        proto.attribute.extend(each for name, each in defaults.items() if each.name and name not in given)
+        return proto
+
+    def _info(self, name: str) -> onnx.ValueInfoProto:
+        """The type of a tensor that has been read."""
+        import onnx
+
+        if name in self.arrays:
+            array = self.arrays[name]
+            return onnx.helper.make_tensor_value_info(
+                name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape
+            )
+        type = self.values[name].type
+        return onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(type.numpy), type.shape)
+
+    def _branch(self, node: OnnxNode) -> None:
+        """Read the branch that a known condition takes, in place of the node."""
+        import onnx
+
+        branch = node.attrs["then_branch" if np.all(node.known(0)) else "else_branch"]
+        self.arrays.update((tensor.name, onnx.numpy_helper.to_array(tensor)) for tensor in branch.initializer)
+        self.reads.update(name for each in branch.node for name in each.input)
+        for each in branch.node:
+            self.read(OnnxNode(each, self))
+        for name, info in zip(node.outputs, branch.output, strict=True):
+            found: dict[str, Any] = self.arrays if info.name in self.arrays else self.values
+            found[name] = found[info.name]
 
     def _is_constant(self, node: OnnxNode) -> bool:
         """Whether a node computes the same in every run."""
@@ -163,23 +231,36 @@ class Reader:
         return all(name in self.arrays or not name for name in node.inputs)
 
     def _build(self, node: OnnxNode) -> None:
+        """Build what the row of a node says, or nothing at all."""
+        if node.domain not in ("", "ai.onnx") or node.op not in ROWS:
+            raise node.unsupported("there is no counterpart in the dialect nn")
         build = Builder(self.graph, origins=_origins(node))
         try:
-            made = ROWS[node.op](node, build)
+            made = self._results(node, build)
+        except UnsupportedOp:
+            for each in reversed(build.made):
+                self.graph.erase(each)
+            raise
+        for name, value in zip(node.outputs, made, strict=False):
+            if value.producer is not None and not value.name and name and not name[0].isdigit():
+                value.name = name  # a number is no name
+            self.values[name] = value
+
+    def _results(self, node: OnnxNode, build: Builder) -> Sequence[Value]:
+        try:
+            row = ROWS[node.op](node, build)
         except UnsupportedOp:
             raise
         except QGraphError as error:
             raise node.unsupported(error.what) from None
+        made = [row] if isinstance(row, Value) else row
         if node.attrs:
             raise node.unsupported(f"the attribute {', '.join(node.attrs)} is not supported")
         if node.unseen():
             raise node.unsupported(f"its input {', '.join(node.unseen())} is not supported")
-        if any(node.outputs[1:]) and any(self.reads.get(name) for name in node.outputs[1:]):
+        if any(self.reads.get(name) for name in node.outputs[len(made) :] if name):
             raise node.unsupported("only its first output is supported")
-        name = node.outputs[0]
-        if made.producer is not None and not made.name and not name[0].isdigit():
-            made.name = name  # a number is no name
-        self.values[name] = made
+        return made
 
     def _shape(self, node: OnnxNode) -> Array:
         shape = node.operand(0).type.shape
@@ -216,6 +297,20 @@ class Reader:
         except Exception as error:  # the evaluator raises many classes
             raise node.unsupported(f"it cannot be computed: {error}") from error
         self.arrays.update(zip([name for name in node.outputs if name], map(np.asarray, made), strict=True))
+
+
+def _rename(nodes: Iterable[onnx.NodeProto], outside: Collection[str], prefix: str) -> None:
+    """Let the nodes of a function have names of their own, but for what comes from outside; branches included."""
+
+    def own(name: str) -> str:
+        return name if name in outside else f"{prefix}.{name}"
+
+    for node in nodes:
+        node.input[:], node.output[:] = map(own, node.input), map(own, node.output)
+        for branch in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            _rename(branch.node, outside, prefix)
+            for info in (*branch.initializer, *branch.output):
+                info.name = own(info.name)
 
 
 def _input_type(info: onnx.ValueInfoProto) -> TensorType:

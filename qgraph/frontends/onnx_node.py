@@ -29,6 +29,7 @@ class OnnxNode:
         self.outputs = list(proto.output)
         self.proto = proto
         self.reader = reader
+        self.is_defined = True  # whether ONNX's own definition may stand for what the row refuses
         self.seen: set[int] = set()  # the inputs that the row has asked for
         self.attrs: dict[str, Any] = {a.name: onnx.helper.get_attribute_value(a) for a in proto.attribute}
 
@@ -90,6 +91,12 @@ class OnnxNode:
         if data is None or data.size != 1:
             raise self.unsupported(f"its input {name} is not one constant number")
         return float(str(data.reshape(-1)[0]))
+
+    def tensor(self, proto: onnx.TensorProto) -> Array:
+        """The data of a tensor among the attributes."""
+        import onnx
+
+        return onnx.numpy_helper.to_array(proto)
 
     def unsupported(self, why: str) -> UnsupportedOp:
         """The error that names this node."""

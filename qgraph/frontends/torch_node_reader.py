@@ -85,15 +85,6 @@ class NodeReader:
             return self.graph.add_constant(value.data.astype(NUMPY_DTYPE[dtype]), value.name)
         return self.build.value("nn.cast", [value], {"dtype": dtype})
 
-    def scaled(self, value: Value, factor: float) -> Value:
-        """A value times a number."""
-        return value if factor == 1 else self.build.value("nn.mul", [value, self.value(factor, value.type.dtype)], {})
-
-    def truncated(self, value: Value) -> Value:
-        """The integer part: the magnitude rounded down, with its sign."""
-        whole = self.build.value("nn.floor", [self.build.value("nn.abs", [value], {})], {})
-        return self.build.value("nn.mul", [whole, self.build.value("nn.sign", [value], {})], {})
-
     def axes(self, dims: Any, x: Value) -> tuple[int, ...]:
         """The dimensions of an argument `dim`: one, several, or all where none is given."""
         given = [dims] if isinstance(dims, int) else dims or range(x.type.rank)

@@ -480,8 +480,8 @@ REFUSED = {
         "ONNX node 't': Mul: it computes with a symbolic size",
     ),
     "training": (
-        [helper.make_node("Pad", ["x", "p"], ["y"], mode="reflect")],
-        "mode='reflect' is not supported, only 'constant'",
+        [helper.make_node("Dropout", ["x", "", "t"], ["y"]), helper.make_node("Cast", ["x"], ["t"], to=9)][::-1],
+        "training_mode is not supported",
     ),
     "types": (
         [helper.make_node("Concat", ["x", "p"], ["y"], axis=0)],

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import one_side
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
 
@@ -116,18 +115,7 @@ def masked_fill(at: Importer, a: Arguments) -> Value:
 @aten("tril.default", "triu.default")
 def triangle(at: Importer, a: Arguments) -> Value:
     """x on one side of a diagonal of the last two dimensions, 0 on the other."""
-    x = at.value(a["self"])
-    rows, columns = x.type.shape[-2:]
-    lower = "tril" in at.op
-    diagonal = a["diagonal"] - (not lower)
-    if isinstance(rows, int) and isinstance(columns, int):
-        mask = at.build.constant(np.tri(rows, columns, diagonal) > 0, "triangle")
-    else:
-        row, column = (at.build.nn.arange(x, axis=x.type.rank - i) for i in (2, 1))
-        ends = at.build.nn.add(at.build.nn.reshape(row, shape=(-1, 1)), at.value(diagonal, "i64"))
-        mask = at.build.nn.less_equal(column, ends)
-    zero = at.value(0, x.type.dtype)
-    return at.build.nn.where(mask, *((x, zero) if lower else (zero, x)))
+    return one_side(at.build, at.value(a["self"]), a["diagonal"], lower="tril" in at.op)
 
 
 @aten("any.default", "any.dim", "any.dims", "all.default", "all.dim", "all.dims")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from qgraph.frontends.composed import scaled
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
 
@@ -56,7 +57,7 @@ def add_product(at: Importer, a: Arguments) -> Value:
     """x + value * a * b, or a / b."""
     x, y = at.pair(a["tensor1"], a["tensor2"])
     made = at.build.nn.mul(x, y) if "addcmul" in at.op else at.build.nn.div(x, y)
-    return at.build.nn.add(at.value(a["self"]), at.scaled(made, a["value"]))
+    return at.build.nn.add(at.value(a["self"]), scaled(at.build, made, a["value"]))
 
 
 @aten("lerp.Scalar", "lerp.Tensor")
@@ -76,4 +77,4 @@ def neg(at: Importer, a: Arguments) -> Value:
 def _summands(at: Importer, a: Arguments) -> tuple[Value, Value]:
     """a and alpha * b."""
     x, y = at.pair(a["self"], a["other"])
-    return x, at.scaled(y, a["alpha"])
+    return x, scaled(at.build, y, a["alpha"])

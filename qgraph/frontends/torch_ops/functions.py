@@ -6,6 +6,17 @@ import math
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import (
+    arc,
+    area,
+    hyperbolic,
+    integer_sign,
+    scaled,
+    tangent,
+    truncated,
+    truncated_quotient,
+    truncated_remainder,
+)
 from qgraph.frontends.torch_ops.rows import OTHER_NAMES, Arguments, aten
 from qgraph.ir import Value
 
@@ -45,24 +56,14 @@ def rounded(at: Importer, a: Arguments) -> Value:
     if not x.type.is_float:
         return x
     name = at.op.split(".")[1].removesuffix("_")
-    return at.truncated(x) if name == "trunc" else at.build.value(f"nn.{name}", [x], {})
+    return truncated(at.build, x) if name == "trunc" else at.build.value(f"nn.{name}", [x], {})
 
 
 @aten("sign.default")
 def sign(at: Importer, a: Arguments) -> Value:
     """-1, 0 or 1."""
     x = at.value(a["self"])
-    return at.build.nn.sign(x) if x.type.is_float else integer_sign(at, x)
-
-
-def integer_sign(at: Importer, x: Value) -> Value:
-    """The sign of integers by comparisons, which no target rounds: (0 < x) - (x < 0); conditions are their own."""
-    if x.type.dtype == "bool":
-        return x
-    zero = at.value(0, x.type.dtype)
-    number = x.type.dtype if x.type.dtype in ("i64", "i32") else "i32"
-    above, below = (at.cast(at.build.nn.less(*pair), number) for pair in ((zero, x), (x, zero)))
-    return at.cast(at.build.nn.sub(above, below), x.type.dtype)
+    return at.build.nn.sign(x) if x.type.is_float else integer_sign(at.build, x)
 
 
 @aten("diff.default")
@@ -110,7 +111,7 @@ def erfc(at: Importer, a: Arguments) -> Value:
 def logarithm(at: Importer, a: Arguments) -> Value:
     """A logarithm of another base."""
     base = 2 if "log2" in at.op else 10
-    return at.scaled(at.build.nn.log(at.value(a["self"], floats=True)), 1 / math.log(base))
+    return scaled(at.build, at.build.nn.log(at.value(a["self"], floats=True)), 1 / math.log(base))
 
 
 @aten("reciprocal.default")
@@ -150,10 +151,7 @@ def whole_quotient(at: Importer, a: Arguments) -> Value:
         return at.build.nn.div(x, y)
     if mode == "floor":
         return at.build.nn.floor_div(x, y)
-    if x.type.is_float:
-        return at.truncated(at.build.nn.div(x, y))
-    magnitude = at.build.nn.floor_div(at.build.nn.abs(x), at.build.nn.abs(y))
-    return at.build.nn.mul(magnitude, at.build.nn.mul(integer_sign(at, x), integer_sign(at, y)))
+    return truncated_quotient(at.build, x, y)
 
 
 @aten("remainder.Tensor", "remainder.Scalar")
@@ -257,31 +255,29 @@ def log_softmax(at: Importer, a: Arguments) -> Value:
 @aten("fmod.Tensor", "fmod.Scalar")
 def fmod(at: Importer, a: Arguments) -> Value:
     """What is left of a, with its sign."""
-    x, y = at.pair(a["self"], a["other"])
-    if not x.type.is_float:
-        raise TypeMismatch("fmod of integers is not supported")
-    return at.build.nn.sub(x, at.build.nn.mul(at.truncated(at.build.nn.div(x, y)), y))
+    return truncated_remainder(at.build, *at.pair(a["self"], a["other"]))
 
 
 @aten("tan.default")
 def tan(at: Importer, a: Arguments) -> Value:
     """sin / cos."""
-    x = at.value(a["self"])
-    return at.build.nn.div(at.build.nn.sin(x), at.build.nn.cos(x))
+    return tangent(at.build, at.value(a["self"]))
 
 
 @aten("sinh.default", "cosh.default")
-def hyperbolic(at: Importer, a: Arguments) -> Value:
-    """(exp(x) - exp(-x)) / 2, or their sum."""
-    x = at.value(a["self"])
-    up, down = at.build.nn.exp(x), at.build.nn.exp(at.scaled(x, -1))
-    return at.scaled((at.build.nn.sub if "sinh" in at.op else at.build.nn.add)(up, down), 0.5)
+def sinh_or_cosh(at: Importer, a: Arguments) -> Value:
+    """Hyperbolic functions."""
+    return hyperbolic(at.build, at.value(a["self"]), "sinh" if "sinh" in at.op else "cosh")
 
 
 @aten("asin.default", "acos.default")
 def inverse_sine(at: Importer, a: Arguments) -> Value:
-    """atan(x / sqrt(1 - x^2)), or pi / 2 less that."""
-    x = at.value(a["self"])
-    root = at.build.nn.sqrt(at.build.nn.sub(at.value(1.0), at.build.nn.mul(x, x)))
-    made = at.build.nn.atan(at.build.nn.div(x, root))
-    return made if "asin" in at.op else at.build.nn.sub(at.value(math.pi / 2), made)
+    """The angle of a sine, or of a cosine."""
+    return arc(at.build, at.value(a["self"]), "asin" if "asin" in at.op else "acos")
+
+
+@aten("asinh.default", "acosh.default", "atanh.default")
+def inverse_hyperbolic(at: Importer, a: Arguments) -> Value:
+    """What sinh, cosh or tanh is of."""
+    name = at.op.split(".")[1].removesuffix("_").replace("arc", "a")
+    return area(at.build, at.value(a["self"]), name)

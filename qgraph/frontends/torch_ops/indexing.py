@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import one_hot_conditions
 from qgraph.frontends.target_shapes import reshaped, with_sizes
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
@@ -91,9 +92,7 @@ def arange(at: Importer, a: Arguments) -> Value:
 @aten("one_hot.default")
 def one_hot(at: Importer, a: Arguments) -> Value:
     """1 at the index, 0 elsewhere."""
-    x = at.value(a["self"])
-    numbers = at.build.constant(np.arange(a["num_classes"], dtype=x.type.numpy), "classes")
-    return at.cast(at.build.nn.equal(reshaped(at.build, x, (*x.type.shape, 1)), numbers), "i64")
+    return at.cast(one_hot_conditions(at.build, at.value(a["self"]), a["num_classes"]), "i64")
 
 
 @aten("diagonal.default")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import scaled
 from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
@@ -41,8 +42,8 @@ def addmm(at: Importer, a: Arguments) -> Value:
     plain = a["alpha"] == 1 and a["beta"] == 1
     if plain and y.is_constant and y.type.rank == 2 and bias.type.shape == y.type.shape[1:] and bias.is_constant:
         return at.build.nn.linear(x, _transposed(at, y), bias)
-    made = at.scaled(product(at, x, y), a["alpha"])
-    return at.build.nn.add(made, at.scaled(bias, a["beta"])) if a["beta"] else made
+    made = scaled(at.build, product(at, x, y), a["alpha"])
+    return at.build.nn.add(made, scaled(at.build, bias, a["beta"])) if a["beta"] else made
 
 
 @aten("einsum.default")

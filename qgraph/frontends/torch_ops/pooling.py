@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import scaled
 from qgraph.frontends.torch_ops.rows import Arguments, aten, each_size, known_sizes, spatial_rank
 from qgraph.ir import Value
 
@@ -49,7 +50,7 @@ def avg_pool(at: Importer, a: Arguments) -> Value:
         ceil_mode=a["ceil_mode"],
         count_include_pad=a["count_include_pad"] or bool(divisor),
     )
-    return at.scaled(made, math.prod(kernel) / divisor) if divisor else made
+    return scaled(at.build, made, math.prod(kernel) / divisor) if divisor else made
 
 
 @aten("adaptive_avg_pool1d.default", "adaptive_avg_pool2d.default", "adaptive_avg_pool3d.default")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qgraph.errors import TypeMismatch
+from qgraph.frontends.composed import scaled
 from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
@@ -99,7 +100,7 @@ def _variance(at: Importer, a: Arguments) -> tuple[Value, Value]:
     made = at.build.nn.mean(at.build.nn.mul(less, less), axes=axes, keepdims=keep)
     if correction and isinstance(count, int):
         with np.errstate(divide="ignore", invalid="ignore"):
-            made = at.scaled(made, float(np.float64(count) / (count - correction)))
+            made = scaled(at.build, made, float(np.float64(count) / (count - correction)))
     return made, reshaped(at.build, mean, made.type.shape)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import chain
 
 import numpy as np
 
@@ -262,6 +263,41 @@ def gather(match: Match, build: Builder) -> Replacement:
     if indices.type.rank == 1:
         return made
     return build.nn.reshape(made, shape=tuple(each if isinstance(each, int) else -1 for each in result))
+
+
+JOINED = {"add": ("nn.sum", "nn.add"), "max": ("nn.max", "nn.maximum"), "min": ("nn.min", "nn.minimum")}
+"""How updates are joined with each other, and with what is there."""
+
+
+@way("nn.scatter_elements", "nn.where", "nn.equal", "nn.slice", "nn.reshape", *chain(*JOINED.values()))
+def scatter_elements(match: Match, build: Builder) -> Replacement:
+    """Choices by whether an index is that of an element: one behind the other, or of all updates, which are joined."""
+    node = match.root
+    (x, indices, updates), axis, reduce = node.inputs, node.attrs["axis"], node.attrs["reduce"]
+    shape, size, count = indices.type.shape, x.type.shape[axis], indices.type.shape[axis]
+    others = [[*value.type.shape[:axis], *value.type.shape[axis + 1 :]] for value in (x, indices)]
+    if not isinstance(size, int) or not isinstance(count, int) or others[0] != others[1]:
+        return Declined(f"{indices.type} into {x.type}: sizes that are open, or not the same in other dimensions")
+    if reduce == "mul" or sum(isinstance(each, str) for each in shape) > 1 or (reduce == "none" and count > PIECES):
+        return Declined(f"{count} updates by {reduce}, or several sizes symbolic")
+    places = np.arange(size, dtype=indices.type.numpy).reshape(-1, *(1,) * (x.type.rank - 1 - axis))
+    numbers = build.constant(places, "places")
+    if reduce == "none":
+        for k in range(count):
+            place, update = (build.nn.slice(each, axis=axis, start=k, end=k + 1) for each in (indices, updates))
+            x = build.nn.where(build.nn.equal(place, numbers), update, x)
+        return x
+
+    def apart(value: Value, at: int) -> Value:
+        sizes = [*value.type.shape[:at], 1, *value.type.shape[at:]]
+        made: Value = build.nn.reshape(value, shape=tuple(-1 if isinstance(each, str) else each for each in sizes))
+        return made
+
+    hit = build.nn.equal(apart(indices, axis + 1), numbers)
+    otherwise = build.constant(np.zeros((), x.type.numpy), "nothing") if reduce == "add" else apart(x, axis)
+    chosen = build.nn.where(hit, apart(updates, axis + 1), otherwise)
+    together, joined = JOINED[reduce]
+    return build.node(joined, [x, build.node(together, [chosen], {"axes": (axis,)}).result], {}).result
 
 
 @way("nn.adaptive_avg_pool", "nn.slice", "nn.mean", "nn.concat")

@@ -143,9 +143,11 @@ class NodeReader:
         """The type that the trace computed for the node at hand."""
         return self._type(self._node.meta["val"])
 
-    def expect_first_only(self) -> None:
-        """Raise TypeMismatch where another result of the node at hand than the first is read."""
-        if any(user.target is operator.getitem and user.args[1] != 0 and user.users for user in self._node.users):
+    def expect_first_only(self, but: str = "no op") -> None:
+        """Raise TypeMismatch where another result of the node at hand than the first is read, `but` by an op that looks
+        at the node itself."""
+        others = (user for user in self._node.users if user.target is operator.getitem and user.args[1] != 0)
+        if any(but not in str(reader.target) for user in others for reader in user.users):
             raise TypeMismatch("only its first result is supported")
 
     def first_result_type(self) -> TensorType:

@@ -115,6 +115,16 @@ def gather_elements(x: Tensor, indices: Tensor, axis: int) -> Tensor:
     return torch.gather(x, axis, indices)
 
 
+REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
+
+
+def scatter_elements(x: Tensor, indices: Tensor, updates: Tensor, axis: int, reduce: str) -> Tensor:
+    """`nn.scatter_elements`."""
+    if reduce == "none":
+        return torch.scatter(x, axis, indices, updates)
+    return torch.scatter_reduce(x, axis, indices, updates, REDUCTIONS[reduce])
+
+
 def index(x: Tensor, axes: tuple[int, ...], *indices: Tensor) -> Tensor:
     """`nn.index`."""
     given = dict(zip(axes, indices, strict=True))

@@ -133,6 +133,16 @@ CASES: dict[str, tuple[tuple[int | str, ...], Build]] = {
     "nn.floor": (IMAGE, lambda b, x: b.floor(x)),
     "nn.gather": (IMAGE, lambda b, x: b.gather(x, b.constant(np.array([[0, 3], [2, 2]]), "i"), axis=1)),
     "nn.gather_elements": (("N", 4), lambda b, x: b.gather_elements(x, b.argmax(x, axis=1, keepdims=True), axis=1)),
+    "nn.scatter_elements": (
+        ("N", 4),
+        lambda b, x: b.scatter_elements(
+            x, b.argmax(x, axis=1, keepdims=True), b.max(x, axes=(1,), keepdims=True), axis=1
+        ),
+    ),
+    "nn.scatter_elements, added": (
+        ("N", 4),
+        lambda b, x: b.scatter_elements(x, b.cast(b.less(x, x), dtype="i64"), x, axis=1, reduce="add"),
+    ),
     "nn.less": (IMAGE, lambda b, x: b.less(x, const(b, 4, 1, 1))),
     "nn.less_equal": (IMAGE, lambda b, x: b.less_equal(x, const(b, 4, 1, 1))),
     "nn.log": (IMAGE, lambda b, x: b.log(b.exp(x))),

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 import qgraph
 from qgraph.ir import Array
+from tests.frontends import scattered
 from tests.frontends.traced import tensors
 
 Case = tuple[Callable[..., object], tuple[Any, ...]]
@@ -231,6 +232,17 @@ CASES: dict[str, Case] = {
         for size in ({"size": (3, 9)}, {"size": (1, 1)}, {"size": (12, 2)}, {"scale_factor": 0.7})
         for words in [{"mode": mode, "align_corners": aligned, **size}]
     },
+    **{
+        f"{name}, axis {dim}": (lambda x, call=call, dim=dim: call(x, dim), (S,))
+        for name, call in {
+            "cumprod": lambda x, dim: x.cumprod(dim),
+            "cummax": lambda x, dim: x.cummax(dim)[0],
+            "cummin": lambda x, dim: x.cummin(dim).values,
+            "logcumsumexp": lambda x, dim: x.logcumsumexp(dim),
+        }.items()
+        for dim in (1, -1)
+    },
+    **scattered.CASES,
     **{
         f"grid_sample, {mode} {padding} {aligned}": (
             lambda x, g, mode=mode, padding=padding, aligned=aligned: F.grid_sample(x, g, mode, padding, aligned),

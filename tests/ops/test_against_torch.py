@@ -369,6 +369,7 @@ OF_OTHER_DTYPES = {
     *("nn.cast", "nn.where", "nn.equal", "nn.not_equal", "nn.less", "nn.less_equal"),
     *("nn.logical_and", "nn.logical_or", "nn.logical_xor", "nn.logical_not", "nn.argmax", "nn.argmin", "nn.topk"),
     *("nn.arange", "nn.embedding", "nn.embedding_bag", "nn.gather", "nn.gather_elements", "nn.index"),
+    "nn.scatter_elements",
 }
 """Ops of integers and booleans, which `tests/frontends/test_torch_rows.py` compares."""
 

@@ -43,6 +43,15 @@ OF_OTHER_TYPES: dict[str, Made] = {
     "elements by short integers": lambda b, x, i, c: b.gather_elements(
         x, b.cast(b.argmax(x, axis=1, keepdims=True), dtype="i32"), axis=1
     ),
+    **{
+        f"elements written along the last dimension, {reduce}": lambda b, x, i, c, reduce=reduce: b.scatter_elements(
+            x, b.argmin(x, axis=2, keepdims=True), b.slice(x, axis=2, start=1, end=2), axis=2, reduce=reduce
+        )
+        for reduce in ("none", "add", "mul", "max", "min")
+    },
+    "elements written to twice": lambda b, x, i, c: b.scatter_elements(
+        x, b.cast(c, dtype="i64"), x, axis=1, reduce="add"
+    ),
     "indices of neighbours": lambda b, x, i, c: b.index(x, known(b, 0, -1, 1), known(b, [3], [0]), axes=(1, 2)),
     "indices of one": lambda b, x, i, c: b.index(x, known(b, [2, 0]), axes=(2,)),
     "indices of the first and the last": lambda b, x, i, c: b.index(x, known(b, 0, -1), known(b, 3, 1), axes=(0, 2)),

@@ -14,6 +14,7 @@ same("nn.argmax", "ArgMax", axis="axis", keepdims="keepdims")
 same("nn.argmin", "ArgMin", axis="axis", keepdims="keepdims")
 same("nn.gather", "Gather", axis="axis")
 same("nn.gather_elements", "GatherElements", axis="axis")
+same("nn.scatter_elements", "ScatterElements", axis="axis", reduction="reduce")
 
 
 @writes("nn.max", "nn.min")

@@ -19,6 +19,13 @@ def _gather(node: OnnxNode, build: Builder) -> Value:
     return build.value(op, [x, indices], {"axis": axis_of(node, x, 0)})
 
 
+@reads("ScatterElements")
+def _scatter(node: OnnxNode, build: Builder) -> Value:
+    x, indices, updates = (node.operand(i) for i in range(3))
+    words = {"axis": axis_of(node, x, 0), "reduce": node.attr("reduction", "none")}
+    return build.value("nn.scatter_elements", [x, indices, updates], words)
+
+
 @reads("GatherND")
 def _gather_nd(node: OnnxNode, build: Builder) -> Value:
     """Advanced indexing of the first axes, each by a column of the indices."""

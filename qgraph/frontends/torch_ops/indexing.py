@@ -110,23 +110,6 @@ def diagonal(at: Importer, a: Arguments) -> Value:
     return at.build.nn.gather(flat, at.build.constant(places.copy(), "diagonal"), axis=len(rest))
 
 
-@aten("scatter.value")
-def scatter(at: Importer, a: Arguments) -> Value:
-    """x with a number at the indices along one dimension; in the others they have to have the sizes of x."""
-    x, indices = at.value(a["self"]), at.value(a["index"])
-    axis = a["dim"] % x.type.rank
-    size, shape = x.type.shape[axis], indices.type.shape
-    if isinstance(size, str) or [*shape[:axis], *shape[axis + 1 :]] != [
-        *x.type.shape[:axis],
-        *x.type.shape[axis + 1 :],
-    ]:
-        raise TypeMismatch(f"a scatter of {indices.type} into {x.type} is not supported")
-    apart = reshaped(at.build, indices, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
-    numbers = np.arange(size, dtype=indices.type.numpy).reshape(-1, *(1,) * (x.type.rank - 1 - axis))
-    hit = at.build.nn.max(at.build.nn.equal(apart, at.build.constant(numbers, "places")), axes=(axis,))
-    return at.build.nn.where(hit, at.value(a["value"], x.type.dtype), x)
-
-
 @aten("bucketize.Tensor", "searchsorted.Tensor")
 def bucketize(at: Importer, a: Arguments) -> Value:
     """How many boundaries lie below each element."""

@@ -143,13 +143,6 @@ def log_sum_exp(at: Importer, a: Arguments) -> Value:
     return reshaped(at.build, made, at.result_type().shape)
 
 
-@aten("cumsum.default")
-def cumsum(at: Importer, a: Arguments) -> Value:
-    """The sums of the elements up to each."""
-    x = at.cast(at.value(a["self"]), at.result_type().dtype)
-    return at.build.nn.cumsum(x, axis=a["dim"] % x.type.rank)
-
-
 @aten("topk.default")
 def topk(at: Importer, a: Arguments) -> list[Value]:
     """The largest elements, and where they are."""

@@ -1,4 +1,5 @@
-"""Elements by their indices: embedding, embedding_bag, gather, gather_elements, index; and indices themselves."""
+"""Elements by their indices: embedding, embedding_bag, gather, gather_elements, scatter_elements, index; and indices
+themselves."""
 
 from __future__ import annotations
 
@@ -118,6 +119,44 @@ class GatherElements:
         kept = tuple(slice(None) if i == self.axis else slice(size) for i, size in enumerate(indices.shape))
         with _bounds("nn.gather_elements"):
             return np.take_along_axis(x[kept], indices, axis=self.axis)
+
+
+SCATTERED = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}
+"""How `nn.scatter_elements` joins an update and what is there."""
+
+
+@op("nn.scatter_elements")
+class ScatterElements:
+    """x with each update at its index along `axis` and, in the other dimensions, at its own place; torch's `scatter`.
+
+    Of several updates of one element the last stays, or `reduce` joins all of them and the element.
+    """
+
+    x: Operand = operand("any[...]")
+    indices: Operand = operand(INDICES, role="indices")
+    updates: Operand = operand("any[...]")
+    result: Result = result("any[...]")
+    axis: int = attr()
+    reduce: str = attr("none", choices=("none", *SCATTERED))
+
+    def infer(self) -> TensorType:
+        x, indices, updates = (value.type for value in (self.x, self.indices, self.updates))
+        if x.rank != indices.rank or not 0 <= self.axis < x.rank or updates != x.with_shape(indices.shape):
+            raise TypeMismatch(
+                f"nn.scatter_elements: {updates} at {indices} are no updates along axis {self.axis} of {x}"
+            )
+        return x
+
+    def evaluate(self, x: Array, indices: Array, updates: Array) -> Array:
+        places: list[Array] = list(np.ogrid[tuple(slice(size) for size in indices.shape)])
+        places[self.axis] = indices
+        made = x.copy()
+        with _bounds("nn.scatter_elements"):
+            if self.reduce == "none":
+                made[tuple(places)] = updates
+            else:
+                SCATTERED[self.reduce].at(made, tuple(places), updates)
+        return made
 
 
 @op("nn.index", moves_data=True)

@@ -14,6 +14,7 @@ calls("nn.embedding", F.embedding)
 calls("nn.embedding_bag", functions.embedding_bag, "mode", "padding")
 calls("nn.gather", functions.gather, "axis")
 calls("nn.gather_elements", functions.gather_elements, "axis")
+calls("nn.scatter_elements", functions.scatter_elements, "axis", "reduce")
 calls("nn.arange", functions.arange, "axis", "start", "step")
 
 

@@ -78,7 +78,7 @@ OTHER_NAN = np.array([0x7FC00001], np.uint32).view(np.float32)
         (np.array([0.0, 1.0], F32), np.array([-0.0, 1.5], F32), 2, 0.5),
         (np.array([NAN, 1.0], F32), np.array([NAN, 1.0], F32), 0, 0.0),
         (np.array([NAN], F32), OTHER_NAN, 1, 0.0),
-        (np.array([1, 2], I8), np.array([[1, 2]], I8), 2, np.inf),
+        (np.array([1, 2], I8), np.array([[1, 3]], I8), 2, np.inf),
         (np.array([1, 2], I8), np.array([1, 2], np.uint8), 2, np.inf),
         (np.zeros((2, 3), F32)[:, ::2], np.zeros((2, 2), F32), 0, 0.0),
     ],

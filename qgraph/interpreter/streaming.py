@@ -40,11 +40,7 @@ class Stream:
 
     def step(self, *inputs: Inputs) -> Array | dict[str, Array]:
         """The results of the next step for these inputs, as `qgraph.run` takes and gives them; states are left out."""
-        if not inputs:
-            names = ", ".join(value.name for value in data_inputs(self.graph))
-            raise InputError("no inputs are given", help=f"a step takes {names}")
-        given = by_name(self.graph, inputs[0] if len(inputs) == 1 else list(inputs))  # type: ignore[arg-type]  # arrays, in order
-        arrays = self.advance(self.take(given))
+        arrays = self.advance(self.take(self._by_name(inputs)))
         made = {number: arrays[number] for number in self._results}
         return named_outputs(self.graph, made, dequantize=self.dequantize, layout=self.layout)
 
@@ -53,11 +49,18 @@ class Stream:
 
         Where the graph takes several examples at once, as many are a step; one where that is open.
         """
-        given = by_name(self.graph, inputs[0] if len(inputs) == 1 else list(inputs))  # type: ignore[arg-type]  # arrays, in order
-        made = [self.step(part) for part in split_steps(self.graph, given)]
+        made = [self.step(part) for part in split_steps(self.graph, self._by_name(inputs))]
         if isinstance(made[0], dict):
             return {name: np.concatenate([each[name] for each in made]) for name in made[0]}
         return np.concatenate(made)  # type: ignore[arg-type]  # no dictionaries
+
+    def _by_name(self, inputs: tuple[Inputs, ...]) -> dict[str, Array]:
+        """The inputs by name, of one argument or of several arrays in order; raises InputError where there are none."""
+        if not inputs:
+            names = ", ".join(value.name for value in data_inputs(self.graph))
+            raise InputError("no inputs are given", help=f"a step takes {names}")
+        first, *others = inputs
+        return by_name(self.graph, list(inputs) if others else first)  # type: ignore[arg-type]  # several are arrays
 
     def reset(self) -> None:
         """Begin anew, with the first values."""
@@ -84,8 +87,9 @@ def feeds(graph: Graph, inputs: Inputs, layout: Layout | None = None) -> list[di
         return [prepare_inputs(graph, batch, layout) for batch in split_batches(graph, arrays)]
     stream, runs = Stream(graph, layout=layout), []
     for part in split_steps(graph, arrays):
-        runs.append(stream.take(part))
-        stream.advance(runs[-1])
+        taken = stream.take(part)
+        stream.advance(taken)
+        runs.append(taken)
     return runs
 
 

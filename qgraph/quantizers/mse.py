@@ -53,8 +53,8 @@ class LeastSquares(MinMax):
         rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
         errors = []
         for fraction in FRACTIONS:
-            low, high = (widest * fraction)[:, :, None] * torch.tensor([1.0, -1.0], device=x.device)[:, None, None]
-            step = ((high - low) / LEVELS).clamp(min=1e-30)
+            low, negated_high = (widest * fraction)[:, :, None]
+            step = (-(low + negated_high) / LEVELS).clamp(min=1e-30)
             errors.append((((rows - low) / step).round().clamp(0, LEVELS) * step + low - rows).square().sum(dim=1))
         best = torch.stack(errors).argmin(dim=0)
         return widest * torch.tensor(FRACTIONS, dtype=widest.dtype, device=widest.device)[best]

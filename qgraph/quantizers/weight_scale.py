@@ -21,8 +21,8 @@ zero, so that its scale is free: fine enough for the bias, and large enough for 
 
 
 def rows_of(weight: NDArray[np.floating]) -> NDArray[np.floating]:
-    """[O, I, *K] as [O, K * I]: the order in which ONNX Runtime's convolution multiplies."""
-    return np.moveaxis(weight, 1, -1).reshape(weight.shape[0], -1) if weight.ndim > 1 else weight.reshape(-1, 1)
+    """[O, I, *K] as [O, K * I], [O] as [O, 1]: the order in which ONNX Runtime's convolution multiplies."""
+    return np.moveaxis(weight[..., None], 1, -1).reshape(len(weight), -1)
 
 
 def weight_scale(
@@ -52,9 +52,9 @@ def torch_weight_scale(
     """
     import torch
 
-    w = w.movedim(axis, 0) if axis else w
-    ordered = w.movedim(1, -1) if quantizer.needs_order and w.ndim > 1 else w  # a copy of the weight, at every step
-    scale = quantizer.torch_scale(ordered.reshape(w.shape[0] if w.ndim else 1, -1), limit)
+    w = torch.atleast_1d(w.movedim(axis, 0) if axis else w)
+    ordered = w.unsqueeze(-1).movedim(1, -1) if quantizer.needs_order else w  # a copy of the weight, at every step
+    scale = quantizer.torch_scale(ordered.reshape(w.shape[0], -1), limit)
     if axis is None:
         scale = scale.amax().reshape(1)
     free = torch.ones_like(scale[:1])

@@ -111,7 +111,7 @@ def _exported(graph: Graph) -> bytes:
 def _parts(graph: Graph, runs: list[dict[str, Array]]) -> list[dict[str, Array]]:
     """The runs, one for each example where the runtime takes them one by one and a result does not have them first:
     what it gives for one is not a part of what the interpreter gives for all."""
-    batches = {value.type.shape[0] if value.type.shape else 1 for value in graph.inputs}
+    batches = {value.type.shape[0] if value.type.shape else None for value in graph.inputs}
     if not targets.get(graph.target).one_by_one or not all(isinstance(batch, str) for batch in batches):
         return runs
     if all(_is_first(batch, value.type.shape) for value in graph.outputs for batch in batches):

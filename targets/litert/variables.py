@@ -69,7 +69,8 @@ class _Step:
             if operator.name == "CALL_ONCE":
                 self._initialize(_checked(operator, 0, 0))
             elif operator.name == "VAR_HANDLE":
-                self.handles[_checked(operator, 0, 1).outputs[0]] = _name(operator)
+                (handle,) = _checked(operator, 0, 1).outputs
+                self.handles[handle] = _name(operator)
             elif operator.name == "READ_VARIABLE":
                 self._read(_checked(operator, 1, 1))
             elif operator.name == "ASSIGN_VARIABLE":
@@ -94,7 +95,8 @@ class _Step:
         return self.handles[index]
 
     def _read(self, operator: tflite.Operator) -> None:
-        variable, result = self._variable(operator.inputs[0]), operator.outputs[0]
+        (handle,), (result,) = operator.inputs, operator.outputs
+        variable = self._variable(handle)
         if variable in self.now:
             made, read = self.tensors[self.now[variable]], self.tensors[result]
             if made.quantization != read.quantization:
@@ -113,8 +115,8 @@ class _Step:
         self.before[variable] = self.now[variable] = result
 
     def _assign(self, operator: tflite.Operator) -> None:
-        variable, value = self._variable(operator.inputs[0]), operator.inputs[1]
-        value = self.same.get(value, value)
+        handle, value = operator.inputs
+        variable, value = self._variable(handle), self.same.get(value, value)
         if value < 0:
             raise FileError(f"variable {_text(variable)} is assigned nothing")
         if variable in self.before:
@@ -247,7 +249,8 @@ def _assigned(subgraph: tflite.SubGraph, number: int) -> Iterator[tuple[Name, tf
     handles: dict[int, Name] = {}
     for operator in subgraph.operators:
         if operator.name == "VAR_HANDLE":
-            handles[_checked(operator, 0, 1).outputs[0]] = _name(operator)
+            (made,) = _checked(operator, 0, 1).outputs
+            handles[made] = _name(operator)
             continue
         if operator.name != "ASSIGN_VARIABLE":
             raise FileError(

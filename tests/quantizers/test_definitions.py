@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pytest
@@ -65,15 +65,58 @@ def test_a_percentile_leaves_as_many_out_below_as_above(seed: int, axis: int | N
     assert np.array_equal(scale, magnitudes[:, last - 1] / np.float32(7))
 
 
+@settings(max_examples=60)
+@given(SEEDS, st.sampled_from([None, 0, 1]), st.sampled_from([0.3, 2.0, 30.0, 127.0, 300.0]))
+def test_integers_lie_on_the_grid_of_a_range_of_them(seed: int, axis: int | None, size: float) -> None:
+    """It begins at the least of them or at 0, and its step is the smallest power of two that covers them in 255."""
+    x = torch.round(values(seed, (3, 4)) * size)
+    for (low, high), row in zip(ranges("whole", x, axis), rows(x, axis), strict=True):
+        assert low == min(row.min(), 0)
+        step = (high - low) / LEVELS
+        assert step == 2.0 ** round(np.log2(step))
+        assert high >= max(row.max(), 0)
+        assert low + LEVELS * step / 2 < max(row.max(), 0, low + 1)
+    seen = quantizers.get("whole").seen(x, axis)
+    assert torch.equal(quantizers.get("whole").calibrated(seen, seen, 2), seen), "widened before"
+    assert torch.equal(quantizers.get("whole").trained(seen, seen), seen)
+
+
+@pytest.mark.parametrize(
+    ("seen", "low", "high"),
+    [
+        ([0.0, 0.0], 0, 255 / 128),
+        ([1.0, 2.0], 0, 255 / 64),
+        ([-2.0, -1.0], -2, 255 / 64 - 2),
+        ([-3.6, 4.9], -3, 255 / 32 - 3),
+        ([0.0, 127.0], 0, 127.5),
+        ([0.0, 255.0], 0, 255),
+        ([-1.0, 255.0], -1, 509),
+    ],
+)
+def test_a_range_of_integers_holds_zero_and_one_beside_it(seen: list[float], low: float, high: float) -> None:
+    assert ranges("whole", torch.tensor(seen), None).tolist() == [[low, high]]
+
+
+def test_a_range_of_integers_grows_with_what_is_seen_later() -> None:
+    quantizer = quantizers.get("whole")
+    chunks = [quantizer.seen(torch.tensor([-1.0, each]), None) for each in (1.0, 200.0)]
+    for merged in (quantizer.calibrated(*chunks, 2), quantizer.trained(*chunks)):
+        assert merged.flatten().tolist() == [-1, -254]
+
+
+def test_a_range_beside_a_pole_has_room_for_what_lies_nearer_to_it() -> None:
+    assert ranges("open_ended", torch.tensor([[1.0, 3.0], [-2.0, 0.5]]), 0).tolist() == [[8, 24], [-16, 4]]
+
+
 def squared_error(row: np.ndarray, low: float, high: float) -> float:
     step = max((high - low) / LEVELS, 1e-30)
     return float(np.square(np.clip(np.rint((row - low) / step), 0, LEVELS) * step + low - row).sum())
 
 
 @settings(max_examples=20)
-@given(SEEDS, st.sampled_from([None, 1]))
-def test_no_other_fraction_of_the_range_has_a_smaller_error(seed: int, axis: int | None) -> None:
-    x = values(seed, (2, 3, 40))
+@given(SEEDS, st.sampled_from([None, 1]), st.sampled_from([1e-6, 1.0, 1e6]))
+def test_no_other_fraction_of_the_range_has_a_smaller_error(seed: int, axis: int | None, size: float) -> None:
+    x = values(seed, (2, 3, 40)) * size
     for (low, high), row in zip(ranges("mse", x, axis), rows(x, axis), strict=True):
         widest = min(row.min(), 0.0), max(row.max(), 0.0)
         errors = [squared_error(row.astype(np.float64), *(f * w for w in widest)) for f in FRACTIONS]
@@ -176,6 +219,11 @@ def test_the_gradient_of_a_learned_step_is_that_of_the_paper() -> None:
     assert np.array_equal(x.grad.numpy(), inside.astype(np.float32))
     slopes = np.where(inside, codes - 1 - x.detach().numpy() / 0.5, codes - 1)
     np.testing.assert_allclose(scale.grad, slopes.sum() / np.sqrt(6 * (high - low) / 2), rtol=1e-5)
+    scales = torch.full((6, 1), 0.5, requires_grad=True)  # one for each value: each has one element
+    each = quantizers.get("lsq").learned(x[:, None], scales, zero, (low, high), lambda x, scale: torch.round(x / scale))
+    each.sum().backward()
+    assert scales.grad is not None
+    np.testing.assert_allclose(scales.grad[:, 0], slopes / np.sqrt((high - low) / 2), rtol=1e-5)
 
 
 @settings(max_examples=60)
@@ -225,6 +273,19 @@ def test_a_weight_of_zeros_beside_an_input_has_at_most_its_inverse_scale(x_scale
     limit, layers = torch.tensor([127], dtype=torch.int32), [None, torch.tensor([x_scale])]
     found = torch_weight_scale(torch.zeros(3, 2), limit, 0, quantizers.get("min_max"), layers)
     assert found.tolist() == [expected] * 3
+
+
+def test_a_weight_of_any_rank_has_the_scale_that_numpy_gives() -> None:
+    limit, rng = torch.tensor([7], dtype=torch.int32), np.random.default_rng(0)
+    for name in ("min_max", "mse", "pair_safe"):
+        quantizer = quantizers.get(name)
+        for shape in ((3,), (4, 6), (2, 3, 5), (2, 4, 3, 3)):
+            w = rng.normal(size=shape).astype(np.float32)
+            for axis in (None, 0, *([1] if len(shape) > 1 and not quantizer.needs_order else [])):
+                found = torch_weight_scale(torch.from_numpy(w), limit, axis, quantizer)
+                assert np.array_equal(found.numpy(), weight_scale(w, 7, axis, quantizer))
+        number = torch_weight_scale(torch.tensor(-1.75), limit, None, quantizer)
+        assert number.tolist() == torch_weight_scale(torch.tensor([[-1.75]]), limit, None, quantizer).tolist()
 
 
 def test_rows_come_in_the_order_in_which_a_convolution_multiplies() -> None:
@@ -339,6 +400,25 @@ def test_a_rounding_that_there_is_not_is_refused_with_all_that_there_are() -> No
         rounding.get_rounding("half_away_code:0")
     assert str(caught.value) == "rounding='half_away_code:0': a mean of 0 integers"
     assert rounding.get_rounding("half_away_code:1") == rounding.get_rounding("half_away_code:1")
+
+
+def test_the_numbers_of_a_rounding_are_of_the_kind_of_its_fields(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounding, "_CLASSES", dict(rounding.roundings()))
+    monkeypatch.setattr(rounding, "_KNOWN", {})
+
+    @rounding.rounding("shifted")
+    @dataclass(frozen=True)
+    class Shifted(rounding.HalfEven):
+        steps: int
+        slope: float
+
+    for text, numbers in (("3:2", (3, 2.0)), ("3:0.25", (3, 0.25)), ("3:1e-05", (3, 1e-5)), ("3:1.5e+30", (3, 1.5e30))):
+        found = rounding.get_rounding(f"shifted:{text}")
+        assert (found.steps, found.slope) == numbers  # type: ignore[attr-defined]
+        assert type(found.slope) is float  # type: ignore[attr-defined]
+    for text in ("3", "3.5:2", "3:x", "3:1e", "3:-1", "1e3:1"):
+        with pytest.raises(InputError, match="is not one of"):
+            rounding.get_rounding(f"shifted:{text}")
 
 
 def test_half_away_trains_in_float32_only() -> None:

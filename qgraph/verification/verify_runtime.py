@@ -123,7 +123,7 @@ def _parts(graph: Graph, runs: list[dict[str, Array]]) -> list[dict[str, Array]]
     ]
 
 
-def _is_first(batch: Dim, shape: Sequence[Dim]) -> bool:
+def _is_first(batch: Dim | None, shape: Sequence[Dim]) -> bool:
     """Whether a result has the examples along its first dimension, and nowhere else."""
     return shape[:1] == (batch,) and not any(set(dim_factors(dim)[1]) & {batch} for dim in shape[1:])
 

@@ -196,7 +196,8 @@ class Grids:
             return None
         if value.is_constant:
             definition = op_def(node.op)
-            table = definition.traits.moves_data and index in definition.operand_indices("weight")
+            chosen = bool(definition.operand_indices("indices")) and definition.spec_of(index).role != "indices"
+            table = definition.traits.moves_data and chosen
             return grid if joins or table else None
         if value not in self._of:
             return None

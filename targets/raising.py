@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph import targets
-from qgraph.errors import LoweringError, QGraphError, UnsupportedOp
+from qgraph.errors import LoweringError, QGraphError, TypeMismatch, UnsupportedOp
 from qgraph.ir import Array, Attr, Builder, Graph, Node, TensorType, Value, op_def
 from qgraph.ir.op import OpDef
 from qgraph.ir.states import STATE_WORDS, STATES, states_of
@@ -28,6 +28,7 @@ from qgraph.targets.rules import QuantRules
 if TYPE_CHECKING:
     from qgraph.targets.target import Target
 
+EXTRACT = "extract the part that can be raised"
 Rows = Callable[[str], Correspondence | None]
 """The row that raises an op, by its name."""
 Kept = dict[str, tuple[str, int]]
@@ -63,7 +64,16 @@ class Upward:
                 operands.append(self.weight(node, value, row.weight))
             else:
                 operands.append(self.bias(node, value) if index == bias else self.activation(value))
+        if definition.traits.elementwise:
+            operands = self._of_one_width(operands)
         return row.counterpart(self.build, definition.view(node), definition.grouped(operands), self.layout)
+
+    def _of_one_width(self, operands: list[Value | None]) -> list[Value | None]:
+        """Operands of which indices, which `nn` has in int64, go with other integers."""
+        dtypes = {value.type.dtype for value in operands if value is not None}
+        if dtypes != {"i32", "i64"}:
+            return operands
+        return [self.build.nn.cast(x, dtype="i64") if x is not None and x.type.dtype == "i32" else x for x in operands]
 
     def activation(self, value: Value) -> Value:
         """What a value has become; a constant: the floats that it stands for."""
@@ -359,7 +369,10 @@ def raise_graph(graph: Graph) -> Graph:
             upward.values[value] = upward.quantized(made, value, rounding=rules.input_rounding)
     for node in graph.nodes:
         upward.build.origins = node.origins
-        upward.values[node.result] = _raised(upward, node, rules)
+        try:
+            upward.values[node.result] = _raised(upward, node, rules)
+        except TypeMismatch as error:
+            raise fail(node, f"{node.op} has no counterpart in nn here: {error.what}", EXTRACT) from None
     names = graph.output_names if states else graph.given_output_names
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
     erase_dead_code(upward.new)  # constants that have become attributes
@@ -395,7 +408,8 @@ def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
         source = x if get_rounding(word).needs_source else None
         return upward.quantized(made, node.result, source, rounding=word)
     made = upward.counterpart(node)
-    if op_def(node.op).traits.moves_data or is_plain(node.result.type):
+    moved = op_def(node.op).traits.moves_data and not node.operand(0).is_constant
+    if moved or is_plain(node.result.type):
         return made
     return upward.quantized(made, node.result, observer="fixed" if row.result == "fixed" else "moving_average")
 
@@ -420,8 +434,7 @@ def _refuse(graph: Graph, target: Target) -> None:
     unknown = [node for node in nodes if rows[node] is None and node.op not in conversions]
     if unknown:
         ops = ", ".join(sorted({node.op for node in unknown}))
-        help = "extract the part that can be raised"
-        raise LoweringError(f"no counterpart in nn for {ops}", where=unknown[0].where, help=help)
+        raise LoweringError(f"no counterpart in nn for {ops}", where=unknown[0].where, help=EXTRACT)
     kept, errors = kept_storage(target), []
     for node in nodes:
         row = rows[node]

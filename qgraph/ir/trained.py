@@ -48,8 +48,9 @@ def declare(graph: Graph, trained: Mapping[str, bool]) -> None:
 
 
 def declare_summands(graph: Graph) -> None:
-    """Say that arrays which are added, or multiplied by, are trained: where nobody knows what the parameters are."""
-    arrays = [value for value in graph.constants.values() if value.type.rank]
+    """Say that arrays which are added, or multiplied by, are trained, numbers not (the 1 of 1 - z): where nobody knows
+    what the parameters are."""
+    arrays = [value for value in graph.constants.values() if value.data.size > 1]
     declare(graph, {value.name: True for value in arrays if any(spec.trained for spec in _specs_of(value))})
 
 

@@ -225,7 +225,7 @@ def raised_bound(side: str, op: str) -> Callable[[Builder, Any, Sequence[Any]], 
     """MINIMUM ("max") and MAXIMUM ("min") with one number as nn.clamp, others as they are."""
 
     def raised(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
-        if not is_bound(view):
+        if not is_bound(view) or not operands[0].type.is_float:
             return build.node(f"nn.{op}", list(operands), {}).result
         x = operands[1] if view.a.is_constant else operands[0]
         made: Value = build.nn.clamp(x, **{side: float(real(bound_of(view)[1]).flat[0])})

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Array, Node, QuantParams, TensorType, Value
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Array, Builder, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize, unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Pair, Refusal
@@ -72,9 +73,50 @@ def with_constant(call: Call, x: Value, bounds: Array, place: int) -> Value:
     return call.lowering.build.node(f"litert.{kind}", pair if place == 0 else pair[::-1], {}).result
 
 
+COMPARED = ("equal", "not_equal", "less", "less_equal")
+
+
+def coded_value(value: Value) -> Value | None:
+    """The quantized value whose codes a CAST gives, for nothing but comparisons with constants, or with codes on the
+    same grid; None for any other value."""
+    maker = value.producer
+    if maker is None or maker.op != "litert.cast" or value.type.dtype != "i32" or value.type.quant is not None:
+        return None
+    x = maker.operand(0)
+    fits = all(
+        user.op in [f"litert.{op}" for op in COMPARED]
+        and all(each.is_constant or _source_of(each).type.quant == x.type.quant for each in user.inputs)
+        for user in value.users
+    )
+    return x if x.type.quant is not None and fits and not value.is_output else None
+
+
+def _source_of(value: Value) -> Value:
+    return value.producer.operand(0) if value.producer is not None and value.producer.operands else value
+
+
+def raised_comparison(op: str) -> Callable[[Builder, Any, Sequence[Any]], Value]:
+    """A comparison; one of codes: of what they stand for."""
+
+    def raised(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+        read, given = (view.a, view.b), [*operands]
+        for x in filter(None, map(coded_value, read)):
+            for i, value in enumerate(read):
+                if value.is_constant:
+                    given[i] = build.constant(_stood_for(value.data, x.type.q), value.name)
+        return build.node(f"nn.{op}", given, {}).result
+
+    return raised
+
+
+def _stood_for(codes: Array, q: QuantParams) -> Array:
+    """What codes stand for, float32; no number where it is none of theirs."""
+    steps = codes.astype(np.float32) - np.float32(q.zero_points[0])
+    return np.where(codes == NEVER, np.float32(np.inf), steps * q.scales[0]).astype(np.float32)
+
+
 COMPARISONS = [
-    Correspondence(source=op, target=f"litert.{op}", lower=compared)
-    for op in ("equal", "not_equal", "less", "less_equal")
+    Correspondence(source=op, target=f"litert.{op}", lower=compared, raised=raised_comparison(op)) for op in COMPARED
 ]
 LOGIC = [
     *(Correspondence(source=op, target=f"litert.{op}") for op in ("logical_and", "logical_or", "logical_not")),
@@ -110,10 +152,23 @@ def cast_dtype(view: Any) -> Attrs:
 def looks_at_scales(view: Any) -> Refusal | None:
     """CAST of quantized values, or to others than 0 and 1, has no counterpart."""
     x, made = view.x.type, view.result.type
+    if coded_value(view.result) is not None:
+        return None
     plain = x.quant is None and not x.is_float and (made.quant is not None or not made.is_float)
     if plain and (made.quant is None or (x.dtype == "bool" and made.quant == QuantParams.of(1.0, 0))):
         return None
     return Refusal(f"nn.cast cannot carry that CAST makes {made} of {x} without looking at scales")
+
+
+def raised_cast(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+    """nn.cast; of a quantized value whose codes are compared, that value."""
+    if coded_value(view.result) is not None:
+        value: Value = operands[0]
+        return value
+    refusal = looks_at_scales(view)
+    if refusal is not None:
+        raise UnsupportedOp(refusal.reason)
+    return build.node("nn.cast", operands, {"dtype": str(cast_dtype(view)["dtype"])}).result
 
 
 CASTS = [
@@ -127,6 +182,7 @@ CASTS = [
         lowers=False,
         codecs=(Codec(up=cast_dtype),),
         result="fixed",
+        raised=raised_cast,
         refused=looks_at_scales,
     ),
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Builder, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import INT32, grid_of, is_known, quantize, unquantized
@@ -235,14 +236,24 @@ LARGER = [
 ]
 
 
-def embedding(row: Correspondence, call: Call) -> Value:
-    """GATHER of rows of the table, whose codes are on the grid of the result: rounding each element before or after it
-    is chosen is the same."""
-    w, q = unquantized(call.node.operand(1)), call.quant
+def of_table(row: Correspondence, call: Call) -> Value:
+    """GATHER of a constant, whose codes are on the grid of the result: rounding each element before or after it is
+    chosen is the same."""
+    w, q = unquantized(call.node.operand(int(call.node.op == "nn.embedding"))), call.quant
     codes = quantize(w.data, q.scales, q.zero_points, integer_range(call.element[0]), None)
     table = call.build.constant(codes.astype(TensorType((), call.element[0]).numpy), w.name, q)
-    made: Value = call.build.litert.gather(table, call.xs[0])
+    made: Value = call.build.litert.gather(table, call.xs[0], axis=call.attrs.get("axis", 0))
     return made
+
+
+def chosen_rows(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+    """GATHER: of the rows of a constant by computed indices an embedding, any other as it is."""
+    if view.batch_dims:
+        raise UnsupportedOp(f"nn.gather cannot carry batch_dims={view.batch_dims}")
+    x, indices = operands
+    if view.x.is_constant and not view.indices.is_constant and view.x.type.rank == 2 and view.places()[0] == 0:
+        return build.node("nn.embedding", [indices, x], {}).result
+    return build.node("nn.gather", [x, indices], {"axis": view.places()[0]}).result
 
 
 def gathered(row: Correspondence, call: Call) -> Value:
@@ -270,16 +281,28 @@ def _batches(view: Any) -> Refusal | None:
 CHOICES = [
     *REDUCTIONS,
     *LARGER,
-    Correspondence(source="embedding", target="litert.gather", of_computed=True, lower=embedding, raises=False),
+    *(
+        Correspondence(
+            source=op,
+            target="litert.gather",
+            applies=lambda node: node.op == "nn.embedding" or is_known(node.operand(0)),
+            of_computed=True,
+            lower=of_table,
+            raises=False,
+        )
+        for op in ("embedding", "gather")
+    ),
     Correspondence(
         source="gather",
         target="litert.gather",
+        applies=lambda node: not is_known(node.operand(0)),
         attrs={"axis": Pair("axis", up=lambda view: view.places()[0])},
         codecs=(Codec(("batch_dims",)),),
         of_computed=True,
         result="operand",
         when=_open_axis,
         lower=gathered,
+        raised=chosen_rows,
         refused=lambda view: (
             Refusal(f"nn.gather cannot carry batch_dims={view.batch_dims}") if view.batch_dims else None
         ),

@@ -32,6 +32,7 @@ from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import compute_constants
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.passes.rules.spread import transposed_by_zeros
 from qgraph.passes.ways import chosen_ways
 from qgraph.targets.correspondence import Correspondence
 from qgraph.targets.target import Target
@@ -135,7 +136,11 @@ def softmax_over_last(match: Match, build: Builder) -> Replacement:
     return build.nn.transpose(moved, perm=tuple(perm))
 
 
-FORMS: dict[str, Rule] = {"one-dimensional": one_dimensional, "softmax-over-last": softmax_over_last}
+FORMS: dict[str, Rule] = {
+    "one-dimensional": one_dimensional,
+    "softmax-over-last": softmax_over_last,
+    "transposed-by-zeros": transposed_by_zeros,
+}
 """What `Target.forms` may name: rewrites of a graph, in float or fake-quantized, before its layout is converted."""
 
 

@@ -64,7 +64,7 @@ def torch_weight_scale(
         free = torch.minimum(free, torch.nan_to_num(1 / x_scale, nan=1.0))
         if bias is not None:
             size = bias.detach().abs().float()
-            size = size.amax().reshape(1) if axis is None else size
+            size = size.reshape(-1, len(scale)).amax(0)  # one scale serves all, or the same channel of every group
             scale = torch.maximum(scale, torch.nan_to_num(size / x_scale) * goal)
     largest = scale.amax()
     return torch.maximum(scale, torch.where(largest > 0, largest * SMALLEST, free))

@@ -181,9 +181,9 @@ def test_what_is_legal_is_as_it_is_without_a_fallback(traced: Traced) -> None:
 
 def test_what_no_target_holds_in_float_is_refused_by_name() -> None:
     x = np.random.default_rng(0).normal(0, 1, (2, 2, 4, 4, 4)).astype(np.float32)
-    graph = qgraph.trace(torch.nn.ConvTranspose3d(2, 2, 1).eval(), torch.from_numpy(x))
+    graph = qgraph.trace(torch.nn.MaxPool3d(2, dilation=2).eval(), torch.from_numpy(x))
     for fallback in (None, "float"):
-        with pytest.raises(LoweringError, match="two spatial dimensions, not 3") as caught:
+        with pytest.raises(LoweringError, match="MAX_POOL_2D has no dilation") as caught:
             qgraph.prepare(graph, target="litert", fallback=fallback)
         assert "fallback" not in caught.value.help
     with pytest.raises(QGraphError, match="fallback='int' is not a choice"):

@@ -104,7 +104,6 @@ def test_layers_over_three_dimensions_stay_in_float_where_they_are_told_to() -> 
         (nn.MaxPool3d(2, dilation=2), r"MAX_POOL_2D has no dilation=\[2, 2, 2\]"),
         (nn.AvgPool3d((1, 4, 4), ceil_mode=True), "no ceil_mode"),
         (nn.AvgPool3d((1, 4, 4), 1, (0, 2, 2), count_include_pad=False), "that do not count are not LiteRT's SAME"),
-        (nn.ConvTranspose3d(4, 4, 2), "works on two spatial dimensions, not 3"),
     ],
 )
 def test_what_has_no_form_is_refused_at_prepare(model: nn.Module, message: str) -> None:

@@ -9,7 +9,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from qgraph.frontends.torch_nodes import functional_form
-from qgraph.frontends.torch_ops import IGNORED, ROWS
+from qgraph.frontends.torch_ops import COMPLEX_ROWS, IGNORED, ROWS
 from qgraph.frontends.torch_views import VIEWS
 
 if TYPE_CHECKING:
@@ -48,4 +48,4 @@ def _computed(program: ExportedProgram) -> list[Any]:
 def _is_missing(node: Any) -> bool:
     if not hasattr(node.target, "_schema"):
         return False
-    return not {str(node.target), str(functional_form(node.target))} & {*ROWS, *VIEWS, *IGNORED}
+    return not {str(node.target), str(functional_form(node.target))} & {*ROWS, *COMPLEX_ROWS, *VIEWS, *IGNORED}

@@ -17,8 +17,8 @@ from qgraph.frontends.expanded_constants import ExpandedConstants
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
 from qgraph.frontends.torch_node_reader import NodeReader
-from qgraph.frontends.torch_nodes import arguments_of, functional_form, is_size, origin_of, share, writes
-from qgraph.frontends.torch_ops import IGNORED, ROWS, NoBatch
+from qgraph.frontends.torch_nodes import arguments_of, as_pairs, functional_form, is_size, origin_of, share, writes
+from qgraph.frontends.torch_ops import COMPLEX_ROWS, IGNORED, ROWS, NoBatch
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
 
@@ -87,6 +87,8 @@ class Importer(NodeReader):
         returned = next(node for node in self.program.graph.nodes if node.op == "output").args[0]
         if any(is_size(node) for node in returned if hasattr(node, "meta")):
             raise InputError("the model returns a size", help="return tensors only")
+        if any(map(self.is_complex, returned)):
+            raise InputError("the model returns complex numbers", help="return torch.view_as_real of them")
         return [self.value(node) if hasattr(node, "meta") else None for node in returned]
 
     def _add_placeholders(self) -> None:
@@ -164,6 +166,12 @@ class Importer(NodeReader):
         name = str(op)
         if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not writes(node.target):
             return Alias(node, origin, value=self.filled(0))  # it has no elements
+        if self._reads_or_makes_complex(node):
+            if name not in COMPLEX_ROWS:
+                raise UnsupportedOp("there is no such op of complex numbers in qgraph")
+            pairs = COMPLEX_ROWS[name](self, self._arguments)
+            assert isinstance(pairs, Value)  # no such op has several results
+            return Alias(node, origin, value=pairs)
         if name in VIEWS:
             return self._viewed(node, origin, VIEWS[name](self, self._arguments, self.value(node.args[0]).type))
         if name not in ROWS:
@@ -178,6 +186,9 @@ class Importer(NodeReader):
             return self._overwritten(self._aliases[node.args[0].name], node, origin, made)
         sources = [a for a in self._operands(node) if share(node.meta["val"], a.node.meta["val"])]
         return self._part_of(sources[0], node, origin, None, made) if sources else Alias(node, origin, value=made)
+
+    def _reads_or_makes_complex(self, node: Any) -> bool:
+        return self.is_complex(node) or any(map(self.is_complex, node.all_input_nodes))
 
     def _check_dtypes(self, made: list[Value]) -> None:
         """Raise TypeMismatch for a result of another dtype than torch's, which no example need show.
@@ -231,8 +242,9 @@ class Importer(NodeReader):
 
         operands = [self._aliases.get(argument.name) for argument in node.all_input_nodes]
         known = all(alias is not None and alias.storage.known and alias.tensor is not None for alias in operands)
+        as_it_is = known and str(node.target) == "aten.view_as_complex.default"  # so that a parameter stays itself
         by_chance = torch.Tag.nondeterministic_seeded in node.target.tags and not _is_idle_dropout(node)
-        return known and not by_chance
+        return known and not by_chance and not as_it_is
 
     def _evaluated(self, node: Any, origin: Origin) -> Alias | list[Alias]:
         """The result of a known node, by torch; in-place ops write to what they write to in the model."""
@@ -282,7 +294,7 @@ class Importer(NodeReader):
         key = (address, tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor._version)
         if key not in self._constants:
             array = tensor.detach().cpu()
-            wide = array.float() if array.is_floating_point() else array.resolve_conj()
+            wide = array.float() if array.is_floating_point() else as_pairs(array) if array.is_complex() else array
             made = self.graph.add_constant(wide.numpy().copy(), self._known_name(alias))
             self.trained[made.name] = alias.node.name in self._learned
             if self.trained[made.name]:

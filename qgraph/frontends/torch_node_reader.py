@@ -165,8 +165,18 @@ class NodeReader:
 
     def _type(self, tensor: Any) -> TensorType:
         """The type of a traced tensor."""
-        return TensorType(self._dims.of(tensor.shape), self._dtype(tensor.dtype))
+        pair = (2,) if tensor.dtype.is_complex else ()
+        return TensorType((*self._dims.of(tensor.shape), *pair), self._dtype(tensor.dtype))
+
+    def is_complex(self, argument: Any) -> bool:
+        """Whether a traced node makes complex numbers, which are pairs in a last dimension here."""
+        dtype = getattr(getattr(argument, "meta", {}).get("val"), "dtype", None)
+        return dtype is not None and dtype.is_complex
 
     def _dtype(self, dtype: torch.dtype) -> str:
-        """The IR's name of a dtype; every float is float32 here."""
-        return "f32" if dtype.is_floating_point else dtype_name(np.dtype(str(dtype).removeprefix("torch.")))
+        """The IR's name of a dtype; every float is float32 here, and a complex number two."""
+        return (
+            "f32"
+            if dtype.is_floating_point or dtype.is_complex
+            else dtype_name(np.dtype(str(dtype).removeprefix("torch.")))
+        )

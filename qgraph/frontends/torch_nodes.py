@@ -54,3 +54,10 @@ def arguments_of(node: Any, op: Any) -> dict[str, Any]:
 def share(a: Any, b: Any) -> bool:
     """Whether two traced tensors share memory, as torch computed it for them."""
     return bool(a.untyped_storage()._cdata == b.untyped_storage()._cdata)
+
+
+def as_pairs(x: Any) -> Any:
+    """Complex numbers as pairs of real ones, in a last dimension of their own."""
+    import torch
+
+    return torch.view_as_real(x.resolve_conj()).float()

@@ -6,9 +6,10 @@ functional counterparts. Add an op: its definition in `qgraph/ops/nn`, and a row
 of its operand has its row in `torch_views`. The files are found by themselves.
 """
 
+from qgraph.frontends.torch_ops.complex_numbers import COMPLEX_ROWS
 from qgraph.frontends.torch_ops.rows import IGNORED, ROWS, NoBatch
 from qgraph.imports import import_modules
 
-__all__ = ["IGNORED", "ROWS", "NoBatch"]
+__all__ = ["COMPLEX_ROWS", "IGNORED", "ROWS", "NoBatch"]
 
 import_modules(__name__)

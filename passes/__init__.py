@@ -10,6 +10,7 @@ from qgraph.passes.drop_dropout import drop_dropout
 from qgraph.passes.drop_unreachable import drop_unreachable
 from qgraph.passes.eliminate_common_subexpressions import eliminate_common_subexpressions
 from qgraph.passes.engine.registry import get, graph_pass, names
+from qgraph.passes.equalize import equalize
 from qgraph.passes.extract import extract
 from qgraph.passes.fold_batchnorm import fold_batchnorm
 from qgraph.passes.fold_constants import fold_constants
@@ -35,6 +36,7 @@ __all__ = [
     "drop_dropout",
     "drop_unreachable",
     "eliminate_common_subexpressions",
+    "equalize",
     "extract",
     "fold_batchnorm",
     "fold_constants",

@@ -57,6 +57,23 @@ def scaled_inputs(layer: Node, w: Array, gain: Array) -> Array:
     return np.asarray(w * _per_input(layer, w, gain)).reshape(w.shape)
 
 
+def largest_outputs(layer: Node, w: Array) -> Array:
+    """The largest magnitude among the weights of each channel that the layer gives [O]."""
+    if _gives_first(layer.op):
+        return np.asarray(np.abs(w).reshape(len(w), -1).max(axis=1))
+    grouped = np.abs(w).reshape(layer.attrs["groups"], -1, *w.shape[1:])  # [G, C/G, O/G, *K]
+    return np.asarray(np.moveaxis(grouped, 2, 1).reshape(grouped.shape[0] * grouped.shape[2], -1).max(axis=1))
+
+
+def largest_inputs(layer: Node, w: Array) -> Array:
+    """The largest magnitude among the weights of each channel that the layer takes [C]."""
+    if not _gives_first(layer.op):
+        return np.asarray(np.abs(w).reshape(len(w), -1).max(axis=1))
+    groups = layer.attrs.get("groups", 1)
+    grouped = np.abs(w).reshape(groups, -1, *w.shape[1:])  # [G, O/G, C/G, *K]
+    return np.asarray(np.moveaxis(grouped, 2, 1).reshape(groups * grouped.shape[2], -1).max(axis=1))
+
+
 def _per_input(layer: Node, w: Array, values: Array) -> Array:
     """`values` [C] for every element of the weight of a convolution or linear layer."""
     groups = layer.attrs.get("groups", 1)

@@ -42,6 +42,8 @@ class Traits:
     """Each element of the result is one of an operand's, or of the op's own (padding), unchanged."""
     linear: bool = False
     """Linear in its input but for the bias: a factor of each channel moves into the weight."""
+    homogeneous: bool = False
+    """A positive factor of each channel of its first operand is one of its result."""
     acts_in_training: bool = False
     """Training does something else than `evaluate`, so that it is not computed beforehand."""
     keeps_state: bool = False

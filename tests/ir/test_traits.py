@@ -8,7 +8,22 @@ import pytest
 import qgraph
 from qgraph.differ.kinds import kind_of_op
 from qgraph.interpreter.cost import cost
-from qgraph.ir import Array, OpDef, Operand, Result, TensorType, op, op_def, op_names, operand, parse, result, traits_of
+from qgraph.ir import (
+    Array,
+    Builder,
+    Graph,
+    OpDef,
+    Operand,
+    Result,
+    TensorType,
+    op,
+    op_def,
+    op_names,
+    operand,
+    parse,
+    result,
+    traits_of,
+)
 from qgraph.passes import convert_layout, eliminate_common_subexpressions, fold_constants, fuse_conv_relu
 from qgraph.viewer.families import FAMILIES, family_of
 
@@ -73,7 +88,7 @@ def test_no_bit_differs_where_the_operands_of_a_commutative_op_change_places(nam
 
 def test_the_layouts_of_an_op_name_each_other() -> None:
     pairs = {name: traits_of(name).other_layout for name in ALL if traits_of(name).other_layout}
-    assert len(pairs) == 12
+    assert len(pairs) == 14
     assert {pairs[other] for other in pairs.values()} == pairs.keys()
     axes = {name: (op_def(name).channel_axis, op_def(other).channel_axis) for name, other in pairs.items()}
     assert set(axes.values()) == {(1, -1), (-1, 1)}
@@ -135,3 +150,26 @@ def test_products_of_what_has_no_constant_weight() -> None:
   return %1
 }""")
     assert cost(graph).macs == 2 * 3 * 5
+
+
+HOMOGENEOUS = {
+    **{"nn.relu": {}, "nn.leaky_relu": {"negative_slope": 0.3}, "nn.prelu": {}, "nn.mean": {"axes": (2,)}},
+    "nn.max_pool": {"kernel": (2, 2), "stride": (1, 1), "pads": 1},
+    "nn.avg_pool": {"kernel": (2, 2), "stride": (2, 2)},
+    **{name: {"size": (3, 2)} for name in ("nn.adaptive_avg_pool", "nn.adaptive_max_pool", "nn.resize")},
+}
+
+
+def test_a_positive_factor_of_a_channel_passes_through_what_says_so() -> None:
+    found = {name for name in ALL if name.startswith("nn.") and traits_of(name).homogeneous}
+    assert found == set(HOMOGENEOUS)
+    x = np.random.default_rng(0).normal(0, 1, (2, 3, 4, 6)).astype(np.float32)
+    gain = np.array([0.5, 4, 16], np.float32).reshape(3, 1, 1)  # powers of two: nothing is rounded
+    for name, attrs in HOMOGENEOUS.items():
+        graph = Graph("g")
+        build = Builder(graph)
+        more = [build.constant(np.array([0.1, 0.2, 0.3], np.float32))] if name == "nn.prelu" else []
+        value = build.node(name, [graph.add_input("x", TensorType(x.shape)), *more], dict(attrs)).result
+        graph.set_outputs([value])
+        made, scaled = qgraph.run(graph, x), qgraph.run(graph, x * gain)
+        np.testing.assert_array_equal(scaled, made * (gain if made.ndim == 4 else gain[..., 0]), err_msg=name)

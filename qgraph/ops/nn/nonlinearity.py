@@ -10,7 +10,7 @@ from qgraph.ops.nn.activation import activate, check_bounds, relu6
 from qgraph.ops.nn.permuting import Perm
 
 
-@op("nn.relu", kind="activation", elementwise=True)
+@op("nn.relu", kind="activation", elementwise=True, homogeneous=True)
 class Relu:
     """max(x, 0)."""
 
@@ -55,7 +55,7 @@ class Clamp:
         return activate(x, "clamp", (self.min, self.max))
 
 
-@op("nn.leaky_relu", kind="activation", elementwise=True)
+@op("nn.leaky_relu", kind="activation", elementwise=True, homogeneous=True)
 class LeakyRelu:
     """x where x > 0, else x * `negative_slope`."""
 

@@ -17,7 +17,7 @@ def _first(view: Array, out: tuple[int, ...]) -> Array:
     return np.asarray(view[index])
 
 
-@op("nn.max_pool", family="pool", moves_data=True, other_layout="nhwc.max_pool")
+@op("nn.max_pool", family="pool", moves_data=True, homogeneous=True, other_layout="nhwc.max_pool")
 class MaxPool:
     """Maximum over a sliding window, torch's `max_pool1d` to `max_pool3d`; padding never wins."""
 
@@ -42,7 +42,7 @@ class MaxPool:
         return np.asarray(_first(view, out).max(axis=tuple(range(-rank, 0))))
 
 
-@op("nn.avg_pool", kind="mean", family="pool", other_layout="nhwc.avg_pool")
+@op("nn.avg_pool", kind="mean", family="pool", homogeneous=True, other_layout="nhwc.avg_pool")
 class AvgPool:
     """Mean over a sliding window, torch's `avg_pool1d` to `avg_pool3d`.
 
@@ -79,7 +79,7 @@ class AvgPool:
         return np.asarray(_first(view, out).sum(axis=tuple(range(-rank, 0))))
 
 
-@op("nn.mean", family="pool")
+@op("nn.mean", family="pool", homogeneous=True)
 class Mean:
     """Mean over `axes`; with `keepdims` they stay as size 1. Global average pooling is a mean over the spatial axes."""
 

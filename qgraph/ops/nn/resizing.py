@@ -24,7 +24,7 @@ def known(spatial: Shape, size: tuple[int, ...], name: str) -> None:
         raise TypeMismatch(f"{name}: {list(spatial)} cannot become {list(size)}")
 
 
-@op("nn.resize", other_layout="nhwc.resize")
+@op("nn.resize", homogeneous=True, other_layout="nhwc.resize")
 class Resize:
     """The spatial dimensions resampled to `size`, torch's `interpolate` without antialiasing.
 
@@ -147,7 +147,7 @@ def _pooled(x: Array, size: tuple[int, ...], reduce: Callable[..., Any]) -> Arra
     return x
 
 
-@op("nn.adaptive_avg_pool", kind="mean", family="pool")
+@op("nn.adaptive_avg_pool", kind="mean", family="pool", homogeneous=True)
 class AdaptiveAvgPool(AdaptivePool):
     """The mean of windows whose sizes differ by one where the sizes do not divide, torch's `adaptive_avg_pool`."""
 
@@ -155,7 +155,7 @@ class AdaptiveAvgPool(AdaptivePool):
         return _pooled(x, self.size, np.mean)
 
 
-@op("nn.adaptive_max_pool", kind="max_pool", family="pool", moves_data=True)
+@op("nn.adaptive_max_pool", kind="max_pool", family="pool", moves_data=True, homogeneous=True)
 class AdaptiveMaxPool(AdaptivePool):
     """The maximum of windows whose sizes differ by one where the sizes do not divide, torch's `adaptive_max_pool`."""
 

@@ -106,7 +106,7 @@ class LogSigmoid(Function):
         return np.asarray(-np.logaddexp(-x, x.dtype.type(0)))
 
 
-@op("nn.prelu", kind="activation")
+@op("nn.prelu", kind="activation", homogeneous=True)
 class Prelu:
     """x where x > 0, else x * slope; one slope for each channel (dimension 1), or one for all."""
 

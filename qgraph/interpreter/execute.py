@@ -42,6 +42,23 @@ def node_evaluator(graph: Graph) -> Callable[[Node, Sequence[Array | None]], tup
     return lambda node, arrays: _evaluate(node, arrays, kernels)
 
 
+def node_requantizer(graph: Graph) -> Callable[[Node, Sequence[Array | None], Array], tuple[Array, ...]]:
+    """A function that gives the result of a layer, one whose op has a method `accumulate`, of its accumulators.
+
+    They are as that method gives them for the arrays of the operands.
+    """
+    kernels = _kernels(graph)
+
+    def requantized(node: Node, arrays: Sequence[Array | None], acc: Array) -> tuple[Array, ...]:
+        definition = op_def(node.op)
+        view = definition.view(node)
+        view.accumulate = lambda *_: acc
+        operands = definition.grouped(arrays)
+        return (kernels[node.op](view, *operands) if node.op in kernels else view.evaluate(*operands),)
+
+    return requantized
+
+
 def _kernels(graph: Graph) -> Mapping[str, Callable[..., Array]]:
     if not graph.target or graph.level != "integer":
         return {}

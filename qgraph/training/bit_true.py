@@ -9,13 +9,12 @@ next one on. A live batch normalization is folded with the statistics of the bat
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph
 from qgraph.training.integer_plan import Plan, make_plan
-from qgraph.training.integer_run import Program, Run, not_compiled
+from qgraph.training.integer_run import Program, Run, forced, not_compiled
 
 
 class Integers(nn.Module):
@@ -58,31 +57,12 @@ class Integers(nn.Module):
         return {**self.__dict__, "_plan": None, "_program": None}
 
 
-class _Forced(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, y: Tensor, exact: Tensor) -> Tensor:
-        ctx.dtype = y.dtype  # type: ignore[attr-defined]
-        return exact.view_as(exact)
-
-    @staticmethod
-    def backward(ctx: torch.autograd.function.BackwardCFunction, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.to(ctx.dtype), None  # type: ignore[attr-defined]
-
-
 class Force(nn.Module):
     """The value of the integers in place of y, with y's gradient."""
 
     @not_compiled
     def forward(self, run: Run | None, y: Tensor, key: int) -> Tensor:
-        return y if run is None else _exact(run, y, key)
-
-
-def _exact(run: Run, y: Tensor, key: int) -> Tensor:
-    exact = torch.from_numpy(run.exact(key)).to(y.device)
-    if not y.is_floating_point():
-        return exact.to(y.dtype)
-    forced: Tensor = _Forced.apply(y, exact)  # type: ignore[no-untyped-call]
-    return forced
+        return y if run is None else forced(run, y, key)
 
 
 class DropoutOfCodes(nn.Dropout):
@@ -95,4 +75,4 @@ class DropoutOfCodes(nn.Dropout):
         if run is None or not self.training or not self.p:
             return y
         run.replace(key, y.detach().cpu().numpy())
-        return _exact(run, y, key)
+        return forced(run, y, key)

@@ -8,7 +8,7 @@ into which a batch normalization is folded.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,8 +27,8 @@ from qgraph.passes.rewriter import Match, Replacement, rewrite
 from qgraph.targets.lowering import fake_quant_of
 from qgraph.targets.target import Target
 
-Arrays = Callable[[str], Array]
-"""The present array of a constant of the prepared graph, by its name."""
+Arrays = Mapping[str, Array]
+"""The present arrays of the constants of the prepared graph, by name; what is folded of several may be given too."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,18 @@ class FoldedLayer:
 
     def weight(self, arrays: Arrays) -> Array:
         """The folded weight; the bits of `fold-batchnorm`."""
-        w, gain = arrays(self.node.operand(1).name), self._gain(arrays)
+        w, gain = arrays[self.node.operand(1).name], self._gain(arrays)
         return np.asarray(w * per_axis(gain, w.ndim, 0))
 
     def bias(self, arrays: Arrays) -> Array:
         """The folded bias, likewise."""
         bias = self.node.operands[2]
         _, beta, mean, _ = (self.node.operand(i).name for i in range(3, 7))
-        return folded_bias(None if bias is None else arrays(bias.name), self._gain(arrays), arrays(beta), arrays(mean))
+        return folded_bias(None if bias is None else arrays[bias.name], self._gain(arrays), arrays[beta], arrays[mean])
 
     def _gain(self, arrays: Arrays) -> Array:
         gamma, var = self.node.operand(3).name, self.node.operand(6).name
-        return batch_norm_gain(arrays(gamma), arrays(var), self.node.attrs["eps"])
+        return batch_norm_gain(arrays[gamma], arrays[var], self.node.attrs["eps"])
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,16 @@ class Plan:
     values: dict[int, Value]  # key -> value of the arranged graph
     recipes: dict[Value, Recipe]  # constant of the arranged graph -> how it is made
     folded: dict[str, Callable[[Arrays], Array]]  # constant of the folded graph that a live layer makes
+    live_weights: dict[int, str]  # result of a live layer -> what its folded weight is called
+    keys: dict[Value, int]  # the way back of `values`
 
     def array(self, constant: Value, arrays: Arrays) -> Array:
         """The present array of a constant of the arranged graph."""
         recipe = self.recipes.get(constant)
         if recipe is None:
             return constant.data
-        make = self.folded.get(recipe.source)
-        return recipe.made(arrays(recipe.source) if make is None else make(arrays))
+        given = recipe.source not in self.folded or recipe.source in arrays
+        return recipe.made(arrays[recipe.source] if given else self.folded[recipe.source](arrays))
 
     def forced(self) -> set[int]:
         """The values that become those of the integers: what is fake-quantized, and what nothing quantizes, but for
@@ -131,19 +133,22 @@ def make_plan(graph: Graph) -> Plan:
     keys = keys_of(folded)
     for value, key in keys.items():
         value.name = value.name if value.producer is None else f"value {key}"  # rewrites hand names over
-    made = _fold(folded, graph)
+    made, live_weights = _fold(folded, graph)
     tagged, begins = _tagged(folded)
     arranged, traced = arrange(folded, target), arrange(tagged, target).graph.constants
     named = {value.name: value for node in arranged.graph.nodes for value in node.results}
     named.update((value.name, value) for value in arranged.graph.inputs)
     recipes = {value: _recipe(traced[name].data, begins) for name, value in arranged.graph.constants.items()}
+    values = {key: named[value.name] for value, key in keys.items() if value.name in named}
     plan = Plan(
         graph,
         target,
         arranged,
-        {key: named[value.name] for value, key in keys.items() if value.name in named},
+        values,
         {value: recipe for value, recipe in recipes.items() if recipe is not None},
         made,
+        live_weights,
+        {value: key for key, value in values.items()},
     )
     _check(plan)
     return plan
@@ -151,18 +156,21 @@ def make_plan(graph: Graph) -> Plan:
 
 def _check(plan: Plan) -> None:
     """Raise LoweringError for a constant that is made in a way that the plan does not know."""
+    known = {name: value.data for name, value in plan.source.constants.items()}
     for name, value in plan.arranged.graph.constants.items():
-        made = plan.array(value, lambda source: plan.source.constants[source].data)
+        made = plan.array(value, known)
         if made.dtype != value.data.dtype or not np.array_equal(made, value.data, equal_nan=value.type.is_float):
             raise LoweringError(
                 f"the constant {name} of the lowered graph does not follow from one of the prepared one"
             )
 
 
-def _fold(folded: Graph, graph: Graph) -> dict[str, Callable[[Arrays], Array]]:
-    """Fold the live batch normalizations of a clone; gives the weights and biases that are made, and how."""
-    original = dict(zip(folded.nodes, graph.nodes, strict=True))
+def _fold(folded: Graph, graph: Graph) -> tuple[dict[str, Callable[[Arrays], Array]], dict[int, str]]:
+    """Fold the live batch normalizations of a clone; gives the weights and biases that are made, and how, and what the
+    weight of each layer is called."""
+    original, keys = dict(zip(folded.nodes, graph.nodes, strict=True)), keys_of(graph)
     made: dict[str, Callable[[Arrays], Array]] = {}
+    weights: dict[int, str] = {}
 
     def noting(match: Match, build: Builder) -> Replacement:
         result = fold_live.rewrite(match, build)
@@ -170,10 +178,11 @@ def _fold(folded: Graph, graph: Graph) -> dict[str, Callable[[Arrays], Array]]:
             layer = FoldedLayer(original[match.root])
             weight, bias = (unquantized(result.producer.operand(place)).name for place in (1, 2))
             made.update({weight: layer.weight, bias: layer.bias})
+            weights[keys[layer.node.result]] = weight
         return result
 
     rewrite(folded, [drop, replace(fold_live, rewrite=noting)])
-    return made
+    return made, weights
 
 
 def _tagged(graph: Graph) -> tuple[Graph, list[tuple[str, int]]]:

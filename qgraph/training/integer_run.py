@@ -5,17 +5,17 @@ So what a layer is made of may be measured in this very pass: the statistics of 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from qgraph.interpreter.execute import node_evaluator
+from qgraph.arith.exactness import Accumulator, as_accumulator
+from qgraph.interpreter.execute import node_evaluator, node_requantizer
 from qgraph.interpreter.inputs import as_integers
-from qgraph.interpreter.run_graph import dequantized
-from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ir import Array, Graph, Node, Value, op_def
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.passes.drop_dead_code import erase_dead_code
@@ -40,7 +40,8 @@ class Program:
         arranged = plan.arranged
         self._fallback = plan.source.metadata.get(FALLBACK, "")
         self.lowering = Lowering(arranged.graph, plan.target, "float", arranged.stands_for, self._fallback)
-        self.evaluate = node_evaluator(self.lowering.graph)
+        self.evaluate, self.requantize = node_evaluator(self.graph), node_requantizer(self.graph)
+        self.layers: dict[Node, int] = {}  # node of the lowered graph that accumulates -> the layer's result
         self._left = list(arranged.graph.nodes)[::-1]
         self._begun = False
 
@@ -53,7 +54,7 @@ class Program:
         """The whole lowered graph of the arrays that were used."""
         arranged = self.plan.arranged
         for constant in arranged.graph.constants.values():
-            arranged.graph.set_data(constant, self.plan.array(constant, self.used.__getitem__))
+            arranged.graph.set_data(constant, self.plan.array(constant, self.used))
         lowering = Lowering(arranged.graph, self.plan.target, self.plan.target.io, arranged.stands_for, self._fallback)
         lowering.run()
         erase_dead_code(lowering.graph)
@@ -74,22 +75,44 @@ class Program:
         while value not in self.lowering.lowered:
             node = self._left.pop()
             self._set(_constants(node), arrays)
+            made = self.lowering.build.made
+            before = len(made)
             self.lowering.advance(node)
+            key = self.plan.keys.get(node.results[0])
+            if key is not None and op_def(node.op).operand_index("weight") == 1:
+                self.layers.update((new, key) for new in made[before:] if hasattr(op_def(new.op).cls, "accumulate"))
         return self.lowering.lowered[value]
 
-    def _set(self, constants: list[Value], arrays: Mapping[str, Tensor]) -> None:
+    def _set(self, constants: list[Value], tensors: Mapping[str, Tensor]) -> None:
+        arrays = _Recorded(tensors, self.plan, self.used)
         for constant in constants:
-            self.plan.arranged.graph.set_data(
-                constant, self.plan.array(constant, lambda name: self._array(name, arrays))
-            )
+            self.plan.arranged.graph.set_data(constant, self.plan.array(constant, arrays))
 
-    def _array(self, name: str, arrays: Mapping[str, Tensor]) -> Array:
-        self.used[name] = as_array(arrays[name], self.plan.source.constants[name].data.dtype).copy()
+    def is_of(self, tensors: Mapping[str, Tensor]) -> bool:
+        """Whether a lowering of these tensors would be the same."""
+        return all(
+            name in tensors and np.array_equal(as_array(tensors[name], old.dtype), old)
+            for name, old in self.used.items()
+        )
+
+
+class _Recorded(Mapping[str, Array]):
+    """Tensors as arrays, which are noted when they are read."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], plan: Plan, used: dict[str, Array]) -> None:
+        self.tensors, self.plan, self.used = tensors, plan, used
+
+    def __getitem__(self, name: str) -> Array:
+        known = self.plan.source.constants.get(name)
+        dtype = np.dtype(np.float32) if known is None else known.data.dtype
+        self.used[name] = as_array(self.tensors[name], dtype).copy()
         return self.used[name]
 
-    def is_of(self, arrays: Mapping[str, Tensor]) -> bool:
-        """Whether a lowering of these arrays would be the same."""
-        return all(np.array_equal(as_array(arrays[name], old.dtype), old) for name, old in self.used.items())
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.tensors)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
 
 
 def _constants(node: Node) -> list[Value]:
@@ -108,6 +131,27 @@ def as_array(tensor: Tensor, dtype: np.dtype[np.generic]) -> Array:
     return np.asarray(tensor.detach().cpu().numpy(), dtype)
 
 
+class Accumulated(NamedTuple):
+    """Sums of products of a layer, of magnitude up to `bound`: [N, O, *S] where the channels come `first`, else
+    [..., O]. Nobody else reads them afterwards."""
+
+    products: Tensor
+    bound: float
+    first: bool
+
+    def with_bias(self, bias: Array | None, rank: int) -> Accumulator:
+        """The accumulators, channels last, as a kernel of a result of that rank has them."""
+        channels_last = self.products.movedim(1, -1) if self.first else self.products
+        acc = channels_last.contiguous().cpu().numpy()
+        if rank < acc.ndim:
+            acc = acc.reshape(-1, *acc.shape[acc.ndim - rank + 1 :])
+        elif rank > acc.ndim:
+            acc = acc.reshape(acc.shape[0], *(1,) * (rank - acc.ndim), *acc.shape[1:])
+        bound = int(self.bound) + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
+        exact = as_accumulator(acc, bound)
+        return exact if bias is None else np.add(exact, bias.astype(exact.dtype), out=exact)
+
+
 class Run:
     """One forward pass: the program, and the arrays of the integers that there are so far."""
 
@@ -118,12 +162,8 @@ class Run:
             lowered: self._input(value, lowered, given)
             for value, lowered, given in zip(self.plan.arranged.graph.inputs, program.graph.inputs, inputs, strict=True)
         }
+        self.accumulators: dict[int, Accumulated] = {}  # of layers, by their results
         self._last: Node | None = None
-
-    @not_compiled
-    def measured(self, tensors: Mapping[str, Tensor]) -> None:
-        """Let constants, by name, have in this pass what was measured in it."""
-        self.tensors.update(tensors)
 
     def _input(self, value: Value, lowered: Value, given: Tensor) -> Array:
         array = self.plan.from_source(value, given.detach().cpu().numpy())
@@ -138,13 +178,36 @@ class Run:
         while wanted not in self.arrays:
             node = self._last = graph.after(self._last)
             operands = [None if v is None else v.data if v.is_constant else self.arrays[v] for v in node.operands]
-            self.arrays.update(zip(node.results, self.program.evaluate(node, operands), strict=True))
+            known = self.accumulators.get(self.program.layers.get(node, -1))
+            made = self.program.evaluate(node, operands) if known is None else self._requantized(node, operands, known)
+            self.arrays.update(zip(node.results, made, strict=True))
         return wanted
 
-    def exact(self, key: int) -> Array:
+    def _requantized(self, node: Node, operands: Sequence[Array | None], known: Accumulated) -> tuple[Array, ...]:
+        """The result of a layer whose products are known."""
+        definition = op_def(node.op)
+        of_bias = definition.operand_index("bias")
+        bias = operands[of_bias] if of_bias is not None and of_bias < len(operands) else None
+        acc = known.with_bias(bias, node.result.type.rank)
+        return self.program.requantize(node, operands, acc)
+
+    def exact(self, key: int, device: torch.device) -> Tensor:
         """The real values, float32, of the integers of a value, as the prepared graph has it."""
         lowered = self.lowered(key)
-        return self.plan.to_source(self.plan.values[key], dequantized(self.arrays[lowered], lowered.type))
+        array = self.plan.to_source(self.plan.values[key], self.arrays[lowered])
+        tensor = torch.from_numpy(array).to(device)
+        quant = lowered.type.quant
+        if quant is None:
+            return tensor
+        assert quant.axis is None
+        return tensor.float().sub_(float(quant.zero_points[0])).mul_(float(quant.scales[0]))
+
+    def bounds(self, key: int, quant_range: tuple[int, int]) -> tuple[float, float]:
+        """Between which reals the codes of a value are not clamped."""
+        quant = self.lowered(key).type.q
+        low, high = quant_range
+        scale, zero = float(quant.scales[0]), int(quant.zero_points[0])
+        return (low - 0.5 - zero) * scale, (high + 0.5 - zero) * scale
 
     def replace(self, key: int, real: Array) -> None:
         """Let a value have, from here on, the integers that are nearest to these real values."""
@@ -154,3 +217,45 @@ class Run:
             codes = quantize(array, quant.scales, quant.zero_points, integer_range(lowered.type.dtype), quant.axis)
             array = codes.astype(lowered.type.numpy)
         self.arrays[lowered] = array
+
+
+class _Forced(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, exact: Tensor) -> Tensor:
+        ctx.dtype = y.dtype
+        return exact.view_as(exact)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.to(ctx.dtype), None
+
+
+class _ForcedWithin(torch.autograd.Function):
+    """As `_Forced`, but that the gradient passes between two bounds of x alone: see `_StraightThrough` in
+    `qgraph.training.fake_quant`."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, exact: Tensor, bounds: tuple[float, float]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bounds = bounds
+        return exact.view_as(exact)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (x,) = ctx.saved_tensors
+        return torch.ops.aten.hardtanh_backward(grad.to(x.dtype), x, *ctx.bounds), None, None
+
+
+def forced(run: Run, y: Tensor, key: int) -> Tensor:
+    """The value of the integers in place of y, with y's gradient."""
+    exact = run.exact(key, y.device)
+    if not y.is_floating_point():
+        return exact.to(y.dtype)
+    return cast(Tensor, _Forced.apply(y, exact))  # type: ignore[no-untyped-call]
+
+
+@not_compiled
+def rounded(run: Run, x: Tensor, key: int, quant_range: tuple[int, int]) -> Tensor:
+    """The value of the integers to which x is rounded; the gradient reaches x where these are not clamped."""
+    exact = run.exact(key, x.device)
+    return cast(Tensor, _ForcedWithin.apply(x, exact, run.bounds(key, quant_range)))  # type: ignore[no-untyped-call]

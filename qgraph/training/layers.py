@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qgraph.training.code_layers import Beside
+from qgraph.training.exact_products import Window
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
-from qgraph.training.integer_run import Run
 from qgraph.training.observers import BiasQuantizer, WeightQuantizer
 from qgraph.training.windows import convolve
 
@@ -40,6 +41,7 @@ class LayerBatchNorm(torch.nn.Module):
     """A layer with a fake-quantized folded weight and a live batch normalization; `_layer` is the layer itself."""
 
     activations = 1
+    window: Window | None = None
 
     def __init__(self, quantizer: WeightQuantizer, eps: float, momentum: float) -> None:
         super().__init__()
@@ -63,38 +65,61 @@ class LayerBatchNorm(torch.nn.Module):
         zero_point: Tensor,
         batches: Tensor | None = None,
         x_scale: Tensor | None = None,
-        run: Run | None = None,
-        names: tuple[str, ...] = (),
+        beside: Beside | None = None,
     ) -> Tensor:
-        """`run`: the pass in integers beside this one, which calls mean, variance and scale by `names`."""
+        """`beside`: the pass in integers beside this one."""
         self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
             quantizer = self.quantizer
             weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, quantizer.quant_range, quantizer.axis)
-            y = self._layer(x, weight, bias)
-            if run is not None:
-                of_batch = self._of_batch(y.detach(), (w, bias, gamma, beta), (scale, zero_point), x_scale)
-                run.measured(dict(zip(names, of_batch, strict=True)))
-            return normalized(y, (gamma, beta, mean, var), batches, self.momentum, self.eps)
+            batch_norm = gamma, beta, mean, var
+            if beside is not None and beside.run is not None:
+                return self._beside(beside, (x, weight, bias), w, batch_norm, (scale, zero_point, x_scale), batches)
+            return normalized(self._layer(x, weight, bias), batch_norm, batches, self.momentum, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
         weight = self.quantizer.fake_quantized(folded, scale, zero_point)
         shift = folded_bias(bias, gain, beta, mean)
-        return self._layer(x, weight, shift if x_scale is None else self.bias_quantizer(shift, x_scale, scale))
+        if x_scale is None:
+            return self._layer(x, weight, shift)
+        shift = self.bias_quantizer(shift, x_scale, scale)
+        y = None if beside is None else beside.layer(x, weight, shift, (x_scale, scale), self.window)
+        return self._layer(x, weight, shift) if y is None else y
 
-    @torch.no_grad()
-    def _of_batch(
+    def _beside(
         self,
-        y: Tensor,
-        parameters: tuple[Tensor, Tensor | None, Tensor, Tensor],
-        quant: tuple[Tensor, Tensor],
-        x_scale: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and variance of y by channel, and the scale of the weight into which these are folded."""
-        var, mean = torch.var_mean(y, [0, *range(2, y.ndim)], correction=0)
-        scale = quant[0].clone()
-        self.refresh(*parameters, mean, var, scale, quant[1], None, x_scale)
-        return mean, var, scale
+        beside: Beside,
+        operands: tuple[Tensor, Tensor, Tensor | None],
+        w: Tensor,
+        batch_norm: tuple[Tensor, Tensor, Tensor, Tensor],
+        quant: tuple[Tensor, Tensor, Tensor | None],
+        batches: Tensor | None,
+    ) -> Tensor:
+        """What training computes beside a pass in integers, which is told by what it is folded: the statistics of the
+        batch, and a scale of the weight that goes with them."""
+        (x, weight, bias), (gamma, beta, mean, var), (scale, zero_point, x_scale) = operands, batch_norm, quant
+        gain = batch_norm_gain(gamma, var, self.eps).detach()
+        step = scale / gain
+        scales_alike = self.quantizer.axis is not None and x_scale is not None and bool(step.isfinite().all())
+        y = (
+            beside.layer(x, weight, bias, (x_scale, step), self.window)
+            if scales_alike and x_scale is not None
+            else None
+        )
+        in_codes = y is not None
+        y = self._layer(x, weight, bias) if y is None else y
+        made, batch_mean, inverse = torch.native_batch_norm(
+            y, gamma, beta, *moving(y, mean, var, batches), True, self.momentum, self.eps
+        )
+        with torch.no_grad():
+            batch_var = (inverse.double().pow(-2) - self.eps).clamp(min=0).to(var.dtype)
+            now = scale.clone()
+            self.refresh(w, bias, gamma, beta, batch_mean, batch_var, now, zero_point, None, x_scale)
+            codes = weight / per_axis(step, w.ndim, 0) if in_codes else None
+            beside.tell(
+                batch_mean, batch_var, now, None if codes is None else codes.round_() * per_axis(now, w.ndim, 0)
+            )
+        return made
 
     @torch.no_grad()
     def refresh(
@@ -128,9 +153,10 @@ class ConvBatchNorm(LayerBatchNorm):
     ) -> None:
         """`window`: stride, pads, dilation, groups."""
         super().__init__(quantizer, eps, momentum)
-        self.window = window
+        self.window = Window(*window)
 
     def _layer(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+        assert self.window is not None
         return convolve(x, w, bias, *self.window)
 
 
@@ -147,14 +173,20 @@ def normalized(
     """y normalized by its own statistics, for batch_norm = (gamma, beta, mean, var): these two move by `momentum`, or
     where `batches` counts are the average of the statistics of all batches, as torch has it (variances unbiased)."""
     gamma, beta, mean, var = batch_norm
+    running_mean, running_var = moving(y, mean, var, batches)
+    return F.batch_norm(y, running_mean, running_var, gamma, beta, True, momentum, eps)
+
+
+def moving(y: Tensor, mean: Tensor, var: Tensor, batches: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+    """The statistics that move by a momentum; None where `batches` counts, and they have moved already."""
     if batches is None:
-        return F.batch_norm(y, mean, var, gamma, beta, True, momentum, eps)
+        return mean, var
     with torch.no_grad():
         batches.add_(1)
         dims = [0, *range(2, y.ndim)]
         for running, present in ((mean, y.mean(dims)), (var, y.var(dims))):
             running.add_((present - running) / batches)
-    return F.batch_norm(y, None, None, gamma, beta, training=True, eps=eps)
+    return None, None
 
 
 def folded_bias(bias: Tensor | None, gain: Tensor, beta: Tensor, mean: Tensor) -> Tensor:

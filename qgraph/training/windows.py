@@ -25,7 +25,8 @@ def pad(x: Tensor, pads: tuple[int, ...], value: float = 0.0) -> Tensor:
     return F.pad(x, widths, value=value) if any(pads) else x
 
 
-def _is_symmetric(pads: tuple[int, ...]) -> bool:
+def is_symmetric(pads: tuple[int, ...]) -> bool:
+    """Whether pads are as wide behind each dimension as before it."""
     return pads[: len(pads) // 2] == pads[len(pads) // 2 :]
 
 
@@ -40,7 +41,7 @@ def convolve(
 ) -> Tensor:
     """Convolution of x [N, C, *S] with w [O, C/groups, *K]."""
     rank = len(stride)
-    if not _is_symmetric(pads):
+    if not is_symmetric(pads):
         x, pads = pad(x, pads), (0,) * 2 * rank
     return CONV[rank - 1](x, w, bias, stride, pads[:rank], dilation, groups)
 
@@ -58,7 +59,7 @@ def convolve_transposed(
     """Transposed convolution of x [N, C, *S] with w [C, O/groups, *K]."""
     rank = len(stride)
     function = CONV_TRANSPOSE[rank - 1]
-    if _is_symmetric(pads):
+    if is_symmetric(pads):
         return function(x, w, bias, stride, pads[:rank], output_padding, groups, dilation)
     full: Tensor = function(x, w, None, stride, 0, 0, groups, dilation)
     ends = (more - end for more, end in zip(output_padding, pads[rank:], strict=True))
@@ -68,7 +69,7 @@ def convolve_transposed(
 
 def _is_torchs(pads: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """Whether torch's pools pad so by themselves: as much on both sides, and no more than half of a window."""
-    return _is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True))
+    return is_symmetric(pads) and all(2 * p <= k for p, k in zip(pads, kernel * 2, strict=True))
 
 
 def max_pool(

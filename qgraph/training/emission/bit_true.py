@@ -7,10 +7,15 @@ from typing import Any
 import torch
 from torch import fx
 
+from qgraph import quantizers
 from qgraph.errors import InputError
 from qgraph.ir import Graph, Node, Value
+from qgraph.ops.quant import grid_of, is_known
 from qgraph.training.bit_true import DropoutOfCodes, Force, Integers
+from qgraph.training.code_layers import Beside, LayerOfCodes
 from qgraph.training.emission.emitter import Emitter, is_weight
+from qgraph.training.emission.layers import WINDOW
+from qgraph.training.exact_products import LARGEST, Window
 from qgraph.training.integer_plan import keys_of
 
 INTEGERS, FORCE = "ops.integers", "ops.force"
@@ -26,6 +31,7 @@ class BitTrueEmitter(Emitter):
 
     def begin(self) -> None:
         integers = Integers(self.graph)
+        self._plan = integers.plan
         self._keys, self._forced = keys_of(self.graph), integers.plan.forced()
         self._raw: dict[Value, fx.Node] = {}
         for value in self.graph.constants.values():
@@ -44,22 +50,38 @@ class BitTrueEmitter(Emitter):
             return self.call_module(
                 node, lambda: DropoutOfCodes(p), [*self.operands(node), self._run, self._key_of_operand(node)]
             )
-        return super().emit(node)
+        made = self._layer(node) if node.op in ("nn.conv", "nn.linear") else None
+        return super().emit(node) if made is None else made
+
+    def _layer(self, node: Node) -> fx.Node | None:
+        """A layer whose operands lie on grids; None where they do not."""
+        x_step, grid = self.input_scale(node), grid_of(node.operand(1))
+        if x_step is None or grid is None or not is_weight(grid) or grid.attrs["axis"] not in (None, 0):
+            return None
+        if not _is_narrow(node):
+            return None
+        window = None if node.op == "nn.linear" else Window(*(node.attrs[name] for name in WINDOW))
+        args: list[Any] = [*self.operands(node, 3), self._run, self._keys[node.result], x_step]
+        return self.activated(
+            node, self.call_module(node, lambda: LayerOfCodes(window), [*args, self.value(grid.operand(1))])
+        )
 
     def raw(self, value: Value) -> fx.Node:
         return self._raw[value]
 
     def words(self, node: Node) -> dict[str, Any]:
         if node.op == "quant.fake_quant":
-            return {"held": self.operands(node, 3)[1:]}
-        names = tuple(node.operand(place).name for place in (5, 6, 7))  # mean, variance, scale of the weight
-        return {"run": self._run, "names": names}
+            held = {"held": self.operands(node, 3)[1:]}
+            return {**held, "beside": (self._run, self._keys[node.result])} if _is_plain(node) else held
+        names = (*(node.operand(place).name for place in (5, 6, 7)), self._plan.live_weights[self._keys[node.result]])
+        run: Any = self._run  # a Run when the module runs
+        return {"beside": Beside(run, self._keys[node.result], names, _is_narrow(node))}
 
     def _keep(self, node: Node, made: fx.Node) -> None:
         super()._keep(node, made)
         for value in node.results:
             key = self._keys[value]
-            if key in self._forced:
+            if key in self._forced and not _is_plain(node):
                 self._values[value] = self.traced.call_module(FORCE, (self._run, self._values[value], key))
 
     def _key_of_operand(self, node: Node) -> int:
@@ -71,6 +93,22 @@ class BitTrueEmitter(Emitter):
                 help='train with mode="fake-quant", or apply dropout to a value of its own',
             )
         return self._keys[node.operand(0)]
+
+
+def _is_narrow(layer: Node) -> bool:
+    """Whether a layer reads codes of 8 bits."""
+    grid = grid_of(layer.operand(0))
+    return grid is not None and int(grid.attrs["range"][1]) - int(grid.attrs["range"][0]) <= LARGEST
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether a node rounds all activations alike, by a scale that is not trained: its module gives the integers."""
+    return (
+        node.op == "quant.fake_quant"
+        and node.attrs["axis"] is None
+        and not is_known(node.operand(0))
+        and not quantizers.get(str(node.attrs["observer"])).trains
+    )
 
 
 def _activation_parameters(graph: Graph) -> list[Value]:

@@ -79,8 +79,9 @@ class Program:
             before = len(made)
             self.lowering.advance(node)
             key = self.plan.keys.get(node.results[0])
-            if key is not None and op_def(node.op).operand_index("weight") == 1:
-                self.layers.update((new, key) for new in made[before:] if hasattr(op_def(new.op).cls, "accumulate"))
+            layers = [new for new in made[before:] if hasattr(op_def(new.op).cls, "accumulate")]
+            if key is not None and op_def(node.op).operand_index("weight") == 1 and len(layers) == 1:
+                self.layers[layers[0]] = key
         return self.lowering.lowered[value]
 
     def _set(self, constants: list[Value], tensors: Mapping[str, Tensor]) -> None:
@@ -249,8 +250,10 @@ class _ForcedWithin(torch.autograd.Function):
 def forced(run: Run, y: Tensor, key: int) -> Tensor:
     """The value of the integers in place of y, with y's gradient."""
     exact = run.exact(key, y.device)
+    if not y.is_floating_point() or y.dtype == torch.float64:
+        exact = exact.to(y.dtype)
     if not y.is_floating_point():
-        return exact.to(y.dtype)
+        return exact
     return cast(Tensor, _Forced.apply(y, exact))  # type: ignore[no-untyped-call]
 
 
@@ -258,4 +261,5 @@ def forced(run: Run, y: Tensor, key: int) -> Tensor:
 def rounded(run: Run, x: Tensor, key: int, quant_range: tuple[int, int]) -> Tensor:
     """The value of the integers to which x is rounded; the gradient reaches x where these are not clamped."""
     exact = run.exact(key, x.device)
+    exact = exact.double() if x.dtype == torch.float64 else exact
     return cast(Tensor, _ForcedWithin.apply(x, exact, run.bounds(key, quant_range)))  # type: ignore[no-untyped-call]

@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import qgraph
+from qgraph.errors import InputError
 from qgraph.ir import Graph, parse
 from qgraph.training.integer_run import Run
 from qgraph.training.observers import ActivationQuantizer
@@ -98,12 +99,12 @@ def _examples(name: str, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
-def _prepared(name: str, target: str, **words: str) -> Graph:
+def _prepared(name: str, target: str, **words: object) -> Graph:
     torch.manual_seed(0)
     return qgraph.prepare(qgraph.trace(MODELS[name][0](), (_examples(name),)), target=target, **words)
 
 
-def _module(name: str, target: str, mode: str = "bit-true", **words: str) -> nn.Module:
+def _module(name: str, target: str, mode: str = "bit-true", **words: object) -> nn.Module:
     return qgraph.calibrate(qgraph.to_torch(_prepared(name, target, **words), mode=mode), [_examples(name).numpy()])
 
 
@@ -239,3 +240,103 @@ def test_dropout_drops_codes_and_rounds_what_it_leaves() -> None:
     highest = (127 - zero) * scale
     assert torch.equal(left[left > 0], torch.minimum(kept * 2, highest)[left > 0])
     assert torch.equal(result[left == 0], torch.full_like(result[left == 0], 0.5))
+
+
+OPTIONS: dict[str, tuple[str, str, dict[str, object]]] = {
+    "activations of 16 bits": ("residual", "litert", {"activations": "i16"}),
+    "one scale for a weight": ("residual", "tflm", {"weights": "per-tensor"}),
+    "weights with a zero point": ("residual", "onnxruntime", {"weights": "u8"}),
+    "4 bits": ("residual", "litert-xnnpack", {"overrides": {"*": {"bits": 4, "activation_bits": 4}}}),
+    "scales that are trained": ("residual", "litert", {"observers": {"activation": "lsq"}}),
+    "batch normalization folded before": ("signal", "onnxruntime", {"batchnorm": "fold"}),
+    "ops that stay in float": ("encoder", "litert", {"fallback": "float"}),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_every_option_of_a_target_is_trained_in_its_integers(case: str) -> None:
+    name, target, words = OPTIONS[case]
+    module, x = _module(name, target, **words), _examples(name)
+    _train(module, x, steps=2)
+    y = module(x).detach().numpy()
+    low = module.get_submodule("ops.integers").lowered()
+    assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
+    assert _differing(module.eval(), qgraph.lower(qgraph.from_torch(module), target=target), x) == 0
+
+
+class Wide(nn.Module):
+    """[N, 300, 4, 4] to [N, 5]: sums of products above 2**24."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(300, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Linear(128, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(torch.relu(self.norm(self.conv(x))).flatten(1))
+
+
+def test_layers_whose_sums_leave_float32_are_exact() -> None:
+    torch.manual_seed(0)
+    x = torch.from_numpy(np.random.default_rng(0).choice([-1.0, 1.0], (8, 300, 4, 4)).astype(np.float32))
+    module = qgraph.to_torch(qgraph.prepare(qgraph.trace(Wide(), (x,)), target="litert"), mode="bit-true")
+    with torch.no_grad():
+        module.get_parameter("conv.weight").copy_(x.sign()[:, :, :3, :3] * 0.5)
+    _train(qgraph.calibrate(module, [x.numpy()]), x, steps=1)
+    low = qgraph.lower(qgraph.from_torch(module), target="litert")
+    assert _differing(module.eval(), low, x) == 0
+    assert qgraph.verify(low, runtime="litert", inputs=x.numpy()).bit_exact
+
+
+class Cell(nn.Module):
+    """A step of a stream."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cell = nn.GRUCell(4, 8)
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor) -> dict[str, torch.Tensor]:
+        h = self.cell(x, h)
+        return {"y": h.sum(1, keepdim=True), "h_next": h}
+
+
+@pytest.mark.parametrize("target", ["tflm", "onnxruntime"])
+def test_states_are_those_of_the_stream(target: str) -> None:
+    torch.manual_seed(0)
+    recording = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    graph = qgraph.trace(Cell(), (torch.ones(1, 4), torch.zeros(1, 8)), states={"h": "h_next"})
+    module = qgraph.to_torch(qgraph.prepare(graph, target=target), mode="bit-true")
+    qgraph.calibrate(module, [recording]).eval()
+    stream = qgraph.Stream(qgraph.lower(qgraph.from_torch(module), target=target), dequantize=True)
+    h = torch.zeros(1, 8)
+    for step in np.split(recording, 30):
+        made = module(torch.from_numpy(step), h)
+        h = made["h_next"].detach()
+        assert np.array_equal(made["y"].detach().numpy(), stream.step(step))
+
+
+def test_autocast_does_not_reach_the_integers() -> None:
+    module, x = _module("residual", "litert"), _examples("residual")
+    with torch.autocast("cpu", torch.bfloat16):
+        module(x).sum().backward()
+        made = module.eval()(x).detach().numpy()
+    low = qgraph.lower(qgraph.from_torch(module), target="litert")
+    assert np.array_equal(made, qgraph.run(low, x.numpy(), dequantize=True))
+
+
+def test_a_module_without_scales_asks_for_calibration() -> None:
+    module = qgraph.to_torch(_prepared("residual", "litert"), mode="bit-true")
+    with pytest.raises(qgraph.QGraphError, match=r"(?s)values without a scale: .*calibrate first"):
+        module(_examples("residual"))
+
+
+def test_dropout_of_what_others_read_is_refused() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N,4]) {
+      %1: f32[N,4] = nn.relu(%x)
+      %2: f32[N,4] = nn.dropout(%1) {p=0.5}
+      %3: f32[N,4] = nn.add(%1, %2)
+      return %3
+    }""")
+    with pytest.raises(InputError) as caught:
+        qgraph.to_torch(qgraph.prepare(graph, target="litert"), mode="bit-true")
+    assert caught.value.what == "dropout reads what others read too: its integers are not its own"
+    assert caught.value.help == 'train with mode="fake-quant", or apply dropout to a value of its own'

@@ -127,14 +127,13 @@ class Conversion:
         return self.new
 
     def _begin_states(self) -> None:
-        """Move the first values of states that are not the same number throughout, as their inputs were moved."""
+        """Move the first values of states as their inputs were moved."""
         states = states_of(self.graph)
-        if any(isinstance(state.first, list) and self._end(state.input) for state in states):
-            first = {
-                state.input.name: state.moved(self.move(state.input.type.rank) if self._end(state.input) else ())
-                for state in states
-            }
-            set_states(self.new, {state.input.name: state.output for state in states}, first)
+        first = {
+            state.input.name: state.moved(self.move(state.input.type.rank) if self._end(state.input) else ())
+            for state in states
+        }
+        set_states(self.new, {state.input.name: state.output for state in states}, first)
 
     def _ends(self, node: Node, earlier: dict[Node, Ends | None]) -> Ends | None:
         """The labels that a node reads and makes; None where both are one label and free."""

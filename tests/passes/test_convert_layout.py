@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import qgraph
 from qgraph import passes
-from qgraph.ir import Builder, Graph, Node, TensorType, Value, verify_graph
+from qgraph.ir import Builder, Graph, Node, TensorType, Value, parse, set_states, states_of, verify_graph
 from tests.models import Globals, Mixed, seeded
 
 WEIGHT = np.random.default_rng(0).normal(size=(3, 3, 1, 1)).astype(np.float32)
@@ -116,6 +116,23 @@ def test_a_constant_operand_is_permuted_and_every_op_goes_along() -> None:
     x = np.random.default_rng(2).normal(size=(2, 3, 6, 7)).astype(np.float32)
     y = np.asarray(qgraph.run(moved, x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
     np.testing.assert_allclose(y, np.asarray(qgraph.run(graph, x)), rtol=1e-5, atol=1e-6)
+
+
+def test_first_values_of_states_move_where_their_inputs_do() -> None:
+    graph = parse("""graph @g level=float (%x: f32[1,2,3,4], %a: f32[1,2,3,4], %b: f32[1,2,3,4], %c: f32[1,3]) {
+  %1: f32[1,2,3,4] = nn.add(%x, %a)
+  %2: f32[1,2,3,4] = nn.add(%1, %b)
+  %3: f32[1,3] = nn.relu(%c)
+  return %2, %1, %2, %3
+}""")
+    values = np.arange(24.0).reshape(2, 3, 4)
+    set_states(graph, {"a": 1, "b": 2, "c": 3}, {"a": values.ravel().tolist(), "b": 2.5, "c": [1.0, 2.0, 3.0]})
+    moved = passes.convert_layout(graph, io="convert")
+    assert moved.inputs[1].type.shape == (1, 3, 4, 2)
+    expected = [values.transpose(1, 2, 0).ravel().tolist(), 2.5, [1.0, 2.0, 3.0]]
+    assert [(each.output, each.first) for each in states_of(moved)] == list(zip((1, 2, 3), expected, strict=True))
+    kept = passes.convert_layout(graph, io="keep")
+    assert [each.first for each in states_of(kept)] == [each.first for each in states_of(graph)]
 
 
 @pytest.mark.parametrize("sizes", [(7,), (4, 5), (3, 4, 5)])

@@ -13,6 +13,7 @@ from qgraph.passes.lower import in_layout
 HEAD = """graph @g level=float (%x: f32[N,2,3,2]) {
   const @w: f32[2,2,1,1] = [1.0, 2.0, -1.0, 0.5], @a: f32[1,12] = [1,2,3,4,5,6,7,8,9,10,11,12]
   const @b: f32[2,12] = [12,11,10,9,8,7,6,5,4,3,2,1,0,1,0,2,0,3,0,4,0,5,0,6], @c: f32[1,6] = [1,2,3,4,5,6]
+  const @k: f32[2,2,1] = [1,2,3,5]
   const @s: f32[1,12] = [1,-2,3,-4,5,-6,7,-8,9,-10,11,-12], @q: f32[1] = 0.5, @z: i32[1] = 0
   const @q2: f32[2] = [0.5, 0.25], @z2: i32[2] = 0, @q12: f32[12] = 0.5, @z12: i32[12] = 0
   %1: f32[N,2,3,2] = nn.conv(%x, @w) {stride=[1,1], pads=[0,0,0,0], dilation=[1,1]}
@@ -70,6 +71,12 @@ BODIES = {
         "  %0: f32[N,12] = nn.reshape(%1) {shape=[-1,12]}\n"
         "  %2: f32[1,12] = nn.slice(%0) {axis=0, start=0, end=1}\n"
         "  %3: f32[N,1] = nn.linear(%0, %2)\n  return %3\n}",
+    ),
+    "rows of three dimensions": (
+        0,
+        "  %0: f32[N,2,3] = nn.mean(%1) {axes=[3]}\n"
+        "  %5: f32[N,2,3] = nn.conv(%0, @k) {stride=[1], pads=[0,0], dilation=[1]}\n"
+        "  %2: f32[N,6] = nn.reshape(%5) {shape=[-1,6]}\n  %3: f32[N,1] = nn.linear(%2, @c)\n  return %3\n}",
     ),
     "a flatten that leaves two dimensions": (
         1,

@@ -9,7 +9,7 @@ import pytest
 
 import qgraph
 from qgraph.ir import Builder, Dim, Graph, TensorType, Value, verify_graph
-from qgraph.passes.legalize import FORMS, in_forms
+from qgraph.passes.legalize import FORMS, carriers, in_forms
 from qgraph.passes.rewriter import rewrite
 from qgraph.targets import get
 
@@ -104,3 +104,11 @@ def test_every_new_node_stands_for_the_one_that_it_was_made_of() -> None:
     stands_for = in_forms(graph, get("litert"))
     assert [stands_for.get(node) for node in graph.nodes] == [conv, conv, conv, None]
     assert value.producer is relu
+
+
+def test_an_op_carries_what_its_rows_say_or_those_on_floats_or_of_a_norm_its_layers() -> None:
+    target = get("onnxruntime")
+    assert carriers("nn.conv", target) is carriers("nn.batch_norm", target) is target.lowerings["nn.conv"]
+    assert "nn.prod" not in target.lowerings
+    assert carriers("nn.prod", target) is target.float_lowerings["nn.prod"]
+    assert list(carriers("nn.unheard_of", target)) == []

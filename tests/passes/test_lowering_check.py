@@ -69,6 +69,20 @@ def test_two_codes_are_rounding_and_three_are_a_fault(by: int) -> None:
     assert {name: array.shape for name, array in caught.value.inputs.items()} == {"x": (11, 3), "y": (11, 3)}
 
 
+@pytest.mark.parametrize("by", [3, 64, -64, 65, -65])
+def test_codes_of_16_bits_may_be_64_off(by: int) -> None:
+    words = '{type="i16", range=[-32768,32767], symmetric=true}'
+    text = SUM.replace("@z: i32[1] = 3", "@z: i32[1] = 0").replace("{range=[-128,100]}", words)
+    text = text.replace("@s, @z)\n", f"@s, @z) {words}\n").replace("@s, @z) loc", f"@s, @z) {words} loc")
+    lowering = lowering_of(text)
+    shifted(lowering, "i16", by)
+    if abs(by) <= 64:
+        compare_lowered(lowering)
+        return
+    with pytest.raises(ValidationError, match=r"^litert.add is up to 65 steps away from the nn.add"):
+        compare_lowered(lowering)
+
+
 @pytest.mark.parametrize("steps", [1.0, 1.75, 2.5, -2.5])
 def test_floats_are_compared_in_steps_of_the_sixteenth_bit_of_the_largest(steps: float) -> None:
     lowering = lowering_of(FLOATS, "float")

@@ -219,7 +219,9 @@ def test_a_graph_is_widened_with_placeholders_for_what_is_not_calibrated() -> No
     graph = parse("""graph @g level=fake_quant (%x: f32[N,2]) {
       const @s: f32[1] = [nan], @z: i32[1] = 3, @t: f32[2] = [0.5, nan]
       %1: f32[N,2] = quant.fake_quant(%x, @s, @z)
-      return %1
+      %2: i32[N,2] = nn.cast(%1) {dtype="i32"}
+      %3: f32[N,2] = nn.cast(%2) {dtype="f32"}
+      return %1, %3
     }""")
     wide = widened(graph)
     assert str(wide.inputs[0].type) == "f64[N,2]"
@@ -230,6 +232,10 @@ def test_a_graph_is_widened_with_placeholders_for_what_is_not_calibrated() -> No
     assert wide.constants["t"].data.tolist() == [0.5, PLACEHOLDER_SCALE]
     assert wide.constants["z"].data.dtype == np.int32
     assert wide.nodes[0].operand(1) is wide.constants["s"]
+    assert [(str(node.result.type), node.attrs["dtype"]) for node in wide.nodes[1:]] == [
+        ("i32[N,2]", "i32"),
+        ("f64[N,2]", "f64"),
+    ]
     assert graph.inputs[0].type.dtype == "f32"
 
 

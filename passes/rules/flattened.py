@@ -24,8 +24,7 @@ def is_absorbed(node: Node) -> bool:
     if node.op != "nn.reshape":
         return False
     before, after = node.operand(0).type.shape, node.result.type.shape
-    flat = len(before) > 2 and len(after) == 2 and before[0] == after[0]
-    return flat and not any(isinstance(size, str) for size in before[1:]) and _feeds_linear_only(node.result)
+    return len(after) == 2 and before[:1] == after[:1] and _feeds_linear_only(node.result)
 
 
 def _feeds_linear_only(value: Value) -> bool:

@@ -9,10 +9,10 @@ An island is one of floats, where the target knows the bits of such ops (`Target
 (`Target.fine_in_16`). It begins at an op that the target has on floats alone (a quotient, a normalization;
 `Correspondence.on_floats`), with `fallback="float"` at one without an integer form, and at a root of what is computed:
 next to 0 it is steep, where a grid has few steps. One of 16 bits begins at a softmax of long rows, too, whose shares
-are a step or two of 1/256, at a difference of squares, and at what makes places to sample at. An op joins it where all
-who read it are in it; or where all computed floats that it reads are, of a product one, whose size may be any; sums
-join together, where each is read by the next and by an island: a residual stream. What moves elements rounds nothing
-and has no part, unless it joins several values.
+are a step or two of 1/256, at a difference of squares, at a soft cap, and at what makes places to sample at. An op
+joins it where all who read it are in it; or where all computed floats that it reads are, of a product one, whose size
+may be any; sums join together, where each is read by the next and by an island: a residual stream. What moves elements
+rounds nothing and has no part, unless it joins several values.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ops.nn.nonlinearity import is_soft_cap
 from qgraph.ops.nn.resizing import gives_places
 from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Refusal
@@ -69,9 +70,9 @@ def of_16_bits(graph: Graph, target: Target, tied: Holds) -> set[Node]:
 
 
 def _begins_16_bits(node: Node) -> bool:
-    """Whether a node is a softmax whose shares are small, a difference of squares of which little may be left, or makes
-    places, of which 8 bits tell few pixels apart."""
-    if gives_places(node.results[0]):
+    """Whether a node is a softmax whose shares are small, a difference of squares of which little may be left, a soft
+    cap, whose tanh is far from its poles most often, or makes places, of which 8 bits tell few pixels apart."""
+    if gives_places(node.results[0]) or is_soft_cap(node):
         return True
     if node.op == "nn.softmax":
         size = node.result.type.shape[node.attrs["axis"]]

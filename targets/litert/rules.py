@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from qgraph.ir import Node
+from qgraph.ops.nn.nonlinearity import is_soft_cap
 from qgraph.ops.nn.resizing import gives_places
 from qgraph.targets.litert.function_rows import LOOKED_UP
 from qgraph.targets.litert.plain_rows import of_condition
@@ -58,9 +59,11 @@ OF_PLACES = ("nn.matmul", "nn.expand")
 
 
 def fine_in_16(node: Node) -> bool:
-    """Whether an op may be of 16 bits between others: those of which normalizations are written, and a softmax."""
+    """Whether an op may be of 16 bits between others: those that normalizations are made of, a softmax, a soft cap."""
     if node.op in OF_PLACES:
         return gives_places(node.results[0])
+    if node.op == "nn.tanh":
+        return is_soft_cap(node)
     sizes = [node.operand(0).type.shape[axis] for axis in node.attrs["axes"]] if node.op == "nn.mean" else []
     return node.op in FINE and math.prod(n if isinstance(n, int) else LARGEST_COUNT for n in sizes) < LARGEST_COUNT
 

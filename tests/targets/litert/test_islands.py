@@ -1,5 +1,5 @@
 """Normalizations have 16 bits inside: of examples whose sizes differ a hundredfold, 8 bits keep the largest alone. So
-have the softmax of long rows, whose shares are next to the step of 8 bits, and differences of squares."""
+have the softmax of long rows, whose shares are next to the step of 8 bits, differences of squares, and soft caps."""
 
 from __future__ import annotations
 
@@ -137,6 +137,16 @@ def test_what_is_left_of_a_difference_of_squares_counts(target: str) -> None:
     x = torch.randn(64, 3, 8) * 0.2 + torch.tensor([1.0, 0.0, 0.0])[:, None]
     low = quantized(machine, x, target)
     assert sqnr(machine(x).numpy(), qgraph.run(low, x.numpy(), dequantize=True)) > 30
+
+
+@pytest.mark.parametrize("target", HERE)
+def test_a_soft_cap_keeps_values_far_below_the_cap(target: str) -> None:
+    """`30 * tanh(x / 30)` of values below 1: steps of 1/128, the grid of an int8 TANH, leave two or three of them."""
+    torch.manual_seed(0)
+    model, x = Of(lambda x: 30 * torch.tanh(x / 30)), torch.rand(64, 16) * 2 - 1
+    low = quantized(model, x, target)
+    assert sqnr(model(x).numpy(), qgraph.run(low, x.numpy(), dequantize=True)) > 45
+    assert widths(quantized(Of(torch.tanh), x, target)) == {"i8"}  # one whose whole range is wanted has 8 bits
 
 
 def test_eight_bits_that_are_asked_for_are_kept() -> None:

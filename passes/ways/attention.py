@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -18,26 +19,37 @@ LEAST = -1e4
 PARTS = ("nn.matmul", "nn.mul", "nn.add", "nn.softmax", "nn.transpose", "nn.reshape", "nn.expand")
 
 
-@way("nn.attention", *PARTS, "nn.cast", "nn.logical_not")
+COMPUTED = ("nn.cast", "nn.logical_not")
+PLACES = ("nn.arange", "nn.less")
+
+
+@way("nn.attention", *PARTS, *COMPUTED, *PLACES)
+def attention_of_open_length(match: Match, build: Builder) -> Replacement:
+    """As `masked_attention`; a causal mask of open sizes is computed."""
+    return _written(match, build, (*COMPUTED, *PLACES))
+
+
+@way("nn.attention", *PARTS, *COMPUTED)
 def masked_attention(match: Match, build: Builder) -> Replacement:
     """As `attention`; a mask of booleans that is computed becomes one of floats."""
-    return _written(match, build, computed=True)
+    return _written(match, build, COMPUTED)
 
 
 @way("nn.attention", *PARTS)
 def attention(match: Match, build: Builder) -> Replacement:
     """softmax(query * scale @ key^T + mask) @ value; a mask of booleans has to be known."""
-    return _written(match, build, computed=False)
+    return _written(match, build, ())
 
 
-def _written(match: Match, build: Builder, computed: bool) -> Replacement:
+def _written(match: Match, build: Builder, more: Collection[str]) -> Replacement:
+    """`more`: the ops that may be made beside `PARTS`."""
     query, key, value, mask = [*match.root.operands, None][:4]
     assert query is not None  # none of the three is optional
     assert key is not None
     assert value is not None
-    if mask is not None and mask.type.dtype == "bool" and not mask.is_constant and not computed:
+    if mask is not None and mask.type.dtype == "bool" and not mask.is_constant and not more:
         return Declined("the mask of booleans is computed")
-    unseen = _added(match, build, mask, query, key)
+    unseen = _added(match, build, mask, query, key, more)
     if isinstance(unseen, Declined):
         return unseen
     if query.type.shape[-3] != key.type.shape[-3]:
@@ -57,14 +69,21 @@ def _written(match: Match, build: Builder, computed: bool) -> Replacement:
     return build.nn.matmul(build.nn.softmax(scores, axis=scores.type.rank - 1), value)
 
 
-def _added(match: Match, build: Builder, mask: Value | None, query: Value, key: Value) -> list[Value] | Declined:
+def _added(
+    match: Match, build: Builder, mask: Value | None, query: Value, key: Value, more: Collection[str]
+) -> list[Value] | Declined:
     """What is added to the scores: `LEAST` where nothing may be seen."""
     made: list[Value] = []
     if match.root.attrs["causal"]:
         rows, columns = query.type.shape[-2], key.type.shape[-2]
-        if isinstance(rows, str) or isinstance(columns, str):
+        if not isinstance(rows, str) and not isinstance(columns, str):
+            made.append(build.constant(np.triu(np.full((rows, columns), LEAST, query.type.numpy), 1), "causal"))
+        elif "nn.arange" not in more:
             return Declined("the sizes of the causal mask are symbolic")
-        made.append(build.constant(np.triu(np.full((rows, columns), LEAST, query.type.numpy), 1), "causal"))
+        else:
+            row, column = (build.nn.arange(each, axis=each.type.rank - 2) for each in (query, key))
+            later = build.nn.less(build.nn.reshape(row, shape=(-1, 1)), column)
+            made.append(times(build, build.nn.cast(later, dtype=query.type.dtype), LEAST))
     if mask is None:
         return made
     if not mask.is_constant and mask.type.dtype == "bool":

@@ -9,7 +9,8 @@ import pytest
 
 import qgraph
 from qgraph.errors import PassError
-from qgraph.ir import Array, Builder, Graph, TensorType, Value
+from qgraph.interpreter.execute import execute
+from qgraph.ir import Array, Builder, Graph, TensorType, Value, parse
 from qgraph.passes import decompose
 from qgraph.passes.ways import WAYS
 
@@ -106,11 +107,23 @@ def test_attention_takes_a_mask_that_is_computed_where_conditions_become_floats(
 
     graph = graph_of(lambda b, x: build(b, x))
     others = sorted({node.op for node in graph.nodes} - {"nn.attention"})
-    masked, plain = [way for way in WAYS if way.op == "nn.attention"]
+    _, masked, plain = [way for way in WAYS if way.op == "nn.attention"]
     simpler = decompose(graph, ops="|".join([*masked.made, *others]))
     np.testing.assert_allclose(result(simpler), result(graph), rtol=0, atol=300 * 64 * 2.0**-53)
     with pytest.raises(PassError, match=r"nn\.attention"):
         decompose(graph, ops="|".join([*plain.made, *others]))
+
+
+def test_a_causal_mask_of_an_open_length_is_computed() -> None:
+    graph = parse("""graph @g level=float (%q: f32[2,3,T,8], %k: f32[2,3,S,8]) {
+      %1: f32[2,3,T,8] = nn.attention(%q, %k, %k) {causal=true, scale=0.25}
+      return %1
+    }""")
+    of_open_length, *_ = [way for way in WAYS if way.op == "nn.attention"]
+    simpler = decompose(graph, ops="|".join(of_open_length.made))
+    rng = np.random.default_rng(0)
+    inputs = {"q": rng.normal(size=(2, 3, 4, 8)), "k": rng.normal(size=(2, 3, 6, 8))}
+    np.testing.assert_allclose(execute(simpler, inputs)[0], execute(graph, inputs)[0], rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize("mode", ["sum", "mean", "max"])

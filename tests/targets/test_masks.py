@@ -136,3 +136,26 @@ SCALED: dict[str, Callable[[Tensor], Tensor]] = {
 def test_a_large_factor_of_what_is_computed_is_no_mask(head: str) -> None:
     model = Scores(lambda v, m: SCALED[head](v) + m)
     assert decibels(model, quantized(model, X, KEPT, "onnxruntime"), X, KEPT) > 34
+
+
+def test_a_causal_attention_of_an_open_length_runs_at_any_length() -> None:
+    class Causal(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.linear = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            q = self.linear(x)[:, None]
+            return torch.nn.functional.scaled_dot_product_attention(q, q, q, is_causal=True)
+
+    model, x = Causal().eval(), RNG.normal(size=(8, 6, 4)).astype(np.float32)
+    graph = qgraph.trace(model, torch.from_numpy(x), dynamic_dims=[1])
+    low = qgraph.quantize(graph, "onnxruntime", calibration=[x], fallback="float")
+    for length in (2, 6, 9):
+        longer = (RNG.normal(size=(8, length, 4)) / 2).astype(np.float32)
+        assert qgraph.verify(low, inputs=longer).bit_exact
+        with torch.no_grad():
+            wanted = model(torch.from_numpy(longer)).numpy()
+        off = np.asarray(qgraph.run(low, longer)) - wanted
+        assert 10 * np.log10((wanted**2).sum() / (off**2).sum()) > 25

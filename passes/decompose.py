@@ -11,7 +11,7 @@
     nn.leaky_relu         nn.relu, nn.add, nn.mul         nn.sigmoid      nn.tanh, nn.add, nn.mul
     nn.hard_swish         nn.hard_sigmoid, nn.mul         nn.tanh         nn.sigmoid, nn.add, nn.mul
     nn.hard_sigmoid       nn.relu6, nn.add, nn.mul        nn.linear       nn.conv, nn.reshape
-    nn.dropout            nothing                         nn.mean         nn.avg_pool, nn.reshape
+    nn.dropout, nn.detach nothing                         nn.mean         nn.avg_pool, nn.reshape
     nn.avg_pool           nn.mean                         nn.expand       nn.mul
     nn.lstm, nn.gru, nn.rnn    nn.linear, nn.sigmoid, nn.tanh, nn.add, nn.mul, ... for each step
     nn.attention               nn.matmul, nn.mul, nn.add, nn.softmax, nn.transpose, ...

@@ -18,6 +18,12 @@ def drop(match: Match, build: Builder) -> Replacement:
     return match.values["x"]
 
 
+@rule(pattern("nn.detach", "x"))
+def drop_detach(match: Match, build: Builder) -> Replacement:
+    """Replace by its operand what stops gradients: where nothing is trained any more."""
+    return match.values["x"]
+
+
 @graph_pass(exact="bits")
 def drop_dropout(graph: Graph) -> None:
     rewrite(graph, [drop])

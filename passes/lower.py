@@ -5,10 +5,10 @@
     %3 = nn.conv(%1, %2, @b) {...}
     %4 = quant.fake_quant(%3, ...)
 
-Batch normalization is folded, dropout dropped and the layout converted first. `io` says whether the graph takes and
-gives integers or floats; it defaults to the target's choice. What cannot be lowered is an error that names every such
-node, its origin and the reason; with `fallback=float` (the choice of `prepare` by default) it stays in float instead,
-between an op that dequantizes and one that quantizes.
+Batch normalization is folded, dropout and detach dropped and the layout converted first. `io` says whether the graph
+takes and gives integers or floats; it defaults to the target's choice. What cannot be lowered is an error that names
+every such node, its origin and the reason; with `fallback=float` (the choice of `prepare` by default) it stays in float
+instead, between an op that dequantizes and one that quantizes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qgraph.errors import InputError, ValidationError
 from qgraph.ir import Graph, Node, Value
 from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
-from qgraph.passes.drop_dropout import drop
+from qgraph.passes.drop_dropout import drop, drop_detach
 from qgraph.passes.engine.lowering_check import compare_lowered
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import LIVE_LAYERS, fold_live
@@ -93,7 +93,7 @@ def in_layout(graph: Graph, target: Target) -> tuple[Graph, dict[Node, Node]]:
     Dropout is gone, batch normalization folded into its layers, ops have the forms of the target's rows, channels are
     last where the target wants that.
     """
-    rewrite(graph, [drop, fold_live])
+    rewrite(graph, [drop, drop_detach, fold_live])
     arranged = arrange(graph, target)
     return arranged.graph, arranged.stands_for
 

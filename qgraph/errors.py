@@ -78,7 +78,3 @@ class PrecisionWarning(UserWarning):
 
 class FixedSizeWarning(UserWarning):
     """A size that was to stay open is a number in the graph."""
-
-
-class GradientWarning(UserWarning):
-    """The graph computes what the model does, and its gradients are others."""

@@ -120,7 +120,7 @@ class Grids:
         """How the node's result gets its parameters; a join of one operand and nothing else moves integers only."""
         if node in self.floats:
             return "own"
-        if node.op == "nn.dropout":
+        if op_def(node.op).traits.idle:
             return "same"
         rule = self.rules.ops.get(node.op)
         result = rule.result if rule and rule.holds(node) else "own"

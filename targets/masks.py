@@ -129,15 +129,16 @@ def _before(place: _Place, masks: Collection[Value], reaches: Mapping[Value, boo
     if node.op == "nn.transpose":
         rank, perm = x.type.rank, node.attrs["perm"]
         yield place.before(x, perm[place.axis] - rank)
-    elif node.op in ("nn.dropout", "nn.expand") or (node.op == "nn.reshape" and _keeps_rows(place, node)):
+    elif node.op == "nn.expand" or op_def(node.op).traits.idle or _keeps_rows(place, node):
         yield place.before(x)
     elif node.op in ("nn.mul", "nn.div"):
         yield from _before_factor(place, node)
 
 
-def _keeps_rows(place: _Place, reshape: Node) -> bool:
-    """Whether the rows of a softmax over the last axis are rows of what is reshaped, too."""
-    return place.axis == -1 and reshape.operand(0).type.shape[-1:] == reshape.result.type.shape[-1:]
+def _keeps_rows(place: _Place, node: Node) -> bool:
+    """Whether a node is a reshape, of whose operand the rows of a softmax over the last axis are rows, too."""
+    shapes = node.operand(0).type.shape[-1:], node.result.type.shape[-1:]
+    return node.op == "nn.reshape" and place.axis == -1 and shapes[0] == shapes[1]
 
 
 def _before_factor(place: _Place, node: Node) -> Iterator[_Place]:

@@ -132,8 +132,8 @@ def maker_among(value: Value, found: Collection[Node]) -> Node | None:
 
 
 def _moves(node: Node) -> bool:
-    """Whether a node moves elements; outside of training dropout leaves them where they are."""
-    return op_def(node.op).traits.moves_data or node.op == "nn.dropout"
+    """Whether a node moves elements; outside of training dropout leaves them as they are."""
+    return op_def(node.op).traits.moves_data or op_def(node.op).traits.idle
 
 
 @dataclass

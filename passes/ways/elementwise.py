@@ -148,6 +148,12 @@ def dropout(match: Match, build: Builder) -> Replacement:
     return match.root.operand(0)
 
 
+@way("nn.detach")
+def detach(match: Match, build: Builder) -> Replacement:
+    """x: only a gradient tells the two apart."""
+    return match.root.operand(0)
+
+
 @way("nn.div", "nn.mul", "nn.div")
 def quotient(match: Match, build: Builder) -> Replacement:
     """As `div`; by any other computed divisor: times 1 over it, a function of one value."""

@@ -59,8 +59,7 @@ def trace(
     model takes other sizes there. `states` says which result (its name or number) is the next value of which argument,
     {"h": "h_next"}: what a streaming model hands on from step to step, beginning with 0 (`qgraph.Stream`). An exported
     program is taken as it is, with its own example where none is given. Where the model's code makes a size that was to
-    stay open a number, the graph has that number, with a FixedSizeWarning; a detach() is not kept, with a
-    GradientWarning.
+    stay open a number, the graph has that number, with a FixedSizeWarning.
 
     The model is left as it was, and its parameters are copied; float64, float16 and bfloat16 become float32, with a
     PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model

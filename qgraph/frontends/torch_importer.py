@@ -7,12 +7,11 @@ ops go by their functional counterparts and write to `Memory`.
 from __future__ import annotations
 
 import operator
-import warnings
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from qgraph.errors import GradientWarning, InputError, QGraphError, TypeMismatch, UnsupportedOp
+from qgraph.errors import InputError, QGraphError, TypeMismatch, UnsupportedOp
 from qgraph.frontends.expanded_constants import ExpandedConstants
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
@@ -190,6 +189,11 @@ class Importer(NodeReader):
     def _reads_or_makes_complex(self, node: Any) -> bool:
         return self.is_complex(node) or any(map(self.is_complex, node.all_input_nodes))
 
+    @property
+    def code(self) -> str:
+        """The lines of the model's code by which the present node came to be."""
+        return str(self._node.meta.get("stack_trace", ""))
+
     def _check_dtypes(self, made: list[Value]) -> None:
         """Raise TypeMismatch for a result of another dtype than torch's, which no example need show.
 
@@ -204,13 +208,6 @@ class Importer(NodeReader):
 
     def _viewed(self, node: Any, origin: Origin, views: View | list[View]) -> Alias | list[Alias]:
         source = self._aliases[node.args[0].name]
-        if "detach" in str(node.target) and "detach" in node.meta.get("stack_trace", ""):  # not one of torch's own
-            warnings.warn(
-                f"detach() is not kept, at {origin.readable}: in training gradients go through it, which matters for a "
-                "straight-through estimator",
-                GradientWarning,
-                stacklevel=2,
-            )
         x = self.memory.read(source)
         if writes(node.target) and isinstance(views, (Dropped, Same)):
             return self._overwritten(source, node, origin, views.read(self.build, x))

@@ -49,6 +49,15 @@ class Same:
 
 
 @dataclass(frozen=True)
+class Detached(Same):
+    """The value itself, through which no gradient goes; of an input none does anyhow."""
+
+    def read(self, build: Builder, x: Value) -> Value:
+        learned = x.producer is not None and x.type.is_float and x.producer.op != "nn.detach"
+        return build.nn.detach(x) if learned else x
+
+
+@dataclass(frozen=True)
 class Dropped:
     """Dropout, which in eval mode gives the value itself."""
 
@@ -217,9 +226,15 @@ def view(*names: str) -> Callable[[ViewRow], ViewRow]:
     return register
 
 
-@view("contiguous.default", "clone.default", "alias.default", "detach.default", "lift_fresh_copy.default")
+@view("contiguous.default", "clone.default", "alias.default", "lift_fresh_copy.default")
 def _same(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
     return Same()
+
+
+@view("detach.default")
+def _detached(at: Importer, a: Mapping[str, Any], x: TensorType) -> View:
+    """The model's own; torch's decompositions have others, which are none in its code."""
+    return Detached() if "detach" in at.code else Same()
 
 
 @view(

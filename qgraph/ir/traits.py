@@ -48,6 +48,8 @@ class Traits:
     """Training does something else than `evaluate`, so that it is not computed beforehand."""
     keeps_state: bool = False
     """Its last result is what its operand of the role "state" becomes; a file may hold both as one tensor."""
+    idle: bool = False
+    """Outside of training the result is the operand."""
     draws: bool = False
     """Random in training: two equal nodes are not one."""
     other_layout: str = ""

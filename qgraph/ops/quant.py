@@ -144,7 +144,7 @@ def grid_of(value: Value) -> Node | None:
 def maker_of(value: Value) -> Node | None:
     """The node that computes a value, but for those that move its elements."""
     node = value.producer
-    while node is not None and (op_def(node.op).traits.moves_data or node.op == "nn.dropout"):
+    while node is not None and (op_def(node.op).traits.moves_data or op_def(node.op).traits.idle):
         node = node.operand(0).producer
     return node
 

@@ -126,7 +126,7 @@ def _size(node: Node, of: dict[str, Tensor], but: Value | None) -> float:
 def _readers(value: Value) -> Iterator[tuple[Node, Value]]:
     """What reads a value, and as which, also behind what only moves its elements."""
     for user in value.users:
-        if op_def(user.op).traits.moves_data or user.op == "nn.dropout":
+        if op_def(user.op).traits.moves_data or op_def(user.op).traits.idle:
             yield from _readers(user.result)
         else:
             yield user, value

@@ -20,7 +20,7 @@ from qgraph.ir import Array, Builder, Graph, Node, Value, op_def
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.nn.permuting import to_first, to_last
 from qgraph.ops.quant import folded_bias, is_known, per_axis, unquantized
-from qgraph.passes.drop_dropout import drop
+from qgraph.passes.drop_dropout import drop, drop_detach
 from qgraph.passes.fold_batchnorm import fold_live
 from qgraph.passes.lower import Arranged, arrange
 from qgraph.passes.rewriter import Match, Replacement, rewrite
@@ -181,7 +181,7 @@ def _fold(folded: Graph, graph: Graph) -> tuple[dict[str, Callable[[Arrays], Arr
             weights[keys[layer.node.result]] = weight
         return result
 
-    rewrite(folded, [drop, replace(fold_live, rewrite=noting)])
+    rewrite(folded, [drop, drop_detach, replace(fold_live, rewrite=noting)])
     return made, weights
 
 

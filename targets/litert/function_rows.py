@@ -10,7 +10,7 @@ from qgraph.targets.correspondence import Call, Refusal
 from qgraph.targets.lookups import Lookups
 
 OTHERWISE = (
-    *("nn.add", "nn.sub", "nn.mul", "nn.maximum", "nn.minimum", "nn.where", "nn.cast", "nn.dropout"),
+    *("nn.add", "nn.sub", "nn.mul", "nn.maximum", "nn.minimum", "nn.where", "nn.cast", "nn.dropout", "nn.detach"),
     *("nn.relu", "nn.relu6", "nn.clamp", "nn.leaky_relu", "nn.abs", "nn.sigmoid", "nn.tanh", "nn.hard_swish"),
     *("nn.hard_sigmoid", "nn.soft_shrink"),
 )

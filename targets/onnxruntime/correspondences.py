@@ -149,7 +149,7 @@ def kept(op: str) -> Correspondence:
 
 COMPOSITE = ("nn.attention", "nn.group_norm", "nn.embedding_bag")
 """Ops that are taken apart, in float too: so most of them are integers."""
-ELSEWHERE = ("nn.batch_norm", "nn.dropout", "nn.embedding")
+ELSEWHERE = ("nn.batch_norm", "nn.dropout", "nn.detach", "nn.embedding")
 FLOATS = tuple(kept(op) for op in ROWS if op in op_names("nn") and op not in (*COMPOSITE, *ELSEWHERE))
 """The rows of ops that stay in float: those that the writer of float models has a counterpart of."""
 

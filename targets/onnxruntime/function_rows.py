@@ -9,7 +9,7 @@ from qgraph.targets.lookups import Lookups
 from qgraph.targets.onnxruntime import kernels
 
 OTHERWISE = (
-    *("nn.relu", "nn.relu6", "nn.clamp", "nn.sigmoid", "nn.leaky_relu", "nn.dropout"),
+    *("nn.relu", "nn.relu6", "nn.clamp", "nn.sigmoid", "nn.leaky_relu", "nn.dropout", "nn.detach"),
     *("nn.add", "nn.mul", "nn.where", "nn.cast"),
 )
 """Functions that are not looked up."""

@@ -116,7 +116,6 @@ NOTHING = {
 
 
 @pytest.mark.parametrize("name", NOTHING)
-@pytest.mark.filterwarnings("ignore:detach")
 def test_what_changes_nothing_leaves_no_node(name: str) -> None:
     assert [node.op for node in check_traced(Apply(NOTHING[name]), IMAGE).nodes] == ["nn.add"]
 

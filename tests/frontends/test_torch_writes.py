@@ -172,7 +172,6 @@ CASES: dict[str, Callable[..., object]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:detach")
 @pytest.mark.parametrize("name", CASES)
 def test_a_write_reaches_all_who_read_later_and_nobody_else(name: str) -> None:
     check_traced(Apply(CASES[name]), IMAGE)

@@ -58,6 +58,11 @@ def _clamp(writer: OnnxNodes, node: Node, result: str) -> None:
     clip(writer, node, writer.name(node.operand(0)), bounds, result)
 
 
+@writes("nn.detach")
+def _detach(writer: OnnxNodes, node: Node, result: str) -> None:
+    writer.op("Identity", writer.operands(node), result)
+
+
 @writes("nn.dropout")
 def _dropout(writer: OnnxNodes, node: Node, result: str) -> None:
     ratio = writer.constant(np.array(node.attrs["p"], np.float32), f"{result}.ratio")

@@ -1,4 +1,4 @@
-"""Element by element over two operands, and dropout: add, sub, mul."""
+"""Element by element over two operands: add, sub, mul; and dropout and detach."""
 
 from __future__ import annotations
 
@@ -83,13 +83,27 @@ class Mul:
         return activate(a * b, self.activation, self.clamp)
 
 
-@op("nn.dropout", kind="identity", family="shape", elementwise=True, acts_in_training=True, draws=True)
+@op("nn.dropout", kind="identity", family="shape", elementwise=True, acts_in_training=True, idle=True, draws=True)
 class Dropout:
     """x: dropout with probability `p` acts in training only (`qgraph.to_torch`)."""
 
     x: Operand = operand("f[...]")
     result: Result = result("f[...]")
     p: float = attr(0.5)
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def evaluate(self, x: Array) -> Array:
+        return np.asarray(x)
+
+
+@op("nn.detach", kind="identity", family="shape", elementwise=True, acts_in_training=True, idle=True)
+class Detach:
+    """x, through which no gradient goes in training: torch's `detach`, as in a straight-through estimator."""
+
+    x: Operand = operand("f[...]")
+    result: Result = result("f[...]")
 
     def infer(self) -> TensorType:
         return self.x.type

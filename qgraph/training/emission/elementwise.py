@@ -86,6 +86,9 @@ def _cast(at: Emitter, node: Node) -> fx.Node:
     return at.call(torch.Tensor.to, [*at.operands(node), getattr(torch, name)])
 
 
+calls("nn.detach", torch.Tensor.detach)
+
+
 @emits("nn.dropout")
 def _dropout(at: Emitter, node: Node) -> fx.Node:
     return at.call_module(node, lambda: nn.Dropout(float(node.attrs["p"])), at.operands(node))

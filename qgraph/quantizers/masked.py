@@ -91,6 +91,7 @@ class Scores(Following):
     along: float = -1.0
     reach: float = REACH
     certain: float = 0.0
+    by_rows: ClassVar[bool] = True
 
     def seen(self, x: Tensor, axis: int | None) -> Tensor:
         import torch

@@ -32,6 +32,7 @@ class Quantizer:
     observes: ClassVar[bool] = True  # whether calibration and training set the parameters of an activation
     binding: ClassVar[bool] = False  # whether the target's integers depend on it, so that no other may be chosen
     needs_order: ClassVar[bool] = False  # whether rows of weights must come in the order (kernel.., input channel)
+    by_rows: ClassVar[bool] = False  # whether the range of an activation depends on where its elements stand
     trains: ClassVar[tuple[str, ...]] = ()  # which of "scale" a gradient trains instead
 
     def scale(self, channels: Array, limit: int) -> Array:

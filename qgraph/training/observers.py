@@ -157,7 +157,8 @@ class ActivationQuantizer(FakeQuantizer):
         """Take x into the range, and set scale and zero point from it."""
         if self.has_pole and not self.observing:
             x = torch.nan_to_num(x, nan=torch.nan, posinf=0.0, neginf=0.0)
-        if self.axis is None and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
+        free = self.axis is None and not self.quantizer.by_rows
+        if free and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             x = x.permute(0, 2, 3, 1)  # as it lies in memory: the same numbers, several times faster
         seen = self.quantizer.seen(x, self.axis).clamp_(max=0)
         if first:

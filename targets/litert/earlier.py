@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array
 from qgraph.targets.litert.dialect.activation import LeakyRelu
 from qgraph.targets.litert.dialect.layers import is_wide, narrow, refuse_bias_scale, refuse_misread_bias, wide
-from qgraph.targets.litert.dialect.linear import FullyConnected
+from qgraph.targets.litert.dialect.linear import BatchMatmul, FullyConnected
 from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, scaled
 from qgraph.targets.target import Kernel
 
@@ -38,8 +39,26 @@ def leaky_relu(op: LeakyRelu, x: Array) -> Array:
     return saturated(np.where(value >= 0, scaled(value, float(above)), scaled(value, float(below))), result)
 
 
+def refuse_flattened(op: BatchMatmul, x: Array, y: Array) -> None:
+    """Raise UnsupportedOp for a BATCH_MATMUL of a transposed x of several matrices times one y.
+
+    Earlier kernels take x for one matrix of all rows, of which they multiply the first; the memory of the others is
+    left as it was. Source: batch_matmul.cc (Eval: "Compress BatchMatMul when third from last RHS dimension is one").
+    """
+    if op.adj_x and min(x.ndim, y.ndim) > 2 and y.shape[-3] == 1 != x.shape[-3]:
+        raise UnsupportedOp(
+            "this release multiplies the first of several transposed x with one y, and leaves the others"
+        )
+
+
+def batch_matmul(op: BatchMatmul, x: Array, y: Array) -> Array:
+    """BATCH_MATMUL of what is not flattened wrongly."""
+    refuse_flattened(op, x, y)
+    return op.evaluate(x, y)
+
+
 EARLIER: Mapping[str, Mapping[str, Kernel]] = {
     "1.3": {"litert.fully_connected": fully_connected},
-    "2.1.6": {"litert.leaky_relu": leaky_relu},
+    "2.1.6": {"litert.leaky_relu": leaky_relu, "litert.batch_matmul": batch_matmul},
 }
 """release -> kernels of all releases before it."""

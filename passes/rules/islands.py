@@ -21,8 +21,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from qgraph.ir import Graph, Node, Value, op_def
-from qgraph.ops.nn.nonlinearity import is_soft_cap
-from qgraph.ops.nn.resizing import gives_places
+from qgraph.ops.fine import gives_places, is_soft_cap
 from qgraph.ops.quant import is_known, unquantized
 from qgraph.targets.correspondence import Refusal
 from qgraph.targets.lowering import choose

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from qgraph.ir import Node
-from qgraph.ops.nn.nonlinearity import is_soft_cap
-from qgraph.ops.nn.resizing import gives_places
+from qgraph.ops.fine import gives_places, is_soft_cap
 from qgraph.targets.litert.function_rows import LOOKED_UP
 from qgraph.targets.litert.plain_rows import of_condition
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Attr, Node, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Attr, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.activation import activate, check_bounds, relu6
 from qgraph.ops.nn.permuting import Perm
-from qgraph.ops.quant import is_known
 
 
 @op("nn.relu", kind="activation", elementwise=True, homogeneous=True)
@@ -132,12 +131,6 @@ class Tanh:
 
     def evaluate(self, x: Array) -> Array:
         return np.asarray(np.tanh(x))
-
-
-def is_soft_cap(node: Node) -> bool:
-    """Whether a node is the tanh of `cap * tanh(x / cap)`: products with numbers are all that read it."""
-    users = node.results[0].users if node.op == "nn.tanh" else []
-    return bool(users) and all(user.op == "nn.mul" and any(map(is_known, user.inputs)) for user in users)
 
 
 @op("nn.softmax", family="activation")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Node, Operand, Result, TensorType, Value, attr, op, op_def, operand, result
+from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import Shape
 
 CUBIC = -0.75
@@ -202,15 +202,6 @@ class GridSample:
             turned = np.abs(places - low) % (2 * span) if span else np.zeros_like(places)
             places = low + np.minimum(turned, 2 * span - turned)
         return places if self.padding == "zeros" else np.clip(places, 0, size - 1)
-
-
-def gives_places(value: Value) -> bool:
-    """Whether a value, maybe behind ops that move its elements, is where a `nn.grid_sample` samples."""
-    return any(
-        (user.op == "nn.grid_sample" and user.operand(1) is value)
-        or (op_def(user.op).traits.moves_data and gives_places(user.results[0]))
-        for user in value.users
-    )
 
 
 def _at(x: Array, rows: Array, columns: Array) -> Array:

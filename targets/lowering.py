@@ -152,6 +152,7 @@ class Lowering:
         self.real: dict[Value, Value] = {}  # integers of the graph -> their floats
         self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
         self.clamped: dict[Value, tuple[int, int]] = {}  # of the graph, whose codes are fewer than its dtype has
+        self.rows: dict[Node, list[Correspondence] | Refusal] = {}  # the choices, which another lowering may share
 
     # ---- what a target's rows use
 
@@ -324,7 +325,9 @@ class Lowering:
         if is_index(node):
             self.lowered[node.results[0]] = self._in_float(node)
             return
-        rows = choices(node, self.target)
+        if node not in self.rows:
+            self.rows[node] = choices(node, self.target)
+        rows = self.rows[node]
         if self._stays_float(node, rows if isinstance(rows, Refusal) else rows[0]):
             self.lowered[node.results[0]] = self._in_float(node)
             return

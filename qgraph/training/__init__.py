@@ -10,6 +10,8 @@ that of onnxruntime, whose kernel rounds twice), and sums with constants. Off by
   kernels and TFLM, and in float32 by others: 0.1 to 0.7% of the codes of convolutions, sums and products.
 * While batch normalization uses the statistics of a batch there is no folded bias that could be rounded.
 
+`to_torch(..., mode="bit-true")` leaves no difference: see `qgraph.training.bit_true`.
+
 `to_torch(...).eval()` and `run` of the prepared graph differ where float sums, which each adds up in its own order,
 fall on two sides of a rounding border: by one step there, and by what follows from it downstream.
 """

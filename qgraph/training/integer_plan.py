@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from qgraph.passes.drop_dropout import drop, drop_detach
 from qgraph.passes.fold_batchnorm import fold_live
 from qgraph.passes.lower import Arranged, arrange
 from qgraph.passes.rewriter import Match, Replacement, rewrite
+from qgraph.targets.correspondence import Correspondence, Refusal
 from qgraph.targets.lowering import fake_quant_of
 from qgraph.targets.target import Target
 
@@ -79,6 +80,7 @@ class Plan:
     folded: dict[str, Callable[[Arrays], Array]]  # constant of the folded graph that a live layer makes
     live_weights: dict[int, str]  # result of a live layer -> what its folded weight is called
     keys: dict[Value, int]  # the way back of `values`
+    rows: dict[Node, list[Correspondence] | Refusal] = field(default_factory=dict)  # as `Lowering` has them
 
     def array(self, constant: Value, arrays: Arrays) -> Array:
         """The present array of a constant of the arranged graph."""

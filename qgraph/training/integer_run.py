@@ -40,6 +40,7 @@ class Program:
         arranged = plan.arranged
         self._fallback = plan.source.metadata.get(FALLBACK, "")
         self.lowering = Lowering(arranged.graph, plan.target, "float", arranged.stands_for, self._fallback)
+        self.lowering.rows = plan.rows
         self.evaluate, self.requantize = node_evaluator(self.graph), node_requantizer(self.graph)
         self.layers: dict[Node, int] = {}  # node of the lowered graph that accumulates -> the layer's result
         self._left = list(arranged.graph.nodes)[::-1]

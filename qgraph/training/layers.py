@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from qgraph.quantizers.weight_scale import BIAS_LIMIT
 from qgraph.training.code_layers import Beside
 from qgraph.training.exact_products import Window
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
@@ -96,16 +97,12 @@ class LayerBatchNorm(torch.nn.Module):
         batches: Tensor | None,
     ) -> Tensor:
         """What training computes beside a pass in integers, which is told by what it is folded: the statistics of the
-        batch, and a scale of the weight that goes with them."""
+        batch, and a scale of the weight that goes with them, so that its integers are the same (see the module)."""
         (x, weight, bias), (gamma, beta, mean, var), (scale, zero_point, x_scale) = operands, batch_norm, quant
-        gain = batch_norm_gain(gamma, var, self.eps).detach()
-        step = scale / gain
-        scales_alike = self.quantizer.axis is not None and x_scale is not None and bool(step.isfinite().all())
-        y = (
-            beside.layer(x, weight, bias, (x_scale, step), self.window)
-            if scales_alike and x_scale is not None
-            else None
-        )
+        step, before = scale / batch_norm_gain(gamma, var, self.eps).detach(), (var + self.eps).clone()
+        y = None
+        if self.quantizer.axis is not None and x_scale is not None and bool(step.isfinite().all()):
+            y = beside.layer(x, weight, bias, (x_scale, step), self.window)
         in_codes = y is not None
         y = self._layer(x, weight, bias) if y is None else y
         made, batch_mean, inverse = torch.native_batch_norm(
@@ -113,12 +110,16 @@ class LayerBatchNorm(torch.nn.Module):
         )
         with torch.no_grad():
             batch_var = (inverse.double().pow(-2) - self.eps).clamp(min=0).to(var.dtype)
-            now = scale.clone()
-            self.refresh(w, bias, gamma, beta, batch_mean, batch_var, now, zero_point, None, x_scale)
-            codes = weight / per_axis(step, w.ndim, 0) if in_codes else None
-            beside.tell(
-                batch_mean, batch_var, now, None if codes is None else codes.round_() * per_axis(now, w.ndim, 0)
-            )
+            folded = None
+            if in_codes and x_scale is not None:
+                now = scale * torch.sqrt(before / (batch_var + self.eps))
+                shift = folded_bias(bias, batch_norm_gain(gamma, batch_var, self.eps), beta, batch_mean)
+                now = torch.maximum(now, shift.abs() / (x_scale * BIAS_LIMIT))
+                folded = (weight / per_axis(step, w.ndim, 0)).round_() * per_axis(now, w.ndim, 0)
+            else:
+                now = scale.clone()
+                self.refresh(w, bias, gamma, beta, batch_mean, batch_var, now, zero_point, None, x_scale)
+            beside.tell(batch_mean, batch_var, now, folded)
         return made
 
     @torch.no_grad()

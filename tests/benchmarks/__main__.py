@@ -21,6 +21,7 @@ BENCHMARKS = {
     "models": ("published_models", "against_kernels"),
     "import": ("importing", "large_file"),
     "training": ("training", "step_cost"),
+    "bit-true": ("training", "bit_true_cost"),
     "compiling": ("compiling", "trace_to_lowered"),
     "help": ("compiling", "help_text"),
     "graphs": ("graphs", "scale"),

@@ -29,6 +29,25 @@ def step_cost(size: Size) -> Result:
     )
 
 
+def bit_true_cost(size: Size) -> Result:
+    """The same step in the integers of the target, over the one with fake-quantization."""
+    model = seeded(ResNet8(size.channels))
+    x = torch.from_numpy(images(size.training_batch))
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x[:2]), target="litert"), [x])
+    exact, fake = (qgraph.to_torch(graph, mode=mode) for mode in ("bit-true", "fake-quant"))
+    names = ("bit-true", "fake-quant", "float")
+    measured = in_turns([step(exact, x), step(fake, x), step(model, x)], size.repeats)
+    return Result(
+        "bit-true",
+        f"bit-true step over fake-quant step, eager, batch normalization alive, batch {size.training_batch}",
+        measured[0] / measured[1],
+        "times",
+        "<=",
+        1.25,
+        {f"{name} step, ms": 1e3 * seconds for name, seconds in zip(names, measured, strict=True)},
+    )
+
+
 def step(model: nn.Module, x: torch.Tensor) -> Clock:
     """A clock of one training step on images [N, 3, 32, 32]."""
     labels = torch.arange(len(x)) % 10

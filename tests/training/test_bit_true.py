@@ -17,7 +17,7 @@ from qgraph.errors import InputError
 from qgraph.ir import Graph, parse
 from qgraph.training.integer_run import Run
 from qgraph.training.observers import ActivationQuantizer
-from tests.training.small_graphs import Branches
+from tests.training.small_graphs import Branches, trained_branches
 
 TARGETS = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
 COUNT = 40
@@ -84,6 +84,12 @@ def _branches() -> nn.Module:
     return model
 
 
+def _hard_branches() -> nn.Module:
+    model = trained_branches(0)  # with factors of zero, and below, in its batch normalizations
+    model.drop.p = 0.0
+    return model
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "branches": (_branches, (3, 8, 8)),
     "residual": (Residual, (3, 8, 8)),
@@ -94,14 +100,17 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 }
 
 
+HARD = {"hard": (_hard_branches, (3, 8, 8))}
+
+
 def _examples(name: str, seed: int = 0) -> torch.Tensor:
-    shape = (COUNT, *MODELS[name][1])
+    shape = (COUNT, *(MODELS | HARD)[name][1])
     return torch.from_numpy(np.random.default_rng(seed).normal(size=shape).astype(np.float32))
 
 
 def _prepared(name: str, target: str, **words: object) -> Graph:
     torch.manual_seed(0)
-    return qgraph.prepare(qgraph.trace(MODELS[name][0](), (_examples(name),)), target=target, **words)
+    return qgraph.prepare(qgraph.trace((MODELS | HARD)[name][0](), (_examples(name),)), target=target, **words)
 
 
 def _module(name: str, target: str, mode: str = "bit-true", **words: object) -> nn.Module:
@@ -138,7 +147,7 @@ def test_a_trained_module_computes_what_the_interpreter_and_the_runtime_compute(
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", [*MODELS, "hard"])
 def test_training_computes_the_integers_of_the_present_parameters_and_statistics(name: str, target: str) -> None:
     module, x = _module(name, target), _examples(name, seed=2)
     _train(module, x, steps=1)
@@ -262,6 +271,19 @@ def test_every_option_of_a_target_is_trained_in_its_integers(case: str) -> None:
     low = module.get_submodule("ops.integers").lowered()
     assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
     assert _differing(module.eval(), qgraph.lower(qgraph.from_torch(module), target=target), x) == 0
+
+
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_statistics_may_live_while_scales_are_frozen(target: str) -> None:
+    module, x = _module("residual", target), _examples("residual", seed=3) * 1.5
+    qgraph.freeze(module, batchnorm=False)
+    _train(module, x, steps=2)
+    y = module(x).detach().numpy()
+    low = module.get_submodule("ops.integers").lowered()
+    assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
+    real = qgraph.to_torch(qgraph.from_torch(module))
+    qgraph.freeze(real, batchnorm=False)
+    assert np.abs(y - real(x).detach().numpy()).mean() < 0.05 * np.abs(y).mean()  # normalized by the same statistics
 
 
 class Wide(nn.Module):

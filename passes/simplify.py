@@ -150,7 +150,7 @@ def merge_reshapes(match: Match, build: Builder) -> Replacement:
     outer, x = match.nodes["outer"], match.values["x"]
     try:
         wanted = outer.attrs["shape"]
-        if min(wanted, default=0) < REST and len(outer.operands) == 1:  # it asks for sizes of the value between the two
+        if any(size < REST for size in wanted) and len(outer.operands) == 1:  # of the value between the two
             wanted = target_shape(x.type.shape, outer.result.type.shape)
         made = build.nn.reshape(x, *outer.operands[1:], shape=wanted)
     except TypeMismatch as error:

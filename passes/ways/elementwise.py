@@ -197,8 +197,10 @@ def power(match: Match, build: Builder) -> Replacement:
     """Products for the powers 2, 3 and 4; roots for 1/2 and -1/2."""
     x, exponent = match.root.operand(0), match.root.operand(1)
     number = float(exponent.data.reshape(-1)[0]) if exponent.is_constant and exponent.data.size == 1 else 0.0
-    if number in (0.5, -0.5):
-        return build.nn.sqrt(x) if number > 0 else build.nn.rsqrt(x)
+    if number == 0.5:
+        return build.nn.sqrt(x)
+    if number == -0.5:
+        return build.nn.rsqrt(x)
     if number not in (2.0, 3.0, 4.0):
         return Declined("the exponent is none of 2, 3, 4, 1/2 and -1/2")
     square = build.nn.mul(x, x)

@@ -12,7 +12,7 @@ from qgraph.errors import PassError
 from qgraph.interpreter.execute import execute
 from qgraph.ir import Array, Builder, Graph, TensorType, Value, parse
 from qgraph.passes import decompose
-from qgraph.passes.ways import WAYS
+from qgraph.passes.ways import WAYS, registry
 
 Build = Callable[[Builder, Value], Value]
 
@@ -57,6 +57,11 @@ CASES: dict[str, tuple[str, Build]] = {
     "rsqrt": ("nn.rsqrt", lambda b, x: b.rsqrt(b.exp(x))),
     "maximum": ("nn.maximum", lambda b, x: b.maximum(x, const(b, 4, 1, 1))),
     "minimum": ("nn.minimum", lambda b, x: b.minimum(x, const(b, 4, 1, 1))),
+    "cumsum": ("nn.cumsum", lambda b, x: b.cumsum(x, axis=2)),
+    "cumsum over the last": ("nn.cumsum", lambda b, x: b.cumsum(x, axis=3)),
+    "prod": ("nn.prod", lambda b, x: b.prod(x, axes=(2,))),
+    "prod over several": ("nn.prod", lambda b, x: b.prod(b.tanh(x), axes=(1, 3), keepdims=True)),
+    "pow": ("nn.pow", lambda b, x: b.add(*(b.pow(x, b.constant(np.array(k), "k")) for k in (3.0, 4.0)))),
     "sum": ("nn.sum", lambda b, x: b.sum(x, axes=(1, 3), keepdims=True)),
     "embedding": ("nn.embedding", lambda b, x: b.embedding(b.argmax(x, axis=1), const(b, 4, 3))),
     "embedding_bag, sums": ("nn.embedding_bag", lambda b, x: embedded(b, x, mode="sum")),
@@ -151,3 +156,17 @@ def test_where_no_way_leads_it_is_said(name: str) -> None:
     ops, build = DECLINED[name]
     with pytest.raises(PassError, match="cannot be written by"):
         decompose(graph_of(build), ops=ops)
+
+
+def test_of_two_ways_the_one_whose_longest_part_is_shorter_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`a` by what is there and by `b`, which takes two steps, or by `c`, which takes one."""
+    made = {"c": ("given",), "b": ("c", "given")}
+    ways = [registry.Way(op, parts, lambda match, build: match.root.result) for op, parts in made.items()]
+    slow, fast = (registry.Way("a", parts, ways[0].rewrite) for parts in (("b", "given"), ("c", "c")))
+    for order in ([slow, fast], [fast, slow]):
+        monkeypatch.setattr(registry, "WAYS", [*order, *ways])
+        assert registry.chosen_ways(["given"])["a"] is fast
+    monkeypatch.setattr(registry, "WAYS", [slow, *ways])
+    assert list(registry.chosen_ways(["given"])) == ["c", "b", "a"]
+    assert "c" not in registry.chosen_ways(["given", "c"])
+    assert registry.chosen_ways(["given", "c"], better=["c"])["c"] is ways[0]

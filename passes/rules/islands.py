@@ -104,9 +104,11 @@ def reads_finely(user: Node, found: Collection[Node], returned: bool = False) ->
     """
     if user in found:
         return True
-    result = user.results[0]
+    if not _moves(user):
+        return False
+    result = user.result
     read = bool(result.users) or (returned and result.is_output)
-    kept = _moves(user) and read and (returned or not result.is_output)
+    kept = read and (returned or not result.is_output)
     return kept and all(reads_finely(each, found, returned) for each in result.users)
 
 

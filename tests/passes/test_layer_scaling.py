@@ -12,6 +12,8 @@ from hypothesis import given
 from qgraph.ir import Array, Builder, Graph, Node, TensorType, op_def
 from qgraph.passes.rules.layer_scaling import (
     channel_axis,
+    largest_inputs,
+    largest_outputs,
     obstacle_to_shift,
     per_channel,
     scaled_inputs,
@@ -105,3 +107,17 @@ def test_zeros_beside_an_image_are_no_shifted_values() -> None:
     for pads in ((0, 0, 0, 1), (1, 0, 0, 0)):
         layer.attrs["pads"] = pads
         assert obstacle_to_shift(layer) == "the zeros that the convolution pads with are not shifted"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_the_largest_weight_of_a_channel_is_among_those_that_its_gain_scales(name: str) -> None:
+    layer, x, w = layer_of(name)
+    outputs, inputs = layer.result.type.shape[-1 if w.ndim == 2 else 1], x.shape[-1 if w.ndim == 2 else 1]
+    for found, scaled, count in (
+        (largest_outputs(layer, w), scaled_outputs, outputs),
+        (largest_inputs(layer, w), scaled_inputs, inputs),
+    ):
+        assert found.shape == (count,)
+        for channel, largest in enumerate(found):
+            gain = np.where(np.arange(int(count)) == channel, 2.0, 1.0)
+            assert largest == np.abs(w[scaled(layer, w, gain) != w]).max()

@@ -65,6 +65,25 @@ def test_a_percentile_leaves_as_many_out_below_as_above(seed: int, axis: int | N
     assert np.array_equal(scale, magnitudes[:, last - 1] / np.float32(7))
 
 
+def test_of_reciprocals_those_of_divisors_with_a_code_beside_that_of_0_have_a_range() -> None:
+    """A divisor of half a step of 8 bits of the largest has a code; 510 times the least reciprocal, it is in range."""
+    for row, low, high in (
+        ([1.0, 510.0], 1, 510),
+        ([1.0, 511.0], 0, 1),
+        ([-0.5, 255.0], -0.5, 255),
+        ([2.0, -4.0], -4, 2),
+    ):
+        assert ranges("reciprocal", torch.tensor(row), None).tolist() == [[low, high]]
+    quantizer = quantizers.get("reciprocal")
+    near, far = torch.tensor([[-1.0], [-2.0]]), torch.tensor([[-3.0], [-1021.0]])
+    for one, other, expected in ((near, far, near), (far, near, near), (near, near * 510, near * 510)):
+        assert torch.equal(quantizer.calibrated(one, other, 2), expected)
+    for below in (torch.tensor([[-1020.0], [-1.0]]), torch.tensor([[-1.0], [-1020.0]])):
+        assert torch.equal(quantizer.calibrated(near, below, 2), torch.minimum(near, below))
+    beyond = torch.tensor([[-1021.0], [-1.0]])
+    assert torch.equal(quantizer.calibrated(near, beyond, 2), near)
+
+
 @settings(max_examples=60)
 @given(SEEDS, st.sampled_from([None, 0, 1]), st.sampled_from([0.3, 2.0, 30.0, 127.0, 300.0]))
 def test_integers_lie_on_the_grid_of_a_range_of_them(seed: int, axis: int | None, size: float) -> None:

@@ -3,7 +3,7 @@ calibration)."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qgraph import passes
@@ -77,13 +77,26 @@ def quantize(
     overrides: Overrides | None = None,
     observers: Observers | None = None,
     fallback: str | None = None,
+    ptq: Sequence[str] = (),
     check: bool = False,
     **options: str,
 ) -> Graph:
-    """Post-training quantization: prepare, calibrate on batches, lower."""
+    """Post-training quantization: prepare, calibrate on batches, lower.
+
+    `ptq`: methods that come to that (`qgraph.ptq`), such as ["equalize", "gptq", "bias-correction"].
+    """
+    from qgraph.ptq import before_preparing, check_methods, improved
     from qgraph.training import calibrate
 
+    methods = check_methods(ptq)
+    batches = calibration if not methods else list(calibration)  # which are gone through twice
     prepared = prepare(
-        graph, target, overrides=overrides, observers=observers, fallback=fallback, check=check, **options
+        before_preparing(graph, methods, check),
+        target,
+        overrides=overrides,
+        observers=observers,
+        fallback=fallback,
+        check=check,
+        **options,
     )
-    return lower(calibrate(prepared, calibration), target, io=io, check=check)
+    return lower(improved(calibrate(prepared, batches), batches, methods), target, io=io, check=check)

@@ -89,20 +89,25 @@ def quantize(
         list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
     ] = None,
     fallback: Fallback = None,
+    ptq: Annotated[
+        list[str] | None, typer.Option(help="A method: equalize, gptq, bias-correction. Repeat it, in that order.")
+    ] = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
     from qgraph.cli.arrays import batches, read_npz
     from qgraph.cli.sources import key_values
     from qgraph.ir import data_inputs, states_of
+    from qgraph.ptq import before_preparing, check_methods, improved
 
-    graph = qgraph.load(file)
+    methods = check_methods(ptq or [])
+    graph = before_preparing(qgraph.load(file), methods)
     observers = key_values(observer or [])
     options = key_values(option or [])
     prepared = qgraph.prepare(graph, target=target, observers=observers, fallback=fallback, **options)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
-    examples = [data] if states_of(graph) else batches(data, batch)  # steps stay one stream
-    qgraph.save(qgraph.calibrate(prepared, examples), output)
+    examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
+    qgraph.save(improved(qgraph.calibrate(prepared, examples), examples, methods), output)
     typer.echo(f"{output}: fake-quantized for {target}")
 
 

@@ -98,19 +98,31 @@ def convolve(
     groups: int,
 ) -> Array:
     """Float convolution. x: [N, C, *S], w: [O, C/groups, *K], bias: [O]; result [N, O, *S'] in x's precision."""
-    kernel = w.shape[2:]
-    rank = len(kernel)
-    view = windows(padded(x, pads, 0, 2), kernel, stride, dilation, 2)  # [N, C, *S', *K]
-    batch, channels, *rest = view.shape
-    out = rest[:rank]
-    columns = view.reshape(batch, groups, channels // groups, *rest)
-    columns = np.moveaxis(columns, 1, 0)  # [G, N, C/G, *S', *K]
-    order = (0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
-    columns = columns.transpose(order).reshape(groups, batch * int(np.prod(out)), -1)
+    batch, rank = len(x), w.ndim - 2
+    columns, out = window_columns(x, w.shape[2:], stride, pads, dilation, groups)
     weight = w.reshape(groups, w.shape[0] // groups, -1).transpose(0, 2, 1)
     y = np.matmul(columns, weight)  # [G, N*S', O/G]
     y = y.reshape(groups, batch, int(np.prod(out)), -1).transpose(1, 0, 3, 2).reshape(batch, w.shape[0], *out)
     return np.asarray(y if bias is None else y + bias.reshape(-1, *(1,) * rank))
+
+
+def window_columns(
+    x: Array,
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    pads: tuple[int, ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> tuple[Array, tuple[int, ...]]:
+    """What each place of a window sees: [G, N * prod(S'), C/G * prod(K)], in the order of the weights; and S'."""
+    rank = len(kernel)
+    view = windows(padded(x, pads, 0, 2), kernel, stride, dilation, 2)  # [N, C, *S', *K]
+    batch, channels, *rest = view.shape
+    columns = view.reshape(batch, groups, channels // groups, *rest)
+    columns = np.moveaxis(columns, 1, 0)  # [G, N, C/G, *S', *K]
+    order = (0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
+    out = tuple(rest[:rank])
+    return columns.transpose(order).reshape(groups, batch * int(np.prod(out)), -1), out
 
 
 @op("nn.linear", linear=True)

@@ -1,0 +1,12 @@
+"""Quantization after training beyond ranges: weights and biases that make up for what rounding does.
+
+A method takes a calibrated fake-quantized graph and examples, and gives a new graph; `qgraph.quantize(..., ptq=[...])`
+and `qgraph quantize --ptq` go through several. Needs NumPy alone. Equalizing channels needs no examples: it is the pass
+`equalize`, on the float graph.
+"""
+
+from qgraph.ptq.bias_correction import correct_biases
+from qgraph.ptq.gptq import gptq
+from qgraph.ptq.methods import METHODS, Method, before_preparing, check_methods, improved
+
+__all__ = ["METHODS", "Method", "before_preparing", "check_methods", "correct_biases", "gptq", "improved"]

@@ -1,0 +1,94 @@
+"""A fake-quantized graph and the float model in it, run node by node on the same examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from qgraph.errors import InputError
+from qgraph.interpreter.execute import node_evaluator
+from qgraph.interpreter.inputs import Inputs, quantize_inputs
+from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ops.nn.activation import NO_ACTIVATION
+from qgraph.ops.quant import FAKE_QUANTS, unquantized
+from qgraph.passes import fold_batchnorm
+from qgraph.passes.rules.layer_scaling import LAYERS
+
+Evaluate = Callable[[Node, Sequence[Array | None]], tuple[Array, ...]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer with a fake-quantized weight, before it is computed.
+
+    `real`, `rounded`: its operands in the float model, and in the fake-quantized graph; `results` gives its result for
+    either, before the activation.
+    """
+
+    node: Node
+    real: list[Array | None]
+    rounded: list[Array | None]
+    evaluate: Evaluate
+
+    def results(self, operands: Sequence[Array | None]) -> Array:
+        """The result without the activation that the layer carries."""
+        attrs = self.node.attrs
+        self.node.attrs = {**attrs, **NO_ACTIVATION}
+        try:
+            return self.evaluate(self.node, operands)[0]
+        finally:
+            self.node.attrs = attrs
+
+
+def improve_layers(graph: Graph, examples: Inputs | Sequence[Array], improve: Callable[[Layer], None]) -> Graph:
+    """A copy of a calibrated graph in which each layer, the first one first, was given to `improve`, which may change
+    the data of its weight and bias. What later layers read is what the improved ones before them make.
+
+    Live batch normalizations are folded. Raises InputError for a graph that is not calibrated.
+    """
+    _check(graph)
+    made = fold_batchnorm(graph)
+    real = dict(zip(made.inputs, quantize_inputs(made, examples).values(), strict=True))
+    rounded = dict(real)
+    evaluate = node_evaluator(made)
+    left = {value: value.use_count for value in [*made.inputs, *(v for node in made.nodes for v in node.results)]}
+    for node in made.nodes:
+        if node.op in LAYERS and unquantized(node.operand(1)) is not node.operand(1):
+            improve(Layer(node, _operands(node, real), _operands(node, rounded), evaluate))
+            for value in node.inputs[1:]:  # of the parameters as they are now
+                _compute_parameter(value, real, rounded, evaluate)
+        _compute(node, real, rounded, evaluate)
+        for value in node.inputs:
+            left[value] = left.get(value, 0) - 1
+            if not left[value]:
+                real.pop(value, None)
+                rounded.pop(value, None)
+    return made
+
+
+def _check(graph: Graph) -> None:
+    scales = [node.operand(1).data for node in graph.find("quant.fake_quant") if node.operand(1).is_constant]
+    if graph.level != "fake_quant" or any(np.isnan(scale).any() for scale in scales):
+        raise InputError(
+            f"graph {graph.name} of level {graph.level} has no ranges yet",
+            help="prepare and calibrate it first: qgraph.calibrate(qgraph.prepare(graph, target=...), batches)",
+        )
+
+
+def _operands(node: Node, values: Mapping[Value, Array]) -> list[Array | None]:
+    return [None if value is None else value.data if value.is_constant else values[value] for value in node.operands]
+
+
+def _compute(node: Node, real: dict[Value, Array], rounded: dict[Value, Array], evaluate: Evaluate) -> None:
+    """Both forms of a node; in the float model a fake-quantization changes nothing."""
+    given = _operands(node, real)
+    passes = node.op in FAKE_QUANTS
+    real.update(zip(node.results, (given[0],) if passes else evaluate(node, given), strict=True))  # type: ignore[arg-type]
+    rounded.update(zip(node.results, evaluate(node, _operands(node, rounded)), strict=True))
+
+
+def _compute_parameter(value: Value, real: dict[Value, Array], rounded: dict[Value, Array], evaluate: Evaluate) -> None:
+    if value.producer is not None and value.producer.op in FAKE_QUANTS:
+        rounded[value] = evaluate(value.producer, _operands(value.producer, rounded))[0]

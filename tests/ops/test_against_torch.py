@@ -294,6 +294,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.pad": pad,
     **dict.fromkeys(("nn.relu", "nn.relu6", "nn.hard_swish", "nn.hard_sigmoid", "nn.sigmoid", "nn.tanh"), one),
     "nn.dropout": one,
+    "nn.detach": one,
     "nn.lstm": recurrent(4),
     "nn.gru": recurrent(3),
     "nn.rnn": recurrent(1),

@@ -81,7 +81,8 @@ def choices(node: Node, target: Target, in_float: bool = False) -> list[Correspo
     for row in lowerings.get(f"nn.{source}", ()):
         if row.applies(node):
             made = target.float_ops.get(row.target, row.target) if in_float else row.target
-            lacking = target.lacks(made) or (_not_plain(made, node, target) if is_index(node) else "")
+            plain = is_index(node) or not any(value.type.is_float for value in node.inputs)
+            lacking = target.lacks(made) or (_not_plain(made, node, target) if plain else "")
             against = Refusal(lacking) if lacking else row.against(node, target.name)
             if against is None:
                 found.append(row)
@@ -95,9 +96,10 @@ def choices(node: Node, target: Target, in_float: bool = False) -> list[Correspo
 
 
 def _not_plain(op: str, node: Node, target: Target) -> str:
-    """Why an op of the dialect cannot make the indices or conditions of a node; "" where it can."""
+    """Why an op of the dialect cannot make the indices or conditions of a node, or read those that alone it does; ""
+    where it can."""
     made = target.as_stored(node.results[0].type)
-    if not op_def(op).results[0].pattern.admits(made):
+    if is_index(node) and not op_def(op).results[0].pattern.admits(made):
         return f"{target.name} has {node.op} of floats, not of {node.results[0].type.dtype}"
     read = next((target.as_stored(value.type) for value in node.inputs if not value.type.is_float), None)
     return target.lacks_storage(op, read, made)
@@ -301,8 +303,9 @@ class Lowering:
                 continue
             fake_quant = fake_quant_of(value)
             if fake_quant is None:
-                if not value.users:
-                    raise LoweringError(f"input %{value.name} is not used", help="take it out of the model's forward")
+                if not value.users and not value.is_output:  # kept for whoever calls the model: it has no scale
+                    self.lowered[value] = self.graph.add_input(value.name, TensorType(shape))
+                    continue
                 raise LoweringError(f"input %{value.name} is not fake-quantized", help="run insert-fake-quant first")
             dtype, quant = self._element_of(fake_quant)
             integer = self.io == "integer" or value in self.kept

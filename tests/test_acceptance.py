@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import qgraph
-from qgraph.errors import InputError, LoweringError, PrecisionWarning
+from qgraph.errors import InputError, PrecisionWarning
 
 torch = pytest.importorskip("torch")
 IMAGES = np.random.default_rng(0).normal(size=(4, 4, 4, 4)).astype(np.float32)  # NCHW and NHWC have one shape
@@ -87,10 +87,15 @@ class OneUnused(torch.nn.Module):
         return torch.relu(x)
 
 
-def test_an_input_that_nothing_uses() -> None:
-    graph = qgraph.trace(OneUnused(), [IMAGES, IMAGES])
-    with pytest.raises(LoweringError, match="input %y is not used"):
-        qgraph.quantize(graph, "litert", calibration=[[IMAGES, IMAGES]])
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm", "onnxruntime"])
+def test_an_input_that_nothing_uses_stays_one_for_whoever_calls_the_model(target: str, tmp_path: Path) -> None:
+    graph = qgraph.trace(OneUnused(), [IMAGES, IMAGES[:, :, 0]])
+    low = qgraph.quantize(graph, target, calibration=[[IMAGES, IMAGES[:, :, 0]]])
+    assert [value.name for value in low.inputs] == ["x", "y"]
+    assert qgraph.verify(low, samples=4).bit_exact
+    path = tmp_path / ("model.onnx" if target == "onnxruntime" else "model.tflite")
+    qgraph.export(low, path)
+    assert [value.name for value in qgraph.load(path).inputs] == ["x", "y"]
 
 
 def test_the_demo_refuses_before_it_makes_a_folder(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ Step = str | Pass | Callable[..., Graph] | tuple[str | Pass, dict[str, object]]
 Hook = Callable[[str, Graph], None]
 _STEP = re.compile(r"\s*([\w-]+)\s*(?:\{([^}]*)\})?\s*(?:,|$)")
 _OPTION = re.compile(r"([\w-]+)=(\S+)")
+_JOINED = re.compile(r",[\w-]+=")
+"""What parts options that are to be parted by spaces."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ def _split(pipeline: str | Sequence[Step]) -> Sequence[Step]:
         position = match.end()
         words = (match[2] or "").split()
         options = [_OPTION.fullmatch(word) for word in words]
-        if not all(options):
+        if not all(options) or any(_JOINED.search(word) for word in words):
             raise _unreadable(match[0])
         steps.append((match[1], {option[1]: option[2] for option in options if option}))
     return steps
@@ -198,7 +200,8 @@ def _split(pipeline: str | Sequence[Step]) -> Sequence[Step]:
 def _unreadable(text: str) -> InputError:
     return InputError(
         f"cannot read the pipeline at {text!r}",
-        help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}"',
+        help='a pipeline reads: "fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}", options with '
+        "spaces between them",
     )
 
 

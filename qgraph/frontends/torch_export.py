@@ -71,6 +71,7 @@ def trace(
     import torch
 
     given = _arguments(model, example, kwargs or {})
+    _check_dims(dynamic_dims, given)
     with _prepared(model), torch.no_grad():
         program, args, named = _exported(model, *given, _open(dynamic_batch, dynamic_dims))
         program = decomposed(program)
@@ -173,12 +174,22 @@ def _evaluate(model: torch.nn.Module) -> None:
             module.training = False
 
 
+def _check_dims(dims: Sequence[int], given: tuple[object, ...]) -> None:
+    """Raise InputError for what is no dimension behind the batch, of any input."""
+    import torch
+
+    most = max((leaf.ndim for leaf in leaves(given) if isinstance(leaf, torch.Tensor)), default=0)
+    if not all(isinstance(dim, int) and dim >= 1 for dim in dims):
+        help = "numbers, of which the first is 1"
+    elif any(dim >= most for dim in dims):
+        help = f"the inputs have {most} dimensions: the last of them is {most - 1}"
+    else:
+        return
+    raise InputError(f"dynamic_dims={list(dims)} are not dimensions behind the batch", help=help)
+
+
 def _open(dynamic_batch: bool, more: Sequence[int]) -> tuple[int, ...]:
     """The dimensions that stay open."""
-    if any(dim < 1 for dim in more):
-        raise InputError(
-            f"dynamic_dims={list(more)} are not dimensions behind the batch", help="the first of them is 1"
-        )
     return (*((0,) if dynamic_batch else ()), *more)
 
 

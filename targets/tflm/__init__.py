@@ -31,7 +31,16 @@ def ignored(view: Any) -> Refusal | None:
     return Refusal(f"nn.relu6 cannot carry that TFLite Micro's RELU6 ignores the parameters of {view.result.type}")
 
 
-NARROW = ("nn.sqrt", "nn.max", "nn.min", "nn.gather", "nn.gather_elements", "nn.index", "nn.grid_sample")
+NARROW = (
+    "nn.sqrt",
+    "nn.max",
+    "nn.min",
+    "nn.embedding",
+    "nn.gather",
+    "nn.gather_elements",
+    "nn.index",
+    "nn.grid_sample",
+)
 """Ops of 8 bits: SQRT, of which there is no kernel, is a table; REDUCE_MAX and _MIN, GATHER and GATHER_ND know no
 others."""
 

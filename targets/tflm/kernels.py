@@ -31,8 +31,9 @@ def only(*dtypes: str, run: Kernel = evaluate, read: bool = False) -> Kernel:
         return run(op, *operands)
 
     def lacks_storage(op: str, taken: TensorType | None, made: TensorType) -> str:
-        type = taken if read else made
-        return "" if type is None else lacking(type.dtype, op.rpartition(".")[2].removeprefix("float_").upper())
+        type, within = taken if read else made, getattr(run, "lacks_storage", None)
+        found = "" if type is None else lacking(type.dtype, op.rpartition(".")[2].removeprefix("float_").upper())
+        return found or ("" if within is None else within(op, taken, made))
 
     kernel.lacks_storage = lacks_storage  # type: ignore[attr-defined]  # for lowering
     return kernel

@@ -141,3 +141,7 @@ def test_an_index_beyond_the_length_is_an_error_of_ours() -> None:
 def test_dimensions_behind_the_batch_are_counted_from_one() -> None:
     with pytest.raises(InputError, match="are not dimensions behind the batch"):
         qgraph.trace(Fn(torch.relu), floats(4, 6), dynamic_dims=[0])
+    with pytest.raises(InputError, match="the inputs have 3 dimensions: the last of them is 2"):
+        qgraph.trace(Fn(torch.relu), floats(4, 6), dynamic_dims=[1, 3])
+    with pytest.raises(InputError, match="numbers, of which the first is 1"):
+        qgraph.trace(Fn(torch.relu), floats(4, 6), dynamic_dims=["1"])  # type: ignore[list-item]

@@ -115,6 +115,7 @@ def test_options_are_converted_to_their_types() -> None:
         ("convert-layout{to=CHWN}", "to=CHWN is not one of NHWC, NCHW"),
         ("typed{m=1}", "no option 'm'"),
         ("typed{n}", "cannot read the pipeline at"),
+        ("insert-fake-quant{target=litert,batchnorm=fold}", "cannot read the pipeline at"),
     ):
         with pytest.raises(InputError, match=message):
             qgraph.PassManager(text)
@@ -228,7 +229,7 @@ def test_a_pipeline_is_text_names_passes_functions_or_pairs_with_options() -> No
             qgraph.PassManager(text)
         assert str(caught.value) == (
             f"cannot read the pipeline at {place!r}\n  help    a pipeline reads: "
-            '"fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}"'
+            '"fold-batchnorm,insert-fake-quant{target=litert weights=per-tensor}", options with spaces between them'
         )
 
 

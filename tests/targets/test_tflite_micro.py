@@ -89,3 +89,20 @@ def test_a_slice_of_five_dimensions_of_which_two_are_open_is_refused_before_trai
     }""")
     with pytest.raises(LoweringError, match="RESHAPE leaves one size open"):
         qgraph.prepare(graph, "tflm")
+
+
+def test_a_table_of_words_has_8_bits_among_16() -> None:
+    model = nn.Sequential(nn.Embedding(9, 4), nn.Linear(4, 4))
+    made = proven(model, np.random.default_rng(0).integers(0, 9, (8, 5)), activations="i16")
+    (table,) = made.find("litert.gather")
+    assert table.result.type.dtype == "i8"
+
+
+@pytest.mark.parametrize("dtype", ["f32", "i32"])
+def test_bytes_that_become_numbers_are_refused_at_prepare(dtype: str) -> None:
+    """CAST reads no uint8."""
+    heads: dict[str, Callable[[Tensor], Tensor]] = {"f32": lambda x: x.float() / 255, "i32": lambda x: x.int()}
+    images = torch.randint(0, 255, (4, 3), dtype=torch.uint8)
+    graph = qgraph.trace(Head(nn.Identity(), heads[dtype]), images)
+    with pytest.raises(LoweringError, match="TFLite Micro has CAST for i8, i16, i32, f32, bool, not for u8"):
+        qgraph.prepare(graph, target="tflm")

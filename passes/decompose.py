@@ -20,7 +20,7 @@
     nn.cumsum, nn.prod    nn.matmul of ones, nn.transpose; nn.mul of nn.slice
     nn.elu, nn.mish, nn.softplus, nn.softsign, nn.abs, nn.soft_shrink, nn.prelu, nn.log_softmax, nn.log_sigmoid,
     nn.rsqrt, nn.maximum, nn.minimum, nn.sum, nn.embedding, nn.embedding_bag, nn.gather, nn.adaptive_avg_pool,
-    nn.adaptive_max_pool, nn.resize, nn.scatter_elements: see `passes/ways`
+    nn.adaptive_max_pool, nn.resize, nn.scatter_elements, nn.topk: see `passes/ways`
 
 `ops`: names joined by "|". `activations`: words, joined by ",", that an op may carry as its activation; the others
 become nodes of their own. Each op takes the way with the fewest steps; ops that no way leads from are an error that

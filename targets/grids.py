@@ -262,7 +262,8 @@ class Grids:
     def _feeds_only(self, value: Value, node: Node) -> bool:
         """Whether every reader is `node`, or moves the integers of the value to it alone."""
         return not value.is_output and all(
-            user is node or (self.rule(user) == "same" and self._feeds_only(user.result, node)) for user in value.users
+            user is node or (self.rule(user) == "same" and self._feeds_only(user.results[0], node))
+            for user in value.users
         )
 
 

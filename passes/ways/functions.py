@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 
-from qgraph.ir import Builder, Value
+from qgraph.ir import Array, Builder, Value
 from qgraph.ir.trained import declare
 from qgraph.ir.types import dim_product
 from qgraph.ops.nn.resizing import adaptive_windows
@@ -263,6 +263,41 @@ def gather(match: Match, build: Builder) -> Replacement:
     if indices.type.rank == 1:
         return made
     return build.nn.reshape(made, shape=tuple(each if isinstance(each, int) else -1 for each in result))
+
+
+RANKED = ("nn.reshape", "nn.gather_elements")
+MOST_RANKED = 256
+"""Elements that are compared with each other: of more there are too many pairs."""
+
+
+@way("nn.topk", "nn.less", "nn.equal", "nn.logical_or", "nn.logical_and", "nn.where", "nn.sum", *RANKED)
+def topk(match: Match, build: Builder) -> Replacement:
+    """By ranks: how many elements are larger than each, or equal and before it; the first of each rank is at the sum of
+    the places that have it."""
+    node = match.root
+    x, axis, k = node.operand(0), node.attrs["axis"], node.attrs["k"]
+    shape, size = x.type.shape, x.type.shape[axis]
+    if not isinstance(size, int) or size > MOST_RANKED or sum(isinstance(each, str) for each in shape) > 1:
+        return Declined(f"{x.type}: more than {MOST_RANKED} elements, or an open number of them")
+    behind = (1,) * (x.type.rank - 1 - axis)
+
+    def apart(value: Value, at: int) -> Value:
+        sizes = [*value.type.shape[:at], 1, *value.type.shape[at:]]
+        made: Value = build.nn.reshape(value, shape=tuple(-1 if isinstance(each, str) else each for each in sizes))
+        return made
+
+    def numbers(data: Array, name: str) -> Value:
+        return build.constant(data.reshape(*data.shape, *behind), name)
+
+    own, other = apart(x, axis + 1), apart(x, axis)
+    larger = build.nn.less(own, other) if node.attrs["largest"] else build.nn.less(other, own)
+    earlier = numbers(np.tri(size, size, -1) > 0, "earlier")
+    ahead = build.nn.logical_or(larger, build.nn.logical_and(build.nn.equal(own, other), earlier))
+    none, one = (build.constant(np.array(number), f"number_{number}") for number in (0, 1))
+    rank = build.nn.sum(build.nn.where(ahead, one, none), axes=(axis + 1,))
+    has_it = build.nn.equal(apart(rank, axis), numbers(np.arange(k)[:, None], "ranks"))
+    places = build.nn.sum(build.nn.where(has_it, numbers(np.arange(size), "places"), none), axes=(axis + 1,))
+    return [build.nn.gather_elements(x, places, axis=axis), places]
 
 
 JOINED = {"add": ("nn.sum", "nn.add"), "max": ("nn.max", "nn.maximum"), "min": ("nn.min", "nn.minimum")}

@@ -29,7 +29,8 @@ def lstm(match: Match, build: Builder) -> Replacement:
         i, f, g, o = _gates(build, total, 4)
         new = build.nn.mul(build.nn.sigmoid(i), build.nn.tanh(g))
         cell = new if c is None else build.nn.add(build.nn.mul(build.nn.sigmoid(f), c), new)
-        return [build.nn.mul(build.nn.sigmoid(o), build.nn.tanh(cell)), cell]
+        hidden = build.nn.mul(build.nn.sigmoid(o), build.nn.tanh(cell))
+        return [hidden if layer.projection is None else build.nn.linear(hidden, layer.projection), cell]
 
     return _unrolled(match.root, layer, build, [layer.h, layer.c], step, one_bias=True)
 

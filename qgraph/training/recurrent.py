@@ -15,15 +15,20 @@ def _run(
     weights: tuple[Tensor, Tensor, Tensor | None, Tensor | None],
     states: list[Tensor | None],
     reverse: bool,
+    projection: Tensor | None = None,
 ) -> tuple[Tensor, ...]:
     """All steps, then each last state; a bias that is not given is zeros where the other is, as is a state."""
     w, r, *biases = weights
     given = next((bias for bias in biases if bias is not None), None)
     kept = [] if given is None else [torch.zeros_like(given) if bias is None else bias for bias in biases]
-    zeros = x.new_zeros((1, x.shape[0], r.shape[1]))
-    start = [zeros if state is None else state.unsqueeze(0) for state in states]
+    sizes = [r.shape[1], *[(r if projection is None else projection).shape[1]] * (len(states) - 1)]
+    start = [
+        x.new_zeros((1, x.shape[0], size)) if state is None else state.unsqueeze(0)
+        for state, size in zip(states, sizes, strict=True)
+    ]
     first: Any = start if len(start) > 1 else start[0]
-    steps, *last = kernel(x.flip(1) if reverse else x, first, [w, r, *kept], bool(kept), 1, 0.0, False, False, True)
+    given_weights = [w, r, *kept, *([] if projection is None else [projection])]
+    steps, *last = kernel(x.flip(1) if reverse else x, first, given_weights, bool(kept), 1, 0.0, False, False, True)
     return (steps.flip(1) if reverse else steps, *(state.squeeze(0) for state in last))
 
 
@@ -35,10 +40,11 @@ def lstm(
     recurrent_bias: Tensor | None,
     h: Tensor | None,
     c: Tensor | None,
+    projection: Tensor | None,
     reverse: bool,
 ) -> tuple[Tensor, ...]:
     """The op `nn.lstm`."""
-    return _run(torch.lstm, x, (w, r, bias, recurrent_bias), [h, c], reverse)
+    return _run(torch.lstm, x, (w, r, bias, recurrent_bias), [h, c], reverse, projection)
 
 
 def gru(

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.errors import UnsupportedOp
 from qgraph.ir import Graph
 
 LINEAR = "nn.linear|nn.sigmoid|nn.tanh|nn.relu|nn.add|nn.sub|nn.mul|nn.slice|nn.reshape|nn.concat|nn.transpose"
@@ -92,6 +91,18 @@ def test_relu_layers_are_torchs() -> None:
     _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
 
 
-def test_a_projection_is_refused_by_name() -> None:
-    with pytest.raises(UnsupportedOp, match="proj_size"):
-        _traced(Layer("LSTM", batch_first=True, proj_size=2), torch.randn(3, 6, 5))
+@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")  # torch has another form
+@pytest.mark.parametrize("words", WORDS)
+@pytest.mark.parametrize("states", [False, True])
+def test_layers_with_a_projection_are_torchs(words: dict[str, Any], states: bool) -> None:
+    torch.manual_seed(0)
+    count = words.get("num_layers", 1) * (2 if words.get("bidirectional") else 1)
+    batch = 3 if words["batch_first"] else 6
+    starts = [torch.rand(count, batch, size) - 0.5 for size in (2, 4)] if states else []
+    inputs = (torch.randn(3, 6, 5), *starts)
+    graph, wanted = _traced(Layer("LSTM", states, **words, proj_size=2), *inputs)
+    assert any(node.op == "nn.lstm" for node in graph.nodes)
+    _close(graph, inputs, wanted)
+    _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
+    for got, expected in zip(_results(qgraph.to_torch(graph).eval()(*inputs)), wanted, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-5)

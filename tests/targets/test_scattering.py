@@ -45,6 +45,12 @@ def unpooled(x: Tensor) -> Tensor:
     return F.max_unpool2d(y, places, 2)
 
 
+def gated(x: Tensor) -> Tensor:
+    """The two largest of each row, zeros elsewhere: what a sparse mixture of experts weighs them with."""
+    largest, places = torch.topk(x, 2, dim=1)
+    return torch.zeros_like(x).scatter(1, places, largest)
+
+
 CASES: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...], float]] = {
     "written": (lambda x, i, v: x.scatter(1, i, v), (X, SOME, VALUES), 1),
     "written to known places": (copied, (X, VALUES), 1),
@@ -56,6 +62,9 @@ CASES: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...], float]] = 
         (RNG.normal(size=(4, 4, 8)).astype(np.float32),),
         4,
     ),
+    "sparse gates": (gated, (X,), 1),
+    "in order": (lambda x: x.sort(1)[0], (X,), 1),
+    "places in order": (lambda x: x.argsort(1, descending=True), (X,), np.inf),
     "largest so far": (lambda x: x.cummax(1)[0], (X,), 4),
     "places of a pool": (unpooled, (MAPS,), np.inf),  # of elements of one code the first is the largest
     "by a mask": (lambda x, y: x.masked_scatter(x > 0, y), (X, X[::-1].copy()), np.inf),
@@ -64,6 +73,7 @@ CASES: dict[str, tuple[Callable[..., Tensor], tuple[np.ndarray, ...], float]] = 
 
 REFUSED = {
     ("tflm", "by a mask"): "has no CUMSUM of integers",
+    **{("tflm", name): "has SUM for f32, not for i32" for name in ("sparse gates", "in order", "places in order")},
     ("tflm", "places of a pool"): "has TRANSPOSE for i8, i16, f32, not for i32",
 }
 

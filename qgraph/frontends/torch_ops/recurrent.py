@@ -46,8 +46,7 @@ def _layers(at: Importer, op: str, a: Arguments, states: Sequence[Any], **attrs:
     x = x if a["batch_first"] else at.build.nn.transpose(x, perm=(1, 0, 2))
     directions = 2 if a["bidirectional"] else 1
     each = len(a["params"]) // (directions * a["num_layers"])
-    if each != (4 if a["has_biases"] else 2):
-        raise TypeMismatch("a projection of the hidden state (proj_size) is not supported")
+    projected = each - (4 if a["has_biases"] else 2)
     starts = [_parts(at, state, directions * a["num_layers"]) for state in states]
     lasts: list[list[Value]] = [[] for _ in states]
     for layer in range(a["num_layers"]):
@@ -55,8 +54,9 @@ def _layers(at: Importer, op: str, a: Arguments, states: Sequence[Any], **attrs:
         for direction in range(directions):
             place = layer * directions + direction
             weights = [at.value(value) for value in a["params"][place * each : (place + 1) * each]]
+            projection = [weights.pop()] if projected else []
             biases: list[Value | None] = [*weights[2:]] or [None, None]
-            given = [start[place] for start in starts]
+            given = [*(start[place] for start in starts), *projection]
             made = at.build.node(op, [x, *weights[:2], *biases, *given], {"reverse": direction == 1, **attrs}).results
             steps.append(made[0])
             for last, state in zip(lasts, made[1:], strict=True):

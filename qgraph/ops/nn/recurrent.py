@@ -7,19 +7,24 @@ from collections.abc import Callable
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
+from qgraph.ir import Array, Dim, Operand, Result, TensorType, attr, op, operand, result
 
 Step = Callable[[Array, tuple[Array, ...]], tuple[Array, ...]]
 """The next states of W x + b of one step, and the states before it; the first state is the step's result."""
 
 
-def _types(x: TensorType, w: TensorType, r: TensorType, gates: int, states: int, name: str) -> tuple[TensorType, ...]:
-    """The types of the results: all steps, then each last state; raises TypeMismatch."""
+def _types(
+    x: TensorType, w: TensorType, r: TensorType, gates: int, states: int, name: str, cells: Dim | None = None
+) -> tuple[TensorType, ...]:
+    """The types of the results: all steps, then each last state, of which those behind h have `cells` elements where h
+    is a projection of them; raises TypeMismatch."""
     rows, hidden = r.shape
-    if isinstance(rows, str) or isinstance(hidden, str) or rows != gates * hidden or w.shape[0] != rows:
+    wide = hidden if cells is None else cells
+    if isinstance(rows, str) or isinstance(wide, str) or rows != gates * wide or w.shape[0] != rows:
         raise TypeMismatch(f"{name}: {w} and {r} are no weights of {gates} gates")
     batch, steps, _ = x.shape
-    return (x.with_shape((batch, steps, hidden)), *[x.with_shape((batch, hidden))] * states)
+    others = [x.with_shape((batch, wide))] * (states - 1)
+    return (x.with_shape((batch, steps, hidden)), x.with_shape((batch, hidden)), *others)
 
 
 def _run(x: Array, w: Array, bias: Array | None, states: list[Array], reverse: bool, step: Step) -> tuple[Array, ...]:
@@ -53,33 +58,46 @@ class Lstm:
         i, f, g, o = x_t W^T + bias + h R^T + recurrent_bias
         c = sigmoid(f) c + sigmoid(i) tanh(g),  h = sigmoid(o) tanh(c)
 
-    Results: h of every step [N, T, H], the last h and the last c. `reverse`: from the last step to the first.
+    h times the transposed projection, where there is one, is what is given on.
+    Results: h of every step [N, T, P], the last h and the last c. `reverse`: from the last step to the first.
     """
 
     x: Operand = operand("f[N, T, I]")
     w: Operand = operand("f[G, I]", role="weight")
-    r: Operand = operand("f[G, H]", role="weight")
+    r: Operand = operand("f[G, P]", role="weight")
     bias: Operand | None = operand("f[G]", optional=True, role="bias")
     recurrent_bias: Operand | None = operand("f[G]", optional=True, role="bias")
-    h: Operand | None = operand("f[N, H]", optional=True, role="state")
+    h: Operand | None = operand("f[N, P]", optional=True, role="state")
     c: Operand | None = operand("f[N, H]", optional=True, role="state")
-    steps: Result = result("f[N, T, H]")
-    last_h: Result = result("f[N, H]")
+    projection: Operand | None = operand("f[P, H]", optional=True, role="weight")
+    steps: Result = result("f[N, T, P]")
+    last_h: Result = result("f[N, P]")
     last_c: Result = result("f[N, H]")
     reverse: bool = attr(False)
 
     def infer(self) -> tuple[TensorType, ...]:
-        return _types(self.x.type, self.w.type, self.r.type, 4, 2, "nn.lstm")
+        cells = None if self.projection is None else self.projection.type.shape[1]
+        return _types(self.x.type, self.w.type, self.r.type, 4, 2, "nn.lstm", cells)
 
     def evaluate(
-        self, x: Array, w: Array, r: Array, bias: Array | None, more: Array | None, h: Array | None, c: Array | None
+        self,
+        x: Array,
+        w: Array,
+        r: Array,
+        bias: Array | None,
+        more: Array | None,
+        h: Array | None,
+        c: Array | None,
+        projection: Array | None,
     ) -> tuple[Array, ...]:
         def step(inputs: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
             i, f, g, o = np.split(inputs + _recurrent(states[0], r, more), 4, axis=1)
             cell = _sigmoid(f) * states[1] + _sigmoid(i) * np.tanh(g)
-            return _sigmoid(o) * np.tanh(cell), cell
+            hidden = _sigmoid(o) * np.tanh(cell)
+            return (hidden if projection is None else hidden @ projection.T), cell
 
-        return _run(x, w, bias, _started(x, r, h, c), self.reverse, step)
+        (first,), (cells,) = _started(x, r, h), _started(x, r if projection is None else projection, c)
+        return _run(x, w, bias, [first, cells], self.reverse, step)
 
 
 @op("nn.gru")

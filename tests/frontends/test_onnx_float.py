@@ -175,6 +175,7 @@ def attention(b: Builder, x: Value) -> Value:
 
 WRITTEN: dict[str, tuple[tuple[int | str, ...], Build]] = {
     "nn.attention": (IMAGE, attention),
+    "nn.detach": (IMAGE, lambda b, x: b.detach(x)),
     "nn.elu, scaled": (IMAGE, lambda b, x: b.elu(x, alpha=1.5, scale=1.25)),
     "nn.elu of celu": (IMAGE, lambda b, x: b.elu(x, alpha=2.0, input_scale=0.5)),
     "nn.embedding": (("N", 4), lambda b, x: b.embedding(b.argmax(x, axis=1), const(b, 4, 3))),

@@ -2,11 +2,13 @@
 
 Three ways, each bit for bit what a runtime does.  All take `acc` [..., C], an accumulator of `exactness`, wrapped to
 int32 where it is wider; factors as scalars or [C]; and give `dtype` [..., C].  The output dtype has 8 or 16 bits and
-holds [quant_min, quant_max], which a fused activation may have narrowed.
+holds [quant_min, quant_max], which a fused activation may have narrowed.  They dispatch on the accumulator: what holds
+it elsewhere than NumPy registers how it is requantized there, to the same integers.
 """
 
 from __future__ import annotations
 
+from functools import singledispatch
 from typing import TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -24,6 +26,7 @@ Narrow: TypeAlias = "NDArray[np.float32] | NDArray[np.int32]"
 INT32_MIN = -(2**31)
 
 
+@singledispatch
 def requantize_double_rounding(
     acc: Accumulator,
     multiplier: ArrayLike,
@@ -76,6 +79,7 @@ def requantize_double_rounding(
     return out.reshape(acc.shape)
 
 
+@singledispatch
 def requantize_fp32(
     acc: Accumulator,
     scale: ArrayLike,
@@ -106,6 +110,7 @@ def requantize_fp32(
     return out.reshape(acc.shape)
 
 
+@singledispatch
 def requantize_float64_away(
     acc: Accumulator,
     multiplier: ArrayLike,

@@ -21,6 +21,8 @@ class Integers(nn.Module):
     """Begins a forward pass in integers; None while calibration, which is in float, is `observing`."""
 
     observing = False
+    in_torch: bool | None = None
+    """Whether integers are requantized and looked up in torch, where the tensors are; by default on GPUs."""
 
     def __init__(self, graph: Graph) -> None:
         """`graph`: the prepared one, which is not changed."""
@@ -44,7 +46,8 @@ class Integers(nn.Module):
         tensors = dict(zip(self.graph.constants, constants, strict=True))
         if self._program is None or not self._program.is_of(tensors):
             self._program = Program(self.plan)
-        return Run(self._program, inputs, tensors)
+        in_torch = inputs[0].device.type != "cpu" if self.in_torch is None else self.in_torch
+        return Run(self._program, inputs, tensors, in_torch)
 
     def lowered(self) -> Graph:
         """The lowered graph of the last pass: its constants, and the statistics of the batch where it was normalized by

@@ -12,7 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from qgraph import targets
 from qgraph.errors import InputError, LoweringError
@@ -95,15 +97,15 @@ class Plan:
         values that only move elements of such."""
         return {key for key, value in self.values.items() if value.producer is not None and _is_forced(value.producer)}
 
-    def to_source(self, value: Value, array: Array) -> Array:
-        """An array of a value of the arranged graph with the dimensions, and features, of the prepared graph."""
+    def to_source(self, value: Value, tensor: Tensor) -> Tensor:
+        """A value of the arranged graph with the dimensions, and features, of the prepared graph."""
         if value in self.arranged.moved:
-            array = array.transpose(to_first(array.ndim))
+            tensor = tensor.permute(to_first(tensor.ndim))
         order = self.arranged.reordered.get(value)
-        return array if order is None else array[:, np.argsort(order)]
+        return tensor if order is None else tensor[:, torch.from_numpy(np.argsort(order)).to(tensor.device)]
 
     def from_source(self, value: Value, array: Array) -> Array:
-        """The way back of `to_source`."""
+        """An array of a value of the prepared graph as the arranged graph has it: the way back of `to_source`."""
         if value in self.arranged.moved:
             array = array.transpose(to_last(array.ndim))
         order = self.arranged.reordered.get(value)

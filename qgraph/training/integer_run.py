@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from qgraph.arith.exactness import Accumulator, as_accumulator
+from qgraph.arith.exactness import FLOAT32_EXACT, Accumulator, as_accumulator
 from qgraph.interpreter.execute import node_evaluator, node_requantizer
 from qgraph.interpreter.inputs import as_integers
 from qgraph.ir import Array, Graph, Node, Value, op_def
@@ -21,6 +21,7 @@ from qgraph.ops.quant import is_known, quantize
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.targets.lowering import FALLBACK, Lowering
 from qgraph.training.integer_plan import Plan
+from qgraph.training.tensor_requantize import DeviceAccumulator
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -45,6 +46,7 @@ class Program:
         self.layers: dict[Node, int] = {}  # node of the lowered graph that accumulates -> the layer's result
         self._left = list(arranged.graph.nodes)[::-1]
         self._begun = False
+        self._tables: dict[Node, Array | None] = {}
 
     @property
     def graph(self) -> Graph:
@@ -90,6 +92,27 @@ class Program:
         for constant in constants:
             self.plan.arranged.graph.set_data(constant, self.plan.array(constant, arrays))
 
+    def table(self, node: Node) -> Array | None:
+        """The codes that a node gives for each code of its operand, or each pair of codes; None where it is not a
+        function of them alone."""
+        if node not in self._tables:
+            self._tables[node] = self._made_table(node) if self._is_tabular(node) else None
+        return self._tables[node]
+
+    def _is_tabular(self, node: Node) -> bool:
+        """Whether each code of the result depends on one or two codes; a target's own kernel may round by place."""
+        types = [value.type for value in (*node.inputs, *node.results)]
+        narrow = all(type.quant is not None and type.numpy.itemsize == 1 for type in types)
+        computed = not any(value.is_constant for value in node.inputs) and len(node.results) == 1
+        own = node.op not in self.plan.target.kernels
+        return op_def(node.op).traits.elementwise and narrow and computed and own and 1 <= len(node.inputs) <= 2
+
+    def _made_table(self, node: Node) -> Array:
+        codes = np.arange(256, dtype=np.uint8)
+        pairs = [codes] if len(node.inputs) == 1 else [np.repeat(codes, 256), np.tile(codes, 256)]
+        arrays = iter(bits.view(value.type.numpy) for bits, value in zip(pairs, node.inputs, strict=True))
+        return self.evaluate(node, [None if value is None else next(arrays) for value in node.operands])[0]
+
     def is_of(self, tensors: Mapping[str, Tensor]) -> bool:
         """Whether a lowering of these tensors would be the same."""
         return all(
@@ -128,6 +151,14 @@ def _constants(node: Node) -> list[Value]:
     return found
 
 
+def looked_up(table: Array, codes: Sequence[Tensor]) -> Tensor:
+    """What a table says of codes of 8 bits, or of two of them: at index first * 256 + second, by their bits."""
+    index = codes[0].to(torch.int32) & 255
+    for each in codes[1:]:
+        index = index * 256 + (each.to(torch.int32) & 255)
+    return torch.from_numpy(table).to(index.device)[index]
+
+
 def as_array(tensor: Tensor, dtype: np.dtype[np.generic]) -> Array:
     """The numbers of a tensor, in memory that it may share."""
     return np.asarray(tensor.detach().cpu().numpy(), dtype)
@@ -141,26 +172,33 @@ class Accumulated(NamedTuple):
     bound: float
     first: bool
 
-    def with_bias(self, bias: Array | None, rank: int) -> Accumulator:
-        """The accumulators, channels last, as a kernel of a result of that rank has them."""
-        channels_last = self.products.movedim(1, -1) if self.first else self.products
-        acc = channels_last.contiguous().cpu().numpy()
+    def with_bias(self, bias: Array | None, rank: int, in_torch: bool) -> Accumulator | DeviceAccumulator:
+        """The accumulators, channels last, as a kernel of a result of that rank has them; `in_torch`: on their
+        device."""
+        acc = self.products.movedim(1, -1) if self.first else self.products
         if rank < acc.ndim:
             acc = acc.reshape(-1, *acc.shape[acc.ndim - rank + 1 :])
         elif rank > acc.ndim:
             acc = acc.reshape(acc.shape[0], *(1,) * (rank - acc.ndim), *acc.shape[1:])
         bound = int(self.bound) + (0 if bias is None else int(np.abs(bias.astype(np.int64)).max(initial=0)))
-        exact = as_accumulator(acc, bound)
+        if in_torch:
+            acc = acc if bound < FLOAT32_EXACT else acc.to(torch.int64)
+            return DeviceAccumulator(acc if bias is None else acc + torch.from_numpy(bias).to(acc), bound)
+        exact = as_accumulator(acc.contiguous().cpu().numpy(), bound)
         return exact if bias is None else np.add(exact, bias.astype(exact.dtype), out=exact)
 
 
 class Run:
     """One forward pass: the program, and the arrays of the integers that there are so far."""
 
-    def __init__(self, program: Program, inputs: Sequence[Tensor], tensors: dict[str, Tensor]) -> None:
-        self.program, self.plan, self.tensors = program, program.plan, tensors
+    def __init__(
+        self, program: Program, inputs: Sequence[Tensor], tensors: dict[str, Tensor], in_torch: bool = False
+    ) -> None:
+        """`in_torch`: requantize, and look up, on the device of the tensors, and not in NumPy."""
+        self.program, self.plan, self.tensors, self.in_torch = program, program.plan, tensors, in_torch
+        self.device = inputs[0].device
         program.begin(tensors)
-        self.arrays = {
+        self.arrays: dict[Value, Array | Tensor] = {
             lowered: self._input(value, lowered, given)
             for value, lowered, given in zip(self.plan.arranged.graph.inputs, program.graph.inputs, inputs, strict=True)
         }
@@ -179,25 +217,38 @@ class Run:
         graph = self.program.graph
         while wanted not in self.arrays:
             node = self._last = graph.after(self._last)
-            operands = [None if v is None else v.data if v.is_constant else self.arrays[v] for v in node.operands]
-            known = self.accumulators.get(self.program.layers.get(node, -1))
-            made = self.program.evaluate(node, operands) if known is None else self._requantized(node, operands, known)
-            self.arrays.update(zip(node.results, made, strict=True))
+            self.arrays.update(zip(node.results, self._evaluated(node), strict=True))
         return wanted
 
-    def _requantized(self, node: Node, operands: Sequence[Array | None], known: Accumulated) -> tuple[Array, ...]:
+    def _evaluated(self, node: Node) -> Sequence[Array | Tensor]:
+        known = self.accumulators.get(self.program.layers.get(node, -1))
+        if known is not None:
+            return self._requantized(node, known)
+        if self.in_torch and (table := self.program.table(node)) is not None:
+            return (looked_up(table, [self._tensor(value, self.device) for value in node.inputs]),)
+        return self.program.evaluate(node, [None if v is None else self._array(v) for v in node.operands])
+
+    def _array(self, value: Value) -> Array:
+        array = value.data if value.is_constant else self.arrays[value]
+        return array.cpu().numpy() if isinstance(array, Tensor) else array
+
+    def _tensor(self, value: Value, device: torch.device) -> Tensor:
+        array = self.arrays[value]
+        return array if isinstance(array, Tensor) else torch.from_numpy(array).to(device)
+
+    def _requantized(self, node: Node, known: Accumulated) -> tuple[Array, ...]:
         """The result of a layer whose products are known."""
-        definition = op_def(node.op)
-        of_bias = definition.operand_index("bias")
-        bias = operands[of_bias] if of_bias is not None and of_bias < len(operands) else None
-        acc = known.with_bias(bias, node.result.type.rank)
-        return self.program.requantize(node, operands, acc)
+        place = op_def(node.op).operand_index("bias")
+        of_bias = node.operands[place] if place is not None and place < len(node.operands) else None
+        bias = None if of_bias is None else self._array(of_bias)
+        acc: Any = known.with_bias(bias, node.result.type.rank, self.in_torch)
+        weights = [None if v is None or not v.is_constant else v.data for v in node.operands]
+        return self.program.requantize(node, weights, acc)
 
     def exact(self, key: int, device: torch.device) -> Tensor:
         """The real values, float32, of the integers of a value, as the prepared graph has it."""
         lowered = self.lowered(key)
-        array = self.plan.to_source(self.plan.values[key], self.arrays[lowered])
-        tensor = torch.from_numpy(array).to(device)
+        tensor = self.plan.to_source(self.plan.values[key], self._tensor(lowered, device))
         quant = lowered.type.quant
         if quant is None:
             return tensor

@@ -7,6 +7,7 @@ kernels for other processors do it otherwise. Sources below tflite/kernels: opti
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -87,7 +88,8 @@ def rounded(op: Layer, acc: Accumulator, multiplier: ArrayLike, rounding: Roundi
 def in_blocks(op: Layer, acc: Accumulator, rounding: Rounding, block: int, length: int) -> Array:
     """As `rounded` on the whole blocks of each row of `length` elements, as the reference kernels on the rest."""
     whole = length // block * block
-    made = reference.narrow(op, acc)
+    held: Any = np.asarray(acc)  # whatever holds it: rows of NumPy are mixed in below
+    made = reference.narrow(op, held)
     fast = rounded(op, acc, reference.layer_multiplier(op), rounding)
     made.reshape(-1, length)[:, :whole] = fast.reshape(-1, length)[:, :whole]
     return made

@@ -96,7 +96,7 @@ class QLinearConv:
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         q = (self.x.type.q, self.w.type.q, self.result.type.q)
         y = kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
-        return np.moveaxis(y, -1, 1)
+        return y.movedim(-1, 1) if hasattr(y, "movedim") else np.moveaxis(y, -1, 1)  # of torch, or NumPy
 
 
 @op("ort.QGemm", kind="linear")

@@ -156,6 +156,18 @@ def test_training_computes_the_integers_of_the_present_parameters_and_statistics
     assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
 
 
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["residual", "signal", "encoder"])
+def test_torch_computes_the_integers_too(name: str, target: str) -> None:
+    module, x = _module(name, target), _examples(name, seed=2)
+    module.get_submodule("ops.integers").in_torch = True
+    _train(module, x, steps=2)
+    y = module(x).detach().numpy()
+    low = module.get_submodule("ops.integers").lowered()
+    assert np.array_equal(y, qgraph.run(low, x.numpy(), dequantize=True))
+    assert _differing(module.eval(), qgraph.lower(qgraph.from_torch(module), target=target), x) == 0
+
+
 @pytest.mark.parametrize("name", ["signal", "encoder"])  # without kinks, on which exact sums fall and float ones do not
 def test_gradients_are_those_of_fake_quantization_at_the_values_of_the_integers(
     name: str, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
+from qgraph.quantizers.reciprocal import BEYOND
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_bias, per_axis
@@ -86,7 +87,8 @@ class ActivationQuantizer(FakeQuantizer):
 
     `observing` is calibration: the number of the present chunk of examples, 0 otherwise; x is then passed on as it is.
     A range always includes 0. All calls within a batch count as one: their union. Where x `has_pole`, which rounded
-    operands meet, what is infinite in training does not count; it becomes the last code.
+    operands meet, what is infinite in training does not count, nor what is so far beyond the range that a divisor of it
+    has the code of 0; it becomes the last code.
 
     Ranges are pairs (low, -high), [2, parameters], so that both sides merge by `minimum`; NaN where nothing was seen. A
     `state_dict` does not have them: a module that is loaded goes on from the range that its scale stands for.
@@ -156,7 +158,7 @@ class ActivationQuantizer(FakeQuantizer):
     def observe(self, x: Tensor, scale: Tensor, zero_point: Tensor, first: bool) -> None:
         """Take x into the range, and set scale and zero point from it."""
         if self.has_pole and not self.observing:
-            x = torch.nan_to_num(x, nan=torch.nan, posinf=0.0, neginf=0.0)
+            x = self._without_poles(x, scale, zero_point)
         free = self.axis is None and not self.quantizer.by_rows
         if free and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             x = x.permute(0, 2, 3, 1)  # as it lies in memory: the same numbers, several times faster
@@ -172,6 +174,13 @@ class ActivationQuantizer(FakeQuantizer):
             moved = self.quantizer.trained(self.before, seen)
         self.range.copy_(torch.where(self.before.isnan(), seen, moved))
         self._set_parameters(scale, zero_point)
+
+    def _without_poles(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
+        """x with 0 for what is infinite, or beyond the reciprocals of half a step, where there is a range yet."""
+        before = torch.where(self.range.isnan(), self._range_of(scale, zero_point), self.range).abs().max()
+        most = torch.where(before > 0, before * BEYOND, torch.inf)
+        x = torch.nan_to_num(x, nan=torch.nan, posinf=0.0, neginf=0.0)
+        return torch.where(x.abs() > most, 0.0, x)
 
     def _range_of(self, scale: Tensor, zero_point: Tensor) -> Tensor:
         quant_min, quant_max = self.quant_range

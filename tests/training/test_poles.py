@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import qgraph
 from qgraph.training.functions import div
+from qgraph.training.observers import ActivationQuantizer
 
 
 class Root(nn.Module):
@@ -81,3 +82,45 @@ def test_nothing_by_nothing_is_nothing_and_has_no_slope() -> None:
     made[[0, 1, 3, 4]].sum().backward()
     assert b.grad is not None
     assert b.grad.tolist() == [0, 0, 0, -0.25, 0.125]
+
+
+class Vlad(nn.Module):
+    """NetVLAD: of many norms one is next to 0 now and then, and its square has the code of 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.body, self.shares = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 3, 1)
+        self.centres = nn.Parameter(0.5 * torch.randn(3, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.normalize(self.body(x).flatten(2), dim=1)
+        a = self.shares(h.view(-1, 4, 8, 8)).flatten(2).softmax(1)
+        v = torch.einsum("bkn,bcn->bkc", a, h) - a.sum(-1, keepdim=True) * self.centres
+        return F.normalize(F.normalize(v, dim=2).flatten(1), dim=1)
+
+
+def test_a_norm_that_is_rounded_to_0_moves_no_range() -> None:
+    model = Vlad().eval()
+    x = torch.randn(32, 3, 8, 8)
+    calibrated = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x[:2]), "onnxruntime"), [x])
+    for _ in range(20):
+        module, batch = qgraph.to_torch(calibrated).train(), torch.randn(6, 3, 8, 8)
+        with torch.no_grad():
+            wanted, given = model(batch), module(batch)
+        assert 10 * torch.log10(wanted.square().sum() / (wanted - given).square().sum()) > 30
+
+
+@pytest.mark.parametrize(("seen", "high"), [(500.0, 500.0), (511.0, 1.0), (-511.0, 1.0), (torch.inf, 1.0)])
+def test_what_lies_far_beyond_the_range_is_of_a_pole_where_there_is_one(seen: float, high: float) -> None:
+    scale, zero_point = torch.tensor([1 / 255]), torch.tensor([-128], dtype=torch.int32)  # from 0 to 1
+    observer = ActivationQuantizer(1, (-128, 127), None, "min_max", False, has_pole=True)
+    observer.observe(torch.tensor([0.0, seen]), scale, zero_point, True)
+    torch.testing.assert_close(scale, torch.tensor([high / 255]))
+
+
+def test_without_a_range_what_is_finite_counts() -> None:
+    scale, zero_point = torch.tensor([torch.nan]), torch.tensor([0], dtype=torch.int32)
+    observer = ActivationQuantizer(1, (-128, 127), None, "min_max", False, has_pole=True)
+    observer.observe(torch.tensor([0.0, 1e6, torch.inf]), scale, zero_point, True)
+    torch.testing.assert_close(scale, torch.tensor([1e6 / 255]))

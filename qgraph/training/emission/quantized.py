@@ -65,9 +65,18 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
 
 
 def _has_pole(node: Node) -> bool:
-    """Whether a fake-quant, or another node with its parameters, reads what may be infinite."""
-    maker = maker_of(node.operand(0))
-    return maker is not None and maker.op in POLES
+    """Whether a fake-quant, or another node with its parameters, reads what may be infinite, or is computed of such
+    floats."""
+    waiting, seen = [node.operand(0)], {node.operand(0)}
+    for value in waiting:  # which grow
+        maker = maker_of(value)
+        if maker is None or maker.op == "quant.fake_quant":
+            continue
+        if maker.op in POLES:
+            return True
+        waiting += [each for each in dict.fromkeys(maker.inputs) if each not in seen]
+        seen.update(maker.inputs)
+    return False
 
 
 @emits("quant.fake_quant_bias")

@@ -70,8 +70,11 @@ def held_scores(graph: Graph, masks: Collection[Value]) -> Held:
     for node in graph.find("nn.softmax"):
         x = node.operand(0)
         places = [_Place(x, node.attrs["axis"] - x.type.rank)]
+        met = {x}
         for place in places:  # which grow
-            places += _before(place, masks, reaches)
+            before = [each for each in _before(place, masks, reaches) if each.value not in met]
+            met.update(each.value for each in before)
+            places += before
             added = [(value, sign) for value, sign in _terms(place.value) if value in masks or value in reaches]
             for value, sign in added:
                 if value not in masks:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.ir import Array, Graph
+from qgraph.ir import Array, Builder, Graph, TensorType
+from qgraph.targets.masks import held_scores
 
 TARGETS = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
 RNG = np.random.default_rng(0)
@@ -159,3 +160,16 @@ def test_a_causal_attention_of_an_open_length_runs_at_any_length() -> None:
             wanted = model(torch.from_numpy(longer)).numpy()
         off = np.asarray(qgraph.run(low, longer)) - wanted
         assert 10 * np.log10((wanted**2).sum() / (off**2).sum()) > 25
+
+
+def test_scores_of_sums_that_read_one_value_twice_are_met_once() -> None:
+    graph = Graph("doubled")
+    x, mask = (graph.add_input(name, TensorType(("N", 4))) for name in ("x", "mask"))
+    build = Builder(graph)
+    scores = build.nn.add(build.nn.softmax(x, axis=1), mask)
+    for _ in range(200):
+        scores = build.nn.add(scores, build.nn.transpose(scores, perm=(0, 1)))
+    graph.set_outputs([build.nn.softmax(scores, axis=1)])
+    held = held_scores(graph, ())
+    assert held.observers[mask] == "addend"
+    assert held.observers[scores] == "scores:-1:16:0"

@@ -11,7 +11,7 @@ from qgraph.errors import InputError, VerificationError
 from qgraph.interpreter import Stream
 from qgraph.ir import Graph, QuantParams, TensorType, data_inputs, data_outputs, parse, set_states, states_of
 from qgraph.ir import verify_graph as verify
-from qgraph.ir.states import State, as_first, as_stored
+from qgraph.ir.states import State, as_first, as_stored, keep_states
 
 TEXT = """graph @g level=float (%x: f32[N,2], %h: f32[N,2], %k: f32[N,3]) {
   %1: f32[N,2] = nn.add(%x, %h)
@@ -133,3 +133,32 @@ def test_states_may_be_given_by_name() -> None:
 
 def test_one_step_alone_is_a_stream_too() -> None:
     assert Stream(graph()).steps(np.ones((1, 2), np.float32)).tolist() == [[1.0, 1.0]]  # type: ignore[union-attr]
+
+
+def test_many_steps_of_several_results_are_joined_by_name() -> None:
+    made = graph()
+    made.set_outputs([*made.outputs, made.nodes[0].result], ["", "", "a", "b"])
+    set_states(made, {"h": 0, "k": 1})
+    x = np.float32([[1, 2], [3, 4]])
+    results = Stream(made).steps(x)
+    assert isinstance(results, dict)
+    assert {name: array.tolist() for name, array in results.items()} == dict.fromkeys("ab", [[1, 2], [4, 6]])
+
+
+def test_a_part_keeps_the_states_of_which_it_has_both_ends() -> None:
+    made = graph()
+    words = dict(made.metadata)
+    keep_states(made)
+    assert made.metadata == words
+    made.set_outputs(made.outputs[1:], ["output_1", "y"])
+    keep_states(made)
+    assert json.loads(made.metadata["states"]) == {"k": "output_1"}
+    assert json.loads(made.metadata["first_values"]) == {"k": [0.5, -1.0, 2.0]}
+
+
+def test_a_state_begins_with_zeros_where_nothing_is_said_and_an_output_that_there_is_not_is_refused() -> None:
+    made = graph()
+    assert State(made.inputs[1], 0).first == 0
+    for output in (-1, 3, "none"):
+        with pytest.raises(InputError, match=f"state %h -> {output}: there is no such output"):
+            set_states(made, {"h": output})

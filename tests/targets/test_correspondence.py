@@ -12,7 +12,7 @@ from qgraph import targets
 from qgraph.ir import Builder, Graph, Node, QuantParams, TensorType, parse
 from qgraph.ops import nn as _nn  # noqa: F401  # registers the ops
 from qgraph.targets.correspondence import Call, Codec, Correspondence, Pair, Refusal, bound_to
-from qgraph.targets.lowering import Lowering, choose, combined, fail, illegal
+from qgraph.targets.lowering import Lowering, choose, combined, fail, fake_quant_of, illegal
 from qgraph.targets.target import Target, not_offered
 
 Q = QuantParams.of(0.5, 0)
@@ -234,3 +234,25 @@ def test_errors_are_combined_in_order_with_the_first_help() -> None:
         + "".join(f"  {word}\n    node    %1: f32[N,4,4,2] = nn.relu(%x)\n" for word in ("first", "second", "third"))
         + "  help    do that"
     )
+
+
+def test_what_a_value_becomes_is_said_behind_moves_that_alone_read_it() -> None:
+    graph = parse("""graph @g level=fake_quant (%x: f32[N,2], %y: f32[N,2], %z: f32[N,2], %w: f32[N,2]) {
+      const @s: f32[1] = 0.5, @z0: i32[1] = 0
+      %1: f32[N,2] = nn.transpose(%x) {perm=[0,1]}
+      %2: f32[N,2] = nn.reshape(%1) {shape=[-1,2]}
+      %3: f32[N,2] = quant.fake_quant(%2, @s, @z0)
+      %4: f32[N,2] = nn.relu(%y)
+      %5: f32[N,2] = quant.fake_quant(%4, @s, @z0)
+      %6: f32[N,2] = nn.reshape(%z) {shape=[-1,2]}
+      %7: f32[N,2] = quant.fake_quant(%6, @s, @z0)
+      %8: f32[N,2] = nn.relu(%z)
+      %9: f32[N,2] = nn.relu(%w)
+      %10: f32[N,2] = quant.fake_quant(%w, @s, @z0)
+      return %3, %5, %7, %8, %9, %10
+    }""")
+    x, y, z, w = graph.inputs
+    assert fake_quant_of(x) is fake_quant_of(graph.nodes[0].result) is graph.nodes[2]
+    assert fake_quant_of(y) is None
+    assert fake_quant_of(z) is None
+    assert fake_quant_of(w) is graph.nodes[9]

@@ -142,7 +142,7 @@ def test_many_steps_of_several_results_are_joined_by_name() -> None:
     x = np.float32([[1, 2], [3, 4]])
     results = Stream(made).steps(x)
     assert isinstance(results, dict)
-    assert {name: array.tolist() for name, array in results.items()} == dict.fromkeys("ab", [[1, 2], [4, 6]])
+    assert {name: array.tolist() for name, array in results.items()} == {key: [[1, 2], [4, 6]] for key in "ab"}
 
 
 def test_a_part_keeps_the_states_of_which_it_has_both_ends() -> None:

@@ -454,9 +454,6 @@ REFUSED = {
     "no ceil_mode": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
     "are not LiteRT's SAME": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
     "MAX_POOL_2D has no dilation": lambda m, x: nn.functional.max_pool2d(x, 2, dilation=2),
-    "two spatial dimensions": lambda m, x: nn.functional.conv_transpose3d(
-        x[:, :, None], torch.ones(x.shape[1], 2, 1, 2, 2)
-    ),
 }
 
 

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 import qgraph
 from qgraph import passes
-from qgraph.errors import LoweringError
 from qgraph.ir import Graph
 from qgraph.targets.litert.correspondences import row_of
 from qgraph.targets.raising import float_graph
@@ -301,9 +300,3 @@ def test_a_root_whose_result_has_a_scale_beyond_the_kernels_shifts_is_a_table() 
     lowered = qgraph.lower(prepared, "litert")
     assert not lowered.find("litert.rsqrt")
     assert qgraph.verify(lowered, inputs=x).bit_exact
-
-
-def test_steps_that_are_no_quotient_of_sizes_are_refused() -> None:
-    model = Model(lambda m, x: F.interpolate(x, scale_factor=1.3, mode="bilinear"))
-    with pytest.raises(LoweringError, match="by the quotient of the sizes"):
-        qgraph.prepare(qgraph.trace(model, torch.randn(2, 3, 7, 7)), "litert")

@@ -154,6 +154,7 @@ class Lowering:
         self.real: dict[Value, Value] = {}  # integers of the graph -> their floats
         self.lowered: dict[Value, Value] = {}  # of the source -> of the graph
         self.clamped: dict[Value, tuple[int, int]] = {}  # of the graph, whose codes are fewer than its dtype has
+        self._elements: dict[Node, Element] = {}  # of fake-quants
         self.rows: dict[Node, list[Correspondence] | Refusal] = {}  # the choices, which another lowering may share
 
     # ---- what a target's rows use
@@ -503,9 +504,11 @@ class Lowering:
         self.lowered[node.result] = self._within(value, node)
 
     def _element_of(self, fake_quant: Node) -> Element:
-        scale, zero_point = fake_quant.operand(1), fake_quant.operand(2)
-        axis = fake_quant.attrs["axis"]
-        return str(fake_quant.attrs["type"]), QuantParams.of(scale.data, zero_point.data, axis)
+        if fake_quant not in self._elements:
+            scale, zero_point = fake_quant.operand(1), fake_quant.operand(2)
+            quant = QuantParams.of(scale.data, zero_point.data, fake_quant.attrs["axis"])
+            self._elements[fake_quant] = str(fake_quant.attrs["type"]), quant
+        return self._elements[fake_quant]
 
     def _lower_outputs(self) -> None:
         outputs: list[Value] = []

@@ -312,6 +312,20 @@ class Graph:
         copy._output_names = self._output_names
         return copy
 
+    def dismantle(self) -> None:
+        """Take all links apart, so that memory is free at once, without a collection; the graph is of no use then."""
+        node = self._return._next
+        while node is not self._return:
+            for value in node.results:
+                value.producer = None
+                value._users = {}
+            node.operands, node.results, following = (), (), node._next
+            del node._prev, node._next
+            node = following
+        for value in (*self.inputs, *self.constants.values()):
+            value._users = {}
+        del node._prev, node._next, self._return
+
     def become(self, other: Graph) -> None:
         """Take over the content of `other`, which must not be used afterwards: how a pass replaces a whole graph."""
         for node in other.nodes:

@@ -44,7 +44,10 @@ class Integers(nn.Module):
         if self.observing:
             return None
         tensors = dict(zip(self.graph.constants, constants, strict=True))
-        if self._program is None or not self._program.is_of(tensors):
+        if self._program is not None and not self._program.is_of(tensors):
+            self._program.graph.dismantle()  # one a step: a collector would be busy with them
+            self._program = None
+        if self._program is None:
             self._program = Program(self.plan)
         in_torch = inputs[0].device.type != "cpu" if self.in_torch is None else self.in_torch
         return Run(self._program, inputs, tensors, in_torch)

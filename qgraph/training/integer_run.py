@@ -46,6 +46,7 @@ class Program:
         self.layers: dict[Node, int] = {}  # node of the lowered graph that accumulates -> the layer's result
         self._left = list(arranged.graph.nodes)[::-1]
         self._begun = False
+        self._scales: set[Value] = set()  # and zero points, of activations: known before the pass
         self._tables: dict[Node, Array | None] = {}
 
     @property
@@ -70,6 +71,7 @@ class Program:
         for node in self.plan.arranged.graph.nodes:
             if node.op == "quant.fake_quant" and not is_known(node.operand(0)):
                 self._set(node.inputs[1:], arrays)
+                self._scales.update(node.inputs[1:])
         self.lowering.begin()
         self._begun = True
 
@@ -77,7 +79,7 @@ class Program:
         """What a value of the arranged graph is lowered to."""
         while value not in self.lowering.lowered:
             node = self._left.pop()
-            self._set(_constants(node), arrays)
+            self._set([value for value in _constants(node) if value not in self._scales], arrays)
             made = self.lowering.build.made
             before = len(made)
             self.lowering.advance(node)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import networkx
 import numpy as np
 import pytest
@@ -280,3 +283,32 @@ def test_a_value_named_as_its_default_does_not_take_a_given_name() -> None:
     graph = parse("graph @g level=float (%x: f32[4]) {\n  %output_1: f32[4] = nn.relu(%x)\n  return %x, %output_1\n}")
     graph.set_outputs([graph.outputs[0], graph.outputs[1], graph.outputs[1]], ["", "", "output_1"])
     assert graph.output_names == ["x", "output_1_", "output_1"]
+
+
+def test_a_constant_of_one_graph_gets_another_array() -> None:
+    graph = parse(
+        "graph @g level=float (%x: f32[2]) {\n const @w: f32[2] = [1.0, 2.0]\n"
+        " %1: f32[2] = nn.add(%x, @w)\n return %1\n}"
+    )
+    clone = graph.clone()
+    graph.set_data(graph.constants["w"], np.float32([3, 4]))
+    assert graph.constants["w"].data.tolist() == [3, 4]
+    assert clone.constants["w"].data.tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"cannot become an array of \(3,\)"):
+        graph.set_data(graph.constants["w"], np.zeros(3, np.float32))
+    with pytest.raises(InputError, match="constant @w"):
+        graph.set_data(clone.constants["w"], np.zeros(2, np.float32))
+
+
+def test_a_dismantled_graph_is_freed_without_a_collection() -> None:
+    graph = parse(
+        "graph @g level=float (%x: f32[2]) {\n %1: f32[2] = nn.relu(%x)\n %2: f32[2] = nn.add(%1, %1)\n return %2\n}"
+    )
+    held = weakref.ref(graph)
+    gc.disable()
+    try:
+        graph.dismantle()
+        del graph
+        assert held() is None
+    finally:
+        gc.enable()

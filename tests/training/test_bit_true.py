@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -168,6 +169,24 @@ def test_torch_computes_the_integers_too(name: str, target: str) -> None:
     assert _differing(module.eval(), qgraph.lower(qgraph.from_torch(module), target=target), x) == 0
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("tf32", [False, True])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["residual", "encoder", "lstm"])
+def test_a_gpu_computes_the_integers(name: str, target: str, tf32: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", tf32)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", tf32)
+    module, x = _module(name, target).cuda(), _examples(name, seed=2).cuda()
+    _train(module, x, steps=2)
+    y = module(x).detach().cpu().numpy()
+    low = module.get_submodule("ops.integers").lowered()
+    assert np.array_equal(y, qgraph.run(low, x.cpu().numpy(), dequantize=True))
+    low = qgraph.lower(qgraph.from_torch(module.eval()), target=target)
+    made = module(x).detach().cpu().numpy()
+    assert np.array_equal(made, qgraph.run(low, x.cpu().numpy(), dequantize=True))
+    assert qgraph.verify(low, runtime=target, inputs=x.cpu().numpy()).bit_exact
+
+
 @pytest.mark.parametrize("name", ["signal", "encoder"])  # without kinks, on which exact sums fall and float ones do not
 def test_gradients_are_those_of_fake_quantization_at_the_values_of_the_integers(
     name: str, monkeypatch: pytest.MonkeyPatch
@@ -242,6 +261,18 @@ def test_compiled_modules_compute_the_same(name: str) -> None:
     low = qgraph.lower(qgraph.from_torch(module), target="litert-xnnpack")
     assert torch.equal(compiled(x), module(x))
     assert _differing(module, low, x) == 0
+
+
+def test_data_parallelism_trains_the_integers(tmp_path: Path) -> None:
+    module, x = _module("residual", "litert"), _examples("residual")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    try:
+        parallel = nn.parallel.DistributedDataParallel(module)
+        _train(parallel, x, steps=2)
+        low = qgraph.lower(qgraph.from_torch(parallel.eval()), target="litert")
+        assert _differing(parallel, low, x) == 0
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_dropout_drops_codes_and_rounds_what_it_leaves() -> None:

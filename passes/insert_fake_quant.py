@@ -374,7 +374,8 @@ class _Inserter:
     def _scale_of(self, x: Value | None) -> Value | None:
         """The scale of an activation; None for one without a grid, or with a scale for each channel."""
         grid = grid_of(x) if x is not None else None
-        return grid.operand(1) if grid is not None and grid.operand(1).type.shape == (1,) else None
+        scale = grid.operand(1) if grid is not None else None
+        return scale if scale is not None and scale.type.shape == (1,) else None
 
     def _quantize_bias(self, layer: Node, name: str, x: str, weight: str) -> None:
         bias, w, x_scale = _operand(layer, name), _operand(layer, weight), self._scale_of(_operand(layer, x))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -74,6 +75,35 @@ def test_the_areas_name_modules_and_tests_that_there_are() -> None:
         for pattern, tests in area.items():
             assert list(ROOT.glob(pattern)), pattern
             assert all((ROOT / test).exists() for test in tests), tests
+
+
+TOGETHER = {
+    "passes/*.py": "batchnorm_to_scale_shift canonicalize drop_dead_code drop_dropout drop_unreachable "
+    "eliminate_common_subexpressions fold_batchnorm fold_mul_add infer_types simplify",
+    "passes/ways/*.py": "attention composite elementwise functions normalization registry shape",
+    "qgraph/training/integer_*.py": "integer_plan integer_run",
+    "qgraph/training/emission/*.py": "elementwise emitter indexing layers matmul quantized recurrent reduction "
+    "resizing rows shape",
+    "qgraph/training/*.py": "conversion",
+}
+"""Of folders where some modules have a row of their own: those that the row of the folder's others is meant for."""
+
+
+def test_every_module_of_an_areas_folders_has_a_row_that_is_meant_for_it() -> None:
+    for area, rows in json.loads((HERE / "areas.json").read_text()).items():
+        own, together = set(rows), {pattern: [] for pattern in rows if "*" in pattern}
+        apart = {str(Path(pattern).parent) for pattern in own if "*" not in pattern}
+        folders = {Path(pattern).parent for pattern in together}
+        for path in sorted({path for folder in folders for path in (ROOT / folder).rglob("*.py")}):
+            module = path.relative_to(ROOT)
+            if module.as_posix() in own or module.name == "__init__.py":
+                continue
+            pattern = next((each for each in rows if path in ROOT.glob(each)), None)
+            assert pattern is not None, f"{module} belongs to no row of the area {area}"
+            together[pattern].append(module.stem)
+        for pattern, modules in together.items():
+            if str(Path(pattern).parent) in apart:
+                assert modules == TOGETHER[pattern].split(), f"give each module a row, or name it here: {pattern}"
 
 
 LISTED = json.loads((HERE / "equivalent.json").read_text())

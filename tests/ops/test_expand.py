@@ -78,3 +78,19 @@ def test_a_fixed_batch_still_fits() -> None:
 def test_shapes_that_do_not_fit_are_refused(op: str, shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(TypeMismatch, match=message):
         graph_of(op, TensorType(("N", 3)), shape)
+
+
+def test_elements_along_an_expanded_table_are_gathered_and_those_along_the_expansion_are_not() -> None:
+    graph = Graph("gathered")
+    x = graph.add_input("x", TensorType((3, 3, 2)))
+    i, j = (graph.add_input(name, TensorType((3, 3), "i64")) for name in "ij")
+    build = Builder(graph)
+    table = build.nn.expand(graph.add_constant(np.array([5.0, -1.0, 7.0], np.float32), "t"), x, shape=(3, 3))
+    graph.set_outputs([build.nn.gather_elements(table, i, axis=1), build.nn.gather_elements(table, j, axis=0)])
+    simple = simplify(graph)
+    assert [node.op for node in simple.nodes] == ["nn.expand", "nn.gather", "nn.gather_elements"]
+    i, j = np.array([[2, 0, 1], [1, 1, 0], [0, 2, 2]]), np.array([[1, 2, 0], [0, 0, 2], [2, 1, 1]])
+    for made in (graph, simple):
+        along, across = qgraph.run(made, {"x": np.zeros((3, 3, 2), np.float32), "i": i, "j": j}).values()
+        assert np.array_equal(along, np.array([5.0, -1.0, 7.0])[i])
+        assert np.array_equal(across, [[5, -1, 7]] * 3)

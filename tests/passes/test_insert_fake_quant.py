@@ -189,3 +189,18 @@ def test_what_the_target_lacks_stays_in_float_between_fake_quants(monkeypatch: p
         if node.attrs["rounding"] == "half_away"
     }
     assert rounded == {"x", "conv", "sub", "tanh"}, "floats are rounded as the target quantizes them"
+
+
+def test_the_bias_of_a_layer_of_a_constant_has_no_steps_to_be_rounded_to() -> None:
+    arrays = {"k": np.ones((5, 4), np.float32), "b": np.ones(3, np.float32)}
+    graph = qgraph.parse(
+        """graph @g level=float (%x: f32[3,4]) {
+          const @k: f32[5,4]
+          const @b: f32[3]
+          %1: f32[5,3] = nn.linear(@k, %x, @b)
+          return %1
+        }""",
+        constants=arrays,
+    )
+    (layer,) = passes.insert_fake_quant(graph, target="litert").find("nn.linear")
+    assert [value.name for value in layer.operands if value.is_constant] == ["k", "b"]

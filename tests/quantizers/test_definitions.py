@@ -465,3 +465,11 @@ def test_half_away_trains_in_float32_only() -> None:
 )
 def test_ranges_around_float_masks(word: str, rows: list[list[float]], low: float, high: float) -> None:
     assert ranges(word, torch.tensor(rows), None).tolist() == [[low, high]]
+
+
+def test_a_channel_has_the_range_that_it_has_alone() -> None:
+    steps = torch.arange(256.0).repeat(100)
+    outlier = torch.cat([torch.tensor([255 / 0.9]), steps[1:]])
+    both = torch.stack([outlier, steps * 40])
+    for x, axis in ((both, 0), (both.T.contiguous(), 1), (both.T.contiguous()[None], 2)):
+        np.testing.assert_allclose(ranges("mse", x, axis), [[0, 255], [0, 255 * 40]], rtol=1e-6)

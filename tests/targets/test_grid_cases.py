@@ -228,3 +228,9 @@ def test_bits_that_are_asked_for_are_those_of_the_state_too() -> None:
     bits = grids.of(graph.inputs[0]).bits
     assert bits is not None
     assert bits[:2] == (4, "s")
+
+
+@pytest.mark.parametrize(("bits", "wide"), [(7, False), (8, False), (9, True), (16, True)])
+def test_more_than_8_bits_are_stored_in_16(bits: int, wide: bool) -> None:
+    grids = grids_of([A], "a", {"a": bits})
+    assert [grids.of(value).wide for value in grids.activations()] == [False, wide]

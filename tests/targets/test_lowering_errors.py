@@ -156,3 +156,13 @@ def test_the_numbers_of_a_constant_are_known_fake_quantized_or_not_and_those_of_
         assert caught.value.what.replace("%?", named[:2]) == (
             f"operand {named} is neither a constant nor the fake-quantized form of one"
         )
+
+
+def test_a_result_whose_grid_the_op_fixes_is_requantized_to_the_one_that_is_asked_for_if_it_is_another() -> None:
+    for scale, zero, ops in ((1 / 256, -128, ["logistic"]), (1 / 64, 3, ["logistic", "quantize"])):
+        text = HEAD + f"  const @t: f32[1] = {scale}, @u: i32[1] = {zero}\n" + X
+        text += "  %2: f32[N,4] = nn.sigmoid(%1)\n  %3: f32[N,4] = quant.fake_quant(%2, @t, @u)\n  return %3\n}"
+        lowered = lower(qgraph.parse(text.replace(", %y: f32[N,4]", "")), target="litert", io="integer")
+        assert [node.op for node in lowered.nodes] == [f"litert.{op}" for op in ops]
+        assert lowered.outputs[0].type.q.scale == (scale,)
+        assert lowered.outputs[0].type.q.zero_points.tolist() == [zero]

@@ -40,7 +40,7 @@ def test_chunks_are_full_and_keep_the_order_until_the_shape_changes(cuts: list[t
         assert not short or after is None or after[0].shape[1] != chunk[0].shape[1]
 
 
-@pytest.mark.parametrize("shapes", [((4, 2),), (("N", 2), (4, 2)), ((),)])
+@pytest.mark.parametrize("shapes", [((4, 2),), (("N", 2), (4, 2)), ((4, "T"),), ((),)])
 def test_batches_of_a_fixed_size_stay_as_they_are(shapes: tuple[tuple[int | str, ...], ...]) -> None:
     batches = [[torch.ones([4 if isinstance(d, str) else d for d in shape]) for shape in shapes] for _ in range(3)]
     assert list(rebatched(inputs(*shapes), batches)) == batches

@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--cases", action="append", choices=CASES, help="one setting; give it again for more")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=2, help="of training in each mode")
-    parser.add_argument("--float-epochs", type=int, default=4)
+    parser.add_argument("--float-epochs", type=int, default=3)
     arguments = parser.parse_args()
     data = fashion_mnist.load()
     for line in rows(arguments.cases or list(CASES), data, arguments.seeds, arguments.epochs, arguments.float_epochs):

@@ -405,3 +405,15 @@ def test_dropout_of_what_others_read_is_refused() -> None:
         qgraph.to_torch(qgraph.prepare(graph, target="litert"), mode="bit-true")
     assert caught.value.what == "dropout reads what others read too: its integers are not its own"
     assert caught.value.help == 'train with mode="fake-quant", or apply dropout to a value of its own'
+
+
+def test_dropout_of_what_lowering_moves_elsewhere_is_refused() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N,3,4,4]) {
+      %1: f32[N,3,2,2] = nn.max_pool(%x) {kernel=[2,2], stride=[2,2], pads=[0,0,0,0]}
+      %2: f32[N,2,2,3] = nn.transpose(%1) {perm=[0,2,3,1]}
+      %3: f32[N,2,2,3] = nn.dropout(%2) {p=0.5}
+      %4: f32[N,2,2,3] = nn.sigmoid(%3)
+      return %4
+    }""")
+    with pytest.raises(InputError, match="dropout reads what lowering moves elsewhere"):
+        qgraph.to_torch(qgraph.prepare(graph, target="litert"), mode="bit-true")

@@ -85,14 +85,16 @@ class BitTrueEmitter(Emitter):
                 self._values[value] = self.traced.call_module(FORCE, (self._run, self._values[value], key))
 
     def _key_of_operand(self, node: Node) -> int:
-        """The key of what a dropout reads, which has to be for it alone."""
-        if not node.operand(0).has_one_use:
+        """The key of what a dropout reads, which has to be for it alone, and to be there in the lowered graph."""
+        key = self._keys[node.operand(0)]
+        if not node.operand(0).has_one_use or key not in self._plan.values:
+            reads = "what others read too" if key in self._plan.values else "what lowering moves elsewhere"
             raise InputError(
-                "dropout reads what others read too: its integers are not its own",
+                f"dropout reads {reads}: its integers are not its own",
                 where=node.where,
                 help='train with mode="fake-quant", or apply dropout to a value of its own',
             )
-        return self._keys[node.operand(0)]
+        return key
 
 
 def _is_narrow(layer: Node) -> bool:

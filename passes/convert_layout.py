@@ -139,9 +139,10 @@ class Conversion:
         """The labels that a node reads and makes; None where both are one label and free."""
         if self._is_spatial(node):
             return MOVED, MOVED
-        rank = len(node.attrs["perm"]) if node.op == "nn.transpose" else 0
-        if rank > 2 and node.attrs["perm"] in (self.back(rank), self.move(rank)):
-            moves = node.attrs["perm"] == self.move(rank) and (rank > 3 or self._comes_moved(node.operand(0), earlier))
+        perm = node.attrs["perm"] if node.op == "nn.transpose" else ()
+        rank = len(perm)
+        if rank > 2 and perm in (self.back(rank), self.move(rank)):
+            moves = perm == self.move(rank) and (rank > 3 or self._comes_moved(node.operand(0), earlier))
             return (MOVED, STAYS) if moves else (STAYS, MOVED)
         if self._permuted_attrs(node) is None and not (self.absorbing and is_absorbed(node)):
             return STAYS, STAYS

@@ -42,7 +42,7 @@ def _compare(lowering: Lowering, inputs: dict[str, Array]) -> None:
             if value not in arrays:
                 continue
             expected, real[result] = real[result], _real(arrays, value)
-            off = _codes_off(_clamped(expected, lowering, node, value), real[result], value)
+            off = _codes_off(_clamped(expected, lowering, result, value), real[result], value)
             if off > (WIDE_TOLERANCE if value.type.numpy.itemsize == 2 else TOLERANCE):
                 raise _error(lowering, node, value, off, inputs)
 
@@ -60,21 +60,21 @@ def _real(arrays: dict[Value, Array], value: Value) -> Array:
     return np.asarray((array.astype(np.float64) - zero_point) * scale)
 
 
-def _range(lowering: Lowering, node: Node, value: Value) -> tuple[int, int]:
+def _range(lowering: Lowering, result: Value, value: Value) -> tuple[int, int]:
     """The codes of a lowered value: those of its type, or fewer where a fake-quant that it does the work of says so."""
-    makers = [node, *(user for user in node.results[0].users if lowering.lowered.get(user.results[0]) is value)]
-    said = (each.attrs["range"] for each in makers if each.op == "quant.fake_quant")
+    marks = [each for each in (result.producer, *result.users) if each is not None and each.op == "quant.fake_quant"]
+    said = (mark.attrs["range"] for mark in marks if lowering.lowered.get(mark.result) is value)
     low, high = next(said, integer_range(value.type.dtype))
     return int(low), int(high)
 
 
-def _clamped(expected: Array, lowering: Lowering, node: Node, value: Value) -> Array:
+def _clamped(expected: Array, lowering: Lowering, result: Value, value: Value) -> Array:
     """What is expected, within what these integers of the lowered value can stand for."""
     quant = value.type.quant
     if quant is None:
         return expected
     (scale,), (zero_point,) = quant.scale, quant.zero_point
-    low, high = ((code - zero_point) * scale for code in _range(lowering, node, value))
+    low, high = ((code - zero_point) * scale for code in _range(lowering, result, value))
     return np.clip(expected, low, high)
 
 

@@ -49,7 +49,7 @@ def gather_of_one_dimension(match: Match, build: Builder) -> Replacement:
     x, axis = match.values["x"], match.root.attrs["axis"]
     x = before_expand(x) or x
     along = axis - (match.root.operand(0).type.rank - x.type.rank)
-    size = x.type.shape[along] if along >= 0 else 0
+    size = x.type.shape[along] if along >= 0 else None
     if not isinstance(size, int) or not size or any(other != 1 for i, other in enumerate(x.type.shape) if i != along):
         return Declined("x differs along other dimensions too")
     return build.nn.gather(build.nn.reshape(x, shape=(size,)), match.values["indices"], axis=0)

@@ -89,6 +89,12 @@ def test_elements_along_an_expanded_table_are_gathered_and_those_along_the_expan
     graph.set_outputs([build.nn.gather_elements(table, i, axis=1), build.nn.gather_elements(table, j, axis=0)])
     simple = simplify(graph)
     assert [node.op for node in simple.nodes] == ["nn.expand", "nn.gather", "nn.gather_elements"]
+    one = Graph("one number")
+    j = one.add_input("j", TensorType((3, 3), "i64"))
+    build = Builder(one)
+    table = build.nn.expand(one.add_constant(np.array([5.0], np.float32), "t"), j, shape=(3, 3))
+    one.set_outputs([build.nn.gather_elements(table, j, axis=0)])
+    assert [node.op for node in simplify(one).nodes] == ["nn.expand", "nn.gather_elements"]
     i, j = np.array([[2, 0, 1], [1, 1, 0], [0, 2, 2]]), np.array([[1, 2, 0], [0, 0, 2], [2, 1, 1]])
     for made in (graph, simple):
         along, across = qgraph.run(made, {"x": np.zeros((3, 3, 2), np.float32), "i": i, "j": j}).values()

@@ -60,6 +60,10 @@ def test_the_function_stays_and_both_sides_have_ranges_of_one_size(name: str) ->
         groups = second.attrs["groups"]
         taken = np.concatenate([part.max((0, 2, 3)) for part in np.split(w, groups)])
     np.testing.assert_allclose(given, taken, rtol=2e-3)
+    again = qgraph.passes.equalize(made)
+    assert str(again) == str(made)
+    for constant, value in again.constants.items():
+        assert np.array_equal(value.data, made.constants[constant].data), "what is equal stays as it is"
 
 
 def test_channels_go_through_a_mean_into_a_linear_layer() -> None:

@@ -419,6 +419,19 @@ def test_what_dropout_leaves_takes_the_place_of_what_it_reads() -> None:
     assert list(run.replaced) == [3]
 
 
+@pytest.mark.parametrize(("activations", "ops"), [("i8", ["quant.conv_batch_norm", "nn.linear"]), ("i16", [])])
+def test_layers_that_read_8_bits_leave_their_sums_and_those_of_16_are_left_to_the_kernels(
+    activations: str, ops: list[str]
+) -> None:
+    graph, runs = _prepared(activations=activations), []
+    module = qgraph.to_torch(graph, mode="bit-true")
+    module.get_submodule("ops.integers").register_forward_hook(lambda module, inputs, run: runs.append(run))
+    made = module(torch.from_numpy(X)).detach().numpy()
+    (run,) = runs
+    assert list(run.accumulators) == [_key(graph, op) for op in ops]
+    assert np.array_equal(made, qgraph.run(run.program.whole(), X, dequantize=True, layout="NCHW"))
+
+
 # ---- layers
 
 

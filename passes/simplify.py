@@ -79,8 +79,8 @@ def drop_identity_transpose(match: Match, build: Builder) -> Replacement:
 @rule(pattern("nn.concat", "*xs"))
 def drop_single_concat(match: Match, build: Builder) -> Replacement:
     """Replace the concat of one value."""
-    xs = match.groups["xs"]
-    return xs[0] if len(xs) == 1 else Declined("several values are joined")
+    x, *others = match.groups["xs"]
+    return Declined("several values are joined") if others else x
 
 
 ARITHMETIC = pattern("|".join(NEUTRAL), "a", "b", attrs=NO_ACTIVATION)

@@ -104,12 +104,12 @@ def graph_of(lines: list[str], returned: str) -> Graph:
     )
 
 
-def grids_of(lines: list[str], returned: str, bits: dict[str, int] | None = None) -> Grids:
+def grids_of(lines: list[str], returned: str, bits: dict[str, int] | None = None, target: str = "litert") -> Grids:
     def asked(node: Node, among: Collection[int] = range(17)) -> tuple[int, str] | None:
         name = node.result.name
         return (bits[name], name) if bits and bits.get(name) in among else None
 
-    return Grids(graph_of(lines, returned), targets.get("litert").quant_rules(), asked)
+    return Grids(graph_of(lines, returned), targets.get(target).quant_rules(), asked)
 
 
 def groups(grids: Grids) -> str:
@@ -234,3 +234,37 @@ def test_bits_that_are_asked_for_are_those_of_the_state_too() -> None:
 def test_more_than_8_bits_are_stored_in_16(bits: int, wide: bool) -> None:
     grids = grids_of([A], "a", {"a": bits})
     assert [grids.of(value).wide for value in grids.activations()] == [False, wide]
+
+
+@pytest.mark.parametrize(("target", "wide"), [("litert", True), ("tflm", False)])
+def test_what_moves_16_bits_has_8_where_its_op_has_no_more(target: str, wide: bool) -> None:
+    dropped = f"%d: {SAME} = nn.dropout(%a) {{p=0.5}}"
+    grids = grids_of([A, dropped, MEANS[0].replace("nn.mean(%a)", "nn.max(%d)")], "m", {"a": 16}, target)
+    a, d, m = (grids.of(value) for value in grids.activations()[1:])
+    assert a is d
+    assert a.wide
+    assert (m is a) == m.wide == wide
+
+
+def test_constants_of_a_concat_lie_on_its_grid_where_it_has_one_for_all() -> None:
+    text = """graph @g level=float (%x: f32[1,2]) {
+      const @k: f32[1,3] = 0.5
+      %1: f32[1,2] = nn.relu(%x)
+      %2: f32[1,5] = nn.concat(%1, @k) {axis=1}
+      return %2
+    }"""
+    for target, places in (("litert", [1]), ("onnxruntime", [])):
+        grids = Grids(qgraph.parse(text), targets.get(target).quant_rules(), lambda node, among=(): None)
+        assert [index for _, index, _ in grids.edges()] == places
+
+
+def test_all_rows_of_a_table_lie_on_the_grid_of_those_that_are_chosen() -> None:
+    text = """graph @g level=float (%i: i64[N]) {
+      const @t: f32[3,1] = [0.5, -2.0, 9.0]
+      %1: f32[N,1] = nn.gather(@t, %i) {axis=0}
+      return %1
+    }"""
+    grids = Grids(qgraph.parse(text), targets.get("litert").quant_rules(), lambda node, among=(): None)
+    ((node, index, grid),) = grids.edges()
+    assert index == 0
+    assert grid is grids.of(node.result)

@@ -63,9 +63,11 @@ def test_no_states_leave_no_words_behind() -> None:
         ("states", '{"h": "g"}', "state %h -> g: there is no such output"),
         ("states", '{"h": "output_0", "x": "output_0"}', "two states have one next value: output_0, output_0"),
         ("states", '{"h": 0}', "states is no object of names"),
+        ("states", '{"h": "output_0", "k": 0}', "states is no object of names"),
         ("states", "{", "the words about states cannot be read"),
         ("first_values", '{"k": [1.0, 2.0]}', "its first value has 2 elements"),
         ("first_values", '{"k": true}', "first_values is no object of numbers"),
+        ("first_values", '{"h": 1.0, "k": true}', "first_values is no object of numbers"),
         ("first_values", "[1]", "first_values is no object of numbers"),
     ],
 )

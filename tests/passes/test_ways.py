@@ -170,3 +170,69 @@ def test_of_two_ways_the_one_whose_longest_part_is_shorter_is_taken(monkeypatch:
     assert list(registry.chosen_ways(["given"])) == ["c", "b", "a"]
     assert "c" not in registry.chosen_ways(["given", "c"])
     assert registry.chosen_ways(["given", "c"], better=["c"])["c"] is ways[0]
+
+
+def ranked(type: str, axis: int, largest: bool = True) -> Graph:
+    """The three largest, or smallest, elements and their places."""
+    sizes = type.split(",")
+    of = ",".join("3" if i == axis else size for i, size in enumerate(sizes))
+    return parse(f"""graph @g level=float (%x: f32[{type}]) {{
+      %1: f32[{of}], %2: i64[{of}] = nn.topk(%x) {{k=3, axis={axis}, largest={str(largest).lower()}}}
+      return %1, %2
+    }}""")
+
+
+RANKING = "|".join(next(way.made for way in WAYS if way.op == "nn.topk"))
+
+
+@pytest.mark.parametrize("largest", [True, False])
+@pytest.mark.parametrize(("type", "axis"), [("N,4,6", 1), ("N,4,6", 2), ("4,6,N", 1), ("7", 0)])
+def test_the_largest_elements_are_taken_by_rank_and_equal_ones_in_their_order(
+    type: str, axis: int, largest: bool
+) -> None:
+    graph = ranked(type, axis, largest)
+    simpler = decompose(graph, ops=RANKING)
+    shape = [5 if size == "N" else int(size) for size in type.split(",")]
+    x = np.random.default_rng(0).integers(-2, 2, shape).astype(np.float32)  # four numbers: many are equal
+    for wanted, made in zip(*(qgraph.run(each, x).values() for each in (graph, simpler)), strict=True):
+        assert np.array_equal(made, wanted)
+
+
+@pytest.mark.parametrize(
+    ("type", "axis", "declined"),
+    [("N,256", 1, False), ("N,257", 1, True), ("4,N", 1, True), ("N,4,T", 1, True), ("N,T,4", 2, True)],
+)
+def test_elements_are_ranked_where_their_number_is_known_and_at_most_256(type: str, axis: int, declined: bool) -> None:
+    graph = ranked(type, axis)
+    if not declined:
+        assert "nn.topk" not in {node.op for node in decompose(graph, ops=RANKING).nodes}
+        return
+    with pytest.raises(PassError, match="cannot be written by"):
+        decompose(graph, ops=RANKING)
+
+
+SCATTERING = "|".join(next(way.made for way in WAYS if way.op == "nn.scatter_elements"))
+
+
+@pytest.mark.parametrize("reduce", ["none", "add", "max", "min"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_updates_go_to_their_places_or_are_joined_with_what_is_there(reduce: str, axis: int) -> None:
+    sizes = [2, 2, 2]
+    sizes[axis] = 3
+    whole = [5 if i == axis else size for i, size in enumerate(sizes)]
+    graph = parse(f"""graph @g level=float (%x: f32{whole}, %i: i64{sizes}, %u: f32{sizes}) {{
+      %1: f32{whole} = nn.scatter_elements(%x, %i, %u) {{axis={axis}, reduce="{reduce}"}}
+      return %1
+    }}""")
+    rng = np.random.default_rng(axis)
+    order = np.arange(5).reshape([-1 if i == axis else 1 for i in range(3)])
+    apart = np.take(rng.permuted(np.broadcast_to(order, whole), axis=axis), range(3), axis)
+    places = apart if reduce == "none" else rng.integers(0, 3, sizes)  # some twice
+    feeds = {
+        "x": rng.normal(size=whole).astype(np.float32),
+        "i": places,
+        "u": rng.normal(size=sizes).astype(np.float32),
+    }
+    simpler = decompose(graph, ops=SCATTERING)
+    assert "nn.scatter_elements" not in {node.op for node in simpler.nodes}
+    np.testing.assert_allclose(qgraph.run(simpler, feeds), qgraph.run(graph, feeds), rtol=1e-6, atol=1e-6)

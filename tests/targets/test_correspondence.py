@@ -226,6 +226,18 @@ def test_an_op_that_the_runtime_lacks_is_against_its_row_on_integers_and_on_floa
     assert choose(node(), floats) == Refusal("no integers")
 
 
+def test_what_a_kernel_does_not_store_is_asked_of_indices_of_floats_and_of_what_reads_no_floats() -> None:
+    def said(op: str, read: TensorType | None, made: TensorType) -> str:
+        return f"{read and read.dtype} to {made.dtype}"
+
+    kernels = {f"litert.{op}": SimpleNamespace(lacks_storage=said) for op in ("arg_max", "cast", "leaky_relu")}
+    target = replace(targets.get("litert"), kernels=kernels)
+    cast = parse('graph @g level=float (%i: i32[N]) {\n  %1: f32[N] = nn.cast(%i) {dtype="f32"}\n  return %1\n}')
+    assert choose(node("argmax", axis=1), target, in_float=True) == Refusal("None to i32")
+    assert choose(cast.nodes[0], target) == Refusal("i32 to f32")
+    assert isinstance(choose(node(), target), Correspondence)
+
+
 def test_errors_are_combined_in_order_with_the_first_help() -> None:
     relu = node("relu")
     errors = [fail(relu, "first"), fail(relu, "second", "do that"), fail(relu, "third", "do this")]

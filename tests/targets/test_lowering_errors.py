@@ -104,6 +104,15 @@ def test_a_bias_has_to_fit_into_int32(bias: list[float], channel: int | None) ->
     assert caught.value.what == said
 
 
+def test_a_bias_beside_a_weight_of_one_scale_has_one_scale() -> None:
+    lowering = Lowering(qgraph.parse(BIAS), get("litert"), "integer")
+    weight = QuantizedWeight(np.ones((2, 1), np.int8), QuantParams.of(0.5, 0), "w")
+    x = lowering.graph.add_input("x", TensorType(("N", 1), "i8", QuantParams.of(0.25, 0)))
+    made = lowering.bias_constant(lowering.source.nodes[2], np.float32([1.0, -2.0]), weight, x, "b")
+    assert made.type.quant == QuantParams.of(0.125, 0)
+    assert made.data.tolist() == [8, -16]
+
+
 PER_TENSOR = ", or use weights=per-tensor"
 OPTIONS = {
     "that one": ({"weights": Option(("per-channel", "per-tensor"), "")}, PER_TENSOR),

@@ -10,6 +10,8 @@ Sources: Jacob et al. 2018 (arXiv 1712.05877), section 3.2; Krishnamoorthi 2018 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -53,7 +55,13 @@ class LayerBatchNorm(torch.nn.Module):
     def _layer(self, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         raise NotImplementedError
 
-    def forward(
+    def forward(self, *operands: Tensor | None, beside: Beside | None = None) -> Tensor:
+        """`operands`: those of the op; `beside`: the pass in integers beside this one. torch.compile leaves both alone,
+        as it would keep statistics for the backward pass that have moved by then."""
+        compute: Callable[..., Tensor] = self._computed if beside is None else self._left_alone
+        return compute(*operands, beside=beside)
+
+    def _computed(
         self,
         x: Tensor,
         w: Tensor,
@@ -68,7 +76,6 @@ class LayerBatchNorm(torch.nn.Module):
         x_scale: Tensor | None = None,
         beside: Beside | None = None,
     ) -> Tensor:
-        """`beside`: the pass in integers beside this one."""
         self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
@@ -86,6 +93,8 @@ class LayerBatchNorm(torch.nn.Module):
         shift = self.bias_quantizer(shift, x_scale, scale)
         y = None if beside is None else beside.layer(x, weight, shift, (x_scale, scale), self.window)
         return self._layer(x, weight, shift) if y is None else y
+
+    _left_alone = torch.compiler.disable(_computed)
 
     def _beside(
         self,

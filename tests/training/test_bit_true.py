@@ -263,6 +263,25 @@ def test_compiled_modules_compute_the_same(name: str) -> None:
     assert _differing(module, low, x) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
+def test_a_compiled_module_trains_with_a_live_batch_normalization() -> None:
+    """What its backward pass keeps must not be statistics that the forward pass moves."""
+    torch.manual_seed(0)
+    model, x = (
+        nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU()).eval(),
+        torch.randn(4, 3, 5, 6),
+    )
+    prepared = qgraph.prepare(qgraph.trace(model, x), target="litert")
+    modules = [qgraph.calibrate(qgraph.to_torch(prepared, mode="bit-true"), [x.numpy()]).train() for _ in range(2)]
+    results = [modules[0](x), torch.compile(modules[1], backend="aot_eager")(x)]
+    for result in results:
+        result.square().mean().backward()
+    assert torch.equal(*results)
+    for eager, compiled in zip(*(module.parameters() for module in modules), strict=True):
+        torch.testing.assert_close(compiled.grad, eager.grad, rtol=1e-5, atol=1e-7)
+
+
 def test_data_parallelism_trains_the_integers(tmp_path: Path) -> None:
     module, x = _module("residual", "litert"), _examples("residual")
     torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -110,10 +111,25 @@ def _proto(model: Any) -> onnx.ModelProto:
     try:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
         check_strings(proto)
-        onnx.checker.check_model(proto)
+        with _shapes_of_outputs(proto):
+            onnx.checker.check_model(proto)
     except (OSError, DecodeError, onnx.checker.ValidationError) as error:
         raise FileError(f"this is no valid ONNX model: {error}", help="it may be truncated") from None
     return proto
+
+
+@contextmanager
+def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
+    """Let outputs have a shape as long as the checker looks, which wants one; runtimes and this reader do without."""
+    tensors = [output.type.tensor_type for output in proto.graph.output if output.type.HasField("tensor_type")]
+    without = [tensor for tensor in tensors if not tensor.HasField("shape")]
+    for tensor in without:
+        tensor.shape.SetInParent()
+    try:
+        yield
+    finally:
+        for tensor in without:
+            tensor.ClearField("shape")
 
 
 class Reader:

@@ -131,3 +131,25 @@ def test_what_a_function_of_onnx_leaves_open_has_its_default() -> None:
     given = np.random.default_rng(0).normal(0, 1, (2, 3, 4, 5)).astype(np.float32)
     right = (given - given.mean((0, 2, 3), keepdims=True)) / given.std((0, 2, 3), keepdims=True)
     np.testing.assert_allclose(qgraph.run(graph, given), right, rtol=1e-4, atol=1e-5)
+
+
+def test_an_output_may_have_no_shape_and_an_exponent_another_type() -> None:
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [2, 3])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+    three = onnx.helper.make_tensor("n", onnx.TensorProto.INT64, [], [3])
+    node = onnx.helper.make_node("Pow", ["x", "n"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [x], [y], [three]))
+    given = np.array([[1, -2, 3], [0, 0.5, -1]], np.float32)
+    np.testing.assert_array_equal(qgraph.run(qgraph.from_onnx(model), given), given**3)
+    assert not model.graph.output[0].type.tensor_type.HasField("shape")  # what was given is as it was
+
+
+def test_axes_that_are_said_twice_count_once() -> None:
+    infos = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", [2, 3]), ("y", [2, 1]))
+    ]
+    axes = onnx.helper.make_tensor("a", onnx.TensorProto.INT64, [2], [1, -1])
+    node = onnx.helper.make_node("ReduceMean", ["x", "a"], ["y"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", infos[:1], infos[1:], [axes]))
+    given = np.array([[1, 2, 6], [0, 0, 3]], np.float32)
+    np.testing.assert_array_equal(qgraph.run(qgraph.from_onnx(model), given), [[3], [1]])

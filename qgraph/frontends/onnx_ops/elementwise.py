@@ -28,7 +28,7 @@ SAME = {
     **{
         name: name.lower()
         for name in (
-            *("Abs", "Atan", "Ceil", "Cos", "Div", "Equal", "Erf", "Exp", "Floor", "Less", "Log", "Mish", "Mul", "Pow"),
+            *("Abs", "Atan", "Ceil", "Cos", "Div", "Equal", "Erf", "Exp", "Floor", "Less", "Log", "Mish", "Mul"),
             *("Relu", "Round", "Sigmoid", "Sign", "Sin", "Softsign", "Sqrt", "Sub", "Tanh", "Where"),
         )
     },
@@ -50,6 +50,15 @@ def _same(node: OnnxNode, build: Builder) -> Value:
 
 def _of_integers(node: OnnxNode, build: Builder, x: Value) -> Value:
     return integer_sign(build, x) if node.op == "Sign" else build.nn.abs(x)
+
+
+@reads("Pow")
+def _pow(node: OnnxNode, build: Builder) -> Value:
+    """The exponent may be of another type; the result is of the base's."""
+    x, exponent, data = node.operand(0), node.operand(1), node.known(1)
+    if data is not None and exponent.type.dtype != x.type.dtype:
+        exponent = build.constant(data.astype(x.type.numpy), node.inputs[1])
+    return build.nn.pow(x, cast(build, exponent, x.type.dtype))
 
 
 @reads("Identity")

@@ -17,7 +17,7 @@ def _plain(node: OnnxNode, build: Builder) -> Value:
 
 def _reduced(node: OnnxNode, build: Builder, op: str, x: Value) -> Value:
     """A reduction over axes that may be left out: all then, or none where the node says so."""
-    axes = tuple(sorted(axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()))
+    axes = tuple(sorted({axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()}))
     keep = bool(node.attr("keepdims", 1))
     if node.attr("noop_with_empty_axes", 0) and not axes:
         return x
@@ -40,7 +40,7 @@ def _norm(node: OnnxNode, build: Builder) -> Value:
 def _log_sum_exp(node: OnnxNode, build: Builder) -> Value:
     """The largest element comes out of the sum, so that no power overflows."""
     x = node.operand(0)
-    axes = tuple(sorted(axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()))
+    axes = tuple(sorted({axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()}))
     keep = bool(node.attr("keepdims", 1))
     if node.attr("noop_with_empty_axes", 0) and not axes:
         return x

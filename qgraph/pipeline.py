@@ -77,7 +77,7 @@ def quantize(
     overrides: Overrides | None = None,
     observers: Observers | None = None,
     fallback: str | None = None,
-    ptq: Sequence[str] = (),
+    ptq: str | Sequence[str] = (),
     check: bool = False,
     **options: str,
 ) -> Graph:

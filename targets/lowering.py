@@ -390,7 +390,7 @@ class Lowering:
         return FloatBuilder(self.build, self.target.float_ops)
 
     def _stays_float(self, node: Node, row: Correspondence | Refusal) -> bool:
-        """Whether a node has no integer form, reads floats, or makes what nothing quantizes, and may."""
+        """Whether a node has no integer form, reads floats, or makes what something reads unquantized, and may."""
         if isinstance(row, Refusal):
             return self.fallback
         if not self.fallback and self.target.exact_in_float is None:
@@ -398,8 +398,10 @@ class Lowering:
         read = [self.lowered[value] for value in node.inputs if value in self.lowered]
         if any(value.type.is_float for value in read):
             return True
-        quantized = any(user.op == "quant.fake_quant" for user in node.results[0].users)
-        return row.result != "operand" and not quantized
+        quantized = [user.op == "quant.fake_quant" for user in node.results[0].users]
+        if row.on_floats and any(quantized) and not all(quantized):
+            return True  # it is computed on floats: who reads these reads them, and who reads codes those
+        return row.result != "operand" and not any(quantized)
 
     def _in_float(self, node: Node) -> Value:
         """The node by the target's op on floats, behind what makes floats of its operands."""

@@ -90,7 +90,7 @@ def quantize(
     ] = None,
     fallback: Fallback = None,
     ptq: Annotated[
-        list[str] | None, typer.Option(help="A method: equalize, gptq, bias-correction. Repeat it, in that order.")
+        list[str] | None, typer.Option(help="Methods, in that order: equalize,gptq,bias-correction.")
     ] = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""

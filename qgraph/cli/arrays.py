@@ -22,14 +22,15 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
         with np.load(io.BytesIO(data), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        raise FileError(f"{path} is not an .npz file: {error}", help="write it with numpy.savez") from None
+        what = "it is an .npy file" if data.startswith(b"\x93NUMPY") else str(error)
+        raise FileError(f"{path} is not an .npz file: {what}", help="write it with numpy.savez") from None
     if len(names) == 1 and len(arrays) == 1:
         return {names[0]: next(iter(arrays.values()))}
     if len(names) == 1 and names[0] not in arrays and "images" in arrays:
         return {names[0]: arrays["images"]}
     missing = [name for name in names if name not in arrays]
     if missing:
-        raise InputError(f"{path} has no array {', '.join(missing)}", help=f"it has {', '.join(arrays) or 'none'}")
+        raise InputError(f"{path} has no array {', '.join(missing)}", help=f"it has {', '.join(arrays) or 'no arrays'}")
     return {name: arrays[name] for name in names}
 
 

@@ -72,6 +72,7 @@ def trace(
 
     given = _arguments(model, example, kwargs or {})
     _check_dims(dynamic_dims, given)
+    _check_elements(given)
     with _prepared(model), torch.no_grad():
         program, args, named = _exported(model, *given, _open(dynamic_batch, dynamic_dims))
         program = decomposed(program)
@@ -91,6 +92,17 @@ def trace(
     if isinstance(model, torch.nn.Module):
         _warn_of_fixed_sizes(graph, _open(dynamic_batch, dynamic_dims))
     return graph
+
+
+def _check_elements(given: object) -> None:
+    """Raise InputError for an example of which a tensor has no elements: nothing can be traced with it."""
+    import torch
+
+    for leaf in leaves(given):
+        if isinstance(leaf, torch.Tensor) and not leaf.numel():
+            raise InputError(
+                f"the example has a tensor of shape {[*leaf.shape]}, without elements", help="give one or more"
+            )
 
 
 def _warn_of_fixed_sizes(graph: Graph, dims: Sequence[int]) -> None:

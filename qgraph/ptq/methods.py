@@ -35,8 +35,10 @@ METHODS: Mapping[str, Method] = {
 """In the order in which they help: ranges first, then weights, then what is left of their errors."""
 
 
-def check_methods(names: Sequence[str]) -> list[Method]:
-    """The methods of these names; raises InputError for another."""
+def check_methods(given: str | Sequence[str]) -> list[Method]:
+    """The methods of these names, of which one word may hold several, "gptq,bias-correction"; raises InputError for
+    another."""
+    names = [name for word in ([given] if isinstance(given, str) else given) for name in word.split(",")]
     unknown = [name for name in names if name not in METHODS]
     if unknown:
         raise InputError(f"there is no method {unknown[0]!r}", help=f"use one of {', '.join(METHODS)}")

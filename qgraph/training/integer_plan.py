@@ -117,7 +117,10 @@ def _is_forced(node: Node) -> bool:
         return False
     if node.op == "quant.fake_quant":
         return True
-    return not op_def(node.op).traits.moves_data and fake_quant_of(node.results[0]) is None
+    if op_def(node.op).traits.moves_data:
+        return False
+    quantized = [user.op == "quant.fake_quant" for user in node.results[0].users]
+    return fake_quant_of(node.results[0]) is None or (any(quantized) and not all(quantized))
 
 
 def keys_of(graph: Graph) -> dict[Value, int]:

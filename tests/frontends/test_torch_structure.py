@@ -323,3 +323,8 @@ def test_batch_normalization_beside_an_op_that_torch_decomposes_stays_whole() ->
 
     graph = check_traced(Beside(), (2, 3, 6, 6))
     assert len(graph.find("nn.batch_norm")) == 1
+
+
+def test_an_example_without_elements_is_refused() -> None:
+    with pytest.raises(InputError, match=r"shape \[0, 3\], without elements"):
+        qgraph.trace(torch.nn.Linear(3, 2), torch.zeros(0, 3))

@@ -15,7 +15,7 @@ from qgraph.errors import InputError
 from qgraph.interpreter.execute import node_evaluator
 from qgraph.ir import Array, Graph
 from qgraph.ops.quant import unquantized
-from qgraph.ptq import METHODS, correct_biases, gptq
+from qgraph.ptq import METHODS, check_methods, correct_biases, gptq
 
 
 def correlated(*shape: int, seed: int = 0) -> Array:
@@ -182,6 +182,10 @@ def test_all_methods_together_gain_and_stay_exact(target: str) -> None:
         wanted = model(torch.from_numpy(x)).numpy()
     got, plain = (qgraph.run(each, x, dequantize=True, layout="NCHW") for each in (low, quantized([])))
     assert sqnr(wanted, got) > sqnr(wanted, plain) + (3 if target != "onnxruntime" else 0)
+
+
+def test_methods_may_stand_in_one_word() -> None:
+    assert check_methods("gptq,bias-correction") == check_methods(["gptq", "bias-correction"])
 
 
 def test_a_method_that_there_is_not_is_named() -> None:

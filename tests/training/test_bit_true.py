@@ -243,6 +243,28 @@ def test_states_have_the_names_of_fake_quantization_and_are_loaded() -> None:
     assert torch.equal(module(x), other(x))
 
 
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+@pytest.mark.parametrize("last", [lambda y: y.topk(2, -1)[0], lambda y: y.sort(-1)[0]])
+def test_what_floats_and_codes_are_read_of_is_one_value(last: Callable[[torch.Tensor], object], target: str) -> None:
+    """ONNX Runtime computes a normalization in float: a gather read its codes where the module had its floats."""
+
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear, self.norm = nn.Linear(6, 6), nn.LayerNorm(6)
+
+        def forward(self, x: torch.Tensor) -> object:
+            return last(self.norm(self.linear(x)))
+
+    torch.manual_seed(0)
+    x = torch.randn(5, 6)
+    prepared = qgraph.prepare(qgraph.trace(Model().eval(), x), target=target, fallback="float")
+    module = qgraph.calibrate(qgraph.to_torch(prepared, mode="bit-true"), [x.numpy()]).eval()
+    low = qgraph.lower(qgraph.from_torch(module), target=target)
+    assert _differing(module, low, x) == 0
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+
+
 def test_a_weight_that_is_changed_behind_autograd_counts() -> None:
     module, x = _module("residual", "litert").eval(), _examples("residual")
     module(x)

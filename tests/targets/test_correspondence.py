@@ -230,12 +230,16 @@ def test_what_a_kernel_does_not_store_is_asked_of_indices_of_floats_and_of_what_
     def said(op: str, read: TensorType | None, made: TensorType) -> str:
         return f"{read and read.dtype} to {made.dtype}"
 
-    kernels = {f"litert.{op}": SimpleNamespace(lacks_storage=said) for op in ("arg_max", "cast", "leaky_relu")}
+    kernels = {f"litert.{op}": SimpleNamespace(lacks_storage=said) for op in ("arg_max", "cast", "gather")}
     target = replace(targets.get("litert"), kernels=kernels)
     cast = parse('graph @g level=float (%i: i32[N]) {\n  %1: f32[N] = nn.cast(%i) {dtype="f32"}\n  return %1\n}')
     assert choose(node("argmax", axis=1), target, in_float=True) == Refusal("None to i32")
     assert choose(cast.nodes[0], target) == Refusal("i32 to f32")
-    assert isinstance(choose(node(), target), Correspondence)
+    chosen = parse("""graph @g level=float (%x: f32[4], %i: i32[N]) {
+      %1: f32[N] = nn.gather(%x, %i) {axis=0}
+      return %1
+    }""")
+    assert isinstance(choose(chosen.nodes[0], target), Correspondence)
 
 
 def test_errors_are_combined_in_order_with_the_first_help() -> None:

@@ -175,3 +175,20 @@ def test_a_result_whose_grid_the_op_fixes_is_requantized_to_the_one_that_is_aske
         assert [node.op for node in lowered.nodes] == [f"litert.{op}" for op in ops]
         assert lowered.outputs[0].type.q.scale == (scale,)
         assert lowered.outputs[0].type.q.zero_points.tolist() == [zero]
+
+
+def test_a_result_whose_grid_the_op_fixes_has_16_bits_where_what_it_reads_has() -> None:
+    wide = '{type="i16", range=[-32768,32767], symmetric=true}'
+    lowered = lower(
+        qgraph.parse(f"""graph @g level=fake_quant target=litert (%x: f32[N,4]) {{
+          const @s: f32[1] = {2.0**-12}, @t: f32[1] = {2.0**-15}, @z: i32[1] = 0
+          %1: f32[N,4] = quant.fake_quant(%x, @s, @z) {wide}
+          %2: f32[N,4] = nn.sigmoid(%1)
+          %3: f32[N,4] = quant.fake_quant(%2, @t, @z) {wide}
+          return %3
+        }}"""),
+        target="litert",
+        io="integer",
+    )
+    assert [node.op for node in lowered.nodes] == ["litert.logistic"]
+    assert lowered.outputs[0].type == TensorType(("N", 4), "i16", QuantParams.of(2.0**-15, 0))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 import qgraph
 from qgraph.ir import Array, Builder, Graph, TensorType
-from qgraph.targets.masks import held_scores
+from qgraph.targets.masks import _keeps_rows, _Place, held_scores, masks_of
 
 TARGETS = ("litert", "litert-xnnpack", "tflm", "onnxruntime")
 RNG = np.random.default_rng(0)
@@ -173,3 +173,28 @@ def test_scores_of_sums_that_read_one_value_twice_are_met_once() -> None:
     held = held_scores(graph, ())
     assert held.observers[mask] == "addend"
     assert held.observers[scores] == "scores:-1:16:0"
+
+
+def test_masks_are_made_of_conditions_and_numbers_next_to_an_infinity() -> None:
+    graph = qgraph.parse("""graph @g level=float (%c: bool[N,4], %x: f32[N,4]) {
+      const @far: f32[1] = -1e9, @one: f32[1] = 1.0
+      %1: f32[N,4] = nn.where(%c, @one, @far)
+      %2: f32[N,4] = nn.where(%c, @one, @one)
+      %3: f32[N,4] = nn.where(%c, %x, @far)
+      %4: f32[N,1,4] = nn.reshape(%1) {shape=[-1,1,4]}
+      %5: f32[N,1] = nn.sum(%1) {axes=[1], keepdims=true}
+      return %2, %3, %4, %5
+    }""")
+    of = dict(enumerate((node.result for node in graph.nodes), 1))
+    assert set(masks_of(graph)) == {graph.constants["far"], of[1], of[4]}
+
+
+def test_a_reshape_keeps_the_rows_of_its_last_dimension_and_no_others() -> None:
+    for shape, axis, kept in (("N*2,6", -1, True), ("N,4,3", -1, False), ("N*2,6", -2, False)):
+        sizes = shape.replace("N*2", "-1").replace("N", "-1")
+        graph = qgraph.parse(f"""graph @g level=float (%x: f32[N,2,6]) {{
+          %1: f32[{shape}] = nn.reshape(%x) {{shape=[{sizes}]}}
+          return %1
+        }}""")
+        (node,) = graph.nodes
+        assert _keeps_rows(_Place(node.result, axis), node) == kept

@@ -35,7 +35,7 @@ WAYS: dict[str, tuple[Any, Any]] = {
 }
 
 
-@pytest.mark.parametrize("bound", [2**12, 2**24, 2**31, 2**40])
+@pytest.mark.parametrize("bound", [2**12, 2**24, 2**31, 2**31 + 1, 2**32, 2**40])
 @pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize("way", WAYS)
 def test_torch_requantizes_as_numpy_does(way: str, clamp: tuple[int, int, int, type], bound: int) -> None:

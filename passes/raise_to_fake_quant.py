@@ -29,6 +29,12 @@ def raise_to_fake_quant(graph: Graph) -> None:
     raising = targets.get(graph.target).raising
     if raising is None:
         raise LoweringError(f"graphs of {graph.target} cannot be raised yet", help="raise one of the litert family")
+    unused = [value for value in graph.inputs if value.type.quant is not None and not value.use_count]
+    if unused:
+        raise LoweringError(
+            f"fake-quant cannot carry the scale of the input %{unused[0].name}, which nothing reads",
+            help="take it out of the model",
+        )
     raised = raising(graph)
     again = lower(raised, target=graph.target)  # refuses scales that could not be lowered again
     was, now = float_kinds(graph), float_kinds(again)

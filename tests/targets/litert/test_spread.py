@@ -11,7 +11,7 @@ import qgraph
 from qgraph import passes
 from tests.targets.litert.families import HERE
 
-RNG = np.random.default_rng(0)
+torch.manual_seed(0)
 SHAPES = {1: (4, 4, 9), 2: (4, 4, 6, 5), 3: (4, 4, 3, 4, 5)}
 LAYERS: dict[str, nn.Module] = {
     "of volumes": nn.ConvTranspose3d(4, 6, 3, stride=2, padding=1, output_padding=1),
@@ -32,7 +32,7 @@ LAYERS: dict[str, nn.Module] = {
 def test_a_transposed_convolution_is_one_of_spread_elements_rounded_once(name: str, target: str) -> None:
     layer = LAYERS[name].eval()
     weight = next(layer.parameters())
-    x = RNG.normal(size=SHAPES[weight.ndim - 2]).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=SHAPES[weight.ndim - 2]).astype(np.float32)
     graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(layer, torch.from_numpy(x)), target), [x])
     lowered = qgraph.lower(graph, target)
     assert not lowered.find("litert.transpose_conv")
@@ -52,6 +52,6 @@ def test_channels_of_all_groups_share_the_scale_that_their_biases_need() -> None
     with torch.no_grad():
         layer.weight.mul_(1e-6)
         layer.bias.copy_(torch.tensor([1.0, -3.0, 0.5, 2.0]))
-    x = RNG.normal(size=SHAPES[1]).astype(np.float32)
+    x = np.random.default_rng(0).normal(size=SHAPES[1]).astype(np.float32)
     lowered = qgraph.quantize(qgraph.trace(layer.eval(), torch.from_numpy(x)), "litert", calibration=[x])
     assert qgraph.verify(lowered, inputs=x, layout="NCHW").bit_exact

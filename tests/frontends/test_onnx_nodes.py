@@ -153,3 +153,35 @@ def test_axes_that_are_said_twice_count_once() -> None:
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", infos[:1], infos[1:], [axes]))
     given = np.array([[1, 2, 6], [0, 0, 3]], np.float32)
     np.testing.assert_array_equal(qgraph.run(qgraph.from_onnx(model), given), [[3], [1]])
+
+
+def one_node(op: str, given: dict[str, tuple[int, ...]], shape: tuple[int, ...], **constants: Array) -> Graph:
+    """The graph of one node of inputs and constants, whose result has a shape."""
+    infos = [
+        onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (*given.items(), ("y", shape))
+    ]
+    node = onnx.helper.make_node(op, [*given, *constants], ["y"])
+    tensors = [onnx.numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = onnx.helper.make_graph([node], "g", infos[:-1], infos[-1:], tensors)
+    return qgraph.from_onnx(onnx.helper.make_model(graph))
+
+
+@pytest.mark.parametrize(("shape", "by_channel"), [((3, 1), True), ((1,), True), ((3,), False)])
+def test_a_slope_of_prelu_belongs_to_its_channels(shape: tuple[int, ...], by_channel: bool) -> None:
+    """Three numbers along the last dimension of [2, 3, 3] are not those of the channels."""
+    slope = np.linspace(0.1, 0.9, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+    graph = one_node("PRelu", {"x": (2, 3, 3)}, (2, 3, 3), slope=slope)
+    assert bool(graph.find("nn.prelu")) == by_channel
+    x = np.random.default_rng(0).normal(0, 1, (2, 3, 3)).astype(np.float32)
+    np.testing.assert_array_equal(qgraph.run(graph, x), np.where(x < 0, x * slope, x))
+
+
+@pytest.mark.parametrize("shapes", [((4,), (4,)), ((4,), (2, 4, 3)), ((2, 3, 4), (4,)), ((2, 3, 4), (2, 4, 5))])
+def test_products_of_vectors_have_the_shapes_of_numpy(shapes: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(-9, 10, shape).astype(np.float32) for shape in shapes]  # sums of such are exact
+    right = np.matmul(*arrays)
+    graph = one_node("MatMul", dict(zip("ab", shapes, strict=True)), right.shape)
+    made = qgraph.run(graph, dict(zip("ab", arrays, strict=True)))
+    assert made.shape == right.shape
+    np.testing.assert_array_equal(made, right)

@@ -23,13 +23,14 @@ from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops.rows import reads
 from qgraph.ir import Builder, Value
 from qgraph.ir.types import dtype_name
+from qgraph.passes.rules.layer_scaling import per_channel
 
 SAME = {
     **{
         name: name.lower()
         for name in (
-            *("Abs", "Atan", "Ceil", "Cos", "Div", "Equal", "Erf", "Exp", "Floor", "Less", "Log", "Mish", "Mul"),
-            *("Relu", "Round", "Sigmoid", "Sign", "Sin", "Softsign", "Sqrt", "Sub", "Tanh", "Where"),
+            *("Abs", "Atan", "Ceil", "Cos", "Equal", "Erf", "Exp", "Floor", "Less", "Log", "Mish", "Mul"),
+            *("Relu", "Round", "Sigmoid", "Sin", "Softsign", "Sqrt", "Sub", "Tanh", "Where"),
         )
     },
     **{"And": "logical_and", "Not": "logical_not", "Or": "logical_or", "Xor": "logical_xor"},
@@ -40,16 +41,20 @@ SAME = {
 
 @reads(*SAME)
 def _same(node: OnnxNode, build: Builder) -> Value:
-    operands = node.operands()
-    if node.op in ("Abs", "Sign") and not operands[0].type.is_float:
-        return _of_integers(node, build, operands[0])
-    if node.op == "Div" and not operands[0].type.is_float:
-        return truncated_quotient(build, *operands)
-    return build.value(f"nn.{SAME[node.op]}", operands, {})
+    return build.value(f"nn.{SAME[node.op]}", node.operands(), {})
 
 
-def _of_integers(node: OnnxNode, build: Builder, x: Value) -> Value:
-    return integer_sign(build, x) if node.op == "Sign" else build.nn.abs(x)
+@reads("Sign")
+def _sign(node: OnnxNode, build: Builder) -> Value:
+    x = node.operand(0)
+    return build.nn.sign(x) if x.type.is_float else integer_sign(build, x)
+
+
+@reads("Div")
+def _div(node: OnnxNode, build: Builder) -> Value:
+    """Of integers towards 0."""
+    a, b = node.operands()
+    return build.nn.div(a, b) if a.type.is_float else truncated_quotient(build, a, b)
 
 
 @reads("Pow")
@@ -182,13 +187,8 @@ def _prelu(node: OnnxNode, build: Builder) -> Value:
     """A slope for each channel is `nn.prelu`'s; others are written out."""
     x, slope = node.operand(0), node.operand(1)
     data = node.known(1)
-    if data is not None and data.size in (1, x.type.shape[1 if x.type.rank > 1 else 0]):
-        by_channel = data.size == 1 or (1,) * (x.type.rank - 1 - data.ndim) + data.shape == (
-            data.size,
-            *(1,) * (x.type.rank - 2),
-        )
-        if by_channel and x.type.rank > 1:
-            return build.nn.prelu(x, build.constant(data.reshape(-1), node.inputs[1]))
+    if data is not None and x.type.rank > 1 and per_channel(data, x.type, 1) is not None:
+        return build.nn.prelu(x, build.constant(data.reshape(-1), node.inputs[1]))
     below = build.nn.less(x, number(build, 0, x.type.dtype))
     return build.nn.where(below, build.nn.mul(x, slope), x)
 

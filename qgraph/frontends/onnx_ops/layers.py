@@ -50,9 +50,8 @@ def _matmul(node: OnnxNode, build: Builder) -> Value:
     x = reshaped(build, x, (1, *x.type.shape)) if row else x
     y = reshaped(build, y, (*y.type.shape, 1)) if column else y
     made = build.nn.matmul(x, y)
-    shape = made.type.shape
-    shape = shape[:-1] if column else shape
-    return reshaped(build, made, (*shape[: -2 + column], *shape[len(shape) - 1 + column :]) if row else shape)
+    batch, sides = made.type.shape[:-2], made.type.shape[-2:]
+    return reshaped(build, made, (*batch, *sides[row : 2 - column]))
 
 
 def _transposed(node: OnnxNode, build: Builder, index: int) -> Value:

@@ -15,15 +15,23 @@ def _plain(node: OnnxNode, build: Builder) -> Value:
     return _reduced(node, build, PLAIN[node.op], node.operand(0))
 
 
-def _reduced(node: OnnxNode, build: Builder, op: str, x: Value) -> Value:
-    """A reduction over axes that may be left out: all then, or none where the node says so."""
+def _axes(node: OnnxNode, x: Value) -> tuple[int, ...]:
+    """The axes, all where none is given; empty where the node then changes nothing."""
     axes = tuple(sorted({axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()}))
-    keep = bool(node.attr("keepdims", 1))
-    if node.attr("noop_with_empty_axes", 0) and not axes:
-        return x
-    if op in ("max", "min") and any(x.type.shape[axis] == 0 for axis in axes or range(x.type.rank)):
+    idle = node.attr("noop_with_empty_axes", 0)
+    return axes if axes or idle else tuple(range(x.type.rank))
+
+
+def _reduced(node: OnnxNode, build: Builder, op: str, x: Value) -> Value:
+    axes, keep = _axes(node, x), bool(node.attr("keepdims", 1))
+    if op in ("max", "min"):
+        _check_extreme(node, x, axes)
+    return build.value(f"nn.{op}", [x], {"axes": axes, "keepdims": keep}) if axes else x
+
+
+def _check_extreme(node: OnnxNode, x: Value, axes: tuple[int, ...]) -> None:
+    if any(x.type.shape[axis] == 0 for axis in axes):
         raise node.unsupported("the extreme of no element is not supported")
-    return build.value(f"nn.{op}", [x], {"axes": axes or tuple(range(x.type.rank)), "keepdims": keep})
 
 
 @reads("ReduceL1", "ReduceL2", "ReduceSumSquare", "ReduceLogSum")
@@ -40,13 +48,10 @@ def _norm(node: OnnxNode, build: Builder) -> Value:
 def _log_sum_exp(node: OnnxNode, build: Builder) -> Value:
     """The largest element comes out of the sum, so that no power overflows."""
     x = node.operand(0)
-    axes = tuple(sorted({axis % x.type.rank for axis in node.integers("axes", 1, ()) or ()}))
-    keep = bool(node.attr("keepdims", 1))
-    if node.attr("noop_with_empty_axes", 0) and not axes:
+    axes, keep = _axes(node, x), bool(node.attr("keepdims", 1))
+    if not axes:
         return x
-    axes = axes or tuple(range(x.type.rank))
-    if any(x.type.shape[axis] == 0 for axis in axes):
-        raise node.unsupported("the extreme of no element is not supported")
+    _check_extreme(node, x, axes)
     largest = build.nn.max(x, axes=axes, keepdims=True)
     total = build.nn.sum(build.nn.exp(build.nn.sub(x, largest)), axes=axes, keepdims=keep)
     return build.nn.add(build.nn.log(total), largest if keep else build.nn.max(x, axes=axes, keepdims=False))

@@ -85,16 +85,21 @@ def _transpose(node: OnnxNode, build: Builder) -> Value:
     return build.nn.transpose(x, perm=node.attr("perm", tuple(reversed(range(x.type.rank)))))
 
 
+def _image(node: OnnxNode, x: Value) -> tuple[int, int, int, int]:
+    """The sizes of images, -1 for an open batch; raises UnsupportedOp where another one is open."""
+    batch, channels, height, width = x.type.shape
+    if isinstance(channels, str) or isinstance(height, str) or isinstance(width, str):
+        raise node.unsupported(f"the sizes of {x.type} must be known")
+    return (-1 if isinstance(batch, str) else batch), channels, height, width
+
+
 @reads("DepthToSpace")
 def _depth_to_space(node: OnnxNode, build: Builder) -> Value:
     """Channels become pixels: [N, C, H, W] -> [N, C / b**2, H * b, W * b], the block's axes before or behind C."""
     x, size = node.operand(0), node.attr("blocksize", 1)
-    batch, channels, height, width = x.type.shape
-    if isinstance(channels, str) or isinstance(height, str) or isinstance(width, str):
-        raise node.unsupported(f"the sizes of {x.type} must be known")
+    first, channels, height, width = _image(node, x)
     behind = node.attr("mode", "DCR") == "CRD"
     rest = channels // size**2
-    first = -1 if isinstance(batch, str) else batch
     split = (rest, size, size) if behind else (size, size, rest)
     blocks = build.nn.reshape(x, shape=(first, *split, height, width))
     turned = build.nn.transpose(blocks, perm=(0, 1, 4, 2, 5, 3) if behind else (0, 3, 4, 1, 5, 2))
@@ -105,10 +110,7 @@ def _depth_to_space(node: OnnxNode, build: Builder) -> Value:
 def _space_to_depth(node: OnnxNode, build: Builder) -> Value:
     """Pixels become channels: [N, C, H, W] -> [N, C * b**2, H / b, W / b], the block's axes before C."""
     x, size = node.operand(0), node.attr("blocksize", 1)
-    batch, channels, height, width = x.type.shape
-    if isinstance(channels, str) or isinstance(height, str) or isinstance(width, str):
-        raise node.unsupported(f"the sizes of {x.type} must be known")
-    first = -1 if isinstance(batch, str) else batch
+    first, channels, height, width = _image(node, x)
     blocks = build.nn.reshape(x, shape=(first, channels, height // size, size, width // size, size))
     turned = build.nn.transpose(blocks, perm=(0, 3, 5, 1, 2, 4))
     return build.nn.reshape(turned, shape=(first, channels * size**2, height // size, width // size))

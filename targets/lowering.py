@@ -398,10 +398,9 @@ class Lowering:
         read = [self.lowered[value] for value in node.inputs if value in self.lowered]
         if any(value.type.is_float for value in read):
             return True
-        quantized = [user.op == "quant.fake_quant" for user in node.results[0].users]
-        if row.on_floats and any(quantized) and not all(quantized):
-            return True  # it is computed on floats: who reads these reads them, and who reads codes those
-        return row.result != "operand" and not any(quantized)
+        if row.on_floats and is_read_both_ways(node.results[0]):
+            return True
+        return row.result != "operand" and not any(user.op == "quant.fake_quant" for user in node.results[0].users)
 
     def _in_float(self, node: Node) -> Value:
         """The node by the target's op on floats, behind what makes floats of its operands."""
@@ -542,6 +541,12 @@ def fake_quant_of(value: Value) -> Node | None:
     found = next((user for user in value.users if user.op == "quant.fake_quant"), None)
     moved = len(value.users) == 1 and value.users[0].op in MOVES and not value.is_output
     return fake_quant_of(value.users[0].result) if found is None and moved else found
+
+
+def is_read_both_ways(value: Value) -> bool:
+    """Whether something reads the codes of a value, and something else the value itself."""
+    quantized = [user.op == "quant.fake_quant" for user in value.users]
+    return any(quantized) and not all(quantized)
 
 
 def known_data(value: Value) -> Array:

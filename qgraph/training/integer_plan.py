@@ -27,7 +27,7 @@ from qgraph.passes.fold_batchnorm import fold_live
 from qgraph.passes.lower import Arranged, arrange
 from qgraph.passes.rewriter import Match, Replacement, rewrite
 from qgraph.targets.correspondence import Correspondence, Refusal
-from qgraph.targets.lowering import fake_quant_of
+from qgraph.targets.lowering import fake_quant_of, is_read_both_ways
 from qgraph.targets.target import Target
 
 Arrays = Mapping[str, Array]
@@ -119,8 +119,7 @@ def _is_forced(node: Node) -> bool:
         return True
     if op_def(node.op).traits.moves_data:
         return False
-    quantized = [user.op == "quant.fake_quant" for user in node.results[0].users]
-    return fake_quant_of(node.results[0]) is None or (any(quantized) and not all(quantized))
+    return fake_quant_of(node.results[0]) is None or is_read_both_ways(node.results[0])
 
 
 def keys_of(graph: Graph) -> dict[Value, int]:

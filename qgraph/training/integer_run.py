@@ -143,14 +143,8 @@ class _Recorded(Mapping[str, Array]):
 
 
 def _constants(node: Node) -> list[Value]:
-    """The constants that lowering a node reads, also by way of their fake-quantization."""
-    found: list[Value] = []
-    for value in node.inputs:
-        if value.is_constant:
-            found.append(value)
-        elif value.producer is not None and is_known(value):
-            found += value.producer.inputs
-    return found
+    """The constants that a node reads; those behind their fake-quantization were read by that, a node before it."""
+    return [value for value in node.inputs if value.is_constant]
 
 
 def looked_up(table: Array, codes: Sequence[Tensor]) -> Tensor:
@@ -193,9 +187,7 @@ class Accumulated(NamedTuple):
 class Run:
     """One forward pass: the program, and the arrays of the integers that there are so far."""
 
-    def __init__(
-        self, program: Program, inputs: Sequence[Tensor], tensors: dict[str, Tensor], in_torch: bool = False
-    ) -> None:
+    def __init__(self, program: Program, inputs: Sequence[Tensor], tensors: dict[str, Tensor], in_torch: bool) -> None:
         """`in_torch`: requantize, and look up, on the device of the tensors, and not in NumPy."""
         self.program, self.plan, self.tensors, self.in_torch = program, program.plan, tensors, in_torch
         self.device = inputs[0].device

@@ -208,7 +208,7 @@ def test_a_program_is_of_the_arrays_that_it_used() -> None:
     graph = _prepared()
     tensors = _tensors(graph)
     program = Program(make_plan(graph))
-    run = Run(program, (torch.from_numpy(X),), tensors)
+    run = Run(program, (torch.from_numpy(X),), tensors, in_torch=False)
     run.lowered(keys_of(graph)[graph.outputs[0]])
     assert program.is_of(tensors)
     assert program.is_of({name: tensor.double() for name, tensor in tensors.items()})
@@ -368,7 +368,8 @@ def test_a_state_that_the_runtime_keeps_begins_as_its_integers() -> None:
     x = np.array([[0.5, -1.0, 2.0, 1.0]], np.float32)
     prepared = qgraph.calibrate(qgraph.prepare(graph, target="litert"), [x])
     h = np.array([[0.3, -0.7, 5.0, 1.1]], np.float32)
-    run = Run(Program(make_plan(prepared)), (torch.from_numpy(x), torch.from_numpy(h)), _tensors(prepared))
+    tensors = _tensors(prepared)
+    run = Run(Program(make_plan(prepared)), (torch.from_numpy(x), torch.from_numpy(h)), tensors, in_torch=False)
     kept = run.program.graph.inputs[1]
     quant = kept.type.q
     expected = np.rint(h / quant.scales[0]) + quant.zero_points[0]

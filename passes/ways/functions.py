@@ -265,6 +265,13 @@ def gather(match: Match, build: Builder) -> Replacement:
     return build.nn.reshape(made, shape=tuple(each if isinstance(each, int) else -1 for each in result))
 
 
+def _apart(build: Builder, value: Value, at: int) -> Value:
+    """The value with a new dimension of one element."""
+    sizes = [*value.type.shape[:at], 1, *value.type.shape[at:]]
+    made: Value = build.nn.reshape(value, shape=tuple(-1 if isinstance(each, str) else each for each in sizes))
+    return made
+
+
 RANKED = ("nn.reshape", "nn.gather_elements")
 MOST_RANKED = 256
 """Elements that are compared with each other: of more there are too many pairs."""
@@ -281,21 +288,16 @@ def topk(match: Match, build: Builder) -> Replacement:
         return Declined(f"{x.type}: more than {MOST_RANKED} elements, or an open number of them")
     behind = (1,) * (x.type.rank - 1 - axis)
 
-    def apart(value: Value, at: int) -> Value:
-        sizes = [*value.type.shape[:at], 1, *value.type.shape[at:]]
-        made: Value = build.nn.reshape(value, shape=tuple(-1 if isinstance(each, str) else each for each in sizes))
-        return made
-
     def numbers(data: Array, name: str) -> Value:
         return build.constant(data.reshape(*data.shape, *behind), name)
 
-    own, other = apart(x, axis + 1), apart(x, axis)
+    own, other = _apart(build, x, axis + 1), _apart(build, x, axis)
     larger = build.nn.less(own, other) if node.attrs["largest"] else build.nn.less(other, own)
     earlier = numbers(np.tri(size, size, -1) > 0, "earlier")
     ahead = build.nn.logical_or(larger, build.nn.logical_and(build.nn.equal(own, other), earlier))
     none, one = (build.constant(np.array(number), f"number_{number}") for number in (0, 1))
     rank = build.nn.sum(build.nn.where(ahead, one, none), axes=(axis + 1,))
-    has_it = build.nn.equal(apart(rank, axis), numbers(np.arange(k)[:, None], "ranks"))
+    has_it = build.nn.equal(_apart(build, rank, axis), numbers(np.arange(k)[:, None], "ranks"))
     places = build.nn.sum(build.nn.where(has_it, numbers(np.arange(size), "places"), none), axes=(axis + 1,))
     return [build.nn.gather_elements(x, places, axis=axis), places]
 
@@ -323,14 +325,9 @@ def scatter_elements(match: Match, build: Builder) -> Replacement:
             x = build.nn.where(build.nn.equal(place, numbers), update, x)
         return x
 
-    def apart(value: Value, at: int) -> Value:
-        sizes = [*value.type.shape[:at], 1, *value.type.shape[at:]]
-        made: Value = build.nn.reshape(value, shape=tuple(-1 if isinstance(each, str) else each for each in sizes))
-        return made
-
-    hit = build.nn.equal(apart(indices, axis + 1), numbers)
-    otherwise = build.constant(np.zeros((), x.type.numpy), "nothing") if reduce == "add" else apart(x, axis)
-    chosen = build.nn.where(hit, apart(updates, axis + 1), otherwise)
+    hit = build.nn.equal(_apart(build, indices, axis + 1), numbers)
+    otherwise = build.constant(np.zeros((), x.type.numpy), "nothing") if reduce == "add" else _apart(build, x, axis)
+    chosen = build.nn.where(hit, _apart(build, updates, axis + 1), otherwise)
     together, joined = JOINED[reduce]
     return build.node(joined, [x, build.node(together, [chosen], {"axes": (axis,)}).result], {}).result
 

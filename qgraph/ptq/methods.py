@@ -67,6 +67,11 @@ def _joined(graph: Graph, batches: Iterable[Any]) -> dict[str, Array]:
     for batch in batches:
         given = batch if isinstance(batch, (Mapping, tuple, list)) else [batch]
         arrays = given if isinstance(given, Mapping) else dict(zip(names, given, strict=False))
+        missing = [name for name in names if name not in arrays]
+        if missing:
+            raise InputError(
+                f"a batch lacks %{missing[0]}", help="give every input: these methods take no states from step to step"
+            )
         parts.append({name: np.asarray(arrays[name]) for name in names})
         count += len(parts[-1][names[0]])
         if count >= MOST:

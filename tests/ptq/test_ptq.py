@@ -199,3 +199,13 @@ def test_a_graph_without_ranges_is_refused() -> None:
     for each in (graph, qgraph.prepare(graph, "litert")):
         with pytest.raises(InputError, match="has no ranges yet"):
             gptq(each, np.ones((2, 2), np.float32))
+
+
+def test_a_batch_without_states_is_refused_by_name() -> None:
+    class Step(nn.Module):
+        def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x + h, h * 0.5
+
+    graph = qgraph.trace(Step(), (torch.ones(1, 3), torch.ones(1, 3)), dynamic_batch=False, states={"h": 1})
+    with pytest.raises(InputError, match="a batch lacks %h"):
+        qgraph.quantize(graph, "litert", calibration=[np.ones((1, 3), np.float32)], ptq="gptq")

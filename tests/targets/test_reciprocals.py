@@ -61,7 +61,7 @@ def test_an_example_of_nothing_costs_the_quotients_of_others_nothing(target: str
     assert qgraph.verify(low, inputs=X).bit_exact
     given = np.asarray(qgraph.run(low, X, dequantize=True))
     assert decibels(model(torch.from_numpy(X)).numpy(), given) > 34
-    np.testing.assert_allclose(given[3], 0, atol=0.05)
+    assert not given[3].any()  # nothing over anything
 
 
 @pytest.mark.parametrize("target", FAMILY)
@@ -76,7 +76,8 @@ def test_a_mask_that_hides_everything_costs_the_shares_of_others_nothing(target:
 def test_what_is_returned_as_a_reciprocal_keeps_its_range() -> None:
     graph = qgraph.trace(Quotient(lambda x: 1 / (x.abs() + 1e-3)), torch.from_numpy(X))
     low = qgraph.quantize(graph, "litert", calibration=[X])
-    assert low.outputs[0].type.q.scales[0] == pytest.approx(1000 / 255, rel=1e-6)
+    largest = (1 / (torch.from_numpy(X).abs() + 1e-3)).max().numpy()
+    assert low.outputs[0].type.q.scales[0] == largest / np.float32(255)
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def _pair(first: Node) -> Pair | None:
 
 def _obstacle(x: Value) -> str:
     if not x.has_one_use or x.is_output:
-        return f"{x} is read elsewhere too"
+        return f"{x} is returned, or read elsewhere too"
     carried = x.producer.attrs.get("activation", "none") if x.producer is not None else "none"
     return "" if carried in CARRIED else f"a factor does not pass through the activation {carried}"
 

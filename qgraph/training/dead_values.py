@@ -13,14 +13,13 @@ from collections.abc import Collection, Iterator
 from torch import Tensor, fx, nn
 
 from qgraph.ir import Graph, Node, Value, op_def
-from qgraph.ops.quant import grid_of, maker_of
+from qgraph.ops.quant import maker_of
+from qgraph.training.bounds import bounded_by, hold
 from qgraph.training.observers import ActivationQuantizer
 
 FACTOR = 2.0**-8
 """`x_scale * w_scale / result_scale` to aim at: a bias is then exact to 1/512 of a step of the result."""
 LARGEST_FACTOR = 2.0**7
-FINEST_MEAN = 2.0**-25
-"""Of the scale of a mean to that of its operand: less is below every sum of codes divided by their number."""
 LARGEST_RATIO = 120.0
 """Of the scale of an operand of a sum, or of the product of two, to that of the result."""
 
@@ -50,32 +49,14 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     moving = {str(node.args[1].target) for node, owner in owners if _moves(owner)}
     for mark in graph.nodes:
         if mark.op == "quant.fake_quant" and paths[mark.operand(1).name] in moving:
-            _raise_scale(mark, of)
-            _lower_scale(mark, of)
+            bound = bounded_by(mark)
+            if bound is not None:
+                own = [of[mark.operand(i).name] for i in (1, 2)]
+                hold(bound[0], own[0], own[1], int(mark.attrs["range"][1]), of[bound[1].name])
 
 
 def _moves(owner: nn.Module) -> bool:
     return isinstance(owner, ActivationQuantizer) and owner.quantizer.observes and not owner.frozen
-
-
-def _raise_scale(mark: Node, of: dict[str, Tensor]) -> None:
-    """Raise the scale of a mean of next to nothing (of what was normalized) to what its operand's steps can tell."""
-    maker = maker_of(mark.operand(0))
-    grid = grid_of(maker.operand(0)) if maker is not None and maker.op == "nn.mean" else None
-    if grid is not None:
-        scale = of[mark.operand(1).name]
-        scale.clamp_(min=float(of[grid.operand(1).name].max()) * FINEST_MEAN)
-
-
-def _lower_scale(mark: Node, of: dict[str, Tensor]) -> None:
-    """Lower the scale of an inverse root to that of half a step of its operand: the pole, an example of zeros maybe,
-    counts as the last code."""
-    maker = mark.operand(0).producer
-    grid = grid_of(maker.operand(0)) if maker is not None and maker.op == "nn.rsqrt" else None
-    if grid is not None:
-        scale, step = of[mark.operand(1).name], float(of[grid.operand(1).name].max())
-        _, highest = mark.attrs["range"]
-        scale.clamp_(max=1 / math.sqrt(step / 2) / (int(highest) - int(of[mark.operand(2).name].min())))
 
 
 def _settled(value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]) -> float | None:

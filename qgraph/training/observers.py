@@ -15,6 +15,7 @@ from qgraph.errors import NotCalibrated
 from qgraph.quantizers.reciprocal import BEYOND
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
+from qgraph.training.bounds import hold
 from qgraph.training.fake_quant import fake_quantize, fake_quantize_bias, per_axis
 from qgraph.training.integer_run import Run, rounded
 
@@ -124,15 +125,19 @@ class ActivationQuantizer(FakeQuantizer):
         first: bool,
         held: tuple[Tensor, Tensor] | None = None,
         beside: tuple[Run | None, int] = (None, 0),
+        bound: tuple[str, Tensor] | None = None,
     ) -> Tensor:
         """`source`: the scale of the grid on which x lies, where it is requantized; `first`: the first call in a
         batch; `held`: the parameters by which x is rounded, where that are not those that the observer has set;
-        `beside`: a pass in integers beside this one, which rounds x, and the key of the result there."""
+        `beside`: a pass in integers beside this one, which rounds x, and the key of the result there; `bound`: the op
+        that made x and the scale of its operand, which bounds that of x."""
         if self.observing:
             self.observe(x, scale, zero_point, first)
             return x
         if self.quantizer.observes and not self.quantizer.trains and self.training and not self.frozen:
             self.observe(x, scale, zero_point, first)
+            if bound is not None:
+                hold(bound[0], scale, zero_point, self.quant_range[1], bound[1])
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)
         run, key = beside

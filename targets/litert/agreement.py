@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qgraph.ir import Graph
+from qgraph.ir import Graph, Node
 from qgraph.runtimes import Processor
 from qgraph.targets.litert.rows import BY_OP
 
@@ -60,14 +60,16 @@ ADVICE: dict[str, str] = {
 
 def float_notes(graph: Graph, processor: Processor) -> Sequence[str]:
     """What `verify` says of a graph of integers with ops on floats in it."""
-    ops = sorted({node.op for node in graph.nodes if not _is_exact(node.op, graph.target)})
+    ops = sorted({node.op for node in graph.nodes if not _is_exact(node, graph.target)})
     notes = [f"floats of {', '.join(ops)}: their last digits may differ from the runtime's"] if ops else []
     return (*notes, *([graph.metadata["hybrid"]] if "hybrid" in graph.metadata else []))
 
 
-def _is_exact(op: str, target: str) -> bool:
-    row = BY_OP.get(op)
-    return row is None or row.exact_on is None or target in row.exact_on
+def _is_exact(node: Node, target: str) -> bool:
+    row = BY_OP.get(node.op)
+    if row is None or row.exact_on is None or target in row.exact_on:
+        return True
+    return bool(row.beyond_delegate) and node.operand(0).type.rank >= row.beyond_delegate
 
 
 def mark_hybrid(graph: Graph) -> None:

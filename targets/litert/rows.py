@@ -49,6 +49,7 @@ class FileRow:
     any_axis: bool = False  # runtimes take a weight's scales for those of the output channels, whatever axis it names
     integers: str = ""  # of an op on floats: the op on integers that it has everything else from
     exact_on: tuple[str, ...] | None = None  # the targets on which no bit of its results differs; None: all
+    beyond_delegate: int = 0  # dimensions from which on they are those of LiteRT's own kernel, exact on every target
     parts: Callable[[Any, Node, str], None] | None = None  # writes the several operators that the op is in a file
     computed: str = ""  # the attribute that says that a constant is computed in the file, and does not stand there
 

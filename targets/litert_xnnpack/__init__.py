@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.rules import of_slope, quant_rules
+from qgraph.targets.litert_xnnpack.float_roots import root_of_floats
 from qgraph.targets.litert_xnnpack.processors import notes_of
 from qgraph.targets.rules import QuantRules, Rounding
 from qgraph.targets.target import kernels_in
@@ -20,11 +21,14 @@ def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
     return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256", activations)
 
 
+ROOTS = ("litert.sqrt", "litert.rsqrt")
+
 TARGET = replace(
     REFERENCE,
     name="litert-xnnpack",
     summary="LiteRT (TensorFlow Lite) as its interpreter runs by default, with XNNPACK: .tflite, int8",
     rules=rules,
+    floats=tuple(replace(row, lower=root_of_floats) if row.target in ROOTS else row for row in REFERENCE.floats),
     runtime_options={"kernels": "default"},
     kernels=kernels_in(__name__, __path__),
     explain=kernels_in(__name__, __path__, "EXPLAIN"),

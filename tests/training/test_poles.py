@@ -124,3 +124,25 @@ def test_without_a_range_what_is_finite_counts() -> None:
     observer = ActivationQuantizer(1, (-128, 127), None, "min_max", False, has_pole=True)
     observer.observe(torch.tensor([0.0, 1e6, torch.inf]), scale, zero_point, True)
     torch.testing.assert_close(scale, torch.tensor([1e6 / 255]))
+
+
+@pytest.mark.parametrize("mode", ["fake-quant", "bit-true"])
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
+def test_steps_of_training_leave_the_inverse_root_of_a_dead_channel_within_its_operands_steps(
+    target: str, mode: str
+) -> None:
+    """The pole that the epsilon makes, far below a step of the squares, would take all codes of the live channels."""
+    torch.manual_seed(0)
+    layer = nn.Conv2d(3, 8, 3)
+    with torch.no_grad():
+        layer.weight.mul_(torch.logspace(-4, 2, 8)[:, None, None, None])
+        layer.bias.copy_(torch.tensor([-1.0, *(0.0,) * 7]))
+    model = nn.Sequential(layer, nn.ReLU(), nn.InstanceNorm2d(8), nn.AvgPool2d(2)).eval()
+    x = torch.randn(32, 3, 6, 6)
+    prepared = qgraph.prepare(qgraph.trace(model, x), target)
+    module = qgraph.calibrate(qgraph.to_torch(prepared, mode=mode), [x.numpy()]).train()
+    for _ in range(3):
+        module(torch.randn(32, 3, 6, 6)).square().mean().backward()
+    low = qgraph.lower(qgraph.from_torch(module.eval()), target)
+    wanted, got = model(x).detach(), torch.from_numpy(qgraph.run(low, x.numpy(), dequantize=True, layout="NCHW"))
+    assert 10 * torch.log10((wanted[:, 6:] ** 2).sum() / ((got - wanted)[:, 6:] ** 2).sum()) > 30

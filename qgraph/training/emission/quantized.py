@@ -10,6 +10,7 @@ from qgraph.errors import UnsupportedOp
 from qgraph.ir import Node
 from qgraph.ops.quant import maker_of
 from qgraph.quantizers.rounding import get_rounding
+from qgraph.training.bounds import bounded_by
 from qgraph.training.emission.elementwise import POLES
 from qgraph.training.emission.emitter import Emitter, is_weight
 from qgraph.training.emission.layers import WINDOW
@@ -61,7 +62,13 @@ def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric, has_pole)  # noqa: E731
     x, _, _, source = at.operands(node, 4)
     args: list[Any] = [x, at.raw(parameters), at.raw(node.operand(2)), source, a["rounding"], first]
-    return at.call_module(node, make, args, key, at.words(node))
+    return at.call_module(node, make, args, key, at.words(node) | _bound(at, node))
+
+
+def _bound(at: Emitter, node: Node) -> dict[str, Any]:
+    """The word for what bounds the scale in training; none where nothing does."""
+    found = bounded_by(node)
+    return {} if found is None else {"bound": (found[0], at.raw(found[1]))}
 
 
 def _has_pole(node: Node) -> bool:

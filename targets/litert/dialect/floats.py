@@ -26,6 +26,11 @@ T = TypeVar("T", bound=type)
 REFERENCE = ("litert", "tflm")
 """Targets on whose kernels no bit of many ops on floats differs."""
 
+DELEGATED = 6
+"""Dimensions of a value that XNNPACK takes; what has more, LiteRT computes itself."""
+OWN = ("op", "integers", "exact_on", "beyond_delegate")
+"""What the row of an op on floats says itself."""
+
 PLAIN = "f32|i32|i64"
 """Floats, and integers that stand for themselves: ids, places, counts."""
 INTEGERS = {"weight": "f32|i8q|i4q", "indices": "i32"}
@@ -33,11 +38,18 @@ INTEGERS = {"weight": "f32|i8q|i4q", "indices": "i32"}
 
 
 def on_floats(
-    name: str, *, of: str, exact_on: Sequence[str] = (), elements: str = "f32", **traits: Any
+    name: str,
+    *,
+    of: str,
+    exact_on: Sequence[str] = (),
+    beyond_delegate: int = 0,
+    elements: str = "f32",
+    **traits: Any,
 ) -> Callable[[T], T]:
     """Class decorator: register the op `name` on floats, whose class derives from that of the op `of` on integers.
 
-    `exact_on`: the targets whose runtimes give the same bits. `elements`: what else has no scale and is computed so
+    `exact_on`: the targets whose runtimes give the same bits; `beyond_delegate`: and the dimensions from which on all
+    others do. `elements`: what else has no scale and is computed so
     (`PLAIN`). `traits`: where they are not those of the other op.
     """
     definition = op_def(of)
@@ -50,8 +62,8 @@ def on_floats(
         own: Any = {"check": _no_check, "evaluate": _by_nn(of), **vars(cls)}
         cls.check, cls.evaluate = own["check"], own["evaluate"]  # type: ignore[attr-defined]
         op(name, like=of, **traits)(cls)
-        words = {key: word for key, word in vars(BY_OP[of]).items() if key not in ("op", "integers", "exact_on")}
-        float_row(name, integers=of, exact_on=tuple(exact_on), **words)
+        words = {key: word for key, word in vars(BY_OP[of]).items() if key not in OWN}
+        float_row(name, integers=of, exact_on=tuple(exact_on), beyond_delegate=beyond_delegate, **words)
         return cls
 
     return register

@@ -23,7 +23,7 @@ from qgraph.targets.litert.dialect import functions_16
 from qgraph.targets.litert.dialect.activation import Elementwise
 from qgraph.targets.litert.dialect.elements import require_parameters
 from qgraph.targets.litert.dialect.elementwise import Precision
-from qgraph.targets.litert.dialect.floats import REFERENCE, on_floats
+from qgraph.targets.litert.dialect.floats import DELEGATED, REFERENCE, on_floats
 from qgraph.targets.litert.dialect.parameters import centred, saturated, scale, zero_point
 from qgraph.targets.litert.dialect.tables import tabulated
 from qgraph.targets.litert.rows import row
@@ -267,7 +267,7 @@ class FloatElu(Elu):
         return np.asarray(exp_minus_1(x), np.float32)
 
 
-@on_floats("litert.float_sqrt", of="litert.sqrt", exact_on=REFERENCE)
+@on_floats("litert.float_sqrt", of="litert.sqrt", exact_on=REFERENCE, beyond_delegate=DELEGATED + 1)
 class FloatSqrt(Sqrt):
     """SQRT on floats."""
 
@@ -275,7 +275,7 @@ class FloatSqrt(Sqrt):
         return np.asarray(np.sqrt(x))
 
 
-@on_floats("litert.float_rsqrt", of="litert.rsqrt", exact_on=REFERENCE)
+@on_floats("litert.float_rsqrt", of="litert.rsqrt", exact_on=REFERENCE, beyond_delegate=DELEGATED + 1)
 class FloatRsqrt(Rsqrt):
     """RSQRT on floats."""
 

@@ -161,3 +161,18 @@ def test_a_mean_that_would_leave_int32_keeps_eight_bits() -> None:
     assert [node.result.type.dtype for node in low.find("litert.mean")] == ["i8", "i8"]
     feed = qgraph.quantize_inputs(low, x.numpy(), layout="NCHW")
     assert qgraph.verify(low, inputs=feed).bit_exact
+
+
+@pytest.mark.parametrize("root", [torch.sqrt, torch.rsqrt])
+def test_a_root_that_stays_in_float_is_none_of_xnnpacks(root: Callable[[Tensor], Tensor]) -> None:
+    """A result of a scale that no kernel of integers takes; XNNPACK's roots differ in every third last digit."""
+    model = Of(lambda x: root(x.abs() + 0.1))
+    fine = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, examples()), "litert-xnnpack"), [examples().numpy()])
+    for mark in fine.find("quant.fake_quant"):
+        if "sqrt" in mark.operand(1).name:
+            mark.operand(1).data[:] = 1e32
+    low = qgraph.lower(fine, "litert-xnnpack", fallback="float")
+    assert {f"litert.float_{root.__name__}"} <= {node.op for node in low.nodes}
+    verdict = qgraph.verify(low, inputs=examples().numpy(), intermediate=True)
+    assert verdict.bit_exact, str(verdict)
+    assert not verdict.notes

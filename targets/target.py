@@ -105,6 +105,9 @@ class Target:
     advice: Mapping[str, str] = field(default_factory=dict)  # op -> what to change where targets have to agree on it
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
+    optimizations: Mapping[str, Callable[[Graph], None]] = field(default_factory=dict)
+    """Level of optimization -> what the runtime makes of an ONNX model that was read node by node, the default first;
+    empty for a target that runs no ONNX models of other tools."""
     requantizes_in_float: bool = False  # to other parameters by dequantizing and quantizing, as it has no op for it
     legalize: Sequence[str] = ()  # ops that have better forms in some cases: `passes/legalize.py`
     floats: Sequence[Correspondence] = ()  # rows by which ops are lowered that stay in float

@@ -62,13 +62,15 @@ def matmul(
     return acc
 
 
-def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: int = 0) -> Accumulator:
+def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: ArrayLike = 0) -> Accumulator:
     """acc [..., M, N] of two activations x [..., M, K] and y [..., K, N]; leading axes broadcast.
+
+    y_zero_point: scalar or [N].
 
     The bound is that of these very operands: max|x - zero point| * max over columns of sum|y - zero point|.
     """
     left = x.astype(np.float32) - np.float32(x_zero_point)
-    right = y.astype(np.float32) - np.float32(y_zero_point)
+    right = y.astype(np.float32) - np.asarray(y_zero_point, np.float32)
     column = np.abs(right).sum(axis=-2, dtype=np.float64).max(initial=0.0)
     bound = int(np.abs(left).max(initial=0.0)) * int(column)
     product = product_dtype(bound)

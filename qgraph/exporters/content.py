@@ -16,6 +16,7 @@ class Content:
 
     path: str
     data: bytes
+    optimization: str = ""  # the level that a quantized ONNX model is read at; the default of who reads it for ""
 
     @property
     def suffix(self) -> str:

@@ -16,17 +16,19 @@ GRAPH_SUFFIX = ".qg"
 ONNX_SUFFIX = ".onnx"
 
 
-def load(path: str | os.PathLike[str], *, target: str | None = None) -> Graph:
-    """The graph in a file: `.qg`, a `.tflite` or a float `.onnx` model of any tool, a quantized `.onnx` of qgraph's
-    own.
+def load(path: str | os.PathLike[str], *, target: str | None = None, optimization: str | None = None) -> Graph:
+    """The graph in a file: `.qg`, a `.tflite` or an `.onnx` model of any tool.
 
     A quantized `.tflite` gives level "integer", a float one level "float", its inputs and outputs in the file's order
     of dimensions (NHWC).
 
+    A quantized `.onnx` model is read node by node, and then fused as the runtime does it at the level `optimization`:
+    "all" (the default), "extended", "basic" or "disabled".
+
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
     """
-    graph = _read(Content(os.fspath(path), read_bytes(path)))
+    graph = _read(Content(os.fspath(path), read_bytes(path), optimization or ""))
     if target is not None:
         graph.metadata["target"] = _variant(graph, target)
     return graph

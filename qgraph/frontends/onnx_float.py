@@ -20,7 +20,7 @@ from qgraph.errors import FileError, InputError, QGraphError, UnsupportedOp, Ver
 from qgraph.exporters.onnx_float import COPY, ORIGINS
 from qgraph.exporters.onnx_strings import check_strings
 from qgraph.frontends.onnx_node import OnnxNode
-from qgraph.frontends.onnx_ops import ROWS
+from qgraph.frontends.onnx_ops import ROWS, FromOnnx
 from qgraph.frontends.stack_trace import traced_origin
 from qgraph.ir import Array, Builder, Dim, Graph, Origin, TensorType, Value, collector_paused, verify_graph
 from qgraph.ir.origin import parse_origins
@@ -53,25 +53,22 @@ def from_onnx(model: onnx.ModelProto | str | os.PathLike[str] | gs.Graph) -> Gra
     Sizes that the model leaves open are symbolic. Raises UnsupportedOp, naming the node, for an op or attribute that
     has no counterpart in `nn`, and FileError for what is no valid model.
     """
+    with damage_named():
+        graph = Reader(proto_of(model)).whole()
+        declare_summands(graph)
+        verify_graph(graph)
+        return graph
+
+
+@contextmanager
+def damage_named() -> Iterator[None]:
+    """Raise FileError for what a damaged model makes of reading it."""
     try:
-        return _read(_proto(model))
+        yield
     except VerificationError as error:
         raise FileError(f"this is no valid ONNX model: {error.what}", where=error.where) from None
     except DAMAGE as error:
         raise FileError(f"this is no valid ONNX model: {type(error).__name__}: {error}") from None
-
-
-def _read(proto: onnx.ModelProto) -> Graph:
-    reader = Reader(proto)
-    for node in proto.graph.node:
-        reader.read(OnnxNode(node, reader))
-    outputs = [reader.value(output.name) for output in proto.graph.output]
-    names = [_given(output.name, value) for output, value in zip(proto.graph.output, outputs, strict=True)]
-    reader.graph.set_outputs(outputs, names)
-    reader.graph.drop_unused_constants()
-    declare_summands(reader.graph)
-    verify_graph(reader.graph)
-    return reader.graph
 
 
 def _given(name: str, value: Value) -> str:
@@ -93,11 +90,15 @@ def with_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
 
 def is_float_model(proto: onnx.ModelProto) -> bool:
     """Whether a model is one of floats: without quantized ops, and not a file of qgraph's own."""
-    own = any(entry.key == "qgraph" for entry in proto.metadata_props)
-    return not own and not any(QUANTIZED.search(node.op_type) for node in proto.graph.node)
+    return not is_own_model(proto) and not any(QUANTIZED.search(node.op_type) for node in proto.graph.node)
 
 
-def _proto(model: Any) -> onnx.ModelProto:
+def is_own_model(proto: onnx.ModelProto) -> bool:
+    """Whether a model is a file of qgraph's own."""
+    return any(entry.key == "qgraph" for entry in proto.metadata_props)
+
+
+def proto_of(model: Any) -> onnx.ModelProto:
     """The model, checked by onnx.checker."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -135,19 +136,40 @@ def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
 class Reader:
     """A graph as the nodes of a model are read into it."""
 
-    def __init__(self, proto: onnx.ModelProto) -> None:
+    def __init__(self, proto: onnx.ModelProto, level: str = "float") -> None:
         import onnx
 
+        self.proto = proto
         self.opset = max((entry.version for entry in proto.opset_import if entry.domain in ("", "ai.onnx")), default=1)
-        self.graph = Graph(proto.graph.name or "main")
+        self.graph = Graph(proto.graph.name or "main", level)
         self.values: dict[str, Value] = {}
         self.arrays: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
         self.symbols: list[Dim] = []  # the symbolic size that stands for -SYMBOL - i
         self.reads = Counter(name for node in proto.graph.node for name in node.input)  # how many read a tensor
         self.reads.update(output.name for output in proto.graph.output)
+        self.refused: list[UnsupportedOp] = []
+        self.lost: set[str] = set()  # tensors that a refused node makes, or what follows from it
         for info in proto.graph.input:
             if info.name not in self.arrays:
                 self.values[info.name] = self.graph.add_input(info.name, _input_type(info))
+
+    def whole(self) -> Graph:
+        """The graph of the whole model; raises UnsupportedOp that names every node which cannot be read."""
+        for proto in self.proto.graph.node:
+            if self.lost.isdisjoint(proto.input):
+                try:
+                    self.read(OnnxNode(proto, self))
+                    continue
+                except UnsupportedOp as error:
+                    self.refused.append(error)
+            self.lost.update(filter(None, proto.output))
+        if self.refused:
+            raise _all_of(self.refused)
+        outputs = [self.value(output.name) for output in self.proto.graph.output]
+        names = [_given(output.name, value) for output, value in zip(self.proto.graph.output, outputs, strict=True)]
+        self.graph.set_outputs(outputs, names)
+        self.graph.drop_unused_constants()
+        return self.graph
 
     def value(self, name: str) -> Value:
         """The value of a tensor; a constant is added to the graph where it is first asked for."""
@@ -246,13 +268,29 @@ class Reader:
             return False
         return all(name in self.arrays or not name for name in node.inputs)
 
+    def rows(self, node: OnnxNode) -> Sequence[FromOnnx]:
+        """The rows of a node: the first that has nothing against it builds it."""
+        return [ROWS[node.op]] if node.domain in ("", "ai.onnx") and node.op in ROWS else []
+
     def _build(self, node: OnnxNode) -> None:
-        """Build what the row of a node says, or nothing at all."""
-        if node.domain not in ("", "ai.onnx") or node.op not in ROWS:
+        """Build what a row of a node says, or nothing at all."""
+        rows = self.rows(node)
+        if not rows:
             raise node.unsupported("there is no counterpart in the dialect nn")
+        if not any(self._builds(row, OnnxNode(node.proto, self)) for row in rows[:-1]):
+            self._build_by(rows[-1], node)  # which says why the node cannot be read
+
+    def _builds(self, row: FromOnnx, node: OnnxNode) -> bool:
+        try:
+            self._build_by(row, node)
+        except UnsupportedOp:
+            return False
+        return True
+
+    def _build_by(self, row: FromOnnx, node: OnnxNode) -> None:
         build = Builder(self.graph, origins=_origins(node))
         try:
-            made = self._results(node, build)
+            made = self._results(row, node, build)
         except UnsupportedOp:
             for each in reversed(build.made):
                 self.graph.erase(each)
@@ -262,9 +300,9 @@ class Reader:
                 value.name = name  # a number is no name
             self.values[name] = value
 
-    def _results(self, node: OnnxNode, build: Builder) -> Sequence[Value]:
+    def _results(self, by: FromOnnx, node: OnnxNode, build: Builder) -> Sequence[Value]:
         try:
-            row = ROWS[node.op](node, build)
+            row = by(node, build)
         except UnsupportedOp:
             raise
         except QGraphError as error:
@@ -313,6 +351,14 @@ class Reader:
         except Exception as error:  # the evaluator raises many classes
             raise node.unsupported(f"it cannot be computed: {error}") from error
         self.arrays.update(zip([name for name in node.outputs if name], map(np.asarray, made), strict=True))
+
+
+def _all_of(refused: Sequence[UnsupportedOp]) -> UnsupportedOp:
+    """One error for all nodes that cannot be read."""
+    if len(refused) == 1:
+        return refused[0]
+    where = tuple(f"{error.what}\n  {line}" for error in refused for line in error.where or ("",))
+    return UnsupportedOp(f"{len(refused)} nodes of this ONNX model cannot be read", where=where, help=refused[0].help)
 
 
 def _rename(nodes: Iterable[onnx.NodeProto], outside: Collection[str], prefix: str) -> None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qgraph import extensions, targets
-from qgraph.errors import InputError
+from qgraph.errors import FileError, InputError
 from qgraph.exporters.content import Content
-from qgraph.frontends.onnx_float import from_onnx, is_float_model, with_weights
+from qgraph.frontends.onnx_float import from_onnx, is_float_model, is_own_model, with_weights
+from qgraph.frontends.onnx_integer import from_quantized
 from qgraph.ir import Graph, storage
 
 
@@ -37,7 +38,23 @@ FLOAT_ONNX = Reader(
     lambda content: content.suffix == ".onnx" and content.onnx is not None and is_float_model(content.onnx),
     lambda content: from_onnx(with_weights(content.onnx, Path(content.path).parent)),
 )
+QUANTIZED_ONNX = Reader(
+    "quantized ONNX",
+    (".onnx",),
+    lambda content: content.suffix == ".onnx" and content.onnx is not None and not is_own_model(content.onnx),
+    lambda content: _quantized(content),
+)
 GRAPH = of_suffix("graph", ".qg", lambda content: storage.from_bytes(content.data, content.path))
+
+
+def _quantized(content: Content) -> Graph:
+    """Of the first target that runs such models."""
+    every = map(targets.get, targets.names())
+    target = next((each for each in every if each.optimizations), None)
+    if target is None:
+        raise FileError("no target that is installed runs quantized ONNX models")
+    level = content.optimization or next(iter(target.optimizations))
+    return from_quantized(with_weights(content.onnx, Path(content.path).parent), target, level)
 
 
 def readers() -> Iterator[Reader]:
@@ -48,6 +65,7 @@ def readers() -> Iterator[Reader]:
         yield reader
     yield GRAPH
     yield FLOAT_ONNX
+    yield QUANTIZED_ONNX
     for name in targets.names():
         for suffix, read in targets.get(name).importers.items():
             yield of_suffix(name, suffix, read)

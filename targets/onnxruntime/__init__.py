@@ -7,6 +7,7 @@ from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
 from qgraph.targets.onnxruntime.float_kernels import KERNELS, is_exact
+from qgraph.targets.onnxruntime.fusing import OPTIMIZATIONS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
 from qgraph.targets.onnxruntime.processors import notes
@@ -33,6 +34,7 @@ TARGET = Target(
     exact_in_float=is_exact,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
+    optimizations=OPTIMIZATIONS,
     kernels=KERNELS,
     runtime="onnxruntime",
     options={

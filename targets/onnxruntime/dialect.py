@@ -13,21 +13,16 @@ import math
 import numpy as np
 
 from qgraph.arith.accumulate import convolve, matmul
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, as_int32
 from qgraph.arith.pooling import max_pool
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, attr, op, operand, result
+from qgraph.exporters.onnx_forms import ALONE, BIAS, MICROSOFT, B, NodeForm, Slot, W, X, Y, bias_params
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.linear import check_groups, window_shape
 from qgraph.ops.nn.shape import concatenated
-from qgraph.targets.onnxruntime import kernels
-
-
-def bias_params(x: QuantParams, w: QuantParams) -> QuantParams:
-    """What an int32 bias means: its scale is x_scale * w_scale, which no file states."""
-    scale = x.scales[0] * w.scales
-    return QuantParams.of(scale, 0, None if w.axis is None else 0)
+from qgraph.targets.onnxruntime import kernels, read_nodes
 
 
 def check_product(x: TensorType, w: TensorType, bias: TensorType | None, result: TensorType, what: str) -> None:
@@ -56,6 +51,7 @@ class QLinearConv:
     The accumulator wraps at int32; padding is x's zero point.
     """
 
+    onnx = NodeForm((X, W, Y, BIAS), "Conv", window=True)
     x: Operand = operand("u8q|i8q[N, C, *S]")
     w: Operand = operand("u8q|i8q[O, I, *K]", role="weight")
     bias: Operand | None = operand("i32q[O]", optional=True, role="bias")
@@ -103,17 +99,26 @@ class QLinearConv:
 class QGemm:
     """x @ w transposed + bias (transA=0, transB=1, alpha=1), requantized as `ort.QLinearConv`."""
 
+    onnx = NodeForm(
+        (X, Slot("quantized", 1, axis=read_nodes.gemm_axis), BIAS, Y),
+        "Gemm",
+        {"transB": 1},
+        {"transB": 1},
+        MICROSOFT,
+        read=read_nodes.gemm,
+    )
     x: Operand = operand("u8q|i8q[N, I]")
     w: Operand = operand("u8q|i8q[O, I]", role="weight")
     bias: Operand | None = operand("i32q[O]", optional=True, role="bias")
-    result: Result = result("u8q|i8q[N, O]", free=True)
+    result: Result = result("u8q|i8q|f32[N, O]", free=True)
 
     def infer(self) -> TensorType:
         return self.x.type.with_shape((self.x.type.shape[0], self.w.type.shape[0]))
 
     def check(self) -> None:
         bias = None if self.bias is None else self.bias.type
-        check_product(self.x.type, self.w.type, bias, self.result.type, "ort.QGemm")
+        made = self.x.type if self.result.type.is_float else self.result.type
+        check_product(self.x.type, self.w.type, bias, made, "ort.QGemm")
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, O]."""
@@ -124,14 +129,18 @@ class QGemm:
         return element_count(self.result.type.shape) * element_count(self.w.type.shape[1:])
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
+        acc = self.accumulate(x, w, bias)
+        if self.result.type.is_float:  # no scale of a result: acc * (x_scale * w_scale)
+            return np.asarray(as_int32(acc).astype(np.float32) * (self.x.type.q.scales[0] * self.w.type.q.scales))
         q = (self.x.type.q, self.w.type.q, self.result.type.q)
-        return kernels.requantize_product(self.accumulate(x, w, bias), *q, self.result.type.dtype)
+        return kernels.requantize_product(acc, *q, self.result.type.dtype)
 
 
 @op("ort.QLinearAdd", kind="add", commutative=True, elementwise=True)
 class QLinearAdd:
     """a + b with broadcasting: `kernels.sum_table`."""
 
+    onnx = NodeForm((X, B, Y), "Add", domain=MICROSOFT)
     a: Operand = operand("u8q|i8q[...]")
     b: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]", free=True)
@@ -151,6 +160,7 @@ class QLinearAdd:
 class MaxPool:
     """The largest integer of each window; padding never wins."""
 
+    onnx = NodeForm((ALONE,), "MaxPool", window=True)
     x: Operand = operand("u8q|i8q[N, C, *S]")
     result: Result = result("u8q|i8q[N, C, *S']")
     kernel_shape: tuple[int, ...] = attr()
@@ -172,6 +182,7 @@ class MaxPool:
 class QLinearAveragePool:
     """The mean of each window, in float32: `kernels.average`. With `count_include_pad` the divisor counts padding."""
 
+    onnx = NodeForm((X, Y), "AveragePool", {"channels_last": 0}, domain=MICROSOFT, window=True)
     x: Operand = operand("u8q|i8q[N, C, *S]")
     result: Result = result("u8q|i8q[N, C, *S']", free=True)
     kernel_shape: tuple[int, ...] = attr()
@@ -198,6 +209,7 @@ class QLinearAveragePool:
 class QLinearGlobalAveragePool:
     """The mean over all spatial dimensions, which stay as size 1; sums in integers: `kernels.global_average`."""
 
+    onnx = NodeForm((X, Y), "GlobalAveragePool", {"channels_last": 0}, domain=MICROSOFT)
     x: Operand = operand("u8q|i8q[N, C, *S]")
     result: Result = result("u8q|i8q[N, C, *S']", free=True)
 
@@ -223,6 +235,7 @@ class QLinearGlobalAveragePool:
 class QLinearConcat:
     """The operands joined along `axis`, each requantized where its parameters are not the result's."""
 
+    onnx = NodeForm((Y, Slot("rest")), "Concat", domain=MICROSOFT)
     xs: list[Operand] = operand("u8q|i8q[...]", variadic=True)
     result: Result = result("u8q|i8q[...]", free=True)
     axis: int = attr()
@@ -252,6 +265,7 @@ def check_code(code: int, type: TensorType, what: str) -> None:
 class Clip:
     """The integers of x, at least `min` and at most `max`: an activation that the range of u8 or i8 does not give."""
 
+    onnx = NodeForm((ALONE, Slot("code", attr="min"), Slot("code", attr="max")), "Clip")
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     min: int = attr()
@@ -266,12 +280,32 @@ class Clip:
         return np.clip(x, x.dtype.type(self.min), x.dtype.type(self.max))
 
 
+@op("ort.Identity", kind="identity", elementwise=True)
+class Identity:
+    """The codes of x, which stand for other numbers from here on: a file may read a tensor by scales of its own."""
+
+    onnx = NodeForm((ALONE,))
+    x: Operand = operand("any[...]")
+    result: Result = result("any[...]", free=True)
+
+    def infer(self) -> TensorType:
+        return self.x.type
+
+    def check(self) -> None:
+        if self.x.type.dtype != self.result.type.dtype:
+            raise TypeMismatch(f"ort.Identity: {self.x.type} cannot become {self.result.type}")
+
+    def evaluate(self, x: Array) -> Array:
+        return x
+
+
 @op("ort.QuantizeLinear", kind="quantize")
 class QuantizeLinear:
     """Float32 to integers: clamp(rint(x / scale) + zero_point), ties to even."""
 
+    onnx = NodeForm((ALONE, Y), by_axis=True)
     x: Operand = operand("f32[...]")
-    result: Result = result("u8q|i8q[...]", free=True)
+    result: Result = result("u8q|i8q|u16q|i16q[...]", free=True)
 
     def infer(self) -> TensorType:
         return self.x.type
@@ -284,7 +318,8 @@ class QuantizeLinear:
 class DequantizeLinear:
     """(x - zero_point) * scale in float32."""
 
-    x: Operand = operand("u8q|i8q[...]")
+    onnx = NodeForm((X,), by_axis=True)
+    x: Operand = operand("u8q|i8q|u16q|i16q|i32q[...]")
     result: Result = result("f32[...]")
 
     def infer(self) -> TensorType:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.errors import TypeMismatch
+from qgraph.exporters.onnx_forms import MICROSOFT, NodeForm, X, Y
 from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
-from qgraph.targets.onnxruntime import float_kernels, kernels
+from qgraph.targets.onnxruntime import float_kernels, kernels, read_nodes
 from qgraph.targets.onnxruntime.dialect import same_dtype
 
 
@@ -20,6 +21,7 @@ def by_table(x: Array, table: Array) -> Array:
 class QLinearSigmoid:
     """quantize(sigmoid(dequantize(x))), the sigmoid as `float_kernels.logistic` has it."""
 
+    onnx = NodeForm((X, Y), "Sigmoid", domain=MICROSOFT)
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]", free=True)
 
@@ -39,6 +41,7 @@ class QLinearSigmoid:
 class QLinearLeakyRelu:
     """quantize(v where v >= 0, else v * alpha), v = dequantize(x)."""
 
+    onnx = NodeForm((X, Y), "LeakyRelu", domain=MICROSOFT)
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]", free=True)
     alpha: float = attr(0.01)
@@ -60,6 +63,7 @@ class QLinearLeakyRelu:
 class QLinearSoftmax:
     """Softmax over `axis`: `softmax`."""
 
+    onnx = NodeForm((X, Y), "Softmax", {"opset": 13}, domain=MICROSOFT, read=read_nodes.softmax)
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]", free=True)
     axis: int = attr()

@@ -20,6 +20,7 @@ from qgraph.arith.requantize import requantize_fp32
 from qgraph.arith.windows import padded, pooled_shape
 from qgraph.ir import Array, QuantParams
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
+from qgraph.ops.quant import per_axis
 from qgraph.targets.onnxruntime.float_kernels import fma
 
 Float = NDArray[np.float32]
@@ -87,15 +88,17 @@ def add(a: Array, b: Array, qa: QuantParams, qb: QuantParams, result: QuantParam
 
 
 def dequantize(x: Array, q: QuantParams) -> Float:
-    """DequantizeLinear: (x - zero_point) * scale."""
-    return np.asarray((x.astype(np.float32) - np.float32(q.zero_points[0])) * q.scales[0], np.float32)
+    """DequantizeLinear: (x - zero_point) * scale; an int32, whose zero point is 0, is rounded to float32 first."""
+    scale, zero = (per_axis(each, x.ndim, q.axis) for each in (q.scales, q.zero_points.astype(np.float32)))
+    return np.asarray((x.astype(np.float32) - zero) * scale, np.float32)
 
 
 def quantize(x: Float, q: QuantParams, dtype: str) -> Array:
     """QuantizeLinear: clamp(rint(x / scale) + zero_point); NaN gives the lowest code. A true division."""
     low, high = integer_range(dtype)
+    scale, zero = (per_axis(each, x.ndim, q.axis) for each in (q.scales, q.zero_points.astype(np.float32)))
     with np.errstate(over="ignore"):
-        value = np.rint(x / q.scales[0]) + np.float32(q.zero_points[0])
+        value = np.rint(x / scale) + zero
     return np.where(np.isnan(value), low, np.clip(value, low, high)).astype(NUMPY_DTYPE[dtype])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.errors import TypeMismatch
+from qgraph.exporters.onnx_forms import ALONE, MICROSOFT, B, NodeForm, Slot, Y
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.shape import padded_shape, reshaped
@@ -16,6 +17,7 @@ from qgraph.targets.onnxruntime.dialect import check_code, same_dtype
 class Reshape:
     """x with another shape; a size of -1 stands for the batch."""
 
+    onnx = NodeForm((ALONE, Slot("integers", attr="shape")), "Reshape")
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     shape: tuple[int, ...] = attr()
@@ -31,6 +33,7 @@ class Reshape:
 class Transpose:
     """x with its dimensions in the order `perm`."""
 
+    onnx = NodeForm((ALONE,), "Transpose")
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     perm: tuple[int, ...] = attr()
@@ -48,6 +51,7 @@ class Transpose:
 class Pad:
     """x with the integer `value` around it; `pads` holds the widths before each dimension, then after each."""
 
+    onnx = NodeForm((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad")
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     pads: tuple[int, ...] = attr()
@@ -66,6 +70,7 @@ class Pad:
 class Slice:
     """The elements from `starts` to before `ends`, by `steps`, along each of `axes`."""
 
+    onnx = NodeForm((ALONE, *(Slot("integers", attr=name) for name in ("starts", "ends", "axes", "steps"))), "Slice")
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     starts: tuple[int, ...] = attr()
@@ -94,6 +99,7 @@ class QLinearWhere:
     """a where the condition holds, else b, with broadcasting; each requantized where its parameters are not the
     result's."""
 
+    onnx = NodeForm((ALONE, B, Slot("quantized", 2), Y), domain=MICROSOFT)
     condition: Operand = operand("bool[...]", role="indices")
     a: Operand = operand("u8q|i8q[...]")
     b: Operand = operand("u8q|i8q[...]")

@@ -10,19 +10,19 @@ import numpy as np
 
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters.content import Content
+from qgraph.exporters.onnx_forms import Slot, bias_params, forms_of
 from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, verify_graph
 from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import dtype_name
 from qgraph.targets.onnxruntime import kernels
-from qgraph.targets.onnxruntime.dialect import bias_params
 from qgraph.targets.onnxruntime.float_nodes import FLOAT, check_same, read_attrs
-from qgraph.targets.onnxruntime.onnx_layout import FLOAT_OPS, LAYOUTS, METADATA, REQUANTIZE, VERSION, Slot
+from qgraph.targets.onnxruntime.onnx_layout import METADATA, REQUANTIZE, VERSION, float_ops, form_of
 
 if TYPE_CHECKING:
     import onnx
 
 AGAIN = "export it again"
-FOREIGN = "files of other tools are not supported yet: export with qgraph"
+FOREIGN = "qgraph.load reads files of other tools"
 DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, StopIteration)
 """What reading a damaged file can raise."""
 
@@ -130,8 +130,8 @@ class _Reader:
             self.real[name] = self.operand(node.inputs[0], _params(*node.inputs[1:3]))
         elif node.name.endswith(REQUANTIZE):
             self.values[name] = self.values[node.inputs[0].name]
-        elif self.words["form"] == "qdq" and node.op in FLOAT_OPS:
-            op = FLOAT_OPS[node.op]
+        elif self.words["form"] == "qdq" and node.op in float_ops():
+            op = float_ops()[node.op]
             operands = [self.real[tensor.name] for tensor in node.inputs if tensor.name in self.real]
             self.pending[name] = _Floats(op, operands, node)
         elif node.op == "QuantizeLinear" and node.inputs[0].name in self.pending:
@@ -149,17 +149,17 @@ class _Reader:
             self.add(op, values, read_attrs(attrs), None, name)
 
     def _in_frame(self, node: Any) -> bool:
-        return any(user.op in FLOAT_OPS and not user.name.endswith(REQUANTIZE) for user in node.outputs[0].outputs)
+        return any(user.op in float_ops() and not user.name.endswith(REQUANTIZE) for user in node.outputs[0].outputs)
 
     def read_integer(self, node: Any, name: str) -> None:
         """Add a node that is one ONNX node."""
         op = f"ort.{node.op}"
-        if op not in LAYOUTS:
+        if op not in forms_of("ort"):
             raise FileError(f"operator {node.op} is not one that qgraph exports", help=FOREIGN)
         element: Element | None = None
         operands: list[Value | None] = [None] * 3
         inputs = list(node.inputs)
-        for slot in LAYOUTS[op].slots:
+        for slot in form_of(op).slots:
             if slot.kind == "result":
                 element, inputs = _element(*inputs[:2]), inputs[2:]
             elif slot.kind == "rest":
@@ -190,7 +190,7 @@ class _Reader:
 
     def attrs(self, op: str, node: Any, element: Element | None) -> dict[str, Any]:
         """The attributes of the dialect's op."""
-        layout = LAYOUTS[op]
+        layout = form_of(op)
         fixed = {**(layout.fixed or {}), **(layout.float_fixed or {})}
         attrs = {name: value for name, value in node.attrs.items() if name not in fixed}
         inputs = list(node.inputs)[-len(layout.slot_attrs) :] if layout.slot_attrs else []

@@ -13,22 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgraph.errors import ExportError
+from qgraph.exporters.onnx_forms import BIAS, NodeForm, Slot, forms_of
 from qgraph.ir import Array, Graph, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.onnxruntime import kernels
 from qgraph.targets.onnxruntime.float_nodes import FloatNodes, is_composite, needed_opset
 from qgraph.targets.onnxruntime.onnx_layout import (
-    BIAS,
     FORMS,
-    LAYOUTS,
     METADATA,
-    MICROSOFT,
     OPSET,
     OPSETS,
     REQUANTIZE,
     VERSION,
-    NodeForm,
-    Slot,
+    domain_of,
+    form_of,
 )
 
 if TYPE_CHECKING:
@@ -111,7 +109,7 @@ class _Writer:
     def write_node(self, number: int, node: Node) -> None:
         """Append what a node is in the file."""
         composite = is_composite(node)
-        if node.op not in LAYOUTS and not composite:
+        if node.op not in forms_of("ort") and not composite:
             raise ExportError(
                 f"an .onnx file cannot hold {node.op}", where=node.where, help="lower to onnxruntime first"
             )
@@ -122,10 +120,10 @@ class _Writer:
         if composite:
             self.note_parameters(node.inputs)
             self.floats.write(node)
-        elif self.form == "qdq" and LAYOUTS[node.op].float_op:
-            self.write_float(node, LAYOUTS[node.op])
+        elif self.form == "qdq" and form_of(node.op).float_op:
+            self.write_float(node, form_of(node.op))
         else:
-            self.write_integer(node, LAYOUTS[node.op])
+            self.write_integer(node, form_of(node.op))
 
     # ---- the two forms
 
@@ -186,7 +184,7 @@ class _Writer:
 
     def append(self, op: str, node: Node, inputs: list[Any], result: Any, fixed: Any) -> None:
         """Append the ONNX node of a node, with its attributes."""
-        in_slots = LAYOUTS[node.op].slot_attrs
+        in_slots = form_of(node.op).slot_attrs
         attrs = {name: _attribute(value) for name, value in node.attrs.items() if name not in in_slots}
         self.surgeon(op, self.tensors[node.result].name, {**attrs, **(fixed or {})}, inputs, result)
 
@@ -194,8 +192,7 @@ class _Writer:
         """Append a graphsurgeon node."""
         import onnx_graphsurgeon as gs
 
-        domain = "com.microsoft" if op in MICROSOFT else None
-        self.nodes.append(gs.Node(op, name, attrs, inputs, [result], domain=domain))
+        self.nodes.append(gs.Node(op, name, attrs, inputs, [result], domain=domain_of(op) or None))
 
     # ---- inputs
 

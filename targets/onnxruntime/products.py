@@ -7,10 +7,12 @@ from functools import lru_cache
 import numpy as np
 
 from qgraph.arith.accumulate import batch_matmul
+from qgraph.errors import TypeMismatch
+from qgraph.exporters.onnx_forms import MICROSOFT, B, NodeForm, Slot, X, Y
 from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
-from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime import kernels, read_nodes
 from qgraph.targets.onnxruntime.dialect import same_dtype
 
 
@@ -18,6 +20,7 @@ from qgraph.targets.onnxruntime.dialect import same_dtype
 class QLinearMul:
     """a * b with broadcasting: `product_table`."""
 
+    onnx = NodeForm((X, B, Y), "Mul", domain=MICROSOFT)
     a: Operand = operand("u8q|i8q[...]")
     b: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]", free=True)
@@ -53,6 +56,7 @@ def product_table(a: QuantParams, b: QuantParams, result: QuantParams, dtype: st
 class QLinearMatMul:
     """a @ b of the last two dimensions, the others broadcast; requantized as `ort.QLinearConv`."""
 
+    onnx = NodeForm((X, Slot("quantized", 1, axis=-1), Y), "MatMul", read=read_nodes.matmul)
     a: Operand = operand("u8q|i8q[*A, R, K]")
     b: Operand = operand("u8q|i8q[*B, K, C]")
     result: Result = result("u8q|i8q[*D, R, C]", free=True)
@@ -63,12 +67,15 @@ class QLinearMatMul:
 
     def check(self) -> None:
         same_dtype(self.a.type, self.result.type, "ort.QLinearMatMul")
-        same_dtype(self.b.type, self.result.type, "ort.QLinearMatMul")
+        if (self.a.type.dtype, self.b.type.dtype) == ("i8", "u8"):
+            raise TypeMismatch("ort.QLinearMatMul has no kernel for i8 with u8")
+        if self.b.type.q.axis not in (None, self.b.type.rank - 1):
+            raise TypeMismatch(f"ort.QLinearMatMul: the parameters of {self.b.type} must be those of its columns")
 
     def macs(self) -> int:
         return element_count(self.result.type.shape) * element_count(self.a.type.shape[-1:])
 
     def evaluate(self, a: Array, b: Array) -> Array:
         qa, qb, dtype = self.a.type.q, self.b.type.q, self.result.type.dtype
-        acc = batch_matmul(a, b, x_zero_point=int(qa.zero_points[0]), y_zero_point=int(qb.zero_points[0]))
+        acc = batch_matmul(a, b, x_zero_point=int(qa.zero_points[0]), y_zero_point=qb.zero_points)
         return kernels.requantize_product(acc, qa, qb, self.result.type.q, dtype)

@@ -9,7 +9,8 @@ from qgraph.frontends.onnx_ops.rows import reads
 from qgraph.ir import Builder, Dim, Value
 
 
-def _window(node: OnnxNode, kernel: tuple[int, ...], x: Value) -> dict[str, tuple[int, ...]]:
+def window(node: OnnxNode, kernel: tuple[int, ...], x: Value) -> dict[str, tuple[int, ...]]:
+    """Stride, pads and dilation, whichever way the node says them."""
     rank = len(kernel)
     stride = node.attr("strides", (1,) * rank)
     dilation = node.attr("dilations", (1,) * rank)
@@ -42,7 +43,8 @@ def _same_pads(
     return (*less, *more) if at_end else (*more, *less)
 
 
-def _kernel(node: OnnxNode, w: Value) -> tuple[int, ...]:
+def kernel_of(node: OnnxNode, w: Value) -> tuple[int, ...]:
+    """The spatial sizes of a weight, which the node may repeat."""
     kernel = tuple(size for size in w.type.shape[2:] if isinstance(size, int))
     node.expect("kernel_shape", kernel)
     return kernel
@@ -51,37 +53,37 @@ def _kernel(node: OnnxNode, w: Value) -> tuple[int, ...]:
 @reads("Conv")
 def _conv(node: OnnxNode, build: Builder) -> Value:
     x, w = node.operand(0), node.operand(1)
-    window = _window(node, _kernel(node, w), x)
-    return build.nn.conv(x, w, node.optional(2), **window, groups=node.attr("group", 1))
+    said = window(node, kernel_of(node, w), x)
+    return build.nn.conv(x, w, node.optional(2), **said, groups=node.attr("group", 1))
 
 
 @reads("ConvTranspose")
 def _conv_transpose(node: OnnxNode, build: Builder) -> Value:
     x, w = node.operand(0), node.operand(1)
     node.expect("auto_pad", "NOTSET")
-    kernel = _kernel(node, w)
+    kernel = kernel_of(node, w)
     more = node.attr("output_padding", (0,) * len(kernel))
-    window = _window(node, kernel, x)
-    return build.nn.conv_transpose(x, w, node.optional(2), **window, groups=node.attr("group", 1), output_padding=more)
+    said = window(node, kernel, x)
+    return build.nn.conv_transpose(x, w, node.optional(2), **said, groups=node.attr("group", 1), output_padding=more)
 
 
 @reads("MaxPool")
 def _max_pool(node: OnnxNode, build: Builder) -> Value:
     x, kernel = node.operand(0), node.attr("kernel_shape", ())
     node.expect("storage_order", 0)
-    window = _window(node, kernel, x)
-    return build.nn.max_pool(x, kernel=kernel, **window, ceil_mode=bool(node.attr("ceil_mode", 0)))
+    said = window(node, kernel, x)
+    return build.nn.max_pool(x, kernel=kernel, **said, ceil_mode=bool(node.attr("ceil_mode", 0)))
 
 
 @reads("AveragePool")
 def _avg_pool(node: OnnxNode, build: Builder) -> Value:
     x, kernel = node.operand(0), node.attr("kernel_shape", ())
-    window = _window(node, kernel, x)
-    if window.pop("dilation") != (1,) * len(kernel):
+    said = window(node, kernel, x)
+    if said.pop("dilation") != (1,) * len(kernel):
         raise node.unsupported("a dilated average is not supported")
     counted = bool(node.attr("count_include_pad", 0))
     return build.nn.avg_pool(
-        x, kernel=kernel, **window, ceil_mode=bool(node.attr("ceil_mode", 0)), count_include_pad=counted
+        x, kernel=kernel, **said, ceil_mode=bool(node.attr("ceil_mode", 0)), count_include_pad=counted
     )
 
 

@@ -1,0 +1,68 @@
+"""Quantized .onnx files of other tools: what `run(load(file))` gives is what the runtime gives, byte for byte."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import qgraph
+from qgraph.errors import InputError, UnsupportedOp
+from qgraph.runtimes import Worker
+from tests.targets.onnxruntime.foreign import LEVELS, TYPES, differing, quantized_statically, saved
+from tests.targets.onnxruntime.models import float_graph, images, plain, residual
+
+SCALE, ZERO = np.array(0.1, np.float32), np.array(3, np.uint8)
+
+
+@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("body", [plain, residual])
+def test_files_in_qoperator_form_are_exact_at_every_level(
+    ort: Worker, tmp_path: Path, types: str, per_channel: bool, body: object
+) -> None:
+    graph = float_graph(body)  # type: ignore[arg-type]
+    x = images(graph)
+    path = quantized_statically(graph.to_onnx(), [{"x": x}], tmp_path, "QOperator", types, per_channel)
+    read = qgraph.load(path)
+    assert read.level == "integer"
+    assert read.find("ort.QLinearConv")
+    assert read.find("ort.QGemm")
+    for level in LEVELS:
+        assert not differing(path, [x], ort, level)
+    assert qgraph.verify(path, samples=4, intermediate=True).bit_exact
+
+
+def test_a_level_that_is_none_is_refused(tmp_path: Path) -> None:
+    graph = float_graph(plain)
+    path = quantized_statically(graph.to_onnx(), [{"x": images(graph)}], tmp_path, "QOperator", "u8s8", True)
+    with pytest.raises(InputError, match="optimization='O3' is not a choice"):
+        qgraph.load(path, optimization="O3")
+
+
+def test_every_node_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """One with an attribute that no release has, one with a scale that is an input, one of another domain."""
+    make, q = onnx.helper.make_node, ["x", "s", "z"]
+    nodes = [
+        make("QLinearSigmoid", [*q, "s", "z"], ["a"], "fast", domain="com.microsoft", speed=3),
+        make("QLinearSigmoid", ["x", "t", "z", "s", "z"], ["b"], "scaled", domain="com.microsoft"),
+        make("QLinearSigmoid", [*q, "s", "z"], ["c"], "other", domain="com.nobody"),
+        make("DequantizeLinear", ["a", "s", "z"], ["y"]),
+    ]
+    path = saved(nodes, {"x": ("u8", [2, 4]), "t": ("f32", [])}, {"y": [2, 4]}, tmp_path, s=SCALE, z=ZERO)
+    with pytest.raises(UnsupportedOp, match="3 nodes of this ONNX model cannot be read") as caught:
+        qgraph.load(path)
+    for reason in ("'fast': .*speed", "'scaled': .*computed while", "'other': com.nobody.QLinearSigmoid"):
+        assert re.search(reason, str(caught.value))
+
+
+def test_a_tensor_may_be_read_by_other_scales_than_it_was_made_with(ort: Worker, tmp_path: Path) -> None:
+    make = onnx.helper.make_node
+    nodes = [make("QuantizeLinear", ["x", "s", "z"], ["q"]), make("DequantizeLinear", ["q", "b", "w"], ["y"])]
+    other = {"b": np.array(0.25, np.float32), "w": np.array(200, np.uint8)}
+    path = saved(nodes, {"x": ("f32", ["N", 4])}, {"y": ["N", 4]}, tmp_path, s=SCALE, z=ZERO, **other)
+    x = np.random.default_rng(0).normal(0, 5, (6, 4)).astype(np.float32)
+    assert not differing(path, [x], ort, "disabled")

@@ -156,7 +156,7 @@ class Reader:
     def whole(self) -> Graph:
         """The graph of the whole model; raises UnsupportedOp that names every node which cannot be read."""
         for proto in self.proto.graph.node:
-            if self.lost.isdisjoint(proto.input):
+            if self.lost.isdisjoint(_read_by(proto)):
                 try:
                     self.read(OnnxNode(proto, self))
                     continue
@@ -351,6 +351,15 @@ class Reader:
         except Exception as error:  # the evaluator raises many classes
             raise node.unsupported(f"it cannot be computed: {error}") from error
         self.arrays.update(zip([name for name in node.outputs if name], map(np.asarray, made), strict=True))
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """The tensors that a node reads, in its branches too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for each in (attribute.g, *attribute.graphs):
+            for inner in each.node:
+                yield from _read_by(inner)
 
 
 def _all_of(refused: Sequence[UnsupportedOp]) -> UnsupportedOp:

@@ -541,15 +541,16 @@ def test_what_is_no_model_is_refused() -> None:
         from_onnx("no-such-file.onnx")
 
 
-def test_quantized_models_of_other_tools_stay_refused(tmp_path: Path) -> None:
+def test_quantized_models_of_other_tools_are_read_as_integers_not_as_floats(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
         helper.make_node("DequantizeLinear", ["q", "s", "z"], ["y"]),
     ]
     model = model_of(nodes, tensors={"s": np.array(0.5, np.float32), "z": np.array(3, np.int8)})
     (tmp_path / "q.onnx").write_bytes(model.SerializeToString())
-    with pytest.raises(FileError, match="was not exported by qgraph"):
-        qgraph.load(tmp_path / "q.onnx")
+    assert qgraph.load(tmp_path / "q.onnx").level == "integer"
+    with pytest.raises(UnsupportedOp, match=r"'q': QuantizeLinear: there is no counterpart in the dialect nn"):
+        from_onnx(model)
 
 
 def test_only_float_graphs_become_float_models() -> None:

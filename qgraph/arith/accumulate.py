@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -55,7 +56,7 @@ def matmul(
     if not isinstance(weight, PreparedWeight):
         weight = prepare_matrix(weight, weight_zero_point)
     x, x_zero_point = recentred(x, x_zero_point, weight)
-    exact = exact_accumulation(weight, x.dtype, x_zero_point, bias)
+    exact = exact_accumulation(weight, bias, x.dtype, x_zero_point)
     acc = np.empty((*x.shape[:-1], weight.outputs), exact.acc)
     rows = math.prod(x.shape[:-1])
     _multiply_rows(x.reshape(rows, x.shape[-1]), weight, exact, acc.reshape(rows, weight.outputs))
@@ -100,8 +101,9 @@ def convolve(
     rank = len(weight.kernel)
     stride, dilation, pads = stride or (1,) * rank, dilation or (1,) * rank, pads or (0,) * (2 * rank)
     x, x_zero_point = recentred(x, x_zero_point, weight)
-    exact = exact_accumulation(weight, x.dtype, x_zero_point, bias)
-    out = pooled_shape(x.shape[1:-1], weight.kernel, stride, pads, dilation)
+    exact = exact_accumulation(weight, bias, x.dtype, x_zero_point)
+    stride, dilation, pads = tuple(stride), tuple(dilation), tuple(pads)
+    out = _sizes(x.shape[1:-1], weight.kernel, stride, pads, dilation)
     acc = np.empty((x.shape[0], *out, weight.outputs), exact.acc)
     if acc.size == 0:
         return acc
@@ -113,6 +115,9 @@ def convolve(
     else:
         _multiply_windows(x, weight, exact, stride, pads, dilation, x_zero_point, acc)
     return acc
+
+
+_sizes = lru_cache(maxsize=1024)(pooled_shape)
 
 
 def depthwise_convolve(
@@ -205,7 +210,8 @@ def _multiply_windows(
     images = min(max(1, COLUMNS // max(1, row_elements * acc.shape[1])), x.shape[0])
     step = min(max(1, COLUMNS // row_elements), acc.shape[1])
     block, inside = _padded_block(x, images, pads, x_zero_point, exact.product)
-    view = np.moveaxis(windows(block, weight.kernel, stride, dilation, first_axis=1), rank + 1, -1)  # *kernel, C last
+    view = windows(block, weight.kernel, stride, dilation, first_axis=1)
+    view = view.transpose(*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)  # *kernel, C last
     memory = np.empty(images * step * row_elements, exact.product)
     for first in range(0, x.shape[0], images):
         count = min(images, x.shape[0] - first)

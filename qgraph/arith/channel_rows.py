@@ -8,7 +8,7 @@ over thousands of contiguous elements at a time, within the processor's first ca
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 ROW = 16384  # elements: 128 KiB of float64
+KEPT = 8192
+"""Elements of a row up to which repeated parameters are kept: with more it takes no part of the time worth the room."""
 
 
 class ChannelRows:
@@ -43,16 +45,34 @@ class ChannelRows:
         return np.tile(parameter, self.groups)
 
 
+class PerChannel:
+    """Parameters, scalars or [C], beside arrays [..., C]: repeated to rows, and kept for another array of that size."""
+
+    def __init__(self, *parameters: NDArray[np.generic]) -> None:
+        self.parameters = parameters
+        self._last: tuple[tuple[int, int] | None, tuple[Any, ...]] = (None, ())
+
+    def beside(self, array: NDArray[np.generic]) -> tuple[Any, ...]:
+        """The rows of a contiguous array, and each parameter at their length."""
+        size = (array.shape[-1] if array.ndim else 1, array.size)
+        known, laid = self._last
+        if known != size:
+            rows = ChannelRows(*size)
+            laid = (rows, *[rows.repeated(each) for each in self.parameters])
+            if rows.length <= KEPT:
+                self._last = size, laid
+        return laid
+
+
 def cut(parameter: NDArray[Scalar], length: int) -> NDArray[Scalar]:
     """The first `length` elements of a repeated parameter, for a row that may be the short last one."""
     return parameter[:length] if parameter.ndim else parameter
 
 
-def add_per_channel(acc: NDArray[np.generic], values: NDArray[np.generic]) -> None:
-    """Add values [C] to a contiguous acc [..., C] of the same dtype, in place."""
+def add_per_channel(acc: NDArray[np.generic], values: PerChannel) -> None:
+    """Add values [C], of acc's dtype, to a contiguous acc [..., C], in place."""
     flat = acc.reshape(-1)
-    rows = ChannelRows(values.size, flat.size)
-    repeated = rows.repeated(values)
+    rows, repeated = values.beside(acc)
     for part in rows:
         row = flat[part]
-        np.add(row, cut(repeated, row.size), out=row)
+        np.add(row, cut(repeated, row.size), row)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.arith.channel_rows import add_per_channel
 from qgraph.arith.exactness import Accumulator
+from qgraph.arith.kept import kept_with
 from qgraph.arith.prepared_weight import ExactAccumulation, PreparedWeight
 
 BLOCK = 2**16  # elements of one block: 256 KiB of float32, so that three blocks fit a second-level cache
@@ -37,7 +39,8 @@ def accumulate_taps(
             x[:, None], _with_leading_axis(weight), exact, (1, *stride), (0, pads[0], 0, pads[1]), (1, *dilation),
             x_zero_point, acc[:, None],
         )  # fmt: skip
-    taps = _repeated_taps(weight, acc.shape[-2], exact.product)
+    repeat = _kept_taps if weight.values.size * acc.shape[-2] <= BLOCK else _repeated_taps
+    taps = repeat(weight, acc.shape[-2], exact.product)
     row_elements = math.prod(acc.shape[2:])
     images, rows = max(1, BLOCK // (row_elements * acc.shape[1])), max(1, BLOCK // row_elements)
     for first in range(0, x.shape[0], images):
@@ -61,15 +64,8 @@ def _sum_taps(
     """Write the sum of source * taps into out [n, rows, ..., W', C * M], whose first row is `row` of the result."""
     total = out if out.dtype == source.dtype else np.empty(out.shape, source.dtype)
     term = np.empty(out.shape, source.dtype)
-    for number, position in enumerate(itertools.product(*map(range, kernel))):
-        starts = [p * d for p, d in zip(position, dilation, strict=True)]
-        starts[0] += row * stride[0]
-        leading: tuple[slice, ...] = tuple(
-            slice(start, start + (size - 1) * step + 1, step)
-            for start, size, step in zip(starts[:-1], out.shape[1:-2], stride[:-1], strict=True)
-        )
-        column, phase = divmod(starts[-1], stride[-1])
-        where: tuple[slice | int, ...] = (slice(None), *leading, phase, slice(column, column + out.shape[-2]))
+    places = _places(row, tuple(kernel), tuple(stride), tuple(dilation), out.shape[1:-1])
+    for number, where in enumerate(places):
         taken = source[where]
         if number == 0:
             np.multiply(taken, taps[number], out=total)
@@ -78,6 +74,24 @@ def _sum_taps(
             np.add(total, term, out=total)
     if total is not out:
         np.copyto(out, total, casting="unsafe")
+
+
+@lru_cache(maxsize=1024)
+def _places(
+    row: int, kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], sizes: tuple[int, ...]
+) -> list[tuple[slice | int, ...]]:
+    """For each position of the kernel, where the sorted source has what it multiplies for a result of these sizes."""
+    places: list[tuple[slice | int, ...]] = []
+    for position in itertools.product(*map(range, kernel)):
+        starts = [p * d for p, d in zip(position, dilation, strict=True)]
+        starts[0] += row * stride[0]
+        leading = [
+            slice(start, start + (size - 1) * step + 1, step)
+            for start, size, step in zip(starts[:-1], sizes[:-1], stride[:-1], strict=True)
+        ]
+        column, phase = divmod(starts[-1], stride[-1])
+        places.append((slice(None), *leading, phase, slice(column, column + sizes[-1])))
+    return places
 
 
 def _sorted_by_phase(
@@ -112,6 +126,10 @@ def _repeated_taps(weight: PreparedWeight, width: int, dtype: np.dtype[np.generi
     return np.repeat(taps, width, axis=1)
 
 
+_kept_taps = kept_with(1)(_repeated_taps)
+
+
+@kept_with(1)
 def _with_leading_axis(weight: PreparedWeight) -> PreparedWeight:
     """The same weight with a kernel axis of size 1 in front."""
     return PreparedWeight(weight.values, (1, *weight.kernel), weight.sums, weight.magnitude)

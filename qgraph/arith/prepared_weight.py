@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Concatenate, ParamSpec, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qgraph.arith.channel_rows import PerChannel
 from qgraph.arith.exactness import FLOAT32_EXACT, accumulator_dtype, largest_magnitude, product_dtype
+from qgraph.arith.kept import kept_with
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,37 +41,12 @@ class PreparedWeight:
         return self.sums.size
 
 
-P = ParamSpec("P")
-Prepare = Callable[Concatenate[NDArray[np.integer], P], PreparedWeight]
-
-
-def kept_with_weight(prepare: Prepare[P]) -> Prepare[P]:
-    """Decorator: prepare each array once for the same further arguments, and forget it with the array.
-
-    Constants of a graph are never written to, so an array that is the same object has the same values.
-    """
-    kept: dict[int, tuple[weakref.ref[NDArray[np.integer]], dict[bytes, PreparedWeight]]] = {}
-
-    @functools.wraps(prepare)
-    def prepared(weight: NDArray[np.integer], *args: P.args, **options: P.kwargs) -> PreparedWeight:
-        key = repr([np.asarray(each).tolist() for each in (*args, *options.values())]).encode()
-        name = id(weight)
-        if name not in kept:
-            kept[name] = weakref.ref(weight, lambda _: kept.pop(name, None)), {}
-        found = kept[name][1]
-        if key not in found:
-            found[key] = prepare(weight, *args, **options)
-        return found[key]
-
-    return cast("Prepare[P]", prepared)  # the name of the first parameter is lost
-
-
 def prepare_matrix(weight: NDArray[np.integer], weight_zero_point: ArrayLike = 0) -> PreparedWeight:
     """Weight [O, K] of a product.  weight_zero_point: scalar or [O]."""
     return prepare_convolution(weight, 1, weight_zero_point)
 
 
-@kept_with_weight
+@kept_with(1)
 def prepare_convolution(
     weight: NDArray[np.integer], groups: int = 1, weight_zero_point: ArrayLike = 0
 ) -> PreparedWeight:
@@ -83,7 +57,7 @@ def prepare_convolution(
     return _prepared(values, weight.shape[1:-1])
 
 
-@kept_with_weight
+@kept_with(1)
 def prepare_depthwise(weight: NDArray[np.integer], weight_zero_point: ArrayLike = 0) -> PreparedWeight:
     """Weight [*kernel, C, M] of a depthwise convolution, output channel c * M + m.
 
@@ -100,11 +74,12 @@ class ExactAccumulation:
 
     product: np.dtype[np.float32] | np.dtype[np.float64] | np.dtype[np.int64]
     acc: np.dtype[np.float32] | np.dtype[np.int32] | np.dtype[np.int64]
-    offset: NDArray[np.number]  # [O] in acc's dtype
+    offset: PerChannel  # [O] in acc's dtype
 
 
+@kept_with(2)
 def exact_accumulation(
-    weight: PreparedWeight, x_dtype: np.dtype[np.generic], x_zero_point: int, bias: NDArray[np.integer] | None
+    weight: PreparedWeight, bias: NDArray[np.integer] | None, x_dtype: np.dtype[np.generic], x_zero_point: int
 ) -> ExactAccumulation:
     """The dtypes for raw (uncentred) x, whose zero point is part of the offset: bias - x_zero_point * sum(w).
 
@@ -115,7 +90,7 @@ def exact_accumulation(
         offset = offset + bias.astype(np.int64)
     bound = largest_magnitude(x_dtype) * weight.magnitude
     acc = accumulator_dtype(bound + int(np.abs(offset).max(initial=0)))
-    return ExactAccumulation(product_dtype(bound), acc, offset.astype(acc))
+    return ExactAccumulation(product_dtype(bound), acc, PerChannel(offset.astype(acc)))
 
 
 def recentred(x: NDArray[np.integer], x_zero_point: int, weight: PreparedWeight) -> tuple[NDArray[np.integer], int]:

@@ -39,7 +39,11 @@ def windows(
         *x.strides[first_axis + rank :],
         *(step * d for step, d in zip(steps, dilation, strict=True)),
     )
-    return as_strided(x, shape, strides, writeable=False)
+    if not x.flags.c_contiguous or 0 in shape:
+        return as_strided(x, shape, strides, writeable=False)
+    view: NDArray[Element] = np.ndarray(shape, x.dtype, x, 0, strides)  # ten times as fast
+    view.flags.writeable = False
+    return view
 
 
 def padded(x: NDArray[Element], pads: Sequence[int], value: float, first_axis: int = 2) -> NDArray[Element]:

@@ -24,7 +24,8 @@ from qgraph.frontends.torch_importer import Importer
 from qgraph.frontends.torch_nodes import origin_of
 from qgraph.frontends.torch_ops import IGNORED
 from qgraph.frontends.torch_structure import leaves, map_leaves
-from qgraph.interpreter.execute import Watch, execute
+from qgraph.interpreter.execute import execute
+from qgraph.interpreter.plan import Watch
 from qgraph.ir import Array, Graph, Value
 
 if TYPE_CHECKING:

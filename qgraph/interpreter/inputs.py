@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.interpreter.execute import execute
-from qgraph.ir import Array, Builder, Graph, TensorType, Value, data_inputs, states_of
+from qgraph.ir import Array, Builder, Graph, QuantParams, TensorType, Value, data_inputs, states_of
 
 Layout = Literal["NCHW", "NHWC"]
 Inputs = Array | Sequence[Array] | Mapping[str, Array]
@@ -172,13 +173,20 @@ def as_integers(graph: Graph, type: TensorType, array: Array) -> Array:
 
     Raises InputError for a type without a scale, UnsupportedOp for one that the op does not give.
     """
-    from qgraph import targets
-
     if type.quant is None:
         raise InputError(f"floats cannot be converted to {type}, which has no scale")
-    converting = Graph("input", "integer", graph.metadata)
-    x = converting.add_input("x", TensorType(array.shape))
-    op = targets.get(graph.target).quantize_op
-    made = Builder(converting).node(op, [x], {}, element=(type.dtype, type.quant)).result
-    converting.set_outputs([made])
+    release = graph.metadata.get("release", "")
+    converting = _converting(graph.target, release, array.ndim, type.dtype, type.quant)
     return execute(converting, {"x": array.astype(np.float32, copy=False)})[0]
+
+
+@lru_cache(maxsize=256)
+def _converting(target: str, release: str, rank: int, dtype: str, quant: QuantParams) -> Graph:
+    """A graph of the target's quantize op alone."""
+    from qgraph import targets
+
+    converting = Graph("input", "integer", {"target": target, "release": release})
+    x = converting.add_input("x", TensorType(tuple(f"D{axis}" for axis in range(rank))))
+    made = Builder(converting).node(targets.get(target).quantize_op, [x], {}, element=(dtype, quant)).result
+    converting.set_outputs([made])
+    return converting

@@ -5,7 +5,7 @@ from qgraph.ir.collector import collector_paused
 from qgraph.ir.graph import IO_LAYOUT, RESULTS, Graph
 from qgraph.ir.node import Attr, Node, Value
 from qgraph.ir.node_view import NodeView
-from qgraph.ir.op import OpDef, Operand, Result, attr, op, op_def, op_names, operand, result, traits_of
+from qgraph.ir.op import OpDef, Operand, Result, attr, kept_by_node, op, op_def, op_names, operand, result, traits_of
 from qgraph.ir.origin import Origin
 from qgraph.ir.parser import parse
 from qgraph.ir.states import State, data_inputs, data_outputs, set_states, states_of
@@ -36,6 +36,7 @@ __all__ = [
     "collector_paused",
     "data_inputs",
     "data_outputs",
+    "kept_by_node",
     "op",
     "op_def",
     "op_names",

@@ -53,6 +53,8 @@ class Graph:
         self._output_names: tuple[str, ...] = ()
         self._length = 0
         self._numbers: dict[str, int] = {}  # the last number added to the name of a constant
+        self.kept: dict[object, object] = {}
+        """What others made of the graph, who see for themselves whether it still is the same."""
 
     # ---- reading
 

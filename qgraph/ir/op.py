@@ -21,8 +21,9 @@ from __future__ import annotations
 import importlib
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, wraps
 from typing import Any, TypeVar
 
 from qgraph.errors import InputError, TypeMismatch
@@ -32,6 +33,7 @@ from qgraph.ir.pattern import TypePattern
 from qgraph.ir.traits import ROLES, Traits
 from qgraph.ir.types import Array, TensorType
 
+Made = TypeVar("Made")
 Operand = Value
 """A value that an op reads; a variadic operand is a `list[Operand]`."""
 Result = Value
@@ -239,10 +241,15 @@ class OpDef:
             raise TypeMismatch(f"{self.name} has {more}{fixed} result{'s' * (fixed != 1)}, not {count}")
         return self.results
 
+    @cached_property
+    def is_variadic(self) -> bool:
+        """Whether the last operand is any number of values."""
+        return bool(self.operands) and self.operands[-1].variadic
+
     def grouped(self, operands: Sequence[Any]) -> list[Any]:
         """One entry for each declared operand: None for an absent one, a list for a variadic one."""
         fixed = len(self.operands)
-        if fixed and self.operands[-1].variadic:
+        if self.is_variadic:
             return [*operands[: fixed - 1], list(operands[fixed - 1 :])]
         if len(operands) > fixed:
             raise TypeMismatch(f"{self.name} takes {fixed} operands, not {len(operands)}")
@@ -304,14 +311,42 @@ class OpDef:
 
     def evaluate(self, node: Node, arrays: Sequence[Array | None]) -> tuple[Array, ...]:
         """The node's results for these operand arrays, by the definition's `evaluate`."""
-        made = self.view(node).evaluate(*self.grouped([_row_major(array) for array in arrays]))
+        made = self.view(node).evaluate(*self.grouped([row_major(array) for array in arrays]))
         return made if isinstance(made, tuple) else (made,)
 
 
-def _row_major(array: Array | None) -> Array | None:
+def row_major(array: Array | None) -> Array | None:
     """The array, where it holds floats in row-major order: a sum rounds as its operands lie in memory, which is no part
     of a value."""
     return array if array is None or array.dtype.kind != "f" else array.ravel().reshape(array.shape)
+
+
+KEPT = "_kept"
+
+
+def kept_by_node(function: Callable[[Any], Made]) -> Callable[[Any], Made]:
+    """Decorator of a function of an op's instance (`OpDef.view`), which goes by types, attributes and constants alone.
+
+    It is asked once for each instance, which an interpreter keeps from one call of a graph to the next.
+    """
+    name = f"{function.__module__}.{function.__qualname__}"
+
+    @wraps(function)
+    def kept(view: Any) -> Made:
+        known = view.__dict__.setdefault(KEPT, {})
+        if name not in known:
+            known[name] = function(view)
+        return known[name]  # type: ignore[no-any-return]
+
+    return kept
+
+
+def varied(view: Made, **fields: object) -> Made:
+    """The instance of an op that has other fields; what is kept of the first one is not of the other."""
+    made = copy(view)
+    made.__dict__.pop(KEPT, None)
+    made.__dict__.update(fields)
+    return made
 
 
 _REGISTRY: dict[str, OpDef] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 
 def output_size(size: int, kernel: int, stride: int, dilation: int, padding: str) -> int:
@@ -15,6 +16,13 @@ def same_pads(
     sizes: Sequence[int], kernel: Sequence[int], stride: Sequence[int], dilation: Sequence[int]
 ) -> tuple[int, ...]:
     """The pads (begin of each axis, then end) that SAME stands for: the odd one goes to the end."""
+    return _same_pads(tuple(sizes), tuple(kernel), tuple(stride), tuple(dilation))
+
+
+@lru_cache(maxsize=1024)
+def _same_pads(
+    sizes: tuple[int, ...], kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...]
+) -> tuple[int, ...]:
     begins, ends = [], []
     for size, k, s, d in zip(sizes, kernel, stride, dilation, strict=True):
         out = output_size(size, k, s, d, "SAME")

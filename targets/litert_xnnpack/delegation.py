@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from qgraph.ir import Value
+from qgraph.ir import Value, kept_by_node
 from qgraph.targets.litert.dialect.activation import (
     Abs,
     HardSwish,
@@ -144,6 +144,7 @@ def _is_narrow(op: Quantize) -> bool:
     return made in ("i8", "u8") and (op.x.type.quant is None or op.x.type.dtype == made)
 
 
+@kept_by_node
 def refusal(op: object) -> str | None:
     """Why the delegate refuses an op, None where it takes it."""
     return next((refused.reason for refused in REFUSALS[type(op)] if refused.applies(op)), None)

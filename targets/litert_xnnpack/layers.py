@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from qgraph.arith.exactness import Accumulator
 from qgraph.arith.fixed_point import multiply_half_up
-from qgraph.arith.requantize import requantize_fp32
+from qgraph.arith.requantize import Float32Even
 from qgraph.errors import UnsupportedOp
-from qgraph.ir import Array, TensorType
+from qgraph.ir import Array, kept_by_node
 from qgraph.targets.litert.dialect.layers import Layer, refuse_uncovered
 from qgraph.targets.litert.dialect.linear import BatchMatmul
 from qgraph.targets.litert.dialect.parameters import scale, zero_point
@@ -23,30 +25,46 @@ from qgraph.targets.target import Kernel
 FACTOR_LIMIT = 256.0
 """x_scale * w_scale / result_scale has to be below it: XNNPACK cannot create the operator, and the file is refused."""
 
-Requantization = Callable[[Accumulator, TensorType, TensorType, TensorType, str], Array]
-"""(accumulators, types of x, weight and result, activation) -> result."""
+Delegated = Callable[[Any, Accumulator], Array]
+"""(layer, its accumulators) -> result."""
 Optimized = Callable[[Any, Accumulator, Rounding], Array]
 
 
 class Roundings(NamedTuple):
     """What differs between processors."""
 
-    delegated: Requantization  # by XNNPACK
+    delegated: Delegated  # by XNNPACK
     product: Rounding  # of the optimized kernels that multiply matrices
     loops: Rounding  # of the others
 
 
-def fp32(acc: Accumulator, x: TensorType, w: TensorType, result: TensorType, activation: str) -> Array:
+def fp32(op: Any, acc: Accumulator) -> Array:
     """`rint(float32(acc) * scale)`, scale = (x_scale * w_scale) / result_scale in float32.
 
     Where the product is below -2**31 the AVX512 kernels give the highest code and others the lowest: `check_layer` in
     the lowering refuses such layers. Source: src/qs8-requantization/fp32-scalar-fmagic.c.
     """
-    multiplier = (scale(x) * w.q.scales) / scale(result)
-    low, high = activation_range(activation, result)
-    return requantize_fp32(acc, multiplier, zero_point(result), low, high, result.numpy.type)
+    return _float32_even(op)(acc)
 
 
+def factor(op: Any) -> Array:
+    """(x_scale * w_scale) / result_scale in float32, one or one per channel."""
+    second = op.y if isinstance(op, BatchMatmul) else op.w
+    return np.asarray((scale(op.x.type) * second.type.q.scales) / scale(op.result.type))
+
+
+def bounds(op: Any) -> tuple[int, int]:
+    """Lowest and highest code of the result."""
+    return activation_range("NONE" if isinstance(op, BatchMatmul) else op.activation, op.result.type)
+
+
+@kept_by_node
+def _float32_even(op: Any) -> Float32Even:
+    result = op.result.type
+    return Float32Even(factor(op), zero_point(result), *bounds(op), result.numpy.type)
+
+
+@kept_by_node
 def check_delegated(op: Layer) -> None:
     """Raise UnsupportedOp for a layer with which XNNPACK cannot be created."""
     if isinstance(op, TransposeConv):
@@ -54,16 +72,16 @@ def check_delegated(op: Layer) -> None:
     bias, w = op.bias, op.w.type
     if bias is not None and bias.type.q.scales.size != w.q.scales.size:
         raise UnsupportedOp(f"XNNPACK takes a bias with as many scales as the weight, not {bias.type} with {w}")
-    factor = (scale(op.x.type) * w.q.scales.max()) / scale(op.result.type)
-    if factor >= FACTOR_LIMIT:
-        raise UnsupportedOp(f"x_scale * w_scale / result_scale is {factor}, XNNPACK takes factors below 256")
+    largest = factor(op).max()
+    if largest >= FACTOR_LIMIT:
+        raise UnsupportedOp(f"x_scale * w_scale / result_scale is {largest}, XNNPACK takes factors below 256")
 
 
 def batch_matmul(op: BatchMatmul, x: Array, y: Array) -> Array:
     """BATCH_MATMUL; where it is refused, the reference kernel runs."""
     if refusal(op):
         return op.evaluate(x, y)
-    return fp32(op.accumulate(x, y), op.x.type, op.y.type, op.result.type, "NONE")
+    return fp32(op, op.accumulate(x, y))
 
 
 def layer_kernels(roundings: Roundings) -> dict[str, Kernel]:
@@ -77,13 +95,13 @@ def layer_kernels(roundings: Roundings) -> dict[str, Kernel]:
     }
 
 
-def _kernel(optimized: Optimized, delegated: Requantization, rounding: Rounding) -> Kernel:
+def _kernel(optimized: Optimized, delegated: Delegated, rounding: Rounding) -> Kernel:
     def kernel(op: Any, *operands: Array | None) -> Array:
         acc = op.accumulate(*operands)
         if refusal(op):
             return optimized(op, acc, rounding)
         check_delegated(op)
-        return delegated(acc, op.x.type, op.w.type, op.result.type, op.activation)
+        return delegated(op, acc)
 
     return kernel
 

@@ -14,22 +14,20 @@ from qgraph.arith.fixed_point import (
     multiply_shifted_single_rounding,
     multiply_single_rounding,
 )
-from qgraph.ir import Array, TensorType
-from qgraph.targets.litert.dialect.parameters import saturated, scale
-from qgraph.targets.litert_xnnpack.layers import Roundings, fp32, layer_kernels
-from qgraph.targets.litert_xnnpack.parameters import activation_range
+from qgraph.ir import Array
+from qgraph.targets.litert.dialect.parameters import saturated
+from qgraph.targets.litert_xnnpack.layers import Roundings, bounds, factor, fp32, layer_kernels
 from qgraph.targets.target import Kernel
 
 
-def delegated(acc: Accumulator, x: TensorType, w: TensorType, result: TensorType, activation: str) -> Array:
+def delegated(op: Any, acc: Accumulator) -> Array:
     """uint8: `rndnu` of (x_scale * w_scale) / result_scale in float32; int8: float32, as on x86.
 
     Source: src/qs8-requantization/rndnu-neon-mull.c.
     """
-    if x.dtype != "u8":
-        return fp32(acc, x, w, result, activation)
-    factor = (scale(x) * w.q.scales) / scale(result)
-    return saturated(multiply_rndnu(as_int32(acc), factor), result, *activation_range(activation, result))
+    if op.x.type.dtype != "u8":
+        return fp32(op, acc)
+    return saturated(multiply_rndnu(as_int32(acc), factor(op)), op.result.type, *bounds(op))
 
 
 NARROW = layer_kernels(Roundings(delegated, multiply_shifted_single_rounding, multiply_half_up))

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.arith.exactness import Accumulator
-from qgraph.arith.requantize import requantize_fp32
+from qgraph.arith.requantize import Float32Even
 from qgraph.arith.windows import padded, pooled_shape
 from qgraph.ir import Array, QuantParams
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
@@ -37,7 +37,7 @@ def requantize_product(acc: Accumulator, x: QuantParams, w: QuantParams, result:
     """QLinearConv and QGemm: clamp(rint(acc * factor) + zero_point), acc [..., O] wrapped to int32."""
     zero_point, kind = int(result.zero_points[0]), NUMPY_DTYPE[dtype].type
     with np.errstate(over="ignore"):  # an infinite product is clamped like any other
-        return requantize_fp32(acc, product_factor(x, w, result), zero_point, *integer_range(dtype), kind)
+        return Float32Even(product_factor(x, w, result), zero_point, *integer_range(dtype), kind)(acc)
 
 
 def to_int32(value: Array) -> NDArray[np.float64]:
@@ -125,7 +125,7 @@ def global_average(x: Array, q: QuantParams, result: QuantParams, dtype: str) ->
     count = int(np.prod(x.shape[2:]))
     acc = x.sum(axis=axes, dtype=np.int32, keepdims=True) - np.int32(count * int(q.zero_points[0]))
     factor = global_average_factor(q, result, count)
-    return requantize_fp32(acc, factor, int(result.zero_points[0]), *integer_range(dtype), NUMPY_DTYPE[dtype].type)
+    return Float32Even(factor, int(result.zero_points[0]), *integer_range(dtype), NUMPY_DTYPE[dtype].type)(acc)
 
 
 def average(

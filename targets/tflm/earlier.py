@@ -6,13 +6,13 @@ Measured on 0.dev20250617161257; between which releases each changed, on others,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from copy import copy
 from typing import Any
 
 import numpy as np
 
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array
+from qgraph.ir.op import varied
 from qgraph.targets.litert.dialect import activation, reduction
 from qgraph.targets.litert.dialect.activation import Abs, HardSwish, Relu
 from qgraph.targets.litert.dialect.elementwise import MORE_BITS, Sum, requantized, sum_factor
@@ -53,9 +53,7 @@ def layer(op: Any, *operands: Array | None) -> Array:
 
 def transposed_convolution(op: TransposeConv, *operands: Array | None) -> Array:
     """TRANSPOSE_CONV, whose activation counts for nothing."""
-    plain = copy(op)
-    plain.activation = "NONE"
-    return layers.layer(plain, *operands)
+    return layers.layer(varied(op, activation="NONE"), *operands)
 
 
 def subtract(op: Sum, a: Array, b: Array) -> Array:
@@ -70,9 +68,8 @@ def subtract(op: Sum, a: Array, b: Array) -> Array:
 
 def resize_nearest_neighbor(op: Resize, x: Array) -> Array:
     """RESIZE_NEAREST_NEIGHBOR, whose `half_pixel_centers` count for nothing."""
-    plain = copy(op)
-    plain.half_pixel_centers = False
-    return plain.evaluate(x)  # type: ignore[attr-defined,no-any-return]  # each resize has it
+    plain: Any = varied(op, half_pixel_centers=False)
+    return plain.evaluate(x)  # type: ignore[no-any-return]  # each resize has it
 
 
 def summed(op: reduction.Sum, x: Array) -> Array:

@@ -53,7 +53,7 @@ def test_double_rounding_equals_python_integers(
     extremes = [0, 1, -1, 2**24 - 1, 1 - 2**24, 2**31 - 1, -(2**31)]
     values = near_steps(multiplier, shift, low - zero_point, high - zero_point, 40) + extremes + others
     for acc in accumulators(values):
-        result = requantize.requantize_double_rounding(acc, multiplier, shift, zero_point, low, high, dtype)
+        result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc)
         expected = [plain_double(plain.wrap(int(v)), multiplier, shift, zero_point, low, high) for v in acc]
         assert result.dtype == dtype
         assert result.tolist() == expected
@@ -71,9 +71,7 @@ def test_float64_and_integers_agree_around_the_limit_of_the_proof(
         acc = acc[np.abs(acc) < 2**24]
         value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
         expected = np.clip(value + zero_point, low, high).astype(dtype)
-        result = requantize.requantize_double_rounding(
-            acc.astype(np.float32), multiplier, shift, zero_point, low, high, dtype
-        )
+        result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc.astype(np.float32))
         assert np.array_equal(result, expected)
 
 
@@ -83,20 +81,20 @@ def test_per_channel_parameters_over_many_rows() -> None:
         acc = rng.integers(-(2**22), 2**22, (3, 70 if channels < 1000 else 2, channels)).astype(np.float32)
         multiplier, shift = fixed_point.quantize_multiplier(np.exp(rng.uniform(-12, -1, channels)))
         value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
-        result = requantize.requantize_double_rounding(acc, multiplier, shift, 7, -128, 127, np.int8)
+        result = requantize.DoubleRounding(multiplier, shift, 7, -128, 127, np.int8)(acc)
         assert np.array_equal(result, np.clip(value + 7, -128, 127))
         scale = np.exp(rng.uniform(-12, -1, channels)).astype(np.float32)
         product = np.rint(acc * scale).astype(np.int64)
-        result = requantize.requantize_fp32(acc, scale, 7, -128, 127, np.int8)
+        result = requantize.Float32Even(scale, 7, -128, 127, np.int8)(acc)
         assert np.array_equal(result, np.clip(product + 7, -128, 127))
 
 
 def test_the_accumulator_is_left_as_it_was() -> None:
     acc = np.arange(-500, 500, dtype=np.float32)
     for result in (
-        requantize.requantize_double_rounding(acc, 2**30, -1, 0, -128, 127, np.int8),
-        requantize.requantize_fp32(acc, np.float32(0.25), 0, -128, 127, np.int8),
-        requantize.requantize_float64_away(acc, 0.25, 0, -128, 127, np.int8),
+        requantize.DoubleRounding(2**30, -1, 0, -128, 127, np.int8)(acc),
+        requantize.Float32Even(np.float32(0.25), 0, -128, 127, np.int8)(acc),
+        requantize.Float64Away(0.25, 0, -128, 127, np.int8)(acc),
     ):
         assert result.shape == acc.shape
         assert np.array_equal(acc, np.arange(-500, 500, dtype=np.float32))
@@ -124,7 +122,7 @@ def test_fp32_rounds_accumulator_and_product_to_float32_and_ties_to_even(
     steps = [int((step + 0.5) / scale) + d for step in range(-130, 130, 13) for d in (-1, 0, 1)]
     values = [v for v in steps if abs(v) < 2**31] + [2**24 + 1, 2**24 + 3, -(2**31), 2**31 - 1, 0] + others
     for acc in accumulators(values):
-        result = requantize.requantize_fp32(acc, np.float32(scale), zero_point, low, high, dtype)
+        result = requantize.Float32Even(np.float32(scale), zero_point, low, high, dtype)(acc)
         for value, got in zip(acc, result, strict=True):
             product = exact_float32(exact_float32(Fraction(plain.wrap(int(value)))) * Fraction(scale))
             assert int(got) == plain.clamp(round(product) + zero_point, low, high)
@@ -144,7 +142,7 @@ def test_float64_away_rounds_ties_away_and_overflows_as_int32(
     border = [int(sign * 2**31 / scale) + d for sign in (-1, 1) for d in (-1, 0, 1)]
     values = [v for v in steps + border if abs(v) < 2**31] + [-(2**31), 2**31 - 1, 2**24 - 1, 0] + others
     for acc in accumulators(values):
-        result = requantize.requantize_float64_away(acc, scale, zero_point, low, high, dtype)
+        result = requantize.Float64Away(scale, zero_point, low, high, dtype)(acc)
         for value, got in zip(acc, result, strict=True):
             product = Fraction(float(plain.wrap(int(value))) * scale)
             rounded = plain.half_away(product.numerator, product.denominator)
@@ -163,26 +161,24 @@ def test_wide_float64_away_overflows_as_int32(values: list[int], multiplier: flo
 
 def test_float64_away_of_the_largest_float_below_one_half_is_zero() -> None:
     below_half = float(np.nextafter(0.5, 0.0))
-    result = requantize.requantize_float64_away(np.array([1, -1], np.int32), below_half, 0, -128, 127, np.int8)
+    result = requantize.Float64Away(below_half, 0, -128, 127, np.int8)(np.array([1, -1], np.int32))
     assert result.tolist() == [0, 0]
 
 
 def test_the_zero_point_wraps_at_int32() -> None:
     """What LiteRT 2.3.0's reference kernels give where the scaled accumulator lies next to +-2**31."""
     acc = np.array([2**29 - 9, 2**29 + 11, -(2**29) + 11, -(2**29) - 9], np.int32)
-    away = [requantize.requantize_float64_away(acc, 4.0, zero, -128, 127, np.int8).tolist() for zero in (-5, 0, 127)]
+    away = [requantize.Float64Away(4.0, zero, -128, 127, np.int8)(acc).tolist() for zero in (-5, 0, 127)]
     assert away == [[127, 127, -128, 127], [127, -128, -128, -128], [-128, -128, -128, -128]]
     acc = np.array([2**31 - 50, -(2**31) + 50], np.int32)
-    twice = [
-        requantize.requantize_double_rounding(acc, 2**31 - 1, 0, z, -128, 127, np.int8).tolist() for z in (-128, 100)
-    ]
+    twice = [requantize.DoubleRounding(2**31 - 1, 0, z, -128, 127, np.int8)(acc).tolist() for z in (-128, 100)]
     assert twice == [[127, 127], [-128, -128]]
 
 
 def test_empty_and_scalar_accumulators() -> None:
-    empty = requantize.requantize_double_rounding(np.empty((0, 3), np.float32), 2**30, 0, 0, -128, 127, np.int8)
+    empty = requantize.DoubleRounding(2**30, 0, 0, -128, 127, np.int8)(np.empty((0, 3), np.float32))
     assert empty.shape == (0, 3)
-    scalar = requantize.requantize_fp32(np.array(5, np.int32), np.float32(0.5), 0, -128, 127, np.int8)
+    scalar = requantize.Float32Even(np.float32(0.5), 0, -128, 127, np.int8)(np.array(5, np.int32))
     assert scalar.shape == ()
     assert int(scalar) == 2
 
@@ -202,7 +198,5 @@ def test_float64_and_integers_agree_up_to_the_largest_accumulator_of_the_second_
             value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
             expected = np.clip(value + zero_point, low, high).astype(dtype)
             for kind in (np.float32, np.int32):
-                result = requantize.requantize_double_rounding(
-                    acc.astype(kind), multiplier, shift, zero_point, low, high, dtype
-                )
+                result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc.astype(kind))
                 assert np.array_equal(result, expected)

@@ -6,6 +6,8 @@ from typing import Any
 
 from qgraph.arith.accumulate import convolve, depthwise_convolve
 from qgraph.arith.exactness import Accumulator
+from qgraph.arith.kept import kept_with
+from qgraph.arith.prepared_weight import PreparedWeight, prepare_depthwise
 from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
@@ -111,15 +113,14 @@ class DepthwiseConv2d:
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, H', W', C * M]."""
-        _, height, width, out = w.shape
+        _, height, width, _ = w.shape
         return depthwise_convolve(
             x,
-            w.reshape(height, width, x.shape[3], out // x.shape[3]),
+            _taps(w, x.shape[3], weight_zero_point(self.w.type)),
             stride=self.stride,
             pads=pads_of(x, (height, width), self.stride, self.dilation, self.padding),
             dilation=self.dilation,
             x_zero_point=self.x.type.q.zero_point[0],
-            weight_zero_point=weight_zero_point(self.w.type),
             bias=bias,
         )
 
@@ -128,6 +129,12 @@ class DepthwiseConv2d:
 
     def evaluate(self, x: Array, w: Array, bias: Array | None) -> Array:
         return layers.depthwise_convolution(self, self.accumulate(x, w, bias))
+
+
+@kept_with(1)
+def _taps(w: Array, channels: int, zero_point: int) -> PreparedWeight:
+    """The weight [1, Kh, Kw, C * M], ready to be multiplied."""
+    return prepare_depthwise(w.reshape(*w.shape[1:3], channels, -1), zero_point)
 
 
 def _multiplier(node: Node) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from qgraph.arith.fixed_point import quantize_multiplier
 from qgraph.arith.gemmlowp import divide_by_pot, saturate
-from qgraph.arith.requantize import requantize_double_rounding
+from qgraph.arith.requantize import DoubleRounding
 from qgraph.errors import UnsupportedOp
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
@@ -71,8 +71,8 @@ def sum_factor(twice: float, result: TensorType) -> float:
 def requantized(acc: Array, real: float, result: TensorType, activation: str) -> Array:
     """round(acc * real) + zero_point with double rounding, clamped as the fused activation says; acc int32 [...]."""
     multiplier, shift = quantize_multiplier(real)
-    low, high = activation_range(activation, result)
-    return requantize_double_rounding(acc, multiplier, shift, zero_point(result), low, high, result.numpy.type)
+    bounds = activation_range(activation, result)
+    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)(acc)
 
 
 @tabulated

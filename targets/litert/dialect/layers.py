@@ -11,10 +11,10 @@ import numpy as np
 
 from qgraph.arith.exactness import Accumulator
 from qgraph.arith.fixed_point import multiply_wide, quantize_multiplier
-from qgraph.arith.requantize import multiply_float64_away, requantize_double_rounding, requantize_float64_away
+from qgraph.arith.requantize import DoubleRounding, Float64Away, multiply_float64_away
 from qgraph.errors import TypeMismatch, UnsupportedOp
 from qgraph.exporters.tflite import Operator
-from qgraph.ir import Array, Node, TensorType, Value, op_def
+from qgraph.ir import Array, Node, TensorType, Value, kept_by_node, op_def
 from qgraph.targets.litert.dialect.parameters import activation_range, product_multiplier, saturated, scale, zero_point
 
 if TYPE_CHECKING:
@@ -57,15 +57,21 @@ def fully_connected(op: FullyConnected, acc: Accumulator) -> Array:
 
     With 16-bit activations the accumulators have 64 bits, but where `quantized_bias_type` is int32.
     """
+    away = _float64_away(op)
+    if is_wide(op) and op.quantized_bias_type != "i32":
+        value = multiply_float64_away(acc.astype(np.int64), away.multiplier)
+        return saturated(value, op.result.type, away.quant_min, away.quant_max)
+    return away(acc)
+
+
+@kept_by_node
+def _float64_away(op: FullyConnected) -> Float64Away:
     refuse_bias_scale(op)
-    result = op.result.type
-    low, high = activation_range(op.activation, result)
-    multiplier = product_multiplier(op.x.type, op.w.type, result)
     if is_wide(op):
         refuse_misread_bias(op, op.quantized_bias_type, "FULLY_CONNECTED")
-        if op.quantized_bias_type != "i32":
-            return saturated(multiply_float64_away(acc.astype(np.int64), multiplier), result, low, high)
-    return requantize_float64_away(acc, multiplier, zero_point(result), low, high, result.numpy.type)
+    result = op.result.type
+    multiplier = product_multiplier(op.x.type, op.w.type, result)
+    return Float64Away(multiplier, zero_point(result), *activation_range(op.activation, result), result.numpy.type)
 
 
 def matrix_product(op: BatchMatmul, acc: Accumulator) -> Array:
@@ -85,7 +91,7 @@ def product_scaled(op: BatchMatmul, acc: Accumulator, real: float) -> Array:
     if result.dtype == "i16":
         return saturated(multiply_wide(acc, multiplier, shift), result)
     bounds = activation_range("NONE", result)
-    return requantize_double_rounding(acc, multiplier, shift, zero_point(result), *bounds, result.numpy.type)
+    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)(acc)
 
 
 def is_wide(op: Layer) -> bool:
@@ -102,10 +108,15 @@ def narrow_checked(op: Layer, acc: Accumulator) -> Array:
 
 def narrow(op: Layer, acc: Accumulator) -> Array:
     """Accumulators of int32: double rounding. Source: reference/integer_ops/conv.h."""
+    return _double_rounding(op)(acc)
+
+
+@kept_by_node
+def _double_rounding(op: Layer) -> DoubleRounding:
     result = op.result.type
     multiplier, shift = quantize_multiplier(layer_multiplier(op))
-    low, high = activation_range(op.activation, result)
-    return requantize_double_rounding(acc, multiplier, shift, zero_point(result), low, high, result.numpy.type)
+    bounds = activation_range(op.activation, result)
+    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)
 
 
 def wide(op: Layer, acc: Accumulator) -> Array:

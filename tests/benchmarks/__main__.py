@@ -19,6 +19,7 @@ BENCHMARKS = {
     "onnx": ("interpreter", "against_onnx"),
     "litert": ("interpreter", "against_litert"),
     "models": ("published_models", "against_kernels"),
+    "latency": ("published_models", "one_example"),
     "import": ("importing", "large_file"),
     "training": ("training", "step_cost"),
     "bit-true": ("training", "bit_true_cost"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ from tests.benchmarks.models import lowered
 
 SMALL = 10_000
 """Bytes of a file below which a run costs microseconds and nothing is measured but calls."""
+
+
+def one_example(size: Size) -> Result:
+    """As `against_kernels`, of one example: what a call costs beside its arithmetic."""
+    return replace(against_kernels(replace(size, batch=1)), name="latency")
 
 
 def against_kernels(size: Size) -> Result:
@@ -44,7 +50,7 @@ def against_kernels(size: Size) -> Result:
     details["all: XNNPACK / interpreter"] = float(totals[2] / totals[0])
     return Result(
         "models",
-        f"time of LiteRT's reference kernels over the interpreter's, published models, {size.batch} examples",
+        f"time of LiteRT's reference kernels over the interpreter's, published models, batch {size.batch}",
         float(totals[1] / totals[0]),
         "times",
         ">",

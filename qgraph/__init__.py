@@ -12,6 +12,7 @@ from qgraph.version import __version__
 
 if TYPE_CHECKING:
     from qgraph import passes, targets
+    from qgraph.accuracy import Explanation, explain
     from qgraph.differ import GraphDiff, diff
     from qgraph.errors import QGraphError
     from qgraph.frontends import export, from_onnx, load, save, trace
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from qgraph.verification import Verification, verify
 
 _WHERE = {
+    "qgraph.accuracy": ("Explanation", "explain"),
     "qgraph.differ": ("GraphDiff", "diff"),
     "qgraph.errors": ("QGraphError",),
     "qgraph.frontends": ("export", "from_onnx", "load", "save", "trace"),
@@ -38,6 +40,7 @@ _PACKAGES = ("passes", "targets")
 
 __all__ = [
     "Builder",
+    "Explanation",
     "Graph",
     "GraphDiff",
     "Node",
@@ -52,6 +55,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "diff",
+    "explain",
     "export",
     "freeze",
     "from_onnx",

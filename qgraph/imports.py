@@ -50,6 +50,11 @@ def require_torch() -> None:
         ) from None
 
 
+def has_torch() -> bool:
+    """Whether torch is installed."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def in_short(error: Exception) -> str:
     """An exception's class and the first line of its message."""
     lines = str(error).strip().splitlines()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from qgraph.cli.diff_command import diff
+from qgraph.cli.explain_command import explain
 from qgraph.cli.opt_command import opt
 from qgraph.cli.report_command import report
 from qgraph.cli.show_command import show
@@ -72,6 +73,7 @@ def print_graph(
     typer.echo(print_graph(qgraph.load(file), brief=not full), nl=False)
 
 
+app.command()(explain)
 app.command()(opt)
 app.command()(report)
 app.command()(show)

@@ -17,13 +17,7 @@ from qgraph.ir.files import read_bytes
 def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
     """The arrays of these names; where one is wanted and one is there, whatever its name. Raises FileError,
     InputError."""
-    data = read_bytes(path)
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
-        what = "it is an .npy file" if data.startswith(b"\x93NUMPY") else str(error)
-        raise FileError(f"{path} is not an .npz file: {what}", help="write it with numpy.savez") from None
+    arrays = read_all(path)
     if len(names) == 1 and len(arrays) == 1:
         return {names[0]: next(iter(arrays.values()))}
     if len(names) == 1 and names[0] not in arrays and "images" in arrays:
@@ -32,6 +26,17 @@ def read_npz(path: Path, names: Sequence[str]) -> dict[str, Array]:
     if missing:
         raise InputError(f"{path} has no array {', '.join(missing)}", help=f"it has {', '.join(arrays) or 'no arrays'}")
     return {name: arrays[name] for name in names}
+
+
+def read_all(path: Path) -> dict[str, Array]:
+    """All arrays of a file, by name; raises FileError."""
+    data = read_bytes(path)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError, TypeError) as error:
+        what = "it is an .npy file" if data.startswith(b"\x93NUMPY") else str(error)
+        raise FileError(f"{path} is not an .npz file: {what}", help="write it with numpy.savez") from None
 
 
 def batches(arrays: Mapping[str, Array], size: int) -> Iterator[dict[str, Array]]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qgraph.cli.styled import echo_lines
+
 if TYPE_CHECKING:
     from qgraph.differ import GraphDiff
-    from qgraph.differ.text_form import Line
     from qgraph.interpreter.inputs import Inputs
     from qgraph.ir import Graph
 
@@ -101,7 +101,7 @@ def _diff_targets(files: list[Path], names: list[str], inputs: Path | None, as_j
     if as_json:
         typer.echo(to_json(found))
     else:
-        _echo(line for each in found for line in each.lines())
+        echo_lines(line for each in found for line in each.lines())
     raise typer.Exit(int(not all(each.identical for each in found)))
 
 
@@ -159,16 +159,5 @@ def _print(stages: list[tuple[str, Graph]], diffs: list[GraphDiff], context: int
 
     for index, found in enumerate(diffs):
         if len(diffs) > 1:
-            _echo([("bold", f"{'' if not index else chr(10)}=== {stages[index][0]} -> {stages[index + 1][0]}")])
-        _echo(stat_lines(found) if stat else text_lines(found, context=context, only=kinds))
-
-
-def _echo(lines: Iterable[Line]) -> None:
-    from rich.console import Console
-
-    console = Console(highlight=False, markup=False, soft_wrap=True)
-    if console.color_system is None or console.no_color:
-        typer.echo("\n".join(line for _, line in lines))
-        return
-    for style, line in lines:
-        console.print(line, style=style)
+            echo_lines([("bold", f"{'' if not index else chr(10)}=== {stages[index][0]} -> {stages[index + 1][0]}")])
+        echo_lines(stat_lines(found) if stat else text_lines(found, context=context, only=kinds))

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 
-from qgraph.ir import Graph, TensorType, Value
+from qgraph.ir import Graph, Node, TensorType, Value
 from qgraph.viewer.families import INPUT, OUTPUT, family_of
 from qgraph.viewer.layered import Layered, place_in_rows
 from qgraph.viewer.parts import read_part
@@ -22,16 +22,21 @@ SPACE = 26
 LETTERS = 25, 32
 """How many letters the lines of a box hold."""
 CORNER = 7
+HOT = "#d4472f"
 
 FONT = "system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
 
 
-def svg(graph: Graph) -> str:
+Heat = Mapping[Node, tuple[float, str]]
+"""Nodes that stand out: how much, from 0 to 1, and words for the second line of the box."""
+
+
+def svg(graph: Graph, heat: Heat | None = None) -> str:
     """The graph as a self-contained SVG: rows of boxes with op and type, coloured by family of op.
 
     It follows the reader's light or dark colours. Names come from files and are escaped.
     """
-    boxes = list(_boxes(graph))
+    boxes = list(_boxes(graph, heat or {}))
     placed = place_in_rows(len(boxes), _edges(graph), box=WIDTH + SPACE, bend=SPACE)
     across = [*placed.x.values(), *(x for route in placed.routes.values() for x, _ in route)] or [0.0]
     width = max(across) - min(across) + WIDTH + 2 * SPACE
@@ -41,7 +46,7 @@ def svg(graph: Graph) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" class="qgraph" width="{width:.0f}" height="{height:.0f}" '
             f'viewBox="{origin:.1f} {-SPACE} {width:.1f} {height}" font-family="{FONT}" text-anchor="middle">',
-            f"<title>{_text(graph.name)}</title>",
+            f"<title>{xml_text(graph.name)}</title>",
             f"<style>{_style()}</style>",
             *_edge_shapes(placed),
             *(_box_shape(*box, placed.x[i], placed.row[i] * ROW) for i, box in enumerate(boxes)),
@@ -50,19 +55,20 @@ def svg(graph: Graph) -> str:
     )
 
 
-Box = tuple[str, str, str]
-"""Op, the words for the second line, and a tooltip."""
+Box = tuple[str, str, str, float]
+"""Op, the words for the second line, a tooltip, and how much it stands out."""
 
 
-def _boxes(graph: Graph) -> Iterator[Box]:
+def _boxes(graph: Graph, heat: Heat) -> Iterator[Box]:
     """Inputs, nodes and outputs, in an order in which edges go forward."""
     for value in graph.inputs:
-        yield INPUT, value.name, f"{value.name}: {_type(value)}"
+        yield INPUT, value.name, f"{value.name}: {_type(value)}", 0.0
     for node in graph.nodes:
         origins = "\n".join(origin.readable for origin in node.origins)
-        yield node.op, ", ".join(map(_type, node.results)), "\n".join([node.op, *map(repr, node.results), origins])
+        share, words = heat.get(node, (0.0, ", ".join(map(_type, node.results))))
+        yield node.op, words, "\n".join([node.op, *map(repr, node.results), origins]), share
     for value in graph.outputs:
-        yield OUTPUT, value.name or "output", _type(value)
+        yield OUTPUT, value.name or "output", _type(value), 0.0
 
 
 def _type(value: Value) -> str:
@@ -94,14 +100,15 @@ def _path(route: Sequence[tuple[float, int]]) -> str:
     return path
 
 
-def _box_shape(op: str, words: str, tooltip: str, x: float, y: float) -> str:
+def _box_shape(op: str, words: str, tooltip: str, heat: float, x: float, y: float) -> str:
     family, light = family_of(op), palettes()[0]
+    ring = f' stroke-width="{1 + 5 * heat:.1f}" style="stroke:{HOT}"' if heat > 0 else ""
     boundary = op in (INPUT, OUTPUT)
     lines = [_line(words, x, y + 27, 0)] if boundary else [_line(op, x, y + 21, 0), _line(words, x, y + 36, 1)]
     return (
-        f'<g class="{family}"><title>{_text(tooltip)}</title><rect x="{x - WIDTH / 2:.1f}" y="{y}" width="{WIDTH}" '
+        f'<g class="{family}"><title>{xml_text(tooltip)}</title><rect x="{x - WIDTH / 2:.1f}" y="{y}" width="{WIDTH}" '
         f'height="{HEIGHT}" rx="{HEIGHT // 2 if boundary else CORNER}" fill="{light[f"family-{family}"]}" '
-        f'stroke="{light["node-line"]}"/>{"".join(lines)}</g>'
+        f'stroke="{light["node-line"]}"{ring}/>{"".join(lines)}</g>'
     )
 
 
@@ -110,7 +117,7 @@ def _line(words: str, x: float, y: float, number: int) -> str:
     size, weight = ((13, 600), (11, 400))[number]
     return (
         f'<text x="{x:.1f}" y="{y}" font-size="{size}" font-weight="{weight}" fill="{palettes()[0]["ink"]}">'
-        f"{_text(_short(words, LETTERS[number]))}</text>"
+        f"{xml_text(_short(words, LETTERS[number]))}</text>"
     )
 
 
@@ -121,8 +128,8 @@ def _short(line: str, letters: int) -> str:
 _NOT_XML = re.compile(r"[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def _text(words: str) -> str:
-    """Escaped, without the characters that XML does not have."""
+def xml_text(words: str) -> str:
+    """Words in a picture: escaped, without the characters that XML does not have."""
     return escape(_NOT_XML.sub("\ufffd", words))
 
 

@@ -169,7 +169,7 @@ def chosen(rules: QuantRules, observers: Observers) -> QuantRules:
 def _observed(spec: QuantSpec, name: str | None) -> QuantSpec:
     if name is None or name == spec.observer:
         return spec
-    if quantizers.get(spec.observer).binding:
+    if quantizers.get(spec.observer).binding and quantizers.get(name).name != quantizers.get(spec.observer).name:
         raise InputError(
             f"quantizer {name!r} would replace {spec.observer!r}, on which the target's integers depend",
             help="choose other weights for the target: see its options, `qgraph targets NAME`",

@@ -4,7 +4,9 @@
     class Median(MinMax):
         ...
 
-`qgraph.quantizers.get("percentile:99.9")` is the quantizer of that name with its options; `names()` lists all.
+`qgraph.quantizers.get("percentile:99.9")` is the quantizer of that name with its options; `names()` lists all. Words
+are for every quantizer: "mse:power_of_two" has scales that are powers of two alone, "lsq:ewgs" another gradient of
+rounding (`gradients.py`).
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from qgraph.quantizers.min_max import MinMax
@@ -30,12 +30,21 @@ class LearnedStep(MinMax):
         zero_point: Tensor,
         quant_range: tuple[int, int],
         round: Callable[[Tensor, Tensor], Tensor],
+        own: Mapping[str, Tensor],
     ) -> Tensor:
         low, high = quant_range
-        gain = (x.numel() / scale.numel() * (high - low) / 2) ** -0.5
-        slow = scale * gain
-        step = slow + (scale - slow).detach()
-        quotient = x / step
-        rounded = quotient + (round(x.detach(), scale.detach()) - quotient).detach()
-        result: Tensor = ((rounded + zero_point).clamp(low, high) - zero_point) * step
+        step = slowed(scale, step_gain(x, scale, quant_range))
+        result: Tensor = ((round(x, step) + zero_point).clamp(low, high) - zero_point) * step
         return result
+
+
+def step_gain(x: Tensor, scale: Tensor, quant_range: tuple[int, int]) -> float:
+    """`1 / sqrt(elements * largest integer)`, of the elements that have one scale."""
+    low, high = quant_range
+    return float((x.numel() / scale.numel() * (high - low) / 2) ** -0.5)
+
+
+def slowed(parameter: Tensor, gain: float) -> Tensor:
+    """The parameter, with `gain` times its gradient."""
+    slow = parameter * gain
+    return parameter.detach() + (slow - slow.detach())

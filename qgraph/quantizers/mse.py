@@ -7,46 +7,50 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qgraph.ir import Array
-from qgraph.quantizers.min_max import MinMax
+from qgraph.quantizers.histogram import Searched
 from qgraph.quantizers.moving_average import MOMENTUM
-from qgraph.quantizers.registry import quantizer
+from qgraph.quantizers.registry import Quantizer, quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FRACTIONS = tuple(1 - step / 40 for step in range(28))
 """Candidates, as fractions of the range that covers everything; on a tie the largest is taken."""
-LEVELS = 255
-"""Steps of an activation's range: 8 bits, whatever the range will be used for."""
+POWERS = (1.0, 0.5, 0.25, 0.125)
+"""Those of scales that are powers of two."""
 
 
 @quantizer("mse")
-class LeastSquares(MinMax):
-    """`min_max` times the best of the fractions 1, 0.975 .. 0.325; in calibration the average of all chunks."""
+class LeastSquares(Searched):
+    """`min_max` times the best of the fractions 1, 0.975 .. 0.325; in calibration by a histogram of all values."""
+
+    def _fractions(self) -> tuple[float, ...]:
+        return POWERS if self.power_of_two else FRACTIONS
 
     def scale(self, channels: Array, limit: int) -> Array:
-        widest = super().scale(channels, limit)
+        widest = Quantizer.allowed(self, super().scale(channels, limit))
         wide = channels.astype(np.float64)
         errors = []
-        for fraction in FRACTIONS:
+        for fraction in self._fractions():
             step = np.maximum((widest * np.float32(fraction)).astype(np.float64), 1e-300)[:, None]
             errors.append(np.square(np.clip(np.rint(wide / step), -limit, limit) * step - wide).sum(axis=1))
         best = np.argmin(errors, axis=0)
-        return np.asarray(widest * np.asarray(FRACTIONS, np.float32)[best], np.float32)
+        return np.asarray(widest * np.asarray(self._fractions(), np.float32)[best], np.float32)
 
     def torch_scale(self, channels: Tensor, limit: Tensor) -> Tensor:
         import torch
 
-        widest = super().torch_scale(channels, limit)
+        widest = Quantizer.torch_allowed(self, super().torch_scale(channels, limit))
         wide, bound = channels.double(), int(limit)
         errors = []
-        for fraction in FRACTIONS:
+        for fraction in self._fractions():
             step = (widest * fraction).double().clamp(min=1e-300)[:, None]
             errors.append(((wide / step).round().clamp(-bound, bound) * step - wide).square().sum(dim=1))
         best = torch.stack(errors).argmin(dim=0)
-        return widest * torch.tensor(FRACTIONS, dtype=widest.dtype, device=widest.device)[best]
+        return widest * torch.tensor(self._fractions(), dtype=widest.dtype, device=widest.device)[best]
 
     def seen(self, x: Tensor, axis: int | None) -> Tensor:
+        """The best fraction of the range of one batch."""
         import torch
 
         widest = super().seen(x, axis).clamp(max=0)
@@ -54,13 +58,17 @@ class LeastSquares(MinMax):
         errors = []
         for fraction in FRACTIONS:
             low, negated_high = (widest * fraction)[:, :, None]
-            step = (-(low + negated_high) / LEVELS).clamp(min=1e-30)
-            errors.append((((rows - low) / step).round().clamp(0, LEVELS) * step + low - rows).square().sum(dim=1))
+            step = (-(low + negated_high) / self.levels).clamp(min=1e-30)
+            errors.append((((rows - low) / step).round().clamp(0, self.levels) * step + low - rows).square().sum(dim=1))
         best = torch.stack(errors).argmin(dim=0)
         return widest * torch.tensor(FRACTIONS, dtype=widest.dtype, device=widest.device)[best]
 
+    def loss(self, counts: Array, values: Array, width: float, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        step = (high - low) / self.levels
+        lowest = np.rint(low / step)
+        codes = np.clip(np.rint(values / step), lowest, lowest + self.levels)
+        return float((counts * np.square(codes * step - values)).sum())
+
     def trained(self, before: Tensor, seen: Tensor) -> Tensor:
         return before.lerp(seen, MOMENTUM)
-
-    def calibrated(self, before: Tensor, seen: Tensor, count: int) -> Tensor:
-        return before.lerp(seen, 1 / count)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import functools
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, ClassVar, TypeVar
+
+import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir import Array, Node
+from qgraph.quantizers.gradients import STRAIGHT_THROUGH, Gradient, gradient_named
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qgraph.quantizers.histogram import Histogram
 
 PROVIDERS = ("qgraph.quantizers", "qgraph.targets")
 """Packages whose `load_quantizers()` imports theirs; names, not imports: targets lie above."""
@@ -21,6 +26,10 @@ PROVIDERS = ("qgraph.quantizers", "qgraph.targets")
 @dataclass(frozen=True)
 class Quantizer:
     """How scale and zero point follow from what is seen; subclasses say it, and their fields are their options.
+
+    Three more are for every quantizer, and words in its text: "mse:power_of_two:ewgs=0.01". `power_of_two` scales alone
+    are allowed; `gradient` is that of rounding in training; `levels`, which no text says, are the steps of the range
+    for which an activation is observed.
 
     Activations: a range is a pair (low, -high) of tensors [2, P], one column for each pair of parameters, so that both
     sides merge by `minimum`. Weights are symmetric: only a scale follows from them, in NumPy and, with the same bits,
@@ -34,6 +43,31 @@ class Quantizer:
     needs_order: ClassVar[bool] = False  # whether rows of weights must come in the order (kernel.., input channel)
     by_rows: ClassVar[bool] = False  # whether the range of an activation depends on where its elements stand
     trains: ClassVar[tuple[str, ...]] = ()  # which of "scale" a gradient trains instead
+    own: ClassVar[tuple[str, ...]] = ()  # names of further parameters that a gradient trains, [P] each
+    searches: ClassVar[bool] = False  # whether calibration goes by a histogram of all values
+
+    power_of_two: bool = field(default=False, kw_only=True)
+    gradient: Gradient = field(default=STRAIGHT_THROUGH, kw_only=True)
+    levels: int = field(default=255, kw_only=True)
+
+    @property
+    def learns(self) -> bool:
+        """Whether a gradient trains the parameters of activations."""
+        return bool(self.trains or self.own)
+
+    def allowed(self, scale: Array) -> Array:
+        """The least scale that is allowed and not below this one; 0 and NaN stay."""
+        if not self.power_of_two:
+            return scale
+        mantissa, _ = np.frexp(scale)
+        return np.asarray(np.divide(scale, mantissa, out=scale.copy(), where=mantissa > 0.5))
+
+    def torch_allowed(self, scale: Tensor) -> Tensor:
+        """`allowed` in torch, the same bits."""
+        if not self.power_of_two:
+            return scale
+        mantissa, _ = scale.frexp()
+        return (scale / mantissa).where(mantissa > 0.5, scale)
 
     def scale(self, channels: Array, limit: int) -> Array:
         """The scale of each row of weights, [O, K] float32, for integers in [-limit, limit]; 0 for a row of zeros."""
@@ -55,6 +89,19 @@ class Quantizer:
         """In calibration: the range after chunk number `count` (from 2 on)."""
         raise NotImplementedError
 
+    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+        """The range after calibration, [2, P], from a histogram and the range of all that was seen."""
+        raise NotImplementedError
+
+    def begun(self, scale: Tensor, zero_point: Tensor) -> Mapping[str, Tensor]:
+        """What the parameters of its `own` are that stand for a scale and a zero point."""
+        return {}
+
+    def settle(
+        self, own: Mapping[str, Tensor], scale: Tensor, zero_point: Tensor, quant_range: tuple[int, int]
+    ) -> None:
+        """Write into scale and zero point what its `own` parameters stand for."""
+
     def learned(
         self,
         x: Tensor,
@@ -62,10 +109,12 @@ class Quantizer:
         zero_point: Tensor,
         quant_range: tuple[int, int],
         round: Callable[[Tensor, Tensor], Tensor],
+        own: Mapping[str, Tensor],
     ) -> Tensor:
-        """x fake-quantized with gradients for x and for what the quantizer `trains`.
+        """x fake-quantized with gradients for x, for what the quantizer `trains`, and for its `own`.
 
-        scale and zero_point broadcast against x; `round(x, scale)` is x / scale rounded as the target does it.
+        scale, zero_point and what is `own` broadcast against x; `round(x, scale)` is x / scale rounded as the target
+        does it, with the gradient of rounding for both.
         """
         raise NotImplementedError
 
@@ -74,10 +123,24 @@ class Quantizer:
         return str(self)
 
     def __str__(self) -> str:
-        """The name, and options that are not the defaults: "percentile:99.9"."""
-        options = [getattr(self, each.name) for each in fields(self)]
-        given = options if options != [each.default for each in fields(self)] else []
-        return ":".join((self.name, *map(str, given)))
+        """The name, options that are not the defaults, and words: "percentile:99.9:power_of_two"."""
+        options = [getattr(self, each.name) for each in _options(type(self))]
+        given = options if options != [each.default for each in _options(type(self))] else []
+        return ":".join((self.name, *map(str, given))) + self.words
+
+    @property
+    def words(self) -> str:
+        """The words of its text, as they stand behind the options: ":power_of_two:ewgs"."""
+        words = [POWER_OF_TWO] * self.power_of_two + [str(self.gradient)] * (self.gradient != STRAIGHT_THROUGH)
+        return "".join(f":{word}" for word in words)
+
+
+POWER_OF_TWO = "power_of_two"
+
+
+def _options(cls: type[Quantizer]) -> list[Field[float]]:
+    """The fields that are options of one quantizer, by their order."""
+    return [each for each in fields(cls) if not each.kw_only]
 
 
 _REGISTRY: dict[str, type[Quantizer]] = {}
@@ -104,18 +167,25 @@ def names() -> list[str]:
 
 @functools.cache
 def get(text: str) -> Quantizer:
-    """The quantizer that a text names, "percentile" or "percentile:99.9"; raises InputError where there is none, or its
-    options are others."""
-    name, *options = text.split(":")
+    """The quantizer that a text names, "percentile", "percentile:99.9" or "mse:power_of_two:ewgs"; raises InputError
+    where there is none, or its options are others."""
+    name, *words = text.split(":")
     if name not in _REGISTRY:
         load_all()
     if name not in _REGISTRY:
         raise InputError(f"there is no quantizer {name!r}", help=f"use one of {', '.join(names())}")
     cls = _REGISTRY[name]
-    if len(options) > len(fields(cls)):
-        raise InputError(f"quantizer {name} has {len(fields(cls))} options, {text!r} gives {len(options)}")
+    chosen = {word: found for word in words if (found := gradient_named(word)) is not None}
+    options = [word for word in words if word not in chosen and word != POWER_OF_TWO]
+    if len(options) > len(_options(cls)):
+        raise InputError(f"quantizer {name} has {len(_options(cls))} options, {text!r} gives {len(options)}")
+    if POWER_OF_TWO in words and cls.trains:
+        raise InputError(
+            f"quantizer {name} trains its scale", help=f"use tqt, or another quantizer, with {POWER_OF_TWO}"
+        )
+    gradient = next(iter(chosen.values()), STRAIGHT_THROUGH)
     try:
-        return cls(*(float(option) for option in options))
+        return cls(*map(float, options), power_of_two=POWER_OF_TWO in words, gradient=gradient)
     except ValueError as error:
         raise InputError(f"quantizer {text!r}: {error}", help="options are numbers: percentile:99.9") from None
 

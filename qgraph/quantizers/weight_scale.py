@@ -37,6 +37,7 @@ def weight_scale(
     scale = np.asarray(quantizer.scale(rows_of(np.moveaxis(weight, axis or 0, 0)), quant_max), np.float32)
     if axis is None:
         scale = scale.max(keepdims=True)
+    scale = quantizer.allowed(scale)
     largest = float(scale.max())
     return np.maximum(scale, np.float32(largest * SMALLEST if largest > 0 else 1.0))
 
@@ -66,5 +67,6 @@ def torch_weight_scale(
             size = bias.detach().abs().float()
             size = size.reshape(-1, len(scale)).amax(0)  # one scale serves all, or the same channel of every group
             scale = torch.maximum(scale, torch.nan_to_num(size / x_scale) * goal)
+    scale = quantizer.torch_allowed(scale)
     largest = scale.amax()
     return torch.maximum(scale, torch.where(largest > 0, largest * SMALLEST, free))

@@ -14,6 +14,7 @@ from qgraph.ir import Graph
 from qgraph.training.batches import Batch, module_inputs, rebatched
 from qgraph.training.bit_true import Integers
 from qgraph.training.conversion import (
+    activation_quantizers,
     from_torch,
     graph_module,
     refresh_weight_scales,
@@ -61,9 +62,13 @@ def calibrate(
                 quantizer.observing = count
             traced(*tensors)
         if count:
+            for quantizer, scale, zero_point in _with_parameters(traced, quantizers):
+                quantizer.end_calibration(scale, zero_point)
             refresh_weight_scales(traced)
             source = source_of(traced)
             settle_scales(traced, source.graph, tensors_by_path(traced), source.paths)
+            for quantizer, scale, zero_point in _with_parameters(traced, quantizers):
+                quantizer.begin(scale, zero_point)
             refresh_weight_scales(traced)
             _check_scales(source.graph, tensors_by_path(traced), source.paths)
     if not count:
@@ -93,6 +98,8 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
     traced = graph_module(module)
     source_of(traced)
     refresh_weight_scales(traced)
+    for quantizer, *parameters in activation_quantizers(traced):
+        quantizer.settle(*parameters)
     for part in traced.modules():
         if isinstance(part, (BatchNorm, LayerBatchNorm)):
             part.frozen_statistics = batchnorm
@@ -124,12 +131,16 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
 
 def _start_anew(traced: fx.GraphModule, quantizers: list[ActivationQuantizer]) -> None:
     """Forget ranges and scales: the next batch sets them."""
-    tensors = tensors_by_path(traced)
-    for node in traced.graph.nodes:
-        owner = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if isinstance(owner, ActivationQuantizer) and owner in quantizers:
-            owner.forget()
-            tensors[str(node.args[1].target)].fill_(torch.nan)
+    for quantizer, scale, _ in _with_parameters(traced, quantizers):
+        quantizer.forget()
+        scale.fill_(torch.nan)
+
+
+def _with_parameters(
+    traced: fx.GraphModule, quantizers: list[ActivationQuantizer]
+) -> Iterator[tuple[ActivationQuantizer, Tensor, Tensor]]:
+    """These quantizers with scale and zero point."""
+    return (found for found in activation_quantizers(traced) if found[0] in quantizers)
 
 
 def _shown(batches: Iterable[Batch], progress: bool) -> Iterable[Batch]:

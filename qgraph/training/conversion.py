@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,6 +81,8 @@ def from_torch(module: nn.Module) -> Graph:
     traced = graph_module(module)
     source = source_of(traced)
     refresh_weight_scales(traced)
+    for quantizer, *parameters in activation_quantizers(traced):
+        quantizer.settle(*parameters)
     graph = source.graph.clone()
     tensors = tensors_by_path(traced)
     replaced: dict[str, Value] = {}
@@ -141,6 +143,16 @@ def refresh_weight_scales(traced: fx.GraphModule) -> None:
             constants = node.args[owner.activations :]
             refresh: Callable[..., None] = owner.refresh  # its constants differ from class to class
             refresh(*(tensors[_path(a)] if isinstance(a, fx.Node) else None for a in constants))
+
+
+def activation_quantizers(traced: fx.GraphModule) -> Iterator[tuple[ActivationQuantizer, Tensor, Tensor]]:
+    """The quantizers of activations with scale and zero point, as often as they are called."""
+    tensors = tensors_by_path(traced)
+    for node in traced.graph.nodes:
+        owner = traced.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(owner, ActivationQuantizer):
+            scale, zero_point = (tensors[str(node.args[place].target)] for place in (1, 2))
+            yield owner, scale, zero_point
 
 
 def _path(node: fx.Node) -> str:

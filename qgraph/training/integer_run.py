@@ -19,6 +19,7 @@ from qgraph.ir import Array, Graph, Node, Value, op_def
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import is_known, quantize
 from qgraph.passes.drop_dead_code import erase_dead_code
+from qgraph.quantizers.gradients import STRAIGHT_THROUGH, Gradient
 from qgraph.targets.lowering import FALLBACK, Lowering
 from qgraph.training.integer_plan import Plan
 from qgraph.training.tensor_requantize import DeviceAccumulator
@@ -251,10 +252,14 @@ class Run:
 
     def bounds(self, key: int, quant_range: tuple[int, int]) -> tuple[float, float]:
         """Between which reals the codes of a value are not clamped."""
-        quant = self.lowered(key).type.q
         low, high = quant_range
-        scale, zero = float(quant.scales[0]), int(quant.zero_points[0])
+        scale, zero = self.grid(key)
         return (low - 0.5 - zero) * scale, (high + 0.5 - zero) * scale
+
+    def grid(self, key: int) -> tuple[float, int]:
+        """Scale and zero point of a value."""
+        quant = self.lowered(key).type.q
+        return float(quant.scales[0]), int(quant.zero_points[0])
 
     def replace(self, key: int, real: Array) -> None:
         """Let a value have, from here on, the integers that are nearest to these real values."""
@@ -278,19 +283,24 @@ class _Forced(torch.autograd.Function):
 
 
 class _ForcedWithin(torch.autograd.Function):
-    """As `_Forced`, but that the gradient passes between two bounds of x alone: see `_StraightThrough` in
+    """As `_Forced`, but that the gradient passes where the codes are not clamped: see `_StraightThrough` in
     `qgraph.training.fake_quant`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, exact: Tensor, bounds: tuple[float, float]) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.bounds = bounds
+    def forward(
+        ctx: Any, x: Tensor, exact: Tensor, scale: float, bounds: tuple[float, float], gradient: Gradient
+    ) -> Tensor:
+        ctx.bounds, ctx.gradient = bounds, gradient
+        ctx.save_for_backward(x, *(() if gradient.plain else ((x - exact) / scale,)))
         return exact.view_as(exact)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (x,) = ctx.saved_tensors
-        return torch.ops.aten.hardtanh_backward(grad.to(x.dtype), x, *ctx.bounds), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None]:
+        x, *residual = ctx.saved_tensors
+        passed = torch.ops.aten.hardtanh_backward(grad.to(x.dtype), x, *ctx.bounds)
+        for each in residual:
+            passed = passed * ctx.gradient.factor(passed, each)
+        return passed, None, None, None, None
 
 
 def forced(run: Run, y: Tensor, key: int) -> Tensor:
@@ -304,8 +314,12 @@ def forced(run: Run, y: Tensor, key: int) -> Tensor:
 
 
 @not_compiled
-def rounded(run: Run, x: Tensor, key: int, quant_range: tuple[int, int]) -> Tensor:
+def rounded(
+    run: Run, x: Tensor, key: int, quant_range: tuple[int, int], gradient: Gradient = STRAIGHT_THROUGH
+) -> Tensor:
     """The value of the integers to which x is rounded; the gradient reaches x where these are not clamped."""
     exact = run.exact(key, x.device)
     exact = exact.double() if x.dtype == torch.float64 else exact
-    return cast(Tensor, _ForcedWithin.apply(x, exact, run.bounds(key, quant_range)))  # type: ignore[no-untyped-call]
+    scale = 1.0 if gradient.plain else run.grid(key)[0]
+    made = _ForcedWithin.apply(x, exact, scale, run.bounds(key, quant_range), gradient)  # type: ignore[no-untyped-call]
+    return cast(Tensor, made)

@@ -80,7 +80,8 @@ class LayerBatchNorm(torch.nn.Module):
         gain = batch_norm_gain(gamma, var, self.eps)
         if self.training and not self.frozen_statistics:
             quantizer = self.quantizer
-            weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, quantizer.quant_range, quantizer.axis)
+            settings = quantizer.quant_range, quantizer.axis, quantizer.quantizer.gradient
+            weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, *settings)
             batch_norm = gamma, beta, mean, var
             if beside is not None and beside.run is not None:
                 return self._beside(beside, (x, weight, bias), w, batch_norm, (scale, zero_point, x_scale), batches)

@@ -7,16 +7,19 @@ constants. Two nodes that name the same constants call the same module, which th
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
+from qgraph.quantizers.histogram import Histogram
 from qgraph.quantizers.reciprocal import BEYOND
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
 from qgraph.training.bounds import hold
-from qgraph.training.fake_quant import fake_quantize, fake_quantize_bias, per_axis
+from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_bias, per_axis, rounded_through
 from qgraph.training.integer_run import Run, rounded
 
 TINY = torch.finfo(torch.float32).tiny
@@ -28,7 +31,7 @@ class FakeQuantizer(nn.Module):
     def __init__(self, quant_range: tuple[int, int], axis: int | None, observer: str) -> None:
         super().__init__()
         self.quant_range, self.axis = quant_range, axis
-        self.quantizer = quantizers.get(observer)
+        self.quantizer = replace(quantizers.get(observer), levels=quant_range[1] - quant_range[0])
         self.frozen = False
 
     def fake_quantized(
@@ -40,12 +43,22 @@ class FakeQuantizer(nn.Module):
         source: Tensor | None = None,
     ) -> Tensor:
         """x on the grid, with the gradients that the quantizer gives."""
-        if not self.quantizer.trains or self.frozen:
-            return fake_quantize(x, scale, zero_point, self.quant_range, self.axis, rounding, source)
+        gradient = self.quantizer.gradient
+        if not self.quantizer.learns or self.frozen:
+            return fake_quantize(x, scale, zero_point, self.quant_range, self.axis, rounding, source, gradient)
         step, zero = per_axis(scale, x.ndim, self.axis), per_axis(zero_point, x.ndim, self.axis).to(x.dtype)
         word = get_rounding(rounding)
-        round = lambda x, scale: word.torch_codes(x, scale, zero, source) - zero  # noqa: E731
-        return self.quantizer.learned(x, step, zero, self.quant_range, round)
+
+        def round(x: Tensor, step: Tensor) -> Tensor:
+            codes = word.torch_codes(x.detach(), step.detach(), zero, source) - zero
+            return rounded_through(x / step, codes, gradient)
+
+        own = {name: per_axis(each, x.ndim, self.axis) for name, each in self.own().items()}
+        return self.quantizer.learned(x, step, zero, self.quant_range, round, own)
+
+    def own(self) -> dict[str, nn.Parameter]:
+        """The parameters that the quantizer trains beside those of the graph."""
+        return {name: self._parameters[name] for name in self.quantizer.own}  # type: ignore[misc]  # they are there
 
     def extra_repr(self) -> str:
         return f"range={self.quant_range}, axis={self.axis}, observer={self.quantizer}"
@@ -61,6 +74,18 @@ class WeightQuantizer(FakeQuantizer):
         """`layers`: bias and scale of the input of each layer that has the weight, in turn."""
         self.refresh(w, scale, zero_point, *layers)
         return self.fake_quantized(w, scale, zero_point)
+
+    def fake_quantized(
+        self,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        rounding: str = "half_even",
+        source: Tensor | None = None,
+    ) -> Tensor:
+        if self.quantizer.gradient.random and self.training:
+            x = by_chance(x, per_axis(scale, x.ndim, self.axis))
+        return super().fake_quantized(x, scale, zero_point, rounding, source)
 
     @torch.no_grad()
     def refresh(self, w: Tensor, scale: Tensor, zero_point: Tensor, *layers: Tensor | None) -> None:
@@ -111,13 +136,16 @@ class ActivationQuantizer(FakeQuantizer):
         super().__init__(quant_range, axis, observer)
         self.symmetric, self.has_pole = symmetric, has_pole
         self.observing = 0
+        self.histogram: Histogram | None = None
+        for name in self.quantizer.own:
+            self.register_parameter(name, nn.Parameter(torch.full((parameters,), torch.nan)))
         for name in ("seen", "before", "range"):
             self.register_buffer(name, torch.full((2, parameters), torch.nan), persistent=False)
         self._calibrated = False
 
     def forward(
         self,
-        x: Tensor,
+        x: Tensor | None,
         scale: Tensor,
         zero_point: Tensor,
         source: Tensor | None,
@@ -126,15 +154,22 @@ class ActivationQuantizer(FakeQuantizer):
         held: tuple[Tensor, Tensor] | None = None,
         beside: tuple[Run | None, int] = (None, 0),
         bound: tuple[str, Tensor] | None = None,
-    ) -> Tensor:
-        """`source`: the scale of the grid on which x lies, where it is requantized; `first`: the first call in a
+    ) -> Tensor | None:
+        """x fake-quantized; None for none: then scale and zero point alone are set, as far as they are learned.
+
+        `source`: the scale of the grid on which x lies, where it is requantized; `first`: the first call in a
         batch; `held`: the parameters by which x is rounded, where that are not those that the observer has set;
         `beside`: a pass in integers beside this one, which rounds x, and the key of the result there; `bound`: the op
         that made x and the scale of its operand, which bounds that of x."""
         if self.observing:
-            self.observe(x, scale, zero_point, first)
+            if x is not None:
+                self.observe(x, scale, zero_point, first)
             return x
-        if self.quantizer.observes and not self.quantizer.trains and self.training and not self.frozen:
+        if held is None:
+            self.settle(scale, zero_point)
+        if x is None:
+            return None
+        if self.quantizer.observes and not self.quantizer.learns and self.training and not self.frozen:
             self.observe(x, scale, zero_point, first)
             if bound is not None:
                 hold(bound[0], scale, zero_point, self.quant_range[1], bound[1])
@@ -142,7 +177,7 @@ class ActivationQuantizer(FakeQuantizer):
             self._check(scale)
         run, key = beside
         if run is not None:
-            return rounded(run, x, key, self.quant_range)
+            return rounded(run, x, key, self.quant_range, self.quantizer.gradient)
         return self.fake_quantized(x, *(held or (scale, zero_point)), rounding, source)
 
     def _check(self, scale: Tensor) -> None:
@@ -157,7 +192,34 @@ class ActivationQuantizer(FakeQuantizer):
     def forget(self) -> None:
         """Forget the range: the next batch goes on from what scale and zero point stand for."""
         self.range.fill_(torch.nan)
+        self.histogram = None
         self._calibrated = False
+
+    @torch.no_grad()
+    def begin(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Begin training: the scale is one that is allowed, and the quantizer's own parameters stand for it."""
+        scale.copy_(self.quantizer.torch_allowed(scale))
+        for name, value in self.quantizer.begun(scale, zero_point).items():
+            self.own()[name].copy_(value)
+        self.settle(scale, zero_point)
+
+    @torch.no_grad()
+    def settle(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Write what the quantizer's own parameters stand for into scale and zero point; a scale that the optimizer has
+        taken below 0 is as large as that."""
+        if self.quantizer.trains and not self.frozen:
+            scale.copy_(scale.abs().clamp_(min=TINY))
+        if self.quantizer.own and not self.frozen:
+            self.quantizer.settle(self.own(), scale, zero_point, self.quant_range)
+
+    @torch.no_grad()
+    def end_calibration(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Set scale and zero point from all that was seen, where the quantizer searches for the range."""
+        if self.histogram is not None:
+            found = self.quantizer.searched(self.histogram, self.range.cpu().numpy(), self.symmetric)
+            self.range.copy_(torch.from_numpy(found))
+            self.histogram = None
+            self._set_parameters(scale, zero_point)
 
     @torch.no_grad()
     def observe(self, x: Tensor, scale: Tensor, zero_point: Tensor, first: bool) -> None:
@@ -167,18 +229,27 @@ class ActivationQuantizer(FakeQuantizer):
         free = self.axis is None and not self.quantizer.by_rows
         if free and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             x = x.permute(0, 2, 3, 1)  # as it lies in memory: the same numbers, several times faster
-        seen = self.quantizer.seen(x, self.axis).clamp_(max=0)
+        seen = self._seen(x).clamp_(max=0)
         if first:
             self.before.copy_(torch.where(self.range.isnan(), self._range_of(scale, zero_point), self.range))
         else:
             seen = torch.minimum(self.seen, seen)
         self.seen.copy_(seen)
         if self.observing:
+            if self.quantizer.searches:
+                more = Histogram.of(x, self.axis)
+                self.histogram = more if self.histogram is None else self.histogram.plus(more)
             moved = self.quantizer.calibrated(self.before, seen, self.observing)
         else:
             moved = self.quantizer.trained(self.before, seen)
         self.range.copy_(torch.where(self.before.isnan(), seen, moved))
         self._set_parameters(scale, zero_point)
+
+    def _seen(self, x: Tensor) -> Tensor:
+        """What x asks for; where calibration searches for the range at its end, everything."""
+        if self.observing and self.quantizer.searches:
+            return quantizers.get("min_max").seen(x, self.axis)
+        return self.quantizer.seen(x, self.axis)
 
     def _without_poles(self, x: Tensor, scale: Tensor, zero_point: Tensor) -> Tensor:
         """x with 0 for what is infinite, or beyond the reciprocals of half a step, where there is a range yet."""
@@ -203,6 +274,7 @@ class ActivationQuantizer(FakeQuantizer):
             wanted = torch.where(sides > 0, -self.range / sides, 0.0).amax(dim=0)
         else:
             wanted = -self.range.sum(dim=0) / (quant_max - quant_min)
+        wanted = self.quantizer.torch_allowed(wanted)
         scale.copy_(torch.where(wanted < TINY, torch.nan_to_num(scale, nan=1.0), wanted))
         if not self.symmetric:
             zero_point.copy_((quant_min - self.range[0] / scale).round_().clamp_(quant_min, quant_max))

@@ -89,4 +89,4 @@ class PairSafe(Quantizer):
         """A depthwise kernel multiplies no pairs; one with a depth multiplier is a convolution of groups."""
         out, per_group = node.operand(1).type.shape[:2]
         depthwise = per_group == 1 and node.attrs.get("groups") == out
-        return "min_max" if depthwise else self.name
+        return "min_max" + self.words if depthwise else str(self)

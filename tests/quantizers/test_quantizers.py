@@ -72,7 +72,13 @@ def test_an_observer_of_a_users_own_is_one_class(graph: Graph, median: str) -> N
 
 
 @pytest.mark.parametrize("target", ["litert", "onnxruntime"])
-@pytest.mark.parametrize("activation", ["min_max", "moving_average:0.1", "percentile:99.9", "mse", "lsq"])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        *("min_max", "moving_average:0.1", "percentile:99.9", "mse", "entropy", "lsq", "lsq_plus", "pact", "tqt"),
+        *("min_max:power_of_two", "mse:power_of_two:ewgs", "lsq:dsq", "percentile:99.9:power_of_two"),
+    ],
+)
 def test_every_observer_calibrates_trains_and_lowers(graph: Graph, target: str, activation: str) -> None:
     spiky = X.copy()
     spiky[5, 0, 0, 0] = 300
@@ -80,7 +86,7 @@ def test_every_observer_calibrates_trains_and_lowers(graph: Graph, target: str, 
     module = qgraph.calibrate(qgraph.to_torch(prepared), torch.from_numpy(spiky).split(8))
     calibrated = qgraph.from_torch(module)
     assert calibrated == qgraph.calibrate(prepared, [spiky])
-    assert (calibrated.constants["input_scale"].data[0] < 0.5) == activation.startswith("percentile")
+    assert (calibrated.constants["input_scale"].data[0] < 0.5) == activation.startswith(("percentile", "entropy"))
     module.train()
     optimizer = torch.optim.SGD(module.parameters(), 0.01)
     for _ in range(2):
@@ -133,6 +139,10 @@ def test_percentiles_and_least_squares_of_weights(graph: Graph) -> None:
         ({"activation": "percentile:20"}, "leaves nothing"),
         ({"activation": "min_max:1"}, "has 0 options"),
         ({"weight": "mse"}, "would replace 'pair_safe'"),
+        ({"activation": "lsq:power_of_two"}, "lsq trains its scale"),
+        ({"activation": "lsq:dsq=2"}, "'dsq=2' is not a gradient"),
+        ({"activation": "lsq:ste=1"}, "'ste=1' is not a gradient"),
+        ({"activation": "lsq:ewgs=much"}, "'ewgs=much' is not a gradient"),
     ],
 )
 def test_a_wrong_choice_is_refused(graph: Graph, observers: dict[str, str], message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from qgraph.training.bit_true import DropoutOfCodes, Force, Integers
 from qgraph.training.code_layers import Beside, LayerOfCodes
 from qgraph.training.emission.emitter import Emitter, is_weight
 from qgraph.training.emission.layers import WINDOW
+from qgraph.training.emission.quantized import activation_quantizer, key_of_quantizer
 from qgraph.training.exact_products import LARGEST, Window
 from qgraph.training.integer_plan import keys_of
 
@@ -36,6 +38,7 @@ class BitTrueEmitter(Emitter):
         self._raw: dict[Value, fx.Node] = {}
         for value in self.graph.constants.values():
             self._raw[value] = self.value(value)
+        self._settle_learned()
         for value in _activation_parameters(self.graph):
             self._values[value] = self.call(torch.clone, [self._raw[value]])
         self._place(INTEGERS, integers)
@@ -43,6 +46,21 @@ class BitTrueEmitter(Emitter):
         inputs = tuple(self._values[value] for value in self.graph.inputs)
         constants = tuple(self._values[value] for value in self.graph.constants.values())
         self._run = self.traced.call_module(INTEGERS, (inputs, constants))
+
+    def _settle_learned(self) -> None:
+        """Before the pass, let scales and zero points be what is learned in their place."""
+        for node in (node for node in self.graph.nodes if "observer" in node.attrs):
+            observer = quantizers.get(str(node.attrs["observer"]))
+            if observer.gradient.random:
+                raise InputError(
+                    f"weights are rounded by chance ({observer})",
+                    where=node.where,
+                    help='a target\'s integers are not random: train with mode="fake-quant", or with another gradient',
+                )
+            if observer.learns and node.op == "quant.fake_quant" and not is_weight(node):
+                args = [None, *(self._raw[value] for value in node.operands[1:3] if value is not None)]
+                make = partial(activation_quantizer, node)
+                self.call_module(node, make, [*args, None, "half_even", False], key_of_quantizer(node))
 
     def emit(self, node: Node) -> fx.Node:
         if node.op == "nn.dropout":
@@ -109,7 +127,7 @@ def _is_plain(node: Node) -> bool:
         node.op == "quant.fake_quant"
         and node.attrs["axis"] is None
         and not is_known(node.operand(0))
-        and not quantizers.get(str(node.attrs["observer"])).trains
+        and not quantizers.get(str(node.attrs["observer"])).learns
     )
 
 

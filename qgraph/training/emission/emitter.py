@@ -35,6 +35,7 @@ class Emitter:
     root: nn.Module = field(default_factory=nn.Module)
     traced: fx.Graph = field(default_factory=fx.Graph)
     paths: dict[str, str] = field(default_factory=dict)  # constant -> path in the module tree
+    observed: set[str] = field(default_factory=set)  # keys of modules that have been called with an activation
     _values: dict[Value, fx.Node] = field(default_factory=dict)
     _modules: dict[str, str] = field(default_factory=dict)  # key -> path under `ops`
 
@@ -125,10 +126,6 @@ class Emitter:
         path = counter_name(self.paths[op_def(node.op).view(node).mean.name])
         self._place(path, torch.tensor(node.attrs["batches"]))
         return self.traced.create_node("get_attr", path)
-
-    def has_module(self, key: str) -> bool:
-        """Whether a module was called with that key."""
-        return key in self._modules
 
     def activated(self, node: Node, result: fx.Node) -> fx.Node:
         """The activation that the op carries, applied to a result that nothing else reads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import fx
 
 from qgraph.errors import UnsupportedOp
@@ -47,28 +48,47 @@ def _range(node: Node) -> tuple[int, int]:
 @emits("quant.fake_quant")
 def _fake_quant(at: Emitter, node: Node) -> fx.Node:
     a = node.attrs
-    axis = None if a["axis"] is None else int(a["axis"])
-    settings = (_range(node), axis, str(a["observer"]))
+    settings = _settings(node)
     parameters = node.operand(1)
-    key = f"{is_weight(node)} {parameters.name} {settings}"
+    key = key_of_quantizer(node)
     if is_weight(node):
         if a["rounding"] != "half_even":
             raise UnsupportedOp(f"a weight with rounding {a['rounding']} cannot be trained", where=node.where)
         constants = [*at.operands(node, 3), *at.biases_beside(node)]
         return at.call_module(node, lambda: WeightQuantizer(*settings), constants, key)
     get_rounding(str(a["rounding"]))  # before torch.compile comes to it
-    first = not at.has_module(key)
-    symmetric, has_pole = bool(a["symmetric"]), any(map(_has_pole, parameters.users))
-    make = lambda: ActivationQuantizer(parameters.data.size, *settings, symmetric, has_pole)  # noqa: E731
+    first = key not in at.observed
+    at.observed.add(key)
     x, _, _, source = at.operands(node, 4)
     args: list[Any] = [x, at.raw(parameters), at.raw(node.operand(2)), source, a["rounding"], first]
-    return at.call_module(node, make, args, key, at.words(node) | _bound(at, node))
+    return at.call_module(node, lambda: activation_quantizer(node), args, key, at.words(node) | _bound(at, node))
 
 
 def _bound(at: Emitter, node: Node) -> dict[str, Any]:
     """The word for what bounds the scale in training; none where nothing does."""
     found = bounded_by(node)
     return {} if found is None else {"bound": (found[0], at.raw(found[1]))}
+
+
+def _settings(node: Node) -> tuple[tuple[int, int], int | None, str]:
+    """Range, axis and observer of a fake-quant."""
+    axis = node.attrs["axis"]
+    return _range(node), None if axis is None else int(axis), str(node.attrs["observer"])
+
+
+def key_of_quantizer(node: Node) -> str:
+    """The key of the module that a fake-quant calls: one for all that share their parameters."""
+    return f"{is_weight(node)} {node.operand(1).name} {_settings(node)}"
+
+
+def activation_quantizer(node: Node) -> ActivationQuantizer:
+    """The module of a fake-quantized activation, which begins with the scale of the graph."""
+    parameters, zero_point = node.operand(1), node.operand(2)
+    symmetric, has_pole = bool(node.attrs["symmetric"]), any(map(_has_pole, parameters.users))
+    made = ActivationQuantizer(parameters.data.size, *_settings(node), symmetric, has_pole)
+    if made.quantizer.own:
+        made.begin(*(torch.from_numpy(value.data.copy()) for value in (parameters, zero_point)))
+    return made
 
 
 def _has_pole(node: Node) -> bool:

@@ -1,0 +1,136 @@
+"""What calibration has seen of a value, counted in bins, and ranges that are searched for in it.
+
+Bins are powers of two wide, and aligned, so that two of them become one of the next width without rounding. Hence the
+counts depend neither on how examples are split nor on their order, and take the same memory however many there are.
+Zeros are not counted: a range always has a code for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qgraph.ir import Array
+from qgraph.quantizers.min_max import MinMax
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SIDE = 8192
+"""Bins on each side of 0: the largest magnitude lies in the upper half of them."""
+LEAST = -126
+"""The exponent of values that are all zero: that of the least normal float32."""
+SPANS = np.exp2(-np.arange(161) / 32)
+"""Candidates for a range, as fractions of the one that covers everything: from 1 down to 1/32."""
+SEARCHED = 2**15
+"""A range of more steps than this covers everything: bins tell no more."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """`counts` [P, 2 * SIDE] of int64; bin j has values from `(j - SIDE) * width` on, `width = 2**exponent / SIDE`,
+    `exponent` [P] of int32: all magnitudes are below 2**exponent."""
+
+    counts: Tensor
+    exponent: Tensor
+
+    @staticmethod
+    def of(x: Tensor, axis: int | None) -> Histogram:
+        """The histogram of the finite values, for each index of `axis` where it is given."""
+        import torch
+
+        x = x.detach().where(x.isfinite(), 0)
+        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
+        largest = rows.abs().amax(1)
+        exponent = torch.where(largest > 0, largest.frexp().exponent, LEAST).to(torch.int32)
+        bins = torch.ldexp(rows.double(), SIDE.bit_length() - 1 - exponent[:, None]).floor_().long().add_(SIDE)
+        bins += torch.arange(len(rows), device=x.device)[:, None] * 2 * SIDE
+        counts = torch.bincount(bins[rows != 0], minlength=len(rows) * 2 * SIDE)
+        return Histogram(counts.reshape(len(rows), -1), exponent)
+
+    def widened(self, exponent: Tensor) -> Histogram:
+        """The same counts in bins that are as wide or wider."""
+        import torch
+
+        bins = torch.arange(2 * SIDE, device=exponent.device)[None] - SIDE
+        shift = (exponent - self.exponent).clamp(max=SIDE.bit_length())[:, None]
+        counts = torch.zeros_like(self.counts).scatter_add_(1, (bins >> shift) + SIDE, self.counts)
+        return Histogram(counts, exponent)
+
+    def plus(self, other: Histogram) -> Histogram:
+        """The histogram of both."""
+        import torch
+
+        exponent = torch.maximum(self.exponent, other.exponent)
+        return Histogram(self.widened(exponent).counts + other.widened(exponent).counts, exponent)
+
+
+class Searched(MinMax):
+    """A range that calibration searches for in a histogram: the one with the least `loss`, and of those the widest.
+
+    Candidates clip magnitudes, and so the longer side of a range first. With scales that are powers of two they are the
+    ranges of each such scale, so that the best of all that are allowed is found.
+    """
+
+    searches: ClassVar[bool] = True
+
+    def loss(self, counts: Array, values: Array, width: float, bounds: tuple[float, float]) -> float:
+        """What is lost under a range from bounds[0] to bounds[1], of values with counts, the middles of bins."""
+        raise NotImplementedError
+
+    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+        found = np.array(widest, np.float32)
+        if self.levels > SEARCHED:
+            return found
+        values = np.arange(-SIDE, SIDE) + 0.5
+        for row, (counts, exponent) in enumerate(zip(seen.counts.cpu().numpy(), seen.exponent.tolist(), strict=True)):
+            low, high = float(widest[0, row]), -float(widest[1, row])
+            width, some = 2.0**exponent / SIDE, np.flatnonzero(counts)
+            if len(some) and np.isfinite(low) and np.isfinite(high):
+                given = counts[some].astype(np.float64), values[some] * width, width
+                ranges = [_clipped(low, high, span, symmetric) for span in self._spans(low, high, symmetric)]
+                low, high = min(ranges, key=lambda bounds: self.loss(*given, bounds))  # the first of equal ones
+                found[:, row] = low, -high
+        return found
+
+    def _spans(self, low: float, high: float, symmetric: bool) -> NDArray[np.float64]:
+        """From the lowest to the highest real of each candidate, the widest first."""
+        widest = 2 * max(-low, high) if symmetric else high - low
+        if not self.power_of_two:
+            return widest * SPANS
+        largest = super().allowed(np.asarray([widest / self.levels]))
+        return np.asarray(largest * self.levels * np.exp2(-np.arange(6.0)), np.float64)
+
+    def allowed(self, scale: Array) -> Array:
+        """The power of two that is nearest to a scale by its ratio, where they alone are allowed: ranges leave out what
+        is far from the others anyway."""
+        if not self.power_of_two:
+            return scale
+        mantissa, _ = np.frexp(scale)
+        upper = super().allowed(scale)
+        return np.where((mantissa > 0.5) & (mantissa <= HALF_BY_RATIO), upper / 2, upper).astype(scale.dtype)
+
+    def torch_allowed(self, scale: Tensor) -> Tensor:
+        if not self.power_of_two:
+            return scale
+        mantissa, _ = scale.frexp()
+        upper = super().torch_allowed(scale)
+        return (upper / 2).where((mantissa > 0.5) & (mantissa <= HALF_BY_RATIO), upper)
+
+
+HALF_BY_RATIO = float(np.float32(2**-0.5))
+"""The mantissa in the middle between two powers of two."""
+
+
+def _clipped(low: float, high: float, span: float, symmetric: bool) -> tuple[float, float]:
+    """The range of that span, which leaves out the largest magnitudes."""
+    if symmetric:
+        return -span / 2, span / 2
+    if span >= high - low:
+        return low, low + span if span > high - low else high
+    short = min(-low, high)
+    most = span / 2 if span <= 2 * short else span - short
+    return max(low, -most), min(high, most)

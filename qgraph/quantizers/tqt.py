@@ -1,0 +1,54 @@
+"""Thresholds that are trained in the log domain, scales that are powers of two: TQT, Jain et al. 2020
+(arXiv 1903.08066)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from qgraph.quantizers.min_max import MinMax
+from qgraph.quantizers.registry import quantizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@quantizer("tqt")
+class TrainedThreshold(MinMax):
+    """Starts from `min_max`; `scale = 2 ** ceil(log2(threshold / steps))`, and that logarithm is trained.
+
+    Equations 6 to 8 there, with a straight-through ceil: the gradient of log2(threshold) is `s * ln(2)` times
+    `round(x / s) - x / s` inside the range, times the lowest or highest integer (less the zero point) beyond. The zero
+    point stays as calibration finds it: the range grows and shrinks around 0. The parameter is `ops....log2_threshold`
+    in the `state_dict`, less log2 of the steps; the paper trains it by Adam with rates near 0.01.
+    """
+
+    uses: ClassVar[tuple[str, ...]] = ("activation",)
+    own: ClassVar[tuple[str, ...]] = ("log2_threshold",)
+
+    def begun(self, scale: Tensor, zero_point: Tensor) -> Mapping[str, Tensor]:
+        return {"log2_threshold": scale.log2()}
+
+    def settle(
+        self, own: Mapping[str, Tensor], scale: Tensor, zero_point: Tensor, quant_range: tuple[int, int]
+    ) -> None:
+        import torch
+
+        whole = own["log2_threshold"].ceil()
+        scale.copy_(torch.ldexp(torch.ones_like(scale), whole.to(torch.int32)))
+
+    def learned(
+        self,
+        x: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        quant_range: tuple[int, int],
+        round: Callable[[Tensor, Tensor], Tensor],
+        own: Mapping[str, Tensor],
+    ) -> Tensor:
+        low, high = quant_range
+        exponent = own["log2_threshold"]
+        step = scale + (scale * math.log(2)) * (exponent - exponent.detach())
+        result: Tensor = ((round(x, step) + zero_point).clamp(low, high) - zero_point) * step
+        return result

@@ -40,9 +40,11 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     free = set(dead)
     of = {name: tensors[path] for name, path in paths.items()}
     for path in sorted(dead):
-        scale = _settled(graph.constants[names[path]], of, dead, paths)
-        if scale is not None:
-            tensors[path].fill_(scale)
+        value = graph.constants[names[path]]
+        settled = _settled(value, of, dead, paths)
+        if settled is not None:
+            scale, least = settled
+            tensors[path].fill_(max(min(scale, _most(value, of, free, paths)), least))
             free.discard(path)
     for path in (path for path in dead if path in free):  # in the order of the graph
         tensors[path].fill_(_within_bounds(graph.constants[names[path]], dead[path], of, free, paths))
@@ -59,34 +61,45 @@ def _moves(owner: nn.Module) -> bool:
     return isinstance(owner, ActivationQuantizer) and owner.quantizer.observes and not owner.frozen
 
 
-def _settled(value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]) -> float | None:
-    """The scale that the neighbours of the values with this one leave free; None where there is no layer."""
-    marks = [node for node in value.users if node.op == "quant.fake_quant"]
+def _settled(
+    value: Value, of: dict[str, Tensor], dead: Collection[str], paths: dict[str, str]
+) -> tuple[float, float] | None:
+    """The scale that the layers beside the values with this one leave free, and the least; None where there is none."""
+    marks = _marks(value)
     before = [unit for mark in marks if (unit := _unit(maker_of(mark.operand(0)), of)) is not None]
     goals = []
     for layer in {layer for mark in marks for layer in _layers_behind(mark.result)}:
         result = next((user for user in layer.result.users if user.op == "quant.fake_quant"), None)
         if result is not None and paths[result.operand(1).name] not in dead:
             goals.append(FACTOR * float(of[result.operand(1).name]) / _weight_scale(layer, of))
-    if goals:
-        return max([min(goals), *(unit / LARGEST_FACTOR for unit in before)])
-    return max(before) / FACTOR if before else None
+    if not goals and not before:
+        return None
+    least = max([unit / LARGEST_FACTOR for unit in before], default=0.0)
+    return (max(min(goals), least) if goals else max(before) / FACTOR), least
 
 
 def _within_bounds(
     value: Value, scale: float, of: dict[str, Tensor], free: Collection[str], paths: dict[str, str]
 ) -> float:
     """A scale for values of nothing beside no layer: this one, unless sums or products beside them bound it."""
-    marks = [node for node in value.users if node.op == "quant.fake_quant"]
-    makers = [maker for mark in marks if (maker := maker_of(mark.operand(0))) is not None]
+    makers = [maker for mark in _marks(value) if (maker := maker_of(mark.operand(0))) is not None]
     lows = [_size(maker, of, None) for maker in makers if _is_sum(maker)]
-    highs = []
-    for user in {user for mark in marks for user, _ in _readers(mark.result) if _is_sum(user)}:
+    return max([min(scale, _most(value, of, free, paths)), *(low / LARGEST_RATIO for low in lows)])
+
+
+def _most(value: Value, of: dict[str, Tensor], free: Collection[str], paths: dict[str, str]) -> float:
+    """The largest scale with which sums and products can read values of nothing, as far as their results have one."""
+    highs = [math.inf]
+    for user in {user for mark in _marks(value) for user, _ in _readers(mark.result) if _is_sum(user)}:
         result = next((mark for mark in user.result.users if mark.op == "quant.fake_quant"), None)
         if result is not None and paths[result.operand(1).name] not in free:
-            highs.append(float(of[result.operand(1).name]) / _size(user, of, value))
-    scale = min([scale, *(LARGEST_RATIO * high for high in highs)])
-    return max([scale, *(low / LARGEST_RATIO for low in lows)])
+            highs.append(LARGEST_RATIO * float(of[result.operand(1).name]) / _size(user, of, value))
+    return min(highs)
+
+
+def _marks(scale: Value) -> list[Node]:
+    """The fake-quantizations with a scale."""
+    return [node for node in scale.users if node.op == "quant.fake_quant"]
 
 
 def _is_sum(node: Node) -> bool:

@@ -256,3 +256,17 @@ def test_an_inverse_root_reaches_no_further_than_half_a_step_of_its_operand() ->
     np.testing.assert_allclose(made.constants["m"].data, 1 / np.sqrt(4 / 255 / 2) / 255, rtol=1e-6)
     made = qgraph.calibrate(graph, [np.float32([[0.25, 4.0], [1.0, 0.25]])])
     np.testing.assert_allclose(made.constants["m"].data, 2 / 255, rtol=1e-6)
+
+
+def test_a_layer_of_nothing_beside_a_sum_has_a_scale_that_the_sum_can_add() -> None:
+    """A residual branch whose last gain begins at zero: what the layer leaves free, the sum bounds."""
+    graph = calibrated(
+        """graph @g level=float (%x: f32[N,4]) {
+  const @w: f32[4,4] = 0.0, @b: f32[4] = 0.0
+  %1: f32[N,4] = nn.relu(%x) loc(before m.py:1)
+  %2: f32[N,4] = nn.linear(%1, @w, @b) loc(dead m.py:2)
+  %3: f32[N,4] = nn.add(%1, %2) loc(out m.py:3)
+  return %3
+}"""
+    )
+    np.testing.assert_allclose(scale(graph, "dead"), LARGEST_RATIO * scale(graph, "out"), rtol=1e-6)

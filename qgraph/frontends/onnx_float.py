@@ -21,6 +21,7 @@ from qgraph.exporters.onnx_float import COPY, ORIGINS
 from qgraph.exporters.onnx_strings import check_strings
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops import ROWS, FromOnnx
+from qgraph.frontends.onnx_sizes import ARITHMETIC
 from qgraph.frontends.stack_trace import traced_origin
 from qgraph.ir import Array, Builder, Dim, Graph, Origin, TensorType, Value, collector_paused, verify_graph
 from qgraph.ir.origin import parse_origins
@@ -175,7 +176,7 @@ class Reader:
         """The value of a tensor; a constant is added to the graph where it is first asked for."""
         if name not in self.values:
             data = self.arrays[name]
-            if data.dtype.kind == "i" and (data <= -SYMBOL).any():
+            if _is_symbolic(data):
                 raise UnsupportedOp(f"ONNX tensor {name!r} is a symbolic size: it serves in shapes only")
             self.values[name] = self.graph.add_constant(data, name)
         return self.values[name]
@@ -264,7 +265,7 @@ class Reader:
         if node.domain or node.op in RANDOM:
             return False
         known = [self.arrays[name] for name in node.inputs if name in self.arrays]
-        if node.op == "Expand" and len(known) == 2 and (known[1] <= -SYMBOL).any():
+        if node.op in ("Expand", "ConstantOfShape") and any(map(_is_symbolic, known)):
             return False
         return all(name in self.arrays or not name for name in node.inputs)
 
@@ -334,14 +335,28 @@ class Reader:
         index = -SYMBOL - size
         return self.symbols[index] if index < len(self.symbols) else size
 
+    def _of_sizes(self, node: OnnxNode) -> Array:
+        """The result of arithmetic with symbolic sizes."""
+        arrays = [self.arrays[name] for name in node.inputs]
+        if node.op not in ARITHMETIC or not all(array.dtype.kind == "i" for array in arrays):
+            raise node.unsupported("it computes with a symbolic size")
+        pairs = np.broadcast_arrays(*arrays)
+        sizes = [self.dims([int(size) for size in array.reshape(-1)]) for array in pairs]
+        made = [ARITHMETIC[node.op](*pair) for pair in zip(*sizes, strict=True)]
+        if None in made:
+            raise node.unsupported("it computes with a symbolic size what depends on that")
+        numbers = [self._number(size) if isinstance(size, str) else size for size in made]
+        return np.array(numbers, np.bool_ if node.op == "Equal" else np.int64).reshape(pairs[0].shape)
+
     def _compute(self, node: OnnxNode) -> None:
         """The results of a node of constants, by ONNX's reference implementation."""
         import onnx
         from onnx.reference import ReferenceEvaluator
 
         known = {name: self.arrays[name] for name in node.inputs if name}
-        if node.op not in MOVING and any(a.dtype.kind == "i" and (a <= -SYMBOL).any() for a in known.values()):
-            raise node.unsupported("it computes with a symbolic size")
+        if node.op not in MOVING and any(map(_is_symbolic, known.values())):
+            self.arrays[node.outputs[0]] = self._of_sizes(node)
+            return
         infos = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.UNDEFINED, None) for name in known]
         results = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.outputs if n]
         body = onnx.helper.make_graph([node.proto], "constant", infos, results)
@@ -351,6 +366,11 @@ class Reader:
         except Exception as error:  # the evaluator raises many classes
             raise node.unsupported(f"it cannot be computed: {error}") from error
         self.arrays.update(zip([name for name in node.outputs if name], map(np.asarray, made), strict=True))
+
+
+def _is_symbolic(data: Array) -> bool:
+    """Whether symbolic sizes are among numbers."""
+    return data.dtype.kind == "i" and bool((data <= -SYMBOL).any())
 
 
 def _read_by(node: onnx.NodeProto) -> Iterator[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from qgraph.targets.onnxruntime import dialect, functions, moving, products
+from qgraph.targets.onnxruntime import dialect, dynamic, functions, moving, products
 from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
-from qgraph.targets.onnxruntime.float_kernels import KERNELS, is_exact
+from qgraph.targets.onnxruntime.float_kernels import KERNELS, belongs_to_islands
 from qgraph.targets.onnxruntime.fusing import OPTIMIZATIONS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
@@ -31,7 +31,7 @@ TARGET = Target(
     clamp=clamp,
     legalize=(*COMPOSITE, "nn.lstm", "nn.gru", "nn.rnn", "nn.sum", "nn.index", "nn.resize"),
     floats=FLOATS,
-    exact_in_float=is_exact,
+    exact_in_float=belongs_to_islands,
     exporters={".onnx": to_onnx},
     importers={".onnx": read_onnx},
     optimizations=OPTIMIZATIONS,
@@ -50,4 +50,4 @@ TARGET = Target(
     earlier=EARLIER,
 )
 
-__all__ = ["TARGET", "dialect", "functions", "moving", "products"]
+__all__ = ["TARGET", "dialect", "dynamic", "functions", "moving", "products"]

@@ -112,6 +112,11 @@ def erf(x: Float) -> Float:
     return np.copysign(np.where(size > f32(0.921875), f32(1) - _reduced_exp(-big, *ERF_EXP), small), x)
 
 
+def hard_sigmoid(x: Float) -> Float:
+    """x / 6 + 1/2 between 0 and 1, the quotient a product. Source: onnxruntime's HardSigmoid."""
+    return np.asarray(np.clip(f32(1 / 6) * x + f32(0.5), f32(0), f32(1)))
+
+
 def gelu(x: Float) -> Float:
     """x * (1 + erf(x / sqrt(2))) / 2."""
     return np.asarray(f32(0.5) * x * (erf(x * f32(0.7071067811865476)) + f32(1)))
@@ -311,6 +316,8 @@ KERNELS: dict[str, Callable[..., Array]] = {
     "nn.rms_norm": root_mean_square,
     "nn.mean": lambda view, x: reduced(view, x, divide=True),
     "nn.sum": lambda view, x: reduced(view, x, divide=False),
+    "nn.hard_sigmoid": lambda view, x: hard_sigmoid(x),
+    "nn.hard_swish": lambda view, x: np.asarray(x * hard_sigmoid(x)),
 }
 """Op of `nn` that stays in float -> what the runtime computes for it."""
 EXACT = {
@@ -323,6 +330,15 @@ EXACT = {
     *KERNELS,
 }
 """Ops that give the runtime's bits in float; `nn.mean` and `nn.sum` over the last axes, `nn.resize` but for cubic."""
+
+
+LOOKED_UP = ("nn.hard_sigmoid", "nn.hard_swish")
+"""Ops that are exact in float, too, but are better looked up in a table than made part of an island."""
+
+
+def belongs_to_islands(node: Node) -> bool:
+    """Whether an op on floats may be part of an island."""
+    return is_exact(node) and node.op not in LOOKED_UP
 
 
 def is_exact(node: Node) -> bool:

@@ -33,6 +33,8 @@ INT32 = 6
 """ONNX's number of the type."""
 OPSET = 18
 """The lowest whose ops the rows of the float exporter are."""
+OPSET_OF_16_BITS = 21
+"""The lowest in which codes have 16 bits."""
 
 
 def stays_float(node: Node) -> bool:
@@ -46,8 +48,9 @@ def is_composite(node: Node) -> bool:
 
 
 def needed_opset(nodes: Sequence[Node]) -> int:
-    """The lowest opset that has the ops on floats among the nodes; 0 where there are none."""
-    return OPSET if any(map(stays_float, nodes)) else 0
+    """The lowest opset that has the ops on floats among the nodes, or codes of 16 bits; 0 where there are neither."""
+    wide = any(value.type.dtype in ("i16", "u16") for node in nodes for value in (*node.inputs, *node.results))
+    return OPSET_OF_16_BITS if wide else OPSET if any(map(stays_float, nodes)) else 0
 
 
 @dataclass

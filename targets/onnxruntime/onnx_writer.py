@@ -99,10 +99,9 @@ class _Writer:
             self.tensors[value] = self.variable(self.unique(value.name, value.name), value.type)
         for name, value in self.graph.constants.items():
             self.tensors[value] = self.constant(self.unique(name, name), value.data)
-        for node in self.graph.nodes:  # results first: they keep their names
-            if node.result.name:
-                name = self.unique(node.result.name, node.result.name)
-                self.tensors[node.result] = self.variable(name, node.result.type)
+        for value in (each for node in self.graph.nodes for each in node.results):  # first: they keep their names
+            if value.name:
+                self.tensors[value] = self.variable(self.unique(value.name, value.name), value.type)
         for number, node in enumerate(self.graph.nodes, 1):
             self.write_node(number, node)
 
@@ -113,10 +112,11 @@ class _Writer:
             raise ExportError(
                 f"an .onnx file cannot hold {node.op}", where=node.where, help="lower to onnxruntime first"
             )
-        if node.result not in self.tensors:
-            self.tensors[node.result] = self.variable(self.unique(str(number), ""), node.result.type)
+        for value in node.results:
+            if value not in self.tensors:
+                self.tensors[value] = self.variable(self.unique(str(number), ""), value.type)
         if node.origins:
-            self.origins[self.tensors[node.result].name] = ", ".join(map(str, node.origins))
+            self.origins[self.tensors[node.results[0]].name] = ", ".join(map(str, node.origins))
         if composite:
             self.note_parameters(node.inputs)
             self.floats.write(node)
@@ -136,7 +136,8 @@ class _Writer:
             inputs[0] = self.clipped(node)
         while inputs and inputs[-1].is_empty():
             inputs.pop()
-        self.append(node.op.partition(".")[2], node, inputs, self.tensors[node.result], layout.fixed)
+        results = [self.tensors[value] for value in node.results]
+        self.append(node.op.partition(".")[2], node, inputs, results, layout.fixed)
 
     def write_float(self, node: Node, layout: NodeForm) -> None:
         """The node as a float op between DequantizeLinear nodes and a QuantizeLinear node."""
@@ -150,7 +151,7 @@ class _Writer:
                 real = kernels.dequantize(code, node.result.type.q)
                 inputs.append(self.constant(self.unique(f"{result.name}.{slot.attr}"), real))
         real_result = self.variable(self.unique(f"{result.name}.real"), TensorType(node.result.type.shape))
-        self.append(layout.float_op, node, inputs, real_result, layout.float_fixed)
+        self.append(layout.float_op, node, inputs, [real_result], layout.float_fixed)
         scale, zero_point = self.quant_inputs(node.result)
         self.surgeon("QuantizeLinear", f"{result.name}.quantize", {}, [real_result, scale, zero_point], result)
 
@@ -182,25 +183,28 @@ class _Writer:
         )
         return real
 
-    def append(self, op: str, node: Node, inputs: list[Any], result: Any, fixed: Any) -> None:
+    def append(self, op: str, node: Node, inputs: list[Any], results: list[Any], fixed: Any) -> None:
         """Append the ONNX node of a node, with its attributes."""
-        in_slots = form_of(node.op).slot_attrs
-        attrs = {name: _attribute(value) for name, value in node.attrs.items() if name not in in_slots}
-        self.surgeon(op, self.tensors[node.result].name, {**attrs, **(fixed or {})}, inputs, result)
+        form = form_of(node.op)
+        attrs = {name: _attribute(value) for name, value in node.attrs.items() if name not in form.slot_attrs}
+        axes = {value.type.quant.axis for value in (*node.inputs, *node.results) if value.type.quant is not None}
+        if form.by_axis and axes != {None}:
+            attrs["axis"] = next(axis for axis in axes if axis is not None)
+        self.surgeon(op, self.tensors[node.results[0]].name, {**attrs, **(fixed or {})}, inputs, *results)
 
-    def surgeon(self, op: str, name: str, attrs: dict[str, Any], inputs: list[Any], result: Any) -> None:
+    def surgeon(self, op: str, name: str, attrs: dict[str, Any], inputs: list[Any], *results: Any) -> None:
         """Append a graphsurgeon node."""
         import onnx_graphsurgeon as gs
 
-        self.nodes.append(gs.Node(op, name, attrs, inputs, [result], domain=domain_of(op) or None))
+        self.nodes.append(gs.Node(op, name, attrs, inputs, list(results), domain=domain_of(op) or None))
 
     # ---- inputs
 
     def slot_inputs(self, node: Node, slot: Slot) -> list[Any]:
         """The tensors of one slot."""
-        name = self.tensors[node.result].name
+        name = self.tensors[node.results[0]].name
         if slot.kind == "result":
-            return list(self.quant_inputs(node.result))
+            return [] if node.result.type.quant is None else list(self.quant_inputs(node.result))
         if slot.kind == "rest":
             return [tensor for value in node.inputs for tensor in self.quantized(value)]
         if slot.kind == "integers":

@@ -55,18 +55,18 @@ def _transposed(w: Value, build: Builder) -> Value:
 
 def matmul(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make) -> Sequence[Value]:
     """A product of which either side may be a vector."""
-    a, b = operands
+    a, b, *rest = operands
     assert a is not None
     assert b is not None
     row, column = a.type.rank == 1, b.type.rank == 1
-    a = build.ort.Reshape(a, shape=(1, *a.type.shape)) if row else a
-    b = build.ort.Reshape(b, shape=(*b.type.shape, 1)) if column else b
-    (made,) = make([a, b], attrs)
+    a = build.nn.reshape(a, shape=(1, *a.type.shape)) if row else a
+    b = build.nn.reshape(b, shape=(*b.type.shape, 1)) if column else b
+    (made,) = make([a, b, *rest], attrs)
     if not row and not column:
         return [made]
     *batch, rows, columns = made.type.shape
     shape = (*batch, *([] if row else [rows]), *([] if column else [columns]))
-    return [build.ort.Reshape(made, shape=shape)]
+    return [build.nn.reshape(made, shape=shape)]
 
 
 def softmax(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make) -> Sequence[Value]:

@@ -40,6 +40,14 @@ def _expand(node: OnnxNode, build: Builder) -> Value:
     return expanded(build, x, broadcast_shape(x.type.shape, tuple(node.reader.dims(node.integers("shape", 1) or ()))))
 
 
+@reads("ConstantOfShape")
+def _constant_of_shape(node: OnnxNode, build: Builder) -> Value:
+    """One number, repeated to a shape of which some sizes are symbolic."""
+    data = node.tensor(node.attrs.pop("value")) if "value" in node.attrs else np.zeros(1, np.float32)
+    shape = tuple(node.reader.dims(node.integers("shape", 0) or ()))
+    return expanded(build, build.constant(data.reshape((1,) * len(shape)), node.outputs[0]), shape)
+
+
 def _missing(node: OnnxNode, shape: tuple[Dim, ...], rest: list[Dim]) -> Dim:
     """The size that -1 stands for."""
     count, symbols = dim_factors(dim_product(shape))

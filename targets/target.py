@@ -13,6 +13,7 @@ from typing import Any
 
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.exporters.content import Content
+from qgraph.exporters.onnx_forms import ModelFacts
 from qgraph.ir import Graph, Node, TensorType, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
@@ -105,7 +106,7 @@ class Target:
     advice: Mapping[str, str] = field(default_factory=dict)  # op -> what to change where targets have to agree on it
     options: Mapping[str, Option] = field(default_factory=dict)
     raising: Callable[[Graph], Graph] | None = None  # the way back: integer level -> fake-quant level
-    optimizations: Mapping[str, Callable[[Graph], None]] = field(default_factory=dict)
+    optimizations: Mapping[str, Callable[[Graph, ModelFacts], None]] = field(default_factory=dict)
     """Level of optimization -> what the runtime makes of an ONNX model that was read node by node, the default first;
     empty for a target that runs no ONNX models of other tools."""
     requantizes_in_float: bool = False  # to other parameters by dequantizing and quantizing, as it has no op for it

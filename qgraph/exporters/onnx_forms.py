@@ -67,6 +67,18 @@ class NodeForm:
         return frozenset(slot.attr for slot in self.slots if slot.attr)
 
 
+@dataclass(frozen=True)
+class ModelFacts:
+    """What a model says and the graph that was read of it does not, by values of the graph.
+
+    `sized`: of which the model reads sizes that are open. `derived`: constants of the graph that follow from such
+    sizes, which a runtime computes anew in each run.
+    """
+
+    sized: frozenset[Value] = frozenset()
+    derived: frozenset[Value] = frozenset()
+
+
 @cache
 def forms_of(dialect: str) -> Mapping[str, NodeForm]:
     """Op of the dialect -> its form, for those that are one ONNX node."""

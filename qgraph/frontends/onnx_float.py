@@ -145,11 +145,14 @@ class Reader:
         self.graph = Graph(proto.graph.name or "main", level)
         self.values: dict[str, Value] = {}
         self.arrays: dict[str, Array] = {t.name: onnx.numpy_helper.to_array(t) for t in proto.graph.initializer}
+        self.numbers: dict[str, Array] = {}  # what the graph computes and is one number nevertheless
         self.symbols: list[Dim] = []  # the symbolic size that stands for -SYMBOL - i
         self.reads = Counter(name for node in proto.graph.node for name in node.input)  # how many read a tensor
         self.reads.update(output.name for output in proto.graph.output)
         self.refused: list[UnsupportedOp] = []
         self.lost: set[str] = set()  # tensors that a refused node makes, or what follows from it
+        self.sized: set[str] = set()  # tensors whose sizes, some of them open, the model reads
+        self.derived: set[str] = set()  # and what follows from those: constants here, computed by a runtime
         for info in proto.graph.input:
             if info.name not in self.arrays:
                 self.values[info.name] = self.graph.add_input(info.name, _input_type(info))
@@ -319,6 +322,9 @@ class Reader:
 
     def _shape(self, node: OnnxNode) -> Array:
         shape = node.operand(0).type.shape
+        if any(isinstance(dim, str) for dim in shape):
+            self.sized.add(node.inputs[0])
+            self.derived.add(node.outputs[0])
         dims = shape[slice(node.attr("start", 0), node.attr("end", len(shape)))]
         return np.array([dim if isinstance(dim, int) else self._number(dim) for dim in dims], np.int64)
 
@@ -354,6 +360,8 @@ class Reader:
         from onnx.reference import ReferenceEvaluator
 
         known = {name: self.arrays[name] for name in node.inputs if name}
+        if not self.derived.isdisjoint(known):
+            self.derived.update(filter(None, node.outputs))
         if node.op not in MOVING and any(map(_is_symbolic, known.values())):
             self.arrays[node.outputs[0]] = self._of_sizes(node)
             return

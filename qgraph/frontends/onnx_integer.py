@@ -16,17 +16,20 @@ import numpy as np
 
 from qgraph.arith.windows import pooled_shape, window_pads
 from qgraph.errors import InputError
-from qgraph.exporters.onnx_forms import NodeForm, Slot, bias_params, forms_of, ops_of
+from qgraph.exporters.onnx_forms import ModelFacts, NodeForm, Slot, bias_params, forms_of, ops_of
 from qgraph.frontends.onnx_float import Reader, damage_named, proto_of
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops import ROWS, FromOnnx
 from qgraph.frontends.onnx_ops.windows import kernel_of, window
+from qgraph.frontends.target_shapes import reshaped
+from qgraph.interpreter.run_graph import dequantized
 from qgraph.ir import (
     IO_LAYOUT,
     Array,
     Builder,
     Element,
     Graph,
+    Node,
     QuantParams,
     Value,
     collector_paused,
@@ -40,6 +43,8 @@ if TYPE_CHECKING:
 
     from qgraph.targets.target import Target
 
+OPTIMIZATION = "optimization"
+"""The word of a graph's metadata that says at which level it was read, and a runtime has to run its file."""
 NARROW = {"int4": np.int8, "uint4": np.uint8, "int2": np.int8, "uint2": np.uint8}
 """Storage below a byte -> how its codes are held; scale and zero point stay what they are."""
 MOVING = ("Flatten", "Squeeze", "Unsqueeze", "Gather", "Expand", "Identity", "Split", "Tile", "Concat")
@@ -59,6 +64,7 @@ class IntegerReader(Reader):
     def rows(self, node: OnnxNode) -> Sequence[FromOnnx]:
         """By the form of the dialect's op, else by the row of the float reader."""
         op, others = self.ops.get((node.domain.replace("ai.onnx", ""), node.op)), super().rows(node)
+        others = [_reduce_mean] if others and node.op == "ReduceMean" else others
         if op is None or (others and not self._is_on_codes(node)):
             return others
         return [partial(self._by_form, op), *others]
@@ -71,6 +77,11 @@ class IntegerReader(Reader):
     def _is_constant(self, node: OnnxNode) -> bool:
         own = (node.domain, node.op) in self.ops and node.op not in ROWS
         return not own and super()._is_constant(node)
+
+    def facts(self) -> ModelFacts:
+        """What the model says and the graph does not."""
+        made = [frozenset(self.values[n] for n in names if n in self.values) for names in (self.sized, self.derived)]
+        return ModelFacts(*made)
 
     # ---- one node by its form
 
@@ -97,11 +108,18 @@ class IntegerReader(Reader):
 
         def make(operands: Sequence[Value | None], attrs: dict[str, Any]) -> Sequence[Value]:
             made = build.node(op, operands, attrs, element=element)
+            self._note_number(node.outputs[0], made)
             if hasattr(definition.cls, "check"):
                 definition.view(made).check()
             return made.results
 
         return form.read(node, build, operands, attrs, make) if form.read else make(operands, attrs)
+
+    def _note_number(self, name: str, made: Node) -> None:
+        """One constant code, dequantized, may be the parameter of a node: the value of a Pad."""
+        x = made.operands[0] if op_def(made.op).traits.kind == "dequantize" else None
+        if x is not None and x.is_constant and x.data.size == 1:
+            self.numbers[name] = dequantized(x.data, x.type)
 
     def _single(
         self, node: OnnxNode, place: int, slot: Slot, operands: list[Value | None], attrs: dict[str, Any]
@@ -223,6 +241,20 @@ class IntegerReader(Reader):
         return {n: q for n, q in found.items() if n in inputs and not inputs[n].type.is_float}
 
 
+def _reduce_mean(node: OnnxNode, build: Builder) -> Value:
+    """A mean whose dimensions go and come again: those that stay are GlobalAveragePool's, which runtimes fuse."""
+    made = ROWS[node.op](node, build)
+    assert isinstance(made, Value)
+    maker = made.producer
+    if maker is None or maker.op != "nn.mean" or not maker.attrs["keepdims"]:
+        return made
+    shape = made.type.shape
+    flat = build.nn.mean(maker.operand(0), axes=maker.attrs["axes"], keepdims=False)
+    build.graph.erase(maker)
+    build.made.remove(maker)
+    return reshaped(build, flat, shape)
+
+
 def _read_as(form: NodeForm, node: OnnxNode) -> list[tuple[str, str, str]]:
     """The tensors that a node reads as codes, with the names of their scales and zero points."""
     names, place, found = [*node.inputs, "", "", ""], 0, []
@@ -278,8 +310,9 @@ def from_quantized(proto: onnx.ModelProto, target: Target, optimization: str) ->
             f"optimization={optimization!r} is not a choice", help=f"choose from {', '.join(target.optimizations)}"
         )
     with damage_named():
-        graph = IntegerReader(proto_of(proto), target.dialect).whole()
-        graph.metadata.update({"target": target.name, IO_LAYOUT: target.layout, "optimization": optimization})
-        target.optimizations[optimization](graph)
+        reader = IntegerReader(proto_of(proto), target.dialect)
+        graph = reader.whole()
+        graph.metadata.update({"target": target.name, IO_LAYOUT: target.layout, OPTIMIZATION: optimization})
+        target.optimizations[optimization](graph, reader.facts())
         verify_graph(graph)
         return graph

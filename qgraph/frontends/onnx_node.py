@@ -87,7 +87,7 @@ class OnnxNode:
         """A number: an attribute, as in old opsets, or a constant input; as the shortest decimal of its precision."""
         if name in self.attrs or not self.has(index):
             return float(self.attr(name, default))
-        data = self.known(index)
+        data = self.reader.numbers.get(self.inputs[index], self.known(index))
         if data is None or data.size != 1:
             raise self.unsupported(f"its input {name} is not one constant number")
         return float(str(data.reshape(-1)[0]))

@@ -10,6 +10,7 @@ import numpy as np
 from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.frontends import load, to_file_bytes
+from qgraph.frontends.onnx_integer import OPTIMIZATION
 from qgraph.interpreter.inputs import Inputs, Layout
 from qgraph.ir import Array, Graph, Node
 from qgraph.ir.files import read_bytes
@@ -33,6 +34,7 @@ def verify(
     on: str | None = None,
     layout: Layout | None = None,
     intermediate: bool = False,
+    optimization: str | None = None,
     options: Mapping[str, object] | None = None,
 ) -> Verification:
     """Compare the interpreter with the real runtime on given inputs, or on `samples` random and a few extreme ones.
@@ -40,11 +42,12 @@ def verify(
     `graph`: a lowered graph, or a file that holds one; a file is run as it is. `runtime`: the name of a target of the
     same family (default: the graph's own). `on`: a command that starts a Python with that runtime elsewhere ("ssh pi
     python3"). `layout`: that of float inputs whose shape fits both NCHW and NHWC. `intermediate`: compare the result of
-    every node too, from a file that returns them all. `options` go to the runtime's program (`level="basic"` for ONNX
-    Runtime). Raises InputError for a graph that was not lowered or where there is nothing to compare on, RuntimeFailure
-    where the runtime is missing or ends.
+    every node too, from a file that returns them all. `optimization`: the level at which a quantized ONNX model is read
+    and run, "all" by default. `options` go to the runtime's program (`threads=2` for ONNX Runtime). Raises InputError
+    for a graph that was not lowered or where there is nothing to compare on, RuntimeFailure where the runtime is
+    missing or ends.
     """
-    graph, model = _model(graph, runtime)
+    graph, model = _model(graph, runtime, optimization)
     target = targets.get(graph.target)
     steps = Steps(graph)
     given, layout = (steps.samples(samples, seed), "NHWC") if inputs is None else (inputs, layout)
@@ -53,7 +56,8 @@ def verify(
         raise InputError(
             "there is no sample to compare on", help="give at least one example (a whole batch, where it is fixed)"
         )
-    program_options = {**target.runtime_options, **steps.options, **(options or {})}
+    level = {"level": graph.metadata[OPTIMIZATION]} if OPTIMIZATION in graph.metadata else {}
+    program_options = {**target.runtime_options, **level, **steps.options, **(options or {})}
     with Worker(target.runtime, on=on) as worker:
         parts = _parts(graph, runs)
         expected = steps.expected(parts)  # first: it says what the runtime does not offer
@@ -79,11 +83,11 @@ def verify(
     )
 
 
-def _model(graph: Graph | str | os.PathLike[str], runtime: str | None) -> tuple[Graph, bytes]:
+def _model(graph: Graph | str | os.PathLike[str], runtime: str | None, optimization: str | None) -> tuple[Graph, bytes]:
     """The graph, set to the variant `runtime`, and the bytes of its file."""
     if not isinstance(graph, Graph):
         path = os.fspath(graph)
-        loaded = load(path, target=runtime)
+        loaded = load(path, target=runtime, optimization=optimization)
         _require_lowered(loaded)
         suffix = os.path.splitext(path)[1]
         is_model = suffix in targets.get(loaded.target).exporters

@@ -7,12 +7,14 @@ product, which is exact, and a float64 sum rounded to float32.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.arith.c_library import logf
+from qgraph.arith.windows import padded, pooled_shape, window_pads
 from qgraph.ir import Array, Node
 from qgraph.ops.nn.resizing import enlargement
 
@@ -290,6 +292,63 @@ def _between(size: int, out: int, aligned: bool) -> tuple[Array, Array, Array, A
     return first, second, np.where(alone, f32(0.5), near), np.where(alone, f32(0.5), far)
 
 
+def window_means(
+    x: Float, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], count_include_pad: bool
+) -> Float:
+    """AveragePool of [N, C, *S]: the sums of windows over how many elements count; see `average`."""
+    total = sum_in_order(padded(x, pads, 0.0), kernel, strides)
+    return np.asarray(total / counts(x, kernel, strides, pads, count_include_pad))
+
+
+def counts(
+    x: Float, kernel: Sequence[int], strides: Sequence[int], pads: Sequence[int], count_include_pad: bool
+) -> Float:
+    """How many elements of each window count."""
+    if count_include_pad:
+        return np.asarray(f32(np.prod(kernel)))
+    return sum_in_order(padded(np.ones((1, 1, *x.shape[2:]), f32), pads, 0.0), kernel, strides)
+
+
+def sum_in_order(x: Float, kernel: Sequence[int], strides: Sequence[int]) -> Float:
+    """The sums of the windows of [N, C, *S], element by element, row-major."""
+    out = pooled_shape(x.shape[2:], kernel, strides)
+    total = np.zeros((*x.shape[:2], *out), np.float32)
+    for position in product(*map(range, kernel)):
+        ends = [p + (size - 1) * step + 1 for p, size, step in zip(position, out, strides, strict=True)]
+        taps = (slice(p, end, step) for p, end, step in zip(position, ends, strides, strict=True))
+        total += x[(slice(None), slice(None), *taps)]
+    return total
+
+
+STRIDE_OF_COLUMNS, LONGEST_ROW = 2, 1984
+"""Up to this step along the last dimension, and this size of it with its pads, columns of a window are added first."""
+
+
+def averaged(view: Any, x: Array) -> Array:
+    """`nn.avg_pool`: sums of the columns of a window are added one after another, or its elements, row-major.
+
+    Whether padding counts that `ceil_mode` adds to counted padding is not known. Source: MlasPoolVectorKernel,
+    MlasPoolGenericKernel; 0 of 340,740 elements of 1 to 3 dimensions.
+    """
+    if not_averaged(view.ceil_mode, view.count_include_pad, view.pads):
+        made: Array = view.evaluate(x)
+        return made
+    ones = (1,) * len(view.kernel)
+    out = pooled_shape(x.shape[2:], view.kernel, view.stride, view.pads, ones, view.ceil_mode)
+    pads = window_pads(x.shape[2:], view.kernel, view.stride, view.pads, ones, out)
+    counted = view.count_include_pad and any(view.pads)
+    if view.stride[-1] > STRIDE_OF_COLUMNS or x.shape[-1] + pads[len(ones) - 1] + pads[-1] > LONGEST_ROW:
+        return window_means(x, view.kernel, view.stride, pads, counted)
+    columns = sum_in_order(padded(x, pads, 0.0), (*view.kernel[:-1], 1), (*view.stride[:-1], 1))
+    total = sum_in_order(columns, (*ones[:-1], view.kernel[-1]), (*ones[:-1], view.stride[-1]))
+    return np.asarray(total / counts(x, view.kernel, view.stride, pads, counted))
+
+
+def not_averaged(ceil_mode: bool, count_include_pad: bool, pads: Sequence[int]) -> bool:
+    """Whether an average may count what the runtime does not."""
+    return ceil_mode and count_include_pad and any(pads)
+
+
 def over_axis(function: Callable[[Float], Float]) -> Callable[..., Array]:
     """`nn.softmax` or `nn.log_softmax` over any axis."""
     return lambda view, x: np.moveaxis(function(np.moveaxis(x, view.axis, -1)), -1, view.axis)
@@ -316,6 +375,7 @@ KERNELS: dict[str, Callable[..., Array]] = {
     "nn.rms_norm": root_mean_square,
     "nn.mean": lambda view, x: reduced(view, x, divide=True),
     "nn.sum": lambda view, x: reduced(view, x, divide=False),
+    "nn.avg_pool": averaged,
     "nn.hard_sigmoid": lambda view, x: hard_sigmoid(x),
     "nn.hard_swish": lambda view, x: np.asarray(x * hard_sigmoid(x)),
 }
@@ -332,13 +392,13 @@ EXACT = {
 """Ops that give the runtime's bits in float; `nn.mean` and `nn.sum` over the last axes, `nn.resize` but for cubic."""
 
 
-LOOKED_UP = ("nn.hard_sigmoid", "nn.hard_swish")
-"""Ops that are exact in float, too, but are better looked up in a table than made part of an island."""
+ON_CODES = ("nn.hard_sigmoid", "nn.hard_swish", "nn.avg_pool")
+"""Ops that are exact in float, too, but are better computed of codes than made part of an island."""
 
 
 def belongs_to_islands(node: Node) -> bool:
     """Whether an op on floats may be part of an island."""
-    return is_exact(node) and node.op not in LOOKED_UP
+    return is_exact(node) and node.op not in ON_CODES
 
 
 def is_exact(node: Node) -> bool:
@@ -346,6 +406,8 @@ def is_exact(node: Node) -> bool:
     rank = node.operand(0).type.rank
     if not node.results[0].type.is_float:
         return True
+    if node.op == "nn.avg_pool":
+        return not not_averaged(node.attrs["ceil_mode"], node.attrs["count_include_pad"], node.attrs["pads"])
     if node.op == "nn.resize":
         return node.attrs["mode"] == "nearest" or (node.attrs["mode"] == "linear" and rank == 4)
     return node.op in EXACT and (node.op not in ("nn.mean", "nn.sum") or over_last(node.attrs["axes"], rank))

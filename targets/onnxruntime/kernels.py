@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.arith.exactness import Accumulator
 from qgraph.arith.requantize import Float32Even
-from qgraph.arith.windows import padded, pooled_shape
 from qgraph.ir import Array, QuantParams
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
 from qgraph.ops.quant import per_axis
-from qgraph.targets.onnxruntime.float_kernels import fma
+from qgraph.targets.onnxruntime.float_kernels import fma, window_means
 
 Float = NDArray[np.float32]
 GLOBAL_AVERAGE_RANGE = (2.0**-32, 256.0)
@@ -143,21 +141,8 @@ def average(
     S: the window's dequantized values added in float32 one after another, row-major; the 0 of padding changes no sum.
     n: how many lie inside x, or with `count_include_pad` the kernel's size. Source: qlinear_pool.cc.
     """
-    real = padded(dequantize(x, q), pads, 0.0)
-    inside = padded(np.ones((1, 1, *x.shape[2:]), np.float32), pads, float(count_include_pad))
-    out = pooled_shape(x.shape[2:], kernel, strides, pads)
-    count = np.float32(np.prod(kernel)) if count_include_pad else _sum_in_order(inside, kernel, strides, out)
     with np.errstate(over="ignore", invalid="ignore"):  # what is infinite, or no number, becomes the lowest code
-        total = _sum_in_order(real, kernel, strides, out)
-        value = to_int32(total / count / result.scales[0] + np.float32(result.zero_points[0]))
+        mean = window_means(dequantize(x, q), kernel, strides, pads, count_include_pad)
+        value = to_int32(mean / result.scales[0] + np.float32(result.zero_points[0]))
     codes: Array = np.clip(value, *integer_range(dtype)).astype(NUMPY_DTYPE[dtype])
     return codes
-
-
-def _sum_in_order(x: Float, kernel: Sequence[int], strides: Sequence[int], out: Sequence[int]) -> Float:
-    total = np.zeros((*x.shape[:2], *out), np.float32)
-    for position in product(*map(range, kernel)):
-        ends = [p + (size - 1) * step + 1 for p, size, step in zip(position, out, strides, strict=True)]
-        taps = (slice(p, end, step) for p, end, step in zip(position, ends, strides, strict=True))
-        total += x[(slice(None), slice(None), *taps)]
-    return total

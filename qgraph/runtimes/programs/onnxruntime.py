@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Graph optimization level: its name in GraphOptimizationLevel.
 LEVELS = {
+    "disabled": "ORT_DISABLE_ALL",
     "disable": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",

@@ -36,6 +36,41 @@ def test_files_in_qoperator_form_are_exact_at_every_level(
     assert qgraph.verify(path, samples=4, intermediate=True).bit_exact
 
 
+@pytest.mark.parametrize("types", TYPES)
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("body", [plain, residual])
+def test_files_in_qdq_form_are_exact_as_the_runtime_fuses_them(
+    ort: Worker, tmp_path: Path, types: str, per_channel: bool, body: object
+) -> None:
+    """Below "extended" the runtime computes in float: there `verify` names the ops whose bits are not known."""
+    graph = float_graph(body)  # type: ignore[arg-type]
+    x = images(graph)
+    path = quantized_statically(graph.to_onnx(), [{"x": x}], tmp_path, "QDQ", types, per_channel)
+    read = qgraph.load(path)
+    products = [node for node in read.nodes if node.op in ("nn.conv", "nn.linear")]
+    assert types == "s8s8" or not products
+    for level in ("all", "extended"):
+        assert not products or qgraph.verify(path, optimization=level, samples=2).notes
+        assert products or not differing(path, [x], ort, level)
+    literal = qgraph.load(path, optimization="basic")
+    assert literal.find("nn.conv")
+    assert not literal.find("ort.QLinearConv")
+    assert any("floats of nn.conv" in note for note in qgraph.verify(path, optimization="basic", samples=2).notes)
+
+
+def test_files_of_dynamic_quantization_are_exact_at_every_level(ort: Worker, tmp_path: Path) -> None:
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    graph = float_graph(plain)
+    for weight in (QuantType.QInt8, QuantType.QUInt8):
+        path = tmp_path / f"{weight}.onnx"
+        quantize_dynamic(graph.to_onnx(), path, weight_type=weight)
+        assert qgraph.load(path).find("ort.ConvInteger")
+        for level in LEVELS:
+            assert not differing(path, [images(graph)], ort, level)
+        assert qgraph.verify(path, samples=4, intermediate=True).bit_exact
+
+
 def test_a_level_that_is_none_is_refused(tmp_path: Path) -> None:
     graph = float_graph(plain)
     path = quantized_statically(graph.to_onnx(), [{"x": images(graph)}], tmp_path, "QOperator", "u8s8", True)

@@ -485,10 +485,10 @@ REFUSED = {
     "a computed shape": (
         [
             helper.make_node("Shape", ["x"], ["s"]),
-            helper.make_node("Mul", ["s", "s"], ["t"], name="t"),
+            helper.make_node("Add", ["s", "s"], ["t"], name="t"),
             helper.make_node("Reshape", ["x", "t"], ["y"]),
         ],
-        "ONNX node 't': Mul: it computes with a symbolic size",
+        "ONNX node 't': Add: it computes with a symbolic size",
     ),
     "training": (
         [helper.make_node("Dropout", ["x", "", "t"], ["y"]), helper.make_node("Cast", ["x"], ["t"], to=9)][::-1],

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 # Graph optimization level: its name in GraphOptimizationLevel.
 LEVELS = {
-    "disabled": "ORT_DISABLE_ALL",
     "disable": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
     "extended": "ORT_ENABLE_EXTENDED",
@@ -97,6 +96,7 @@ def session_options(options: Mapping[str, object]) -> object:
     from onnxruntime import GraphOptimizationLevel, SessionOptions
 
     level, config = options.get("level", "all"), options.get("config", {})
+    level = "disable" if level == "disabled" else level
     if level not in LEVELS or not isinstance(config, dict):
         raise ValueError(f"option level is {level!r}, not one of {', '.join(LEVELS)}")
     result = SessionOptions()

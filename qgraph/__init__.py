@@ -12,7 +12,7 @@ from qgraph.version import __version__
 
 if TYPE_CHECKING:
     from qgraph import passes, targets
-    from qgraph.accuracy import Explanation, explain
+    from qgraph.accuracy import Explanation, Sensitivity, explain, search, sensitivity
     from qgraph.differ import GraphDiff, diff
     from qgraph.errors import QGraphError
     from qgraph.frontends import export, from_onnx, load, save, trace
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qgraph.verification import Verification, verify
 
 _WHERE = {
-    "qgraph.accuracy": ("Explanation", "explain"),
+    "qgraph.accuracy": ("Explanation", "Sensitivity", "explain", "search", "sensitivity"),
     "qgraph.differ": ("GraphDiff", "diff"),
     "qgraph.errors": ("QGraphError",),
     "qgraph.frontends": ("export", "from_onnx", "load", "save", "trace"),
@@ -48,6 +48,7 @@ __all__ = [
     "PassManager",
     "QGraphError",
     "QuantParams",
+    "Sensitivity",
     "Stream",
     "TensorType",
     "Value",
@@ -69,6 +70,8 @@ __all__ = [
     "quantize_inputs",
     "run",
     "save",
+    "search",
+    "sensitivity",
     "targets",
     "to_torch",
     "trace",

@@ -42,11 +42,16 @@ def import_file(path: Path) -> ModuleType:
 
 def require_torch() -> None:
     """Raise InputError where torch is not installed."""
+    require("torch", "torch")
+
+
+def require(package: str, extra: str) -> None:
+    """Raise InputError where a package is not installed; `extra`: the optional dependencies that bring it."""
     try:
-        importlib.import_module("torch")
+        importlib.import_module(package)
     except ModuleNotFoundError:
         raise InputError(
-            "this needs torch, which is not installed", help="pip install 'qgraph-compiler[torch]'"
+            f"this needs {package}, which is not installed", help=f"pip install 'qgraph-compiler[{extra}]'"
         ) from None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from qgraph.accuracy.json_words import finite
 from qgraph.accuracy.losses import Loss
 from qgraph.ir import Graph, Node
 
@@ -88,7 +89,7 @@ class Explanation:
         words |= {name: getattr(self, name) for name in ("activations_only_db", "outputs", "notes")}
         nodes = [{**_without_node(each), **asdict(each.loss)} for each in self.nodes]
         rows = {name: [asdict(each) for each in getattr(self, name)] for name in ("tries", "samples", "classes")}
-        return json.dumps(_finite({**words, "nodes": nodes, **rows}), indent=2)
+        return json.dumps(finite({**words, "nodes": nodes, **rows}), indent=2)
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write one self-contained page with pictures; raises FileError."""
@@ -181,12 +182,3 @@ def _plus_minus(error: float) -> str:
 
 def _without_node(each: NodeLoss) -> dict[str, Any]:
     return {name: getattr(each, name) for name in ("name", "op", "value", "alone_db", "gain_db")}
-
-
-def _finite(words: Any) -> Any:
-    """The same with None for what JSON cannot say."""
-    if isinstance(words, dict):
-        return {name: _finite(each) for name, each in words.items()}
-    if isinstance(words, (list, tuple)):
-        return [_finite(each) for each in words]
-    return None if isinstance(words, float) and not math.isfinite(words) else words

@@ -140,7 +140,7 @@ def _of_activation(runs: TwoRuns, unit: Unit, mark: Node, rules: QuantRules | No
         if bits < NARROW:
             how = _override(unit, "activation_bits", NARROW)
             yield Trial(f"a result of {NARROW} bits", how, with_bits(marks, range, NARROW), 3)
-    if bits < WIDE and _has_16(unit, rules):
+    if bits < WIDE and has_16(unit, rules):
         how = _override(unit, "activation_bits", WIDE)
         yield Trial(f"a result of {WIDE} bits", how, with_bits(marks, range, WIDE), 4)
 
@@ -211,10 +211,10 @@ def _bits(mark: Node) -> float:
     return float(np.log2(high - low + 1))
 
 
-def _has_16(unit: Unit, rules: QuantRules | None) -> bool:
-    """Whether the target has results of 16 bits, for this op."""
+def has_16(unit: Unit, rules: QuantRules | None) -> bool:
+    """Whether the target has results of 16 bits, for this op; without a target none is known."""
     if rules is None:
-        return True
+        return False
     rule = rules.ops.get(unit.op)
     return rules.wide is not None and (rule is None or not rule.narrow)
 

@@ -101,6 +101,10 @@ class TwoRuns:
                 made.update(self._results(value.producer, {}, variant))
         return self._results(node, made, variant)[node.results[0]]
 
+    def result_of_parameter(self, mark: Node, variant: Variant) -> Array:
+        """A constant as its fake-quantization gives it under a variant."""
+        return self._results(mark, {}, variant)[mark.result][0]
+
     # ---- computing
 
     def _computed(self, fed: Sequence[Mapping[str, Array]], variant: Variant) -> dict[Value, Runs]:

@@ -12,6 +12,7 @@ from qgraph.cli.diff_command import diff
 from qgraph.cli.explain_command import explain
 from qgraph.cli.opt_command import opt
 from qgraph.cli.report_command import report
+from qgraph.cli.sensitivity_command import search, sensitivity
 from qgraph.cli.show_command import show
 
 app = typer.Typer(
@@ -74,6 +75,8 @@ def print_graph(
 
 
 app.command()(explain)
+app.command()(sensitivity)
+app.command()(search)
 app.command()(opt)
 app.command()(report)
 app.command()(show)
@@ -91,6 +94,10 @@ def quantize(
         list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
     ] = None,
     fallback: Fallback = None,
+    overrides: Annotated[
+        Path | None,
+        typer.Option("--overrides", help="A .json file of bits by origin, as `qgraph search -o` writes it."),
+    ] = None,
     ptq: Annotated[
         list[str] | None, typer.Option(help="Methods, in that order: equalize,gptq,bias-correction.")
     ] = None,
@@ -98,7 +105,7 @@ def quantize(
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
     from qgraph.cli.arrays import batches, read_npz
-    from qgraph.cli.sources import key_values
+    from qgraph.cli.sources import key_values, read_overrides
     from qgraph.ir import data_inputs, states_of
     from qgraph.ptq import before_preparing, check_methods, improved
 
@@ -106,7 +113,8 @@ def quantize(
     graph = before_preparing(qgraph.load(file), methods)
     observers = key_values(observer or [])
     options = key_values(option or [])
-    prepared = qgraph.prepare(graph, target=target, observers=observers, fallback=fallback, **options)
+    bits = None if overrides is None else read_overrides(overrides)
+    prepared = qgraph.prepare(graph, target, overrides=bits, observers=observers, fallback=fallback, **options)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
     examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
     qgraph.save(improved(qgraph.calibrate(prepared, examples), examples, methods), output)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qgraph.errors import InputError
+from qgraph.errors import FileError, InputError
 from qgraph.imports import import_file, in_short, require_torch
+from qgraph.ir.files import read_bytes
 from qgraph.ir.types import NUMPY_DTYPE
 
 if TYPE_CHECKING:
@@ -81,6 +83,18 @@ def example_inputs(text: str) -> list[torch.Tensor]:
             ) from None
         examples.append(torch.from_numpy(made.numpy().astype(numpy)))
     return examples
+
+
+def read_overrides(path: Path) -> dict[str, dict[str, int]]:
+    """Bits by pattern of origins, of a file of JSON; raises FileError, InputError."""
+    try:
+        found = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise FileError(f"{path} is no JSON: {error}", help="write it with `qgraph search -o`") from None
+    rows: dict[str, Any] = found if isinstance(found, dict) else {"": None}
+    if not all(isinstance(row, dict) and all(isinstance(bits, int) for bits in row.values()) for row in rows.values()):
+        raise InputError(f"{path} has no overrides", help='write {"stem.*": {"bits": 4}}')
+    return rows
 
 
 def key_values(words: list[str]) -> dict[str, Any]:

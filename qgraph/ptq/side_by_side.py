@@ -90,5 +90,6 @@ def _compute(node: Node, real: dict[Value, Array], rounded: dict[Value, Array], 
 
 
 def _compute_parameter(value: Value, real: dict[Value, Array], rounded: dict[Value, Array], evaluate: Evaluate) -> None:
-    if value.producer is not None and value.producer.op in FAKE_QUANTS:
+    """Round a parameter again, which may have other data now; what ops make of others has not."""
+    if value.producer is not None and value.producer.op in FAKE_QUANTS and value.producer.operand(0).is_constant:
         rounded[value] = evaluate(value.producer, _operands(value.producer, rounded))[0]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from qgraph.arith.exactness import as_accumulator
 from qgraph.arith.fixed_point import quantize_multiplier
-from qgraph.arith.requantize import requantize_double_rounding, requantize_float64_away, requantize_fp32
+from qgraph.arith.requantize import DoubleRounding, Float32Even, Float64Away
 from qgraph.training.integer_run import looked_up
 from qgraph.training.tensor_requantize import DeviceAccumulator
 
@@ -29,9 +29,9 @@ def _accumulators(bound: int) -> NDArray[np.int64]:
 
 
 WAYS: dict[str, tuple[Any, Any]] = {
-    "float32": (requantize_fp32, (FACTORS.astype(np.float32),)),
-    "double rounding": (requantize_double_rounding, quantize_multiplier(FACTORS)),
-    "float64": (requantize_float64_away, (FACTORS,)),
+    "float32": (Float32Even, (FACTORS.astype(np.float32),)),
+    "double rounding": (DoubleRounding, quantize_multiplier(FACTORS)),
+    "float64": (Float64Away, (FACTORS,)),
 }
 
 
@@ -39,12 +39,13 @@ WAYS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("clamp", CLAMPS)
 @pytest.mark.parametrize("way", WAYS)
 def test_torch_requantizes_as_numpy_does(way: str, clamp: tuple[int, int, int, type], bound: int) -> None:
-    requantize, factors = WAYS[way]
+    of, factors = WAYS[way]
+    requantize = of(*factors, *clamp)
     acc = _accumulators(bound)
     held = torch.from_numpy(acc).to(torch.float32 if bound <= 2**24 else torch.int64)
-    made = requantize(DeviceAccumulator(held, bound - 1), *factors, *clamp)
+    made = requantize(DeviceAccumulator(held, bound - 1))
     assert isinstance(made, torch.Tensor)
-    expected = requantize(as_accumulator(acc, bound - 1), *factors, *clamp)
+    expected = requantize(as_accumulator(acc, bound - 1))
     assert made.numpy().dtype == expected.dtype
     assert np.array_equal(made.numpy(), expected)
 
@@ -52,6 +53,8 @@ def test_torch_requantizes_as_numpy_does(way: str, clamp: tuple[int, int, int, t
 def test_a_kernel_of_another_way_takes_an_array() -> None:
     acc = DeviceAccumulator(torch.tensor([[1.0, 2.0]]), 2)
     assert np.asarray(acc).tolist() == [[1, 2]]
+    assert np.asarray(acc).dtype == acc.dtype == np.float32
+    assert np.asarray(acc, np.int64).dtype == np.int64
     assert acc.astype(np.int32).dtype == np.int32
     assert acc.shape == (1, 2)
 

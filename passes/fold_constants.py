@@ -4,12 +4,13 @@
 
 A fake-quantized constant stays as it is, because its scale is trained; so do dropout and batch normalization, which
 act in training, and integer graphs, whose arithmetic is the target's. Computed by the op's definition in NumPy, as the
-interpreter does. Exact bit for bit.
+interpreter does. Exact bit for bit. What parameters make stays tied to them in training (`qgraph.ir.expressions`).
 """
 
 from __future__ import annotations
 
 from qgraph.ir import Graph, Node, op_def
+from qgraph.ir.derived import derive
 from qgraph.ir.trained import declare, declared, is_trained, source_name
 from qgraph.passes.engine.registry import graph_pass
 
@@ -44,6 +45,8 @@ def compute_constants(graph: Graph) -> None:
             name = folded_name([*learned, *node.inputs][0].name)
             folded = graph.add_constant(array, name, result.type.quant)
             trained[folded.name] = bool(learned)
+            if learned and len(node.results) == 1 and node.dialect == "nn":
+                derive(graph, folded, node)
             graph.replace_uses(result, folded)
         graph.erase(node)
     declare(graph, trained)

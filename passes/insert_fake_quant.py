@@ -182,7 +182,7 @@ class _Inserter:
     graph: Graph
     rules: QuantRules
     overrides: CheckedOverrides
-    weights: dict[Value, Value] = field(default_factory=dict)  # a shared weight is quantized once
+    weights: dict[tuple[Value, QuantSpec], Value] = field(default_factory=dict)  # shared ones are quantized once
     grids: dict[tuple[Value, bool], tuple[Value, Value]] = field(default_factory=dict)
     """root of a grid, and whether it has 16 bits -> its constants"""
     read_on: Mapping[Node, Grid] = field(default_factory=dict)  # where a first operand is brought to another grid
@@ -229,10 +229,11 @@ class _Inserter:
                     self._set_operand(node, name, self._quantized_weight(node, w, self._weight_spec(node, spec)))
 
     def _quantized_weight(self, node: Node, w: Value, spec: QuantSpec) -> Value:
-        if w not in self.weights:
+        if (w, spec) not in self.weights:
             scale, zero_point = self._weight_constants(w, w.data, spec)
-            self.weights[w] = self._fake_quant(Builder(self.graph, node, node.origins), w, scale, zero_point, spec)
-        return self.weights[w]
+            made = self._fake_quant(Builder(self.graph, node, node.origins), w, scale, zero_point, spec)
+            self.weights[w, spec] = made
+        return self.weights[w, spec]
 
     def quantize_activations(self) -> None:
         """Fake-quantize the graph's inputs, every result that is not yet on its grid, and operands of joins."""

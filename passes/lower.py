@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from qgraph import targets
 from qgraph.errors import InputError, ValidationError
 from qgraph.ir import Graph, Node, Value
+from qgraph.ir.expressions import set_expressions
 from qgraph.passes.convert_layout import Conversion
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.drop_dropout import drop, drop_detach
@@ -113,7 +114,9 @@ class Arranged:
 
 
 def arrange(graph: Graph, target: Target) -> Arranged:
-    """A graph without live layers and dropout in the forms and the layout of the target; it may be changed."""
+    """A graph without live layers and dropout in the forms and the layout of the target, where nothing is trained any
+    more; it may be changed."""
+    set_expressions(graph.metadata, {})
     stands_for = in_forms(graph, target)
     erase_dead_code(graph)
     if target.layout != "NHWC":

@@ -9,7 +9,7 @@ import numpy as np
 from qgraph.ir import Array, Builder, Node, Value, op_def
 from qgraph.ops.nn.resizing import by_size, nearest, resampling
 from qgraph.passes.rewriter import Declined, Match, Replacement
-from qgraph.passes.ways.registry import way
+from qgraph.passes.ways.registry import by_channel, way
 
 
 @way("nn.group_norm", "nn.layer_norm", "nn.reshape", "nn.mul", "nn.add")
@@ -23,10 +23,7 @@ def group_norm(match: Match, build: Builder) -> Replacement:
         return Declined("a parameter is computed")
     grouped = build.nn.reshape(x, shape=(-1, layer.groups, math.prod(x.type.shape[1:]) // layer.groups))
     y = build.nn.reshape(build.nn.layer_norm(grouped, eps=layer.eps), shape=(-1, *x.type.shape[1:]))
-    gamma, beta = (
-        None if value is None else build.constant(value.data.reshape(-1, *(1,) * (rank - 2)), value.name)
-        for value in (layer.gamma, layer.beta)
-    )
+    gamma, beta = (None if value is None else by_channel(build, value, rank) for value in (layer.gamma, layer.beta))
     y = y if gamma is None else build.nn.mul(y, gamma)
     return y if beta is None else build.nn.add(y, beta)
 

@@ -7,11 +7,12 @@ import math
 import numpy as np
 
 from qgraph.ir import Array, Attr, Builder, Value
+from qgraph.ir.derived import derived
 from qgraph.passes.batchnorm_to_scale_shift import scale_and_shift
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.rules.clamps import node_bounds
 from qgraph.passes.ways.attention import LEAST
-from qgraph.passes.ways.registry import numeral, plus, times, way
+from qgraph.passes.ways.registry import negated, numeral, plus, times, way
 
 
 @way("nn.relu", "nn.clamp")
@@ -74,8 +75,7 @@ def tanh(match: Match, build: Builder) -> Replacement:
 def sub(match: Match, build: Builder) -> Replacement:
     """a + b * -1; a constant b is negated itself."""
     a, b = match.root.operand(0), match.root.operand(1)
-    negated = build.constant(-b.data, f"{b.name}.negated") if b.is_constant else times(build, b, -1)
-    return build.nn.add(a, negated)
+    return build.nn.add(a, negated(build, b) if b.is_constant else times(build, b, -1))
 
 
 @way("nn.batch_norm", "nn.mul", "nn.add")
@@ -100,7 +100,7 @@ def linear(match: Match, build: Builder) -> Replacement:
     if x.type.rank != 2 or not w.is_constant:
         return Declined("x is no matrix, or the weight not a constant")
     columns = build.nn.reshape(x, shape=(-1, int(x.type.shape[1]), 1, 1))
-    weight = build.constant(w.data[:, :, None, None], w.name)
+    weight = derived(build, w.name, lambda build, w: build.nn.reshape(w, shape=(*w.type.shape, 1, 1)), w)
     window: dict[str, Attr] = {"stride": (1, 1), "pads": (0,) * 4, "dilation": (1, 1)}
     made = build.node("nn.conv", [columns, weight, *node.operands[2:]], window).result
     return build.nn.reshape(made, shape=(-1, int(w.type.shape[0])))
@@ -169,7 +169,8 @@ def div(match: Match, build: Builder) -> Replacement:
     """x times the reciprocal of a constant; of a root: times rsqrt."""
     a, b = match.root.operand(0), match.root.operand(1)
     if b.is_constant and np.all(b.data):
-        return build.nn.mul(a, build.constant(np.reciprocal(b.data), f"{b.name}.reciprocal"))
+        one = numeral(build, b, 1)
+        return build.nn.mul(a, derived(build, f"{b.name}.reciprocal", lambda build, *pair: build.nn.div(*pair), one, b))
     inverse = _inverse_root(build, b)
     return Declined("the divisor is computed, and no root") if inverse is None else build.nn.mul(a, inverse)
 

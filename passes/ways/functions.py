@@ -12,7 +12,7 @@ from qgraph.ir.trained import declare
 from qgraph.ir.types import dim_product
 from qgraph.ops.nn.resizing import adaptive_windows
 from qgraph.passes.rewriter import Declined, Match, Replacement
-from qgraph.passes.ways.registry import plus, times, way
+from qgraph.passes.ways.registry import by_channel, negated, plus, times, way
 
 SUMS = ("nn.add", "nn.mul")
 
@@ -87,7 +87,7 @@ def prelu(match: Match, build: Builder) -> Replacement:
     x, slope = match.root.operand(0), match.root.operand(1)
     if not slope.is_constant:
         return Declined("the slope is computed")
-    factor = build.constant(-slope.data.reshape(-1, *(1,) * (x.type.rank - 2)), f"{slope.name}.negated")
+    factor = by_channel(build, negated(build, slope), x.type.rank)
     return build.nn.add(build.nn.relu(x), build.nn.mul(build.nn.relu(times(build, x, -1)), factor))
 
 

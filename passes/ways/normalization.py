@@ -7,7 +7,7 @@ import numpy as np
 from qgraph.ir import Builder, Value
 from qgraph.ops.nn.shape import REST, size_of
 from qgraph.passes.rewriter import Declined, Match, Replacement
-from qgraph.passes.ways.registry import plus, way
+from qgraph.passes.ways.registry import by_channel, plus, way
 
 ROOT = ("nn.mean", "nn.mul", "nn.add", "nn.rsqrt")
 
@@ -46,10 +46,7 @@ def group_norm(match: Match, build: Builder) -> Replacement:
     rows = build.nn.reshape(x, shape=(first, groups, REST))
     y = _centred(build, rows, (2,), match.root.attrs["eps"])
     y = build.nn.reshape(y, shape=(first, *(int(size) for size in (channels, *spatial))))
-    columns = [
-        None if value is None else build.constant(value.data.reshape(-1, *(1,) * len(spatial)), value.name)
-        for value in parameters
-    ]
+    columns = [None if value is None else by_channel(build, value, x.type.rank) for value in parameters]
     return _scaled_and_shifted(build, y, *columns)
 
 

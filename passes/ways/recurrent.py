@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
-import numpy as np
-
 from qgraph.ir import Builder, Node, Value, op_def
+from qgraph.ir.derived import derived
 from qgraph.passes.rewriter import Declined, Match, Replacement
 from qgraph.passes.ways.registry import way
 
@@ -79,7 +79,7 @@ def _unrolled(
         return Declined("a bias is not a constant")
     bias = known[0] if known else None
     if len(known) == 2:
-        bias = build.constant(known[0].data + known[1].data, f"{known[0].name}.sum")
+        bias = derived(build, f"{known[0].name}.sum", lambda build, *pair: build.nn.add(*pair), *known)
     inputs = build.nn.linear(layer.x, layer.w, bias)
     width, hidden = int(layer.w.type.shape[0]), int(layer.r.type.shape[1])
     made: list[Value] = []
@@ -103,8 +103,11 @@ def _recurrent_gates(build: Builder, layer: Any, h: Value | None) -> list[Any]:
         return _gates(build, build.nn.linear(h, layer.r, layer.recurrent_bias), 3)
     if layer.recurrent_bias is None:
         return [None] * 3
-    name = f"{layer.recurrent_bias.name}.gate"
-    return [build.constant(part, name) for part in np.split(layer.recurrent_bias.data, 3)]
+    bias, size = layer.recurrent_bias, layer.recurrent_bias.data.size // 3
+    return [
+        derived(build, f"{bias.name}.gate", partial(_part, axis=0, start=i * size, end=(i + 1) * size), bias)
+        for i in range(3)
+    ]
 
 
 def _part(build: Builder, x: Value, axis: int, start: int, end: int) -> Value:

@@ -10,6 +10,7 @@ from functools import wraps
 import numpy as np
 
 from qgraph.ir import Builder, Value
+from qgraph.ir.derived import derived
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite
 
 
@@ -68,6 +69,17 @@ def plus(build: Builder, x: Value, number: float) -> Value:
     """x + number."""
     made: Value = build.nn.add(x, numeral(build, x, number))
     return made
+
+
+def by_channel(build: Builder, x: Value, rank: int) -> Value:
+    """A constant [C] as [C, 1, ...], a factor or a summand of values of so many dimensions."""
+    shape = (int(x.type.shape[0]), *(1,) * (rank - 2))
+    return derived(build, x.name, lambda build, x: build.nn.reshape(x, shape=shape), x)
+
+
+def negated(build: Builder, x: Value) -> Value:
+    """A constant times -1."""
+    return derived(build, f"{x.name}.negated", lambda build, x: times(build, x, -1), x)
 
 
 def chosen_ways(ops: Collection[str], better: Collection[str] = ()) -> Mapping[str, Way]:

@@ -6,6 +6,7 @@ ops go by their functional counterparts and write to `Memory`.
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections import defaultdict
 from collections.abc import Collection, Container, Iterable, Mapping
@@ -20,6 +21,7 @@ from qgraph.frontends.torch_nodes import arguments_of, as_pairs, functional_form
 from qgraph.frontends.torch_ops import COMPLEX_ROWS, IGNORED, ROWS, NoBatch
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
+from qgraph.ir.derived import adopt
 
 if TYPE_CHECKING:
     import torch
@@ -102,7 +104,7 @@ class Importer(NodeReader):
             raise StateChanged(
                 f"the model changes {changed[0]!r} in its forward pass", help="return the new value instead"
             )
-        learned = _learned(signature.inputs_to_parameters, self._stored)
+        learned, first = _learned(signature.inputs_to_parameters, self._stored), _first_names(self.program.state_dict)
         for node in self.program.graph.nodes:
             if node.op != "placeholder":
                 continue
@@ -110,7 +112,7 @@ class Importer(NodeReader):
             if node.name in learned:
                 self._learned.add(node.name)
             if node.name in stored:
-                name = stored[node.name]
+                name = first.get(stored[node.name], stored[node.name])
                 tensor = self._stored[name].detach()
                 self._aliases[node.name] = Alias(node, origin, Storage(name, known=True), tensor=tensor)
             elif hasattr(node.meta.get("val"), "shape"):
@@ -296,8 +298,50 @@ class Importer(NodeReader):
             self.trained[made.name] = alias.node.name in self._learned
             if self.trained[made.name]:
                 self._kept.add(made.name)
+                self._tie(alias, made)
             self._constants[key] = made
         return self._constants[key]
+
+    # ---- what a constant that torch has computed of parameters is tied to
+
+    def _tie(self, alias: Alias, constant: Value) -> None:
+        """Say in the graph how a constant, the value of a known alias, is made of parameters by ops of `nn`; nothing
+        where that is not known: an op without a row, or a write."""
+        tensor, stored = alias.tensor, alias.storage.stored  # what is stored is not written to
+        if tensor is None or tensor.is_complex() or (alias.parent is None if stored else tensor._version):
+            return
+        scratch = Graph(constant.name)
+        rows, copies = self._anew(scratch), dict[Value, Value]()
+        try:
+            made = self._made_anew(alias.node, rows, copies)
+        except (QGraphError, KeyError):
+            return
+        others = [value for value in scratch.constants.values() if value not in copies]
+        if made.type == constant.type and all(value.data.size == 1 or not value.type.is_float for value in others):
+            adopt(self.graph, constant, made, copies)
+
+    def _anew(self, graph: Graph) -> Importer:
+        """An importer of the same program into another graph, in which nothing is made yet."""
+        other = copy.copy(self)
+        other.graph, other.build = graph, Builder(graph)
+        other.memory = Memory(other.build, other._known_value)
+        other._aliases, other._lists, other.made, other._constants, other.trained = {}, {}, {}, {}, {}
+        return other
+
+    def _made_anew(self, node: Any, rows: Importer, copies: dict[Value, Value]) -> Value:
+        """The value of a learned node by the rows of another importer; `copies`: what of its constants are of this
+        one's, which are added."""
+        for each in _before(node, self._learned):
+            if each.op == "call_function" and each.name in self._learned:
+                if hasattr(each.target, "_schema") and writes(each.target):
+                    raise UnsupportedOp("a write")
+                rows._call(each)
+            elif hasattr(each.meta.get("val"), "shape"):
+                ours = self._known_value(self._aliases[each.name])
+                value = rows.graph.add_constant(ours.data, ours.name)
+                copies[value] = ours
+                rows._aliases[each.name] = Alias(each, Origin(self.graph.name), value=value)
+        return rows.value(node)
 
     def _known_name(self, alias: Alias) -> str:
         """A parameter's own name; "conv.weight" for what is computed as the weight of `conv`; else its maker's name."""
@@ -324,6 +368,20 @@ class Importer(NodeReader):
         self._lists[node.name], self._aliases[node.name] = aliases, aliases[-1]
 
 
+def _before(node: Any, learned: Container[str]) -> list[Any]:
+    """A node behind all that it is computed of, as far as that is learned."""
+    found: dict[Any, None] = {}
+
+    def visit(each: Any) -> None:
+        if each not in found:
+            for operand in each.all_input_nodes if each.name in learned else ():
+                visit(operand)
+            found[each] = None
+
+    visit(node)
+    return [*found]
+
+
 def _is_idle_dropout(node: Any) -> bool:
     """Whether a node is a dropout that drops nothing: of parameters it stays so in training."""
     return "dropout" in str(node.target) and not arguments_of(node, functional_form(node.target)).get("train", True)
@@ -333,6 +391,13 @@ def _learned(parameters: Mapping[str, str], stored: Mapping[str, Any]) -> Collec
     """The inputs of a program that are learned: parameters, without those that are frozen where not all of them are."""
     free = {node for node, name in parameters.items() if stored[name].requires_grad}
     return free or parameters.keys()
+
+
+def _first_names(stored: Mapping[str, Any]) -> dict[str, str]:
+    """The name by which a parameter is known, the first, for each that it has."""
+    known: dict[tuple[object, ...], str] = {}
+    keys = {name: (x.data_ptr() or name, x.shape, x.stride(), x.dtype) for name, x in stored.items()}
+    return {name: known.setdefault(key, name) for name, key in keys.items()}
 
 
 def _unsupported(problems: Mapping[str, list[str]]) -> UnsupportedOp:

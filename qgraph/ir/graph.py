@@ -13,6 +13,7 @@ import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir.collector import collector_paused
+from qgraph.ir.expressions import forget_others
 from qgraph.ir.node import RETURN, Attr, Node, Value
 from qgraph.ir.node_view import NodeView
 from qgraph.ir.origin import Origin
@@ -280,8 +281,10 @@ class Graph:
         self._length -= 1
 
     def drop_unused_constants(self) -> int:
-        """Forget the constants that nothing uses; returns how many."""
-        unused = [name for name, value in self.constants.items() if not value._users]
+        """Forget the constants that nothing uses, nor what is made of them (`qgraph.ir.expressions`); returns how
+        many."""
+        needed = forget_others(self.metadata, [name for name, value in self.constants.items() if value._users])
+        unused = [name for name, value in self.constants.items() if not value._users and name not in needed]
         for name in unused:
             del self.constants[name]
         return len(unused)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
-from qgraph.ir import Array, Graph, Value, op_def
+from qgraph.ir import Array, Builder, Graph, Value, op_def
+from qgraph.ir.derived import as_nodes
+from qgraph.ir.expressions import Expression, sources
 from qgraph.ops.nn.normalization import counter_name
 from qgraph.training.emission import BitTrueEmitter, Emitter, check_mode
 from qgraph.training.layers import LayerBatchNorm
@@ -27,6 +30,7 @@ class Source:
     graph: Graph
     paths: dict[str, str]
     mode: str
+    tied: Mapping[str, Expression]  # the constants that are computed of others
 
 
 STATE = ("training", "_parameters", "_buffers", "_modules")
@@ -57,7 +61,7 @@ def _unpickled(source: Source, state: dict[str, object]) -> TrainableGraph:
 def _emitted(graph: Graph, mode: str) -> TrainableGraph:
     emitter = (BitTrueEmitter if mode == "bit-true" else Emitter)(graph)
     emitter.emit_graph()
-    return TrainableGraph.of(emitter.root, emitter.traced, Source(graph, emitter.paths, mode))
+    return TrainableGraph.of(emitter.root, emitter.traced, Source(graph, emitter.paths, mode, emitter.tied))
 
 
 def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
@@ -86,10 +90,10 @@ def from_torch(module: nn.Module) -> Graph:
     graph = source.graph.clone()
     tensors = tensors_by_path(traced)
     replaced: dict[str, Value] = {}
+    arrays = {name: _array(tensors[path], graph.constants[name].data.dtype) for name, path in source.paths.items()}
+    arrays.update(_of_others(source, arrays))
     for name, value in graph.constants.items():
-        path = source.paths.get(name)
-        data = value.data if path is None else _array(tensors[path], value.data.dtype)
-        replaced[name] = Value(value.type, name, data=data)
+        replaced[name] = Value(value.type, name, data=arrays.get(name, value.data))
     constants, graph.constants = graph.constants, replaced
     for name, old in constants.items():
         graph.replace_uses(old, replaced[name])
@@ -98,6 +102,26 @@ def from_torch(module: nn.Module) -> Graph:
             mean = op_def(node.op).view(node).mean
             node.attrs["batches"] = int(tensors[counter_name(source.paths[mean.name])])
     return graph
+
+
+def _of_others(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """The present arrays of the constants that are computed of others, as the module computes them."""
+    if not source.tied:
+        return {}
+    scratch = Graph("tied")
+    names = dict.fromkeys(name for expression in source.tied.values() for name in sources(expression))
+    copies = {name: scratch.add_constant(arrays.get(name, source.graph.constants[name].data), name) for name in names}
+    made = [as_nodes(each, Builder(scratch), copies.__getitem__) for each in source.tied.values()]
+    scratch.set_outputs([value for value in made if value is not None])
+    emitter = Emitter(scratch)
+    emitter.emit_graph()
+    with torch.no_grad():
+        given = fx.GraphModule(emitter.root, emitter.traced)()
+    tensors = given if isinstance(given, tuple) else (given,)
+    return {
+        name: _array(tensor, source.graph.constants[name].data.dtype)
+        for name, tensor in zip(source.tied, tensors, strict=True)
+    }
 
 
 def _array(tensor: Tensor, dtype: np.dtype) -> Array:
@@ -142,7 +166,7 @@ def refresh_weight_scales(traced: fx.GraphModule) -> None:
         if isinstance(owner, (WeightQuantizer, LayerBatchNorm)):
             constants = node.args[owner.activations :]
             refresh: Callable[..., None] = owner.refresh  # its constants differ from class to class
-            refresh(*(tensors[_path(a)] if isinstance(a, fx.Node) else None for a in constants))
+            refresh(*(_tensor(a, traced, tensors) if isinstance(a, fx.Node) else None for a in constants))
 
 
 def activation_quantizers(traced: fx.GraphModule) -> Iterator[tuple[ActivationQuantizer, Tensor, Tensor]]:
@@ -155,11 +179,16 @@ def activation_quantizers(traced: fx.GraphModule) -> Iterator[tuple[ActivationQu
             yield owner, scale, zero_point
 
 
-def _path(node: fx.Node) -> str:
-    """The path of a constant, or of one that was copied before the pass."""
-    while node.op != "get_attr":
-        node = node.all_input_nodes[0]
-    return str(node.target)
+def _tensor(node: fx.Node, traced: fx.GraphModule, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The tensor of a constant, itself where it was copied before the pass, or what is computed of constants."""
+    if node.op == "get_attr":
+        return tensors[str(node.target)]
+    args: Any = fx.node.map_arg(node.args, lambda each: _tensor(each, traced, tensors))
+    words: Any = fx.node.map_arg(node.kwargs, lambda each: _tensor(each, traced, tensors))
+    function: Any = traced.get_submodule(str(node.target)) if node.op == "call_module" else node.target
+    with torch.no_grad():
+        made: Tensor = args[0] if function is torch.clone else function(*args, **words)
+    return made
 
 
 def _forget_ranges(module: nn.Module, _: object) -> None:

@@ -229,7 +229,9 @@ class Run:
 
     def _tensor(self, value: Value, device: torch.device) -> Tensor:
         array = self.arrays[value]
-        return array if isinstance(array, Tensor) else torch.from_numpy(array).to(device)
+        if isinstance(array, Tensor):
+            return array
+        return torch.from_numpy(array if array.flags.writeable else array.copy()).to(device)  # one that is expanded
 
     def _requantized(self, node: Node, known: Accumulated) -> tuple[Array, ...]:
         """The result of a layer whose products are known."""

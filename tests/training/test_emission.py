@@ -54,7 +54,7 @@ def test_constants_have_their_names_unless_torch_has_something_else_there() -> N
         "layer.weight": 1,
         "constant_ops_w": 2,
         "constant_forward_w": 3,
-        "constant_a": 4,
+        "a": 4,
         "constant_a_b": 5,
         "constant_x__y": 6,
     }

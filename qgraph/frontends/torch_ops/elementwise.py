@@ -9,6 +9,7 @@ import numpy as np
 from qgraph.frontends.composed import scaled
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Value
+from qgraph.ir.derived import tie
 
 if TYPE_CHECKING:
     from qgraph.frontends.torch_importer import Importer
@@ -49,7 +50,12 @@ def div(at: Importer, a: Arguments) -> Value:
         return at.build.nn.div(x, divisor)
     with np.errstate(divide="ignore"):
         reciprocal = (1 / divisor.data.astype(np.float64)).astype(np.float32)
-    return at.build.nn.mul(x, at.build.constant(reciprocal, f"{divisor.name}.reciprocal"))
+    made = at.build.constant(reciprocal, f"{divisor.name}.reciprocal")
+    if at.trained.get(divisor.name, False):
+        one = at.build.constant(np.array(1, np.float32), "one")
+        tie(at.build.graph, made, lambda build, *pair: build.nn.div(*pair), one, divisor)
+        at.trained[made.name] = True
+    return at.build.nn.mul(x, made)
 
 
 @aten("addcmul.default", "addcdiv.default")

@@ -8,7 +8,8 @@ from qgraph.errors import TypeMismatch
 from qgraph.frontends.composed import scaled
 from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten
-from qgraph.ir import Value
+from qgraph.ir import Builder, Value
+from qgraph.ir.derived import derived
 from qgraph.ir.types import Dim, dim_product
 
 if TYPE_CHECKING:
@@ -125,13 +126,19 @@ def bilinear(at: Importer, a: Arguments) -> Value:
     x, y, w = (at.value(a[name]) for name in ("input1", "input2", "weight"))
     if not w.is_constant:
         raise TypeMismatch("a bilinear layer with a computed weight is not supported")
-    out, inner, other = w.data.shape
-    flat = at.build.constant(w.data.transpose(0, 2, 1).reshape(out * other, inner).copy(), f"{w.name}.flat")
+    out, _, other = w.data.shape
+    flat = derived(at.build, f"{w.name}.flat", _rows_of_each, w, trained=at.trained.get(w.name, False))
     parts = reshaped(at.build, at.build.nn.linear(x, flat), (*x.type.shape[:-1], out, other))
     made = at.build.nn.mul(parts, reshaped(at.build, y, (*y.type.shape[:-1], 1, other)))
     made = at.build.nn.sum(made, axes=(made.type.rank - 1,))
     bias = at.optional(a["bias"])
     return made if bias is None else at.build.nn.add(made, bias)
+
+
+def _rows_of_each(build: Builder, w: Value) -> Value:
+    """The matrices [O, I, P] as one of [O * P, I]."""
+    out, inner, other = w.data.shape
+    return reshaped(build, build.nn.transpose(w, perm=(0, 2, 1)), (out * other, inner))
 
 
 @aten("cdist.default")
@@ -149,6 +156,7 @@ def distances(at: Importer, a: Arguments) -> Value:
 
 def _transposed(at: Importer, y: Value) -> Value:
     """A constant matrix with its dimensions exchanged, which is trained if it is."""
-    made = at.build.constant(y.data.T.copy(), f"{y.name}.T")
-    at.trained[made.name] = at.trained.get(y.name, False)
+    trained = at.trained.get(y.name, False)
+    made = derived(at.build, f"{y.name}.T", lambda build, y: build.nn.transpose(y, perm=(1, 0)), y, trained=trained)
+    at.trained[made.name] = trained
     return made

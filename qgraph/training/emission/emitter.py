@@ -17,7 +17,9 @@ from torch.nn import functional as F
 
 from qgraph import quantizers
 from qgraph.errors import InputError, UnsupportedOp
-from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ir import Builder, Graph, Node, Value, op_def
+from qgraph.ir.derived import as_nodes, tied
+from qgraph.ir.expressions import Expression, sources
 from qgraph.ir.graph import RESULTS
 from qgraph.ir.trained import declared, is_trained
 from qgraph.ops.nn.normalization import counter_name
@@ -41,6 +43,7 @@ class Emitter:
 
     def __post_init__(self) -> None:
         self._declared = declared(self.graph)
+        self.tied = tied(self.graph)  # constants that are computed of parameters in every pass
 
     def emit_graph(self) -> None:
         """Emit everything, in order."""
@@ -75,8 +78,34 @@ class Emitter:
     def value(self, value: Value) -> fx.Node:
         """The traced node of a value."""
         if value not in self._values:
-            self._values[value] = self.traced.create_node("get_attr", self._add_constant(value))
+            made = self.tied.get(value.name) if value.is_constant else None
+            if made is None:
+                self._values[value] = self.traced.create_node("get_attr", self._add_constant(value))
+            else:
+                self._values[value] = self._made_of_others(made)
         return self._values[value]
+
+    def _made_of_others(self, expression: Expression) -> fx.Node:
+        """The traced node of what is computed of constants."""
+        scratch = Graph("tied")
+        copies: dict[str, Value] = {}
+        for name in dict.fromkeys(sources(expression)):
+            copies[name] = scratch.add_constant(self.graph.constants[name].data, name)
+            self._values[copies[name]] = self.value(self.graph.constants[name])
+        made = as_nodes(expression, Builder(scratch), copies.__getitem__)
+        for value in scratch.constants.values():
+            if value not in self._values:
+                self._values[value] = self._number(value)
+        for node in scratch.nodes:
+            Emitter._keep(self, node, ROWS[node.op](self, node))
+        assert made is not None  # no constant is an absent operand
+        return self._values[made]
+
+    def _number(self, value: Value) -> fx.Node:
+        """The traced node of a number of an expression, which no `state_dict` has."""
+        path = f"ops.number_{len(self._modules)}_{len(self._values)}"
+        self._place(path, torch.from_numpy(value.data.copy()), persistent=False)
+        return self.traced.create_node("get_attr", path)
 
     def raw(self, value: Value) -> fx.Node:
         """The traced node of a constant itself, to be written to."""
@@ -167,7 +196,7 @@ class Emitter:
             node.operands[place] is value for node in value.users for place in _learned_scales(node)
         )
 
-    def _place(self, path: str, item: nn.Module | torch.Tensor) -> None:
+    def _place(self, path: str, item: nn.Module | torch.Tensor, persistent: bool = True) -> None:
         owner, parts = self.root, path.split(".")
         for part in parts[:-1]:
             if part not in owner._modules:
@@ -178,7 +207,7 @@ class Emitter:
         elif isinstance(item, nn.Parameter):
             owner.register_parameter(parts[-1], item)
         else:
-            owner.register_buffer(parts[-1], item)
+            owner.register_buffer(parts[-1], item, persistent)
 
     def _free_path(self, name: str) -> str:
         """The constant's name, unless a part of it means something else to torch or stands for another constant."""
@@ -189,10 +218,8 @@ class Emitter:
         return name
 
     def _clashes(self, name: str) -> bool:
-        return any(
-            other != name and (other.startswith(f"{name}.") or name.startswith(f"{other}."))
-            for other in self.graph.constants
-        )
+        """Whether another constant stands where a name would have a module."""
+        return any(name.startswith(f"{other}.") for other in self.graph.constants if other not in self.tied)
 
 
 def _nested(graph: Graph, outputs: Sequence[fx.Node]) -> Any:

@@ -2,7 +2,7 @@
 
     nn.reshape to the same shape, nn.transpose {perm=[0,1]}, nn.pad by 0       ->  %x
     nn.concat of one value, nn.slice of everything, nn.clamp to [-inf, inf]    ->  %x
-    nn.add(%x, 0), nn.sub(%x, 0), nn.mul(%x, 1)                                ->  %x
+    nn.add(%x, 0), nn.sub(%x, 0), nn.mul(%x, 1), nn.minimum(%x, inf)           ->  %x
     nn.clamp {min=0, max=6}, {min=0, max=inf}                                  ->  nn.relu6, nn.relu
     nn.relu6(nn.relu(%x)), nn.clamp(nn.clamp(%x))                              ->  one clamp
     nn.relu of an op that carries the activation relu                          ->  that op
@@ -19,6 +19,7 @@ Exact bit for bit, but for the sign of a zero: -0.0 + 0.0 is 0.0, where %x is -0
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -40,8 +41,8 @@ from qgraph.passes.rules.clamps import (
 )
 from qgraph.passes.rules.expanded import gather_of_one_dimension, read_before_expand
 
-NEUTRAL = {"nn.add": 0, "nn.sub": 0, "nn.mul": 1}
-"""The second operand with which an op does nothing; for add and mul also the first."""
+NEUTRAL = {"nn.add": 0, "nn.sub": 0, "nn.mul": 1, "nn.minimum": math.inf, "nn.maximum": -math.inf}
+"""The second operand with which an op does nothing; but for sub also the first."""
 
 
 @rule(pattern("nn.reshape|nn.expand|nn.pad|nn.slice", "x", bind="node"))
@@ -83,7 +84,7 @@ def drop_single_concat(match: Match, build: Builder) -> Replacement:
     return Declined("several values are joined") if others else x
 
 
-ARITHMETIC = pattern("|".join(NEUTRAL), "a", "b", attrs=NO_ACTIVATION)
+ARITHMETIC = pattern("nn.add|nn.sub|nn.mul", "a", "b", attrs=NO_ACTIVATION)
 
 
 @rule(ARITHMETIC)
@@ -95,6 +96,12 @@ def drop_neutral_number(match: Match, build: Builder) -> Replacement:
 @rule(ARITHMETIC)
 def drop_neutral_array(match: Match, build: Builder) -> Replacement:
     """Replace a sum with zeros and a product with ones."""
+    return _without_neutral(match, lambda constant: True)
+
+
+@rule(pattern("nn.minimum|nn.maximum", "a", "b"))
+def drop_endless_bound(match: Match, build: Builder) -> Replacement:
+    """Replace the smaller one of a value and infinity, and the like."""
     return _without_neutral(match, lambda constant: True)
 
 
@@ -209,6 +216,7 @@ KEEPING_PARAMETERS = [
     drop_identity_transpose,
     drop_single_concat,
     drop_neutral_number,
+    drop_endless_bound,
     name_clamp,
     merge_clamps,
     drop_covered_clamp,

@@ -36,8 +36,9 @@ def prepare(
     integer form for stays in float. `check`: run the graph after each step on random inputs; without its fake-quant it
     must compute what it was made of. Further options are the target's (`qgraph targets NAME`).
     """
+    graph = PassManager(["canonicalize"], check=check).run(graph)
     check_finite(graph, masks=fallback is None)
-    steps: list[object] = ["canonicalize"]
+    steps: list[object] = []
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}

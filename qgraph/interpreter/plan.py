@@ -61,11 +61,12 @@ class Plan:
     def __init__(self, graph: Graph) -> None:
         kernels = kernels_of(graph)
         self._given = _given(graph)
-        self._constants = [(value, value.type, value.data) for value in graph.constants.values()]
+        read = dict.fromkeys(value for node in graph.nodes for value in node.inputs) | dict.fromkeys(graph.outputs)
+        self._constants = [(value, value.type, value.data) for value in read if value.is_constant]
         self._steps = [Step(node, kernels) for node in graph.nodes]
         self._arrays: list[Array | None] = [None, *[data for _, _, data in self._constants]]
         places: dict[Value | None, int] = {None: 0}
-        for value in (*graph.constants.values(), *graph.inputs):
+        for value in (*[value for value, _, _ in self._constants], *graph.inputs):
             places[value] = len(places)
         for node in graph.nodes:
             for value in node.results:
@@ -89,7 +90,6 @@ class Plan:
         """Whether the graph is still the one that was planned."""
         return (
             self._given == _given(graph)
-            and len(self._constants) == len(graph.constants)
             and all(value.type is type and value._data is data for value, type, data in self._constants)
             and len(self._steps) == len(graph)
             and all(

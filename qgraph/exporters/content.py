@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ class Content:
     path: str
     data: bytes
     optimization: str = ""  # the level that a quantized ONNX model is read at; the default of who reads it for ""
+    sizes: Mapping[str, int] = field(default_factory=dict)  # of an ONNX model's open dimensions, by their names
 
     @property
     def suffix(self) -> str:

@@ -57,6 +57,7 @@ class NodeForm:
     fixed: Mapping[str, int] = field(default_factory=dict)
     float_fixed: Mapping[str, int] = field(default_factory=dict)
     domain: str = ""
+    name: str = ""  # of the ONNX op, where it is not that of the dialect's
     window: bool = False
     by_axis: bool = False
     read: Callable[[Any, Builder, list[Value | None], dict[str, Any], Make], Sequence[Value]] | None = None
@@ -87,9 +88,13 @@ def forms_of(dialect: str) -> Mapping[str, NodeForm]:
 
 
 @cache
-def ops_of(dialect: str) -> Mapping[tuple[str, str], str]:
-    """Domain and name of an ONNX op -> the dialect's op."""
-    return {(form.domain, op.partition(".")[2]): op for op, form in forms_of(dialect).items()}
+def ops_of(dialect: str) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Domain and name of an ONNX op -> the dialect's ops, of which those come first that share its name."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for op, form in sorted(forms_of(dialect).items(), key=lambda each: each[1].name):
+        key = (form.domain, form.name or op.partition(".")[2])
+        found[key] = (*found.get(key, ()), op)
+    return found
 
 
 def bias_params(x: QuantParams, w: QuantParams) -> QuantParams:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from qgraph import targets
@@ -16,7 +17,13 @@ GRAPH_SUFFIX = ".qg"
 ONNX_SUFFIX = ".onnx"
 
 
-def load(path: str | os.PathLike[str], *, target: str | None = None, optimization: str | None = None) -> Graph:
+def load(
+    path: str | os.PathLike[str],
+    *,
+    target: str | None = None,
+    optimization: str | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Graph:
     """The graph in a file: `.qg`, a `.tflite` or an `.onnx` model of any tool.
 
     A quantized `.tflite` gives level "integer", a float one level "float", its inputs and outputs in the file's order
@@ -25,10 +32,12 @@ def load(path: str | os.PathLike[str], *, target: str | None = None, optimizatio
     A quantized `.onnx` model is read node by node, and then fused as the runtime does it at the level `optimization`:
     "all" (the default), "extended", "basic" or "disabled".
 
+    `sizes` of open dimensions of an `.onnx` model by their names ("N" for the first of an input), where an op needs one.
+
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
     """
-    graph = _read(Content(os.fspath(path), read_bytes(path), optimization or ""))
+    graph = _read(Content(os.fspath(path), read_bytes(path), optimization or "", sizes or {}))
     if target is not None:
         graph.metadata["target"] = _variant(graph, target)
     return graph

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 from qgraph.errors import FileError, InputError, QGraphError, UnsupportedOp, VerificationError
 from qgraph.exporters.onnx_float import COPY, ORIGINS
 from qgraph.exporters.onnx_strings import check_strings
+from qgraph.frontends.onnx_functions import definition
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops import ROWS, FromOnnx
 from qgraph.frontends.onnx_sizes import ARITHMETIC
@@ -48,14 +49,16 @@ DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, Arithmeti
 
 
 @collector_paused()
-def from_onnx(model: onnx.ModelProto | str | os.PathLike[str] | gs.Graph) -> Graph:
+def from_onnx(
+    model: onnx.ModelProto | str | os.PathLike[str] | gs.Graph, sizes: Mapping[str, int] | None = None
+) -> Graph:
     """The float graph of a model: a ModelProto, the path of a file, or an onnx-graphsurgeon graph.
 
-    Sizes that the model leaves open are symbolic. Raises UnsupportedOp, naming the node, for an op or attribute that
-    has no counterpart in `nn`, and FileError for what is no valid model.
+    Sizes that the model leaves open are symbolic, but for those that `sizes` says by name. Raises UnsupportedOp, naming
+    the node, for an op or attribute that has no counterpart in `nn`, and FileError for what is no valid model.
     """
     with damage_named():
-        graph = Reader(proto_of(model)).whole()
+        graph = Reader(proto_of(model), sizes=sizes).whole()
         declare_summands(graph)
         verify_graph(graph)
         return graph
@@ -137,7 +140,7 @@ def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
 class Reader:
     """A graph as the nodes of a model are read into it."""
 
-    def __init__(self, proto: onnx.ModelProto, level: str = "float") -> None:
+    def __init__(self, proto: onnx.ModelProto, level: str = "float", sizes: Mapping[str, int] | None = None) -> None:
         import onnx
 
         self.proto = proto
@@ -155,7 +158,7 @@ class Reader:
         self.derived: set[str] = set()  # and what follows from those: constants here, computed by a runtime
         for info in proto.graph.input:
             if info.name not in self.arrays:
-                self.values[info.name] = self.graph.add_input(info.name, _input_type(info))
+                self.values[info.name] = self.graph.add_input(info.name, _input_type(info, sizes or {}))
 
     def whole(self) -> Graph:
         """The graph of the whole model; raises UnsupportedOp that names every node which cannot be read."""
@@ -204,39 +207,10 @@ class Reader:
 
     def _defined(self, node: OnnxNode) -> list[onnx.NodeProto]:
         """The nodes of the function by which ONNX defines an op; none where it has no such definition."""
-        import onnx
-        import onnx.inliner
-
-        proto = self._with_defaults(node)
         infos = [self._info(name) for name in dict.fromkeys(node.inputs) if name]
-        results = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.UNDEFINED, None) for n in node.outputs if n]
-        body = onnx.helper.make_graph([proto], "op", infos, results)
-        model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", self.opset)])
-        kind = (node.domain, node.op)
-        try:
-            made = onnx.inliner.inline_selected_functions(model, [kind], inline_schema_functions=True).graph
-        except RuntimeError:  # it fails on nodes that leave an optional input out
-            return []
-        if any((each.domain, each.op_type) == kind for each in made.node):
-            return []
-        _rename(made.node, {"", *node.inputs, *node.outputs}, node.outputs[0])
-        self.reads.update(name for each in made.node for name in each.input)
-        return list(made.node)
-
-    def _with_defaults(self, node: OnnxNode) -> onnx.NodeProto:
-        """The node with its attributes' default values, which the inliner leaves away."""
-        import onnx
-
-        proto = onnx.NodeProto()
-        proto.CopyFrom(node.proto)
-        try:
-            schema = onnx.defs.get_schema(node.op, self.opset, node.domain)
-        except onnx.defs.SchemaError:
-            return proto
-        given = {each.name for each in proto.attribute}
-        defaults = {name: each.default_value for name, each in schema.attributes.items()}
-        proto.attribute.extend(each for name, each in defaults.items() if each.name and name not in given)
-        return proto
+        made = definition(node.proto, self.opset, infos)
+        self.reads.update(name for each in made for name in each.input)
+        return made
 
     def _info(self, name: str) -> onnx.ValueInfoProto:
         """The type of a tensor that has been read."""
@@ -398,21 +372,7 @@ def _all_of(refused: Sequence[UnsupportedOp]) -> UnsupportedOp:
     return UnsupportedOp(f"{len(refused)} nodes of this ONNX model cannot be read", where=where, help=refused[0].help)
 
 
-def _rename(nodes: Iterable[onnx.NodeProto], outside: Collection[str], prefix: str) -> None:
-    """Let the nodes of a function have names of their own, but for what comes from outside; branches included."""
-
-    def own(name: str) -> str:
-        return name if name in outside else f"{prefix}.{name}"
-
-    for node in nodes:
-        node.input[:], node.output[:] = map(own, node.input), map(own, node.output)
-        for branch in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
-            _rename(branch.node, outside, prefix)
-            for info in (*branch.initializer, *branch.output):
-                info.name = own(info.name)
-
-
-def _input_type(info: onnx.ValueInfoProto) -> TensorType:
+def _input_type(info: onnx.ValueInfoProto, sizes: Mapping[str, int]) -> TensorType:
     import onnx
 
     tensor = info.type.tensor_type
@@ -422,7 +382,8 @@ def _input_type(info: onnx.ValueInfoProto) -> TensorType:
         dtype = dtype_name(onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     except InputError as error:
         raise UnsupportedOp(f"ONNX input {info.name!r}: {error.what}", help=error.help) from None
-    return TensorType(tuple(_dim(dim, info.name, axis) for axis, dim in enumerate(tensor.shape.dim)), dtype)
+    dims = [_dim(dim, info.name, axis) for axis, dim in enumerate(tensor.shape.dim)]
+    return TensorType(tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in dims), dtype)
 
 
 def _dim(dim: Any, name: str, axis: int) -> Dim:

@@ -7,7 +7,7 @@ row of the float reader. So the graph is the file, node by node; what a runtime 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,8 @@ MOVING = ("Flatten", "Squeeze", "Unsqueeze", "Gather", "Expand", "Identity", "Sp
 class IntegerReader(Reader):
     """An integer graph as the nodes of a model are read into it."""
 
-    def __init__(self, proto: onnx.ModelProto, dialect: str) -> None:
-        super().__init__(proto, "integer")
+    def __init__(self, proto: onnx.ModelProto, dialect: str, sizes: Mapping[str, int] | None = None) -> None:
+        super().__init__(proto, "integer", sizes)
         self.forms, self.ops = forms_of(dialect), ops_of(dialect)
         self.constants: dict[tuple[str, QuantParams], Value] = {}
         for name, quant in self._params_of_inputs().items():
@@ -63,11 +63,11 @@ class IntegerReader(Reader):
 
     def rows(self, node: OnnxNode) -> Sequence[FromOnnx]:
         """By the form of the dialect's op, else by the row of the float reader."""
-        op, others = self.ops.get((node.domain.replace("ai.onnx", ""), node.op)), super().rows(node)
+        ops, others = self.ops.get((node.domain.replace("ai.onnx", ""), node.op), ()), super().rows(node)
         others = [_reduce_mean] if others and node.op == "ReduceMean" else others
-        if op is None or (others and not self._is_on_codes(node)):
+        if not ops or (others and not self._is_on_codes(node)):
             return others
-        return [partial(self._by_form, op), *others]
+        return [*(partial(self._by_form, op) for op in ops), *others]
 
     def _is_on_codes(self, node: OnnxNode) -> bool:
         """Whether a node that floats may have reads codes, and not only copies them."""
@@ -75,7 +75,7 @@ class IntegerReader(Reader):
         return node.op != "Identity" and first is not None and first.type.quant is not None
 
     def _is_constant(self, node: OnnxNode) -> bool:
-        own = (node.domain, node.op) in self.ops and node.op not in ROWS
+        own = (node.domain, node.op) in self.ops and (bool(node.domain) or node.op not in ROWS)
         return not own and super()._is_constant(node)
 
     def facts(self) -> ModelFacts:
@@ -181,7 +181,7 @@ class IntegerReader(Reader):
         value = self.values[name]
         if value.type.quant == quant:
             return value
-        return build.value(self.ops["", "Identity"], [value], {}, element=(value.type.dtype, quant))
+        return build.value(self.ops["", "Identity"][0], [value], {}, element=(value.type.dtype, quant))
 
     def _quantized(self, node: OnnxNode, place: int, axis: int | None, build: Builder) -> Value:
         name = node.inputs[place]
@@ -226,14 +226,14 @@ class IntegerReader(Reader):
     def _params_of_inputs(self) -> dict[str, QuantParams]:
         """The parameters of codes that are inputs of the model: as they are first read, maybe moved before."""
         found: dict[str, QuantParams] = {}
-        moving = {name for (_, name), op in self.ops.items() if op_def(op).traits.moves_data}
+        moving = {name for (_, name), ops in self.ops.items() if op_def(ops[0]).traits.moves_data}
         for proto in reversed(self.proto.graph.node):
             node = OnnxNode(proto, self)
             if node.op in moving or node.op in MOVING:
                 result = found.get(node.outputs[0])
                 found.update({name: result for name in node.inputs[:1] if result is not None})
-            op = self.ops.get((node.domain.replace("ai.onnx", ""), node.op))
-            for name, scale, zero in _read_as(self.forms[op], node) if op is not None else ():
+            ops = self.ops.get((node.domain.replace("ai.onnx", ""), node.op), ())
+            for name, scale, zero in _read_as(self.forms[ops[0]], node) if ops else ():
                 if scale in self.arrays and self.arrays[scale].size == 1 and (not zero or zero in self.arrays):
                     zeros: Any = _held(self.arrays[zero]).reshape(-1) if zero else 0
                     found[name] = QuantParams.of(self.arrays[scale].reshape(-1), zeros)
@@ -300,7 +300,9 @@ def _ceiled(
 
 
 @collector_paused()
-def from_quantized(proto: onnx.ModelProto, target: Target, optimization: str) -> Graph:
+def from_quantized(
+    proto: onnx.ModelProto, target: Target, optimization: str, sizes: Mapping[str, int] | None = None
+) -> Graph:
     """The integer graph of a quantized model, as the target's runtime makes it at a level of optimization.
 
     Raises UnsupportedOp that names every node which cannot be read, and FileError for what is no valid model.
@@ -310,7 +312,7 @@ def from_quantized(proto: onnx.ModelProto, target: Target, optimization: str) ->
             f"optimization={optimization!r} is not a choice", help=f"choose from {', '.join(target.optimizations)}"
         )
     with damage_named():
-        reader = IntegerReader(proto_of(proto), target.dialect)
+        reader = IntegerReader(proto_of(proto), target.dialect, sizes)
         graph = reader.whole()
         graph.metadata.update({"target": target.name, IO_LAYOUT: target.layout, OPTIMIZATION: optimization})
         target.optimizations[optimization](graph, reader.facts())

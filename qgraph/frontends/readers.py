@@ -36,7 +36,7 @@ FLOAT_ONNX = Reader(
     "float ONNX",
     (".onnx",),
     lambda content: content.suffix == ".onnx" and content.onnx is not None and is_float_model(content.onnx),
-    lambda content: from_onnx(with_weights(content.onnx, Path(content.path).parent)),
+    lambda content: from_onnx(with_weights(content.onnx, Path(content.path).parent), content.sizes),
 )
 QUANTIZED_ONNX = Reader(
     "quantized ONNX",
@@ -54,7 +54,7 @@ def _quantized(content: Content) -> Graph:
     if target is None:
         raise FileError("no target that is installed runs quantized ONNX models")
     level = content.optimization or next(iter(target.optimizations))
-    return from_quantized(with_weights(content.onnx, Path(content.path).parent), target, level)
+    return from_quantized(with_weights(content.onnx, Path(content.path).parent), target, level, content.sizes)
 
 
 def readers() -> Iterator[Reader]:

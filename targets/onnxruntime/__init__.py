@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qgraph.targets.onnxruntime import dialect, dynamic, functions, moving, products
+from qgraph.targets.onnxruntime import dialect, dynamic, functions, moving, products, scales
 from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
@@ -50,4 +50,4 @@ TARGET = Target(
     earlier=EARLIER,
 )
 
-__all__ = ["TARGET", "dialect", "dynamic", "functions", "moving", "products"]
+__all__ = ["TARGET", "dialect", "dynamic", "functions", "moving", "products", "scales"]

@@ -48,8 +48,9 @@ def is_composite(node: Node) -> bool:
 
 
 def needed_opset(nodes: Sequence[Node]) -> int:
-    """The lowest opset that has the ops on floats among the nodes, or codes of 16 bits; 0 where there are neither."""
-    wide = any(value.type.dtype in ("i16", "u16") for node in nodes for value in (*node.inputs, *node.results))
+    """The lowest opset that has what is among the nodes: ops on floats, codes of 16 bits, blocks; else 0."""
+    values = (value for node in nodes for value in (*node.inputs, *node.results))
+    wide = any(value.type.dtype in ("i16", "u16") for value in values) or any(n.attrs.get("block_size") for n in nodes)
     return OPSET_OF_16_BITS if wide else OPSET if any(map(stays_float, nodes)) else 0
 
 

@@ -137,7 +137,7 @@ class _Writer:
         while inputs and inputs[-1].is_empty():
             inputs.pop()
         results = [self.tensors[value] for value in node.results]
-        self.append(node.op.partition(".")[2], node, inputs, results, layout.fixed)
+        self.append(layout.name or node.op.partition(".")[2], node, inputs, results, layout.fixed)
 
     def write_float(self, node: Node, layout: NodeForm) -> None:
         """The node as a float op between DequantizeLinear nodes and a QuantizeLinear node."""
@@ -186,7 +186,8 @@ class _Writer:
     def append(self, op: str, node: Node, inputs: list[Any], results: list[Any], fixed: Any) -> None:
         """Append the ONNX node of a node, with its attributes."""
         form = form_of(node.op)
-        attrs = {name: _attribute(value) for name, value in node.attrs.items() if name not in form.slot_attrs}
+        said = {name: value for name, value in node.attrs.items() if name not in form.slot_attrs and value is not None}
+        attrs = {name: _attribute(value) for name, value in said.items()}
         axes = {value.type.quant.axis for value in (*node.inputs, *node.results) if value.type.quant is not None}
         if form.by_axis and axes != {None}:
             attrs["axis"] = next(axis for axis in axes if axis is not None)

@@ -53,6 +53,19 @@ def _transposed(w: Value, build: Builder) -> Value:
     return made
 
 
+def quantize(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make) -> Sequence[Value]:
+    """QuantizeLinear by computed scales, or of blocks; a zero point that is not said is 0, of the type that is said."""
+    x, scale, zero = operands
+    said = node.attr("output_dtype", 0)
+    node.expect("saturate", 1)
+    if zero is None and scale is not None and scale.is_constant:
+        import onnx
+
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(said or onnx.TensorProto.UINT8)
+        zero = build.constant(np.zeros(scale.data.shape, dtype), "zero_point")
+    return make([x, scale, zero], attrs)
+
+
 def matmul(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make) -> Sequence[Value]:
     """A product of which either side may be a vector."""
     a, b, *rest = operands

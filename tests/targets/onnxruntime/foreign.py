@@ -69,10 +69,12 @@ def outputs(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
     return [*made.values()] if isinstance(made, dict) else [made]
 
 
-def differing(path: Path, inputs: Sequence[Array], ort: Worker, level: str = "all", **options: object) -> int:
+def differing(
+    path: Path, inputs: Sequence[Array], ort: Worker, level: str = "all", sizes: dict[str, int] | None = None
+) -> int:
     """How many elements of `run(load(path))` have other bits than the runtime's at a level of optimization."""
-    made = outputs(qgraph.load(path, optimization=level), inputs)
-    (run,) = ort.run(path.read_bytes(), [list(inputs)], options={"level": level, **options}).runs
+    made = outputs(qgraph.load(path, optimization=level, sizes=sizes), inputs)
+    (run,) = ort.run(path.read_bytes(), [list(inputs)], options={"level": level}).runs
     found = 0
     for ours, theirs in zip(made, (output.data for output in run.outputs), strict=True):
         assert (ours.shape, ours.dtype) == (theirs.shape, theirs.dtype)

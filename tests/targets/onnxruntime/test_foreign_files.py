@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -101,3 +102,17 @@ def test_a_tensor_may_be_read_by_other_scales_than_it_was_made_with(ort: Worker,
     path = saved(nodes, {"x": ("f32", ["N", 4])}, {"y": ["N", 4]}, tmp_path, s=SCALE, z=ZERO, **other)
     x = np.random.default_rng(0).normal(0, 5, (6, 4)).astype(np.float32)
     assert not differing(path, [x], ort, "disabled")
+
+
+@pytest.mark.skipif("QGRAPH_ASSETS" not in os.environ, reason="QGRAPH_ASSETS names no folder of third-party models")
+@pytest.mark.parametrize("name", ["qrelu_1", "qsigmoid_1", "qtdnn_10x5_101_i32_biases"])
+def test_third_party_models_are_exact_at_every_level(ort: Worker, name: str) -> None:
+    """The last has windows along its first dimension, whose size has to be said; what was published is another's."""
+    folder = Path(os.environ["QGRAPH_ASSETS"], "models", "tract", name)
+    with np.load(folder / "io.npz") as file:
+        x = file["input"]
+    if name.startswith("qtdnn"):
+        with pytest.raises(UnsupportedOp, match=r"'tdnn.tdnn': QLinearConv: the spatial sizes \['N'\] must be known"):
+            qgraph.load(folder / "model.onnx")
+    for level in LEVELS:
+        assert not differing(folder / "model.onnx", [x], ort, level, {"N": len(x)})

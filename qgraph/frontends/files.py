@@ -32,7 +32,7 @@ def load(
     A quantized `.onnx` model is read node by node, and then fused as the runtime does it at the level `optimization`:
     "all" (the default), "extended", "basic" or "disabled".
 
-    `sizes` of open dimensions of an `.onnx` model by their names ("N" for the first of an input), where an op needs one.
+    `sizes` of open dimensions of an `.onnx` model by their names ("N" for the first of an input), if an op needs it.
 
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.

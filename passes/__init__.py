@@ -1,5 +1,6 @@
 """Passes over graphs, one file a pass. Each is callable as a function that returns a new graph."""
 
+from qgraph.passes.absorb_biases import absorb_biases
 from qgraph.passes.batchnorm_to_scale_shift import batchnorm_to_scale_shift
 from qgraph.passes.canonicalize import canonicalize
 from qgraph.passes.check_lowerable import check_lowerable
@@ -27,6 +28,7 @@ from qgraph.passes.simplify import simplify
 from qgraph.passes.strip_fake_quant import strip_fake_quant
 
 __all__ = [
+    "absorb_biases",
     "batchnorm_to_scale_shift",
     "canonicalize",
     "check_lowerable",

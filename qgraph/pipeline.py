@@ -92,7 +92,7 @@ def quantize(
     methods = check_methods(ptq)
     batches = calibration if not methods else list(calibration)  # which are gone through twice
     prepared = prepare(
-        before_preparing(graph, methods, check),
+        before_preparing(graph, batches, methods, check),
         target,
         overrides=overrides,
         observers=observers,

@@ -99,7 +99,7 @@ def quantize(
         typer.Option("--overrides", help="A .json file of bits by origin, as `qgraph search -o` writes it."),
     ] = None,
     ptq: Annotated[
-        list[str] | None, typer.Option(help="Methods, in that order: equalize,gptq,bias-correction.")
+        list[str] | None, typer.Option(help="Methods, in that order: equalize,gptq,bias-correction; see `qgraph ptq`.")
     ] = None,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
@@ -110,13 +110,14 @@ def quantize(
     from qgraph.ptq import before_preparing, check_methods, improved
 
     methods = check_methods(ptq or [])
-    graph = before_preparing(qgraph.load(file), methods)
+    graph = qgraph.load(file)
+    data = read_npz(calibration, [value.name for value in data_inputs(graph)])
+    examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
+    graph = before_preparing(graph, examples, methods)
     observers = key_values(observer or [])
     options = key_values(option or [])
     bits = None if overrides is None else read_overrides(overrides)
     prepared = qgraph.prepare(graph, target, overrides=bits, observers=observers, fallback=fallback, **options)
-    data = read_npz(calibration, [value.name for value in data_inputs(graph)])
-    examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
     qgraph.save(improved(qgraph.calibrate(prepared, examples), examples, methods), output)
     typer.echo(f"{output}: fake-quantized for {target}")
 

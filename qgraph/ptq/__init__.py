@@ -5,8 +5,22 @@ and `qgraph quantize --ptq` go through several. Needs NumPy alone. Equalizing ch
 `equalize`, on the float graph.
 """
 
+from qgraph.ptq.adaround import adaround
+from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.gptq import gptq
 from qgraph.ptq.methods import METHODS, Method, before_preparing, check_methods, improved
+from qgraph.ptq.smooth import smooth
 
-__all__ = ["METHODS", "Method", "before_preparing", "check_methods", "correct_biases", "gptq", "improved"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "adaround",
+    "before_preparing",
+    "check_methods",
+    "correct_biases",
+    "gptq",
+    "improved",
+    "reestimate_batchnorm",
+    "smooth",
+]

@@ -11,15 +11,15 @@ from qgraph.passes.rules.layer_scaling import channel_axis
 from qgraph.ptq.side_by_side import Layer, improve_layers
 
 
-def correct_biases(graph: Graph, examples: Inputs) -> Graph:
+def correct_biases(graph: Graph, examples: Inputs, reference: Graph | None = None) -> Graph:
     """The graph with each layer's bias corrected: for each channel by the mean, over the examples, of what the float
     model has and the fake-quantized graph lacks, layer by layer.
 
-    A layer without a bias, or whose bias another one shares, stays. `examples`: as `qgraph.run` takes them. Raises
-    InputError for a graph that is not calibrated. Source: Nagel et al. 2019, Data-Free Quantization Through Weight
-    Equalization and Bias Correction, section 4.2, on data (appendix D).
+    A layer without a bias, or whose bias another one shares, stays. `examples`: as `qgraph.run` takes them;
+    `reference`: see `improve_layers`. Raises InputError for a graph that is not calibrated. Source: Nagel et al. 2019,
+    Data-Free Quantization Through Weight Equalization and Bias Correction, section 4.2, on data (appendix D).
     """
-    return improve_layers(graph, examples, _correct)
+    return improve_layers(graph, examples, _correct, reference)
 
 
 def _correct(layer: Layer) -> None:

@@ -12,8 +12,11 @@ from qgraph.errors import InputError
 from qgraph.interpreter.inputs import Inputs
 from qgraph.ir import Array, Graph
 from qgraph.passes.engine.manager import PassManager
+from qgraph.ptq.adaround import adaround
+from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.gptq import gptq
+from qgraph.ptq.smooth import smooth
 
 MOST = 512
 """So many examples of the calibration serve: the values of all of them are held at once."""
@@ -21,18 +24,30 @@ MOST = 512
 
 @dataclass(frozen=True)
 class Method:
-    """What is done to the float graph before it is prepared, as a pipeline of passes, or to the calibrated one."""
+    """What is done to the float graph before it is prepared, as a pipeline of passes or with examples, or to the
+    calibrated one, with examples and the calibrated graph as it was before others improved it."""
 
+    summary: str
     passes: str = ""
-    improve: Callable[[Graph, Inputs], Graph] | None = None
+    adapt: Callable[[Graph, Inputs], Graph] | None = None
+    improve: Callable[[Graph, Inputs, Graph], Graph] | None = None
 
 
 METHODS: Mapping[str, Method] = {
-    "equalize": Method(passes="canonicalize,fold-batchnorm,equalize"),
-    "gptq": Method(improve=gptq),
-    "bias-correction": Method(improve=correct_biases),
+    "bias-absorption": Method(
+        "what channels are always above moves behind a relu", passes="canonicalize,absorb-biases"
+    ),
+    "equalize": Method(
+        "weights on both sides of a channel get one range", passes="canonicalize,fold-batchnorm,equalize"
+    ),
+    "smooth": Method("outlier channels behind layer_norm and rms_norm move into weights (SmoothQuant)", adapt=smooth),
+    "batchnorm": Method("statistics are measured anew with quantized weights", improve=reestimate_batchnorm),
+    "gptq": Method("weights are rounded in turn, each row making up for the error (GPTQ)", improve=gptq),
+    "adaround": Method("rounding up or down is learned, layer by layer (AdaRound)", improve=adaround),
+    "bias-correction": Method("biases take away the mean error of each channel", improve=correct_biases),
 }
-"""In the order in which they help: ranges first, then weights, then what is left of their errors."""
+"""In the order in which they help: ranges first, then weights, then what is left of their errors. Of `gptq` and
+`adaround` one is enough; `equalize` folds the batch normalizations that `batchnorm` and `bias-absorption` go by."""
 
 
 def check_methods(given: str | Sequence[str]) -> list[Method]:
@@ -45,19 +60,21 @@ def check_methods(given: str | Sequence[str]) -> list[Method]:
     return [METHODS[name] for name in names]
 
 
-def before_preparing(graph: Graph, methods: Sequence[Method], check: bool = False) -> Graph:
+def before_preparing(graph: Graph, batches: Iterable[Any], methods: Sequence[Method], check: bool = False) -> Graph:
     """The float graph after what methods do to it; `check`: see `PassManager`."""
+    examples = _joined(graph, batches) if any(method.adapt for method in methods) else {}
     for method in methods:
         graph = PassManager(method.passes, check=check).run(graph) if method.passes else graph
+        graph = method.adapt(graph, examples) if method.adapt else graph
     return graph
 
 
 def improved(graph: Graph, batches: Iterable[Any], methods: Sequence[Method]) -> Graph:
     """A calibrated graph after those of the methods that need one, on at most `MOST` examples of the batches."""
     steps = [method.improve for method in methods if method.improve is not None]
-    examples = _joined(graph, batches) if steps else {}
+    examples, reference = _joined(graph, batches) if steps else {}, graph
     for step in steps:
-        graph = step(graph, examples)
+        graph = step(graph, examples, reference)
     return graph
 
 

@@ -23,8 +23,8 @@ Evaluate = Callable[[Node, Sequence[Array | None]], tuple[Array, ...]]
 class Layer:
     """A layer with a fake-quantized weight, before it is computed.
 
-    `real`, `rounded`: its operands in the float model, and in the fake-quantized graph; `results` gives its result for
-    either, before the activation.
+    `real`, `rounded`: its operands in the float model (of the reference), and in the fake-quantized graph; `results`
+    gives its result for either, before the activation.
     """
 
     node: Node
@@ -42,16 +42,23 @@ class Layer:
             self.node.attrs = attrs
 
 
-def improve_layers(graph: Graph, examples: Inputs | Sequence[Array], improve: Callable[[Layer], None]) -> Graph:
+def improve_layers(
+    graph: Graph,
+    examples: Inputs | Sequence[Array],
+    improve: Callable[[Layer], None],
+    reference: Graph | None = None,
+) -> Graph:
     """A copy of a calibrated graph in which each layer, the first one first, was given to `improve`, which may change
     the data of its weight and bias. What later layers read is what the improved ones before them make.
 
+    `reference`: the graph before others improved it, with the weights of the float model; the graph itself by default.
     Live batch normalizations are folded. Raises InputError for a graph that is not calibrated.
     """
-    _check(graph)
+    check_calibrated(graph)
     made = fold_batchnorm(graph)
     real = dict(zip(made.inputs, quantize_inputs(made, examples).values(), strict=True))
     rounded = dict(real)
+    real.update(_weights_of(made, made if reference is None else fold_batchnorm(reference)))
     evaluate = node_evaluator(made)
     left = {value: value.use_count for value in [*made.inputs, *(v for node in made.nodes for v in node.results)]}
     for node in made.nodes:
@@ -68,7 +75,14 @@ def improve_layers(graph: Graph, examples: Inputs | Sequence[Array], improve: Ca
     return made
 
 
-def _check(graph: Graph) -> None:
+def _weights_of(graph: Graph, reference: Graph) -> dict[Value, Array]:
+    """The parameters of the float model: those of the reference, by name."""
+    known = reference.constants
+    return {value: known[name].data if name in known else value.data for name, value in graph.constants.items()}
+
+
+def check_calibrated(graph: Graph) -> None:
+    """Raise InputError for a graph that has no ranges."""
     scales = [node.operand(1).data for node in graph.find("quant.fake_quant") if node.operand(1).is_constant]
     if graph.level != "fake_quant" or any(np.isnan(scale).any() for scale in scales):
         raise InputError(
@@ -78,7 +92,11 @@ def _check(graph: Graph) -> None:
 
 
 def _operands(node: Node, values: Mapping[Value, Array]) -> list[Array | None]:
-    return [None if value is None else value.data if value.is_constant else values[value] for value in node.operands]
+    return [None if value is None else _array(value, values) for value in node.operands]
+
+
+def _array(value: Value, values: Mapping[Value, Array]) -> Array:
+    return value.data if value.is_constant and value not in values else values[value]
 
 
 def _compute(node: Node, real: dict[Value, Array], rounded: dict[Value, Array], evaluate: Evaluate) -> None:

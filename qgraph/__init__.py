@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
     from qgraph.passes.engine.manager import PassManager
     from qgraph.pipeline import lower, prepare, quantize
-    from qgraph.training import calibrate, freeze, from_torch, to_torch
+    from qgraph.training import calibrate, evaluate, freeze, from_torch, to_torch
     from qgraph.verification import Verification, verify
 
 _WHERE = {
@@ -32,7 +32,7 @@ _WHERE = {
     "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
     "qgraph.passes.engine.manager": ("PassManager",),
     "qgraph.pipeline": ("lower", "prepare", "quantize"),
-    "qgraph.training": ("calibrate", "freeze", "from_torch", "to_torch"),
+    "qgraph.training": ("calibrate", "evaluate", "freeze", "from_torch", "to_torch"),
     "qgraph.verification": ("Verification", "verify"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
@@ -56,6 +56,7 @@ __all__ = [
     "__version__",
     "calibrate",
     "diff",
+    "evaluate",
     "explain",
     "export",
     "freeze",

@@ -50,30 +50,36 @@ def sensitivity(
         fisher    1/2 sum F (w - Q(w))^2, F: squared gradients of the loss of each example
         hessian   1/2 trace(H) / n * sum (w - Q(w))^2, of n weights; the trace by Hutchinson's estimator
 
-    Standard errors are those over the examples. Sources: Dong et al. 2020, HAWQ-V2 (arXiv 1911.03852), section 3.1;
-    Theis et al. 2018 (arXiv 1801.05787), section 2.1. Raises InputError for bits that the target has for nothing.
+    Standard errors are those over the examples. Under an initialized group of `torch.distributed`, whose processes all
+    give the same examples, each measures a part, and all have the result, that of one process. Raises InputError for
+    bits that the target has for nothing. Sources: Dong et al. 2020, HAWQ-V2 (arXiv 1911.03852), section 3.1; Theis et
+    al. 2018 (arXiv 1801.05787), section 2.1.
     """
     from qgraph.training import calibrate
+    from qgraph.training.processes import Group
 
-    prepared = calibrate(pipeline.prepare(graph, target, **options), [_as_batch(examples)])
+    prepared = calibrate(pipeline.prepare(graph, target, **options), [_as_batch(examples)], sharded=False)
     made = looked_at(prepared)
-    weights_alone = isinstance(measure, str) and measure != "sqnr"
+    weights_alone = measure in ("fisher", "hessian")
     found = choices_of(made, bits, () if weights_alone else activation_bits)
     runs = TwoRuns(made, examples)
-    if weights_alone:
-        from qgraph.accuracy.curvature import curvature
+    tasks = [(choice, each) for choice in found for each in choice.options]
+    if isinstance(measure, str) and measure != "sqnr":  # of weights alone
+        from qgraph.accuracy.curvature import added_losses
 
         if loss is None or labels is None:
-            raise InputError(
-                f"measure={measure!r} needs a loss and labels", help="loss=torch's cross_entropy, labels=[N]"
-            )
-        curve = curvature(made, examples, loss, labels, str(measure), device)
-        scores = {choice: [curve.score(runs, choice, each) for each in choice.options] for choice in found}
+            raise InputError(f"measure={measure!r} needs a loss and labels", help="loss=cross_entropy, labels=[N]")
+        added = added_losses(runs, tasks, examples, loss, labels, measure, device)
+        done = [of_examples(each, row) for (_, each), row in zip(tasks, added, strict=True)]
     else:
-        scores = _measured(runs, found, measure)
-    rows = tuple(_row(choice, found, scores[choice]) for choice in found)
-    word = measure if isinstance(measure, str) else "loss"
-    return Sensitivity(made.name, target, word, runs.examples, rows)
+        group = Group.present()
+        parts = group.exchanged(_measured(runs, tasks[group.rank :: group.size], measure))
+        done = [parts[number % group.size][number // group.size] for number in range(len(tasks))]
+    rows = tuple(
+        _row(choice, found, [score for score, (other, _) in zip(done, tasks, strict=True) if other is choice])
+        for choice in found
+    )
+    return Sensitivity(made.name, target, measure if isinstance(measure, str) else "loss", runs.examples, rows)
 
 
 def _row(choice: Choice, found: Sequence[Choice], scores: Sequence[Score]) -> Row:
@@ -81,15 +87,14 @@ def _row(choice: Choice, found: Sequence[Choice], scores: Sequence[Score]) -> Ro
     return Row(choice.name, choice.op, choice.word, choice.paths, choice.elements, choice.macs, reads, tuple(scores))
 
 
-def _measured(runs: TwoRuns, found: Sequence[Choice], measure: Measure) -> dict[Choice, list[Score]]:
-    """The scores of all choices, by running the graph with each alone."""
+def _measured(runs: TwoRuns, tasks: Sequence[tuple[Choice, int]], measure: Measure) -> list[Score]:
+    """The scores of choices and numbers of bits, by running the graph with each alone."""
     marks = frozenset(node for node in runs.graph.nodes if node.op in FAKE_QUANTS)
     at_best = _losses(runs, Variant(marks), measure) if callable(measure) else None
-    scores: dict[Choice, list[Score]] = {}
-    for choice in found:
-        for bits in choice.options:
-            variant = Variant(marks - {*choice.marks}) | choice.variant(runs, bits)
-            scores.setdefault(choice, []).append(_score(runs, variant, bits, measure, at_best))
+    scores = []
+    for choice, bits in tasks:
+        variant = Variant(marks - {*choice.marks}) | choice.variant(runs, bits)
+        scores.append(_score(runs, variant, bits, measure, at_best))
     return scores
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +15,21 @@ from qgraph.errors import FileError
 from qgraph.ir.types import Array
 
 
+def is_writer() -> bool:
+    """Whether this process writes files: of a group of `torch.distributed` that is initialized the first one alone."""
+    distributed = sys.modules.get("torch.distributed")  # where it was never imported there is no group
+    if distributed is None or not (distributed.is_available() and distributed.is_initialized()):
+        return True
+    return bool(distributed.get_rank() == 0)
+
+
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write `data` under a temporary name beside `path`, then rename; raises FileError and leaves nothing behind."""
+    """Write `data` under a temporary name beside `path`, then rename; raises FileError and leaves nothing behind.
+
+    Of several processes that were started together (`is_writer`) one alone writes; the others do nothing.
+    """
+    if not is_writer():
+        return
     target = Path(path)
     temporary = None
     try:

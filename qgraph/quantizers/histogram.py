@@ -17,7 +17,7 @@ from qgraph.ir import Array
 from qgraph.quantizers.min_max import MinMax
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, device
 
 SIDE = 8192
 """Bins on each side of 0: the largest magnitude lies in the upper half of them."""
@@ -59,6 +59,10 @@ class Histogram:
         shift = (exponent - self.exponent).clamp(max=SIDE.bit_length())[:, None]
         counts = torch.zeros_like(self.counts).scatter_add_(1, (bins >> shift) + SIDE, self.counts)
         return Histogram(counts, exponent)
+
+    def to(self, device: str | device) -> Histogram:
+        """The same on another device."""
+        return Histogram(self.counts.to(device), self.exponent.to(device))
 
     def plus(self, other: Histogram) -> Histogram:
         """The histogram of both."""

@@ -22,5 +22,6 @@ require_torch()
 
 from qgraph.training.calibration import calibrate, freeze  # noqa: E402  they import torch: the check comes first
 from qgraph.training.conversion import from_torch, to_torch  # noqa: E402
+from qgraph.training.evaluation import evaluate  # noqa: E402
 
-__all__ = ["calibrate", "freeze", "from_torch", "to_torch"]
+__all__ = ["calibrate", "evaluate", "freeze", "from_torch", "to_torch"]

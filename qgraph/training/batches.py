@@ -28,8 +28,7 @@ def rebatched(values: Sequence[Value], batches: Iterable[list[Tensor]]) -> Itera
 
     Chunks depend on the sequence of examples alone: one of another shape (a longer sentence) starts a new chunk.
     """
-    sizes = {value.type.shape[0] if value.type.rank else 1 for value in values}
-    if len(sizes) != 1 or not isinstance(sizes.pop(), str):
+    if not is_open(values):
         yield from batches
         return
     held: list[list[Tensor]] = []
@@ -50,6 +49,12 @@ def rebatched(values: Sequence[Value], batches: Iterable[list[Tensor]]) -> Itera
         yield _joined(held)
 
 
+def is_open(values: Sequence[Value]) -> bool:
+    """Whether a graph with these inputs takes any number of examples at once."""
+    sizes = {value.type.shape[0] if value.type.rank else 1 for value in values}
+    return len(sizes) == 1 and isinstance(sizes.pop(), str)
+
+
 def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
     return [torch.cat(tensors).contiguous() for tensors in zip(*parts, strict=True)]
 
@@ -57,8 +62,13 @@ def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
 def module_inputs(module: nn.Module, values: Sequence[Value], batch: Batch, where: str) -> list[Tensor]:
     """A batch as positional arguments for the graph inputs `values`, on the module's device; raises InputError."""
     given = _in_order([value.name for value in values], batch, where)
-    device = next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
+    device = device_of(module)
     return [_fitting(value, item, where).to(device) for value, item in zip(values, given, strict=True)]
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's tensors; the CPU where it has none."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
 
 def _fitting(value: Value, item: Data, where: str) -> Tensor:

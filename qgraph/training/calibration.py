@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar, overload
@@ -11,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.training.batches import Batch, module_inputs, rebatched
+from qgraph.training.batches import Batch, device_of, is_open, module_inputs, rebatched
 from qgraph.training.bit_true import Integers
 from qgraph.training.conversion import (
     activation_quantizers,
@@ -25,17 +26,20 @@ from qgraph.training.conversion import (
 from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, FakeQuantizer
+from qgraph.training.processes import ALONE, Group, dealt_out, put_together
 from qgraph.training.streams import with_states
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 @overload
-def calibrate(module_or_graph: Graph, batches: Iterable[Batch], progress: bool = ...) -> Graph: ...
+def calibrate(module_or_graph: Graph, batches: Iterable[Batch], progress: bool = ..., sharded: bool = ...) -> Graph: ...
 @overload
-def calibrate(module_or_graph: Module, batches: Iterable[Batch], progress: bool = ...) -> Module: ...
 def calibrate(
-    module_or_graph: Graph | nn.Module, batches: Iterable[Batch], progress: bool = False
+    module_or_graph: Module, batches: Iterable[Batch], progress: bool = ..., sharded: bool = ...
+) -> Module: ...
+def calibrate(
+    module_or_graph: Graph | nn.Module, batches: Iterable[Batch], progress: bool = False, sharded: bool = True
 ) -> Graph | nn.Module:
     """Set the ranges of activations from data; returns the module that was given, or a new graph.
 
@@ -43,24 +47,25 @@ def calibrate(
     input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
     it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
     by `CHUNK` examples. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
-    are frozen. A graph with states takes a batch that lacks them for the steps of one stream, which begins with their
-    first values and goes on in float. Raises InputError where there is no batch, one contains NaN or does not fit, or a
-    value is infinite.
+    are frozen. Under an initialized group of `torch.distributed` every process gives its share of the examples, an
+    empty one maybe, and has the ranges of all in the end, bit for bit those of one process that is given the first
+    example of each in turn, then the second, ... (which undoes a DistributedSampler; what it fills up does not count);
+    `sharded=False`: each gives all of them. A graph with states takes a batch that lacks them for the steps of one
+    stream, which begins with their first values and goes on in float. Raises InputError where there is no batch, one
+    contains NaN or does not fit, or a value is infinite.
     """
     if isinstance(module_or_graph, Graph):
-        return from_torch(calibrate(to_torch(module_or_graph), batches, progress))
+        return from_torch(calibrate(to_torch(module_or_graph), batches, progress, sharded))
     traced = graph_module(module_or_graph)
     inputs = source_of(traced).graph.inputs
-    batches = with_states(module_or_graph, _shown(batches, progress))
+    group = Group.present() if sharded else ALONE
+    examples = dealt_out(batches)
+    batches = with_states(module_or_graph, _shown(batches, progress and not group.rank))
     given = (module_inputs(traced, inputs, batch, f"batch {count}") for count, batch in enumerate(batches, 1))
-    count = 0
+    together = put_together(group, given, examples, whole=not is_open(inputs))
     with _observing(traced) as quantizers, torch.no_grad():
-        for count, tensors in enumerate(rebatched(inputs, given), 1):
-            if count == 1:
-                _start_anew(traced, quantizers)
-            for quantizer in quantizers:
-                quantizer.observing = count
-            traced(*tensors)
+        chunks = rebatched(inputs, together)
+        count = _run(traced, list(_with_parameters(traced, quantizers)), chunks, group)
         if count:
             for quantizer, scale, zero_point in _with_parameters(traced, quantizers):
                 quantizer.end_calibration(scale, zero_point)
@@ -74,6 +79,55 @@ def calibrate(
     if not count:
         raise InputError("calibration needs at least one batch, none is given")
     return module_or_graph
+
+
+Observed = list[tuple[ActivationQuantizer, Tensor, Tensor]]
+"""Quantizers with scale and zero point."""
+
+
+def _run(traced: fx.GraphModule, observed: Observed, chunks: Iterator[list[Tensor]], group: Group) -> int:
+    """Run the chunks, every process those whose turn is its own, and let all take in what each has shown; gives their
+    number."""
+    count, device = 0, device_of(traced)
+    for first in itertools.count(1, group.size):
+        turn = list(itertools.islice(chunks, group.size))
+        if first == 1 and turn:
+            _start_anew(observed)
+        if not turn:
+            break
+        count += len(turn)
+        before = [quantizer.range.clone() for quantizer, *_ in observed]
+        if group.rank < len(turn):
+            for quantizer, *_ in observed:
+                quantizer.observing = first + group.rank
+            traced(*(tensor.to(device) for tensor in turn[group.rank]))
+        if group.size > 1 and observed:
+            _take_in(observed, before, group, range(first, first + len(turn)))
+    if group.size > 1 and count:
+        for quantizer, _, _ in observed:
+            _add_up(quantizer, group)
+    return count
+
+
+def _take_in(observed: Observed, before: list[Tensor], group: Group, numbers: Iterable[int]) -> None:
+    """Take in what the chunks of these numbers have shown, in their order, from the ranges before them on."""
+    for (quantizer, _, _), start in zip(observed, before, strict=True):
+        quantizer.range.copy_(start)
+    seen = group.stacked(torch.cat([quantizer.seen.flatten() for quantizer, *_ in observed]))
+    for number, shown in zip(numbers, seen, strict=False):
+        parts = shown.split([quantizer.seen.numel() for quantizer, *_ in observed])
+        for (quantizer, scale, zero_point), part in zip(observed, parts, strict=True):
+            quantizer.observing = number
+            quantizer.take(quantizer.range.clone(), part.reshape(2, -1), scale, zero_point)
+
+
+def _add_up(quantizer: ActivationQuantizer, group: Group) -> None:
+    """Give each process the histogram of all."""
+    device, own = quantizer.range.device, quantizer.histogram
+    found = [each for each in group.exchanged(None if own is None else own.to("cpu")) if each is not None]
+    quantizer.histogram = None
+    for each in found:
+        quantizer.add(each.to(device))
 
 
 def _check_scales(graph: Graph, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
@@ -129,9 +183,9 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
             part.training = mode
 
 
-def _start_anew(traced: fx.GraphModule, quantizers: list[ActivationQuantizer]) -> None:
+def _start_anew(observed: Observed) -> None:
     """Forget ranges and scales: the next batch sets them."""
-    for quantizer, scale, _ in _with_parameters(traced, quantizers):
+    for quantizer, scale, _ in observed:
         quantizer.forget()
         scale.fill_(torch.nan)
 

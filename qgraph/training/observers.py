@@ -21,6 +21,7 @@ from qgraph.quantizers.weight_scale import torch_weight_scale
 from qgraph.training.bounds import hold
 from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_bias, per_axis, rounded_through
 from qgraph.training.integer_run import Run, rounded
+from qgraph.training.processes import Group
 
 TINY = torch.finfo(torch.float32).tiny
 
@@ -112,7 +113,8 @@ class ActivationQuantizer(FakeQuantizer):
     """Fake-quantizes activations; observes their range in training (unless `frozen`) and while `observing`.
 
     `observing` is calibration: the number of the present chunk of examples, 0 otherwise; x is then passed on as it is.
-    A range always includes 0. All calls within a batch count as one: their union. Where x `has_pole`, which rounded
+    A range always includes 0. All calls within a batch count as one: their union; so do, in training, the shares of
+    the processes of a group. Where x `has_pole`, which rounded
     operands meet, what is infinite in training does not count, nor what is so far beyond the range that a divisor of it
     has the code of 0; it becomes the last code.
 
@@ -230,20 +232,29 @@ class ActivationQuantizer(FakeQuantizer):
         if free and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last):
             x = x.permute(0, 2, 3, 1)  # as it lies in memory: the same numbers, several times faster
         seen = self._seen(x).clamp_(max=0)
+        seen = seen if self.observing else Group.present().least(seen)
         if first:
             self.before.copy_(torch.where(self.range.isnan(), self._range_of(scale, zero_point), self.range))
         else:
             seen = torch.minimum(self.seen, seen)
         self.seen.copy_(seen)
+        if self.observing and self.quantizer.searches:
+            self.add(Histogram.of(x, self.axis))
+        self.take(self.before, seen, scale, zero_point)
+
+    @torch.no_grad()
+    def take(self, before: Tensor, seen: Tensor, scale: Tensor, zero_point: Tensor) -> None:
+        """Set the range, scale and zero point from the range before a batch, or a chunk, and what was seen in it."""
         if self.observing:
-            if self.quantizer.searches:
-                more = Histogram.of(x, self.axis)
-                self.histogram = more if self.histogram is None else self.histogram.plus(more)
-            moved = self.quantizer.calibrated(self.before, seen, self.observing)
+            moved = self.quantizer.calibrated(before, seen, self.observing)
         else:
-            moved = self.quantizer.trained(self.before, seen)
-        self.range.copy_(torch.where(self.before.isnan(), seen, moved))
+            moved = self.quantizer.trained(before, seen)
+        self.range.copy_(torch.where(before.isnan(), seen, moved))
         self._set_parameters(scale, zero_point)
+
+    def add(self, more: Histogram) -> None:
+        """Count more values in."""
+        self.histogram = more if self.histogram is None else self.histogram.plus(more)
 
     def _seen(self, x: Tensor) -> Tensor:
         """What x asks for; where calibration searches for the range at its end, everything."""

@@ -48,6 +48,7 @@ class NodeForm:
 
     All attributes of the dialect's op that no slot holds are ONNX attributes of the same name. `window`: those are of a
     window, for which ONNX has several ways to write. `by_axis`: the node says the axis of the scales by an attribute.
+    `floats`: the dialect's op serves on floats, too, instead of the one of `nn`.
     `read(node, build, operands, attrs, make)`: what is built of a node (`qgraph.frontends.onnx_node`) that may say more
     than the dialect's op.
     """
@@ -60,6 +61,7 @@ class NodeForm:
     name: str = ""  # of the ONNX op, where it is not that of the dialect's
     window: bool = False
     by_axis: bool = False
+    floats: bool = False
     read: Callable[[Any, Builder, list[Value | None], dict[str, Any], Make], Sequence[Value]] | None = None
 
     @property
@@ -73,11 +75,13 @@ class ModelFacts:
     """What a model says and the graph that was read of it does not, by values of the graph.
 
     `sized`: of which the model reads sizes that are open. `derived`: constants of the graph that follow from such
-    sizes, which a runtime computes anew in each run.
+    sizes, which a runtime computes anew in each run. `made_by`: the ONNX op whose result a value is; what is between
+    the ops that a row made is not there.
     """
 
     sized: frozenset[Value] = frozenset()
     derived: frozenset[Value] = frozenset()
+    made_by: dict[Value, str] = field(default_factory=dict)
 
 
 @cache

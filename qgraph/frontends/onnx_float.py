@@ -152,6 +152,7 @@ class Reader:
         self.symbols: list[Dim] = []  # the symbolic size that stands for -SYMBOL - i
         self.reads = Counter(name for node in proto.graph.node for name in node.input)  # how many read a tensor
         self.reads.update(output.name for output in proto.graph.output)
+        self.made_by: dict[Value, str] = {}  # the op whose result a value is
         self.refused: list[UnsupportedOp] = []
         self.lost: set[str] = set()  # tensors that a refused node makes, or what follows from it
         self.sized: set[str] = set()  # tensors whose sizes, some of them open, the model reads
@@ -277,6 +278,7 @@ class Reader:
             if value.producer is not None and not value.name and name and not name[0].isdigit():
                 value.name = name  # a number is no name
             self.values[name] = value
+            self.made_by.setdefault(value, node.op)
 
     def _results(self, by: FromOnnx, node: OnnxNode, build: Builder) -> Sequence[Value]:
         try:

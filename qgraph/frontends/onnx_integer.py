@@ -21,7 +21,6 @@ from qgraph.frontends.onnx_float import Reader, damage_named, proto_of
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops import ROWS, FromOnnx
 from qgraph.frontends.onnx_ops.windows import kernel_of, window
-from qgraph.frontends.target_shapes import reshaped
 from qgraph.interpreter.run_graph import dequantized
 from qgraph.ir import (
     IO_LAYOUT,
@@ -64,8 +63,7 @@ class IntegerReader(Reader):
     def rows(self, node: OnnxNode) -> Sequence[FromOnnx]:
         """By the form of the dialect's op, else by the row of the float reader."""
         ops, others = self.ops.get((node.domain.replace("ai.onnx", ""), node.op), ()), super().rows(node)
-        others = [_reduce_mean] if others and node.op == "ReduceMean" else others
-        if not ops or (others and not self._is_on_codes(node)):
+        if not ops or (others and not self._is_on_codes(node) and not self.forms[ops[0]].floats):
             return others
         return [*(partial(self._by_form, op) for op in ops), *others]
 
@@ -80,8 +78,10 @@ class IntegerReader(Reader):
 
     def facts(self) -> ModelFacts:
         """What the model says and the graph does not."""
-        made = [frozenset(self.values[n] for n in names if n in self.values) for names in (self.sized, self.derived)]
-        return ModelFacts(*made)
+        sized, derived = (
+            frozenset(self.values[n] for n in names if n in self.values) for names in (self.sized, self.derived)
+        )
+        return ModelFacts(sized, derived, self.made_by)
 
     # ---- one node by its form
 
@@ -239,20 +239,6 @@ class IntegerReader(Reader):
                     found[name] = QuantParams.of(self.arrays[scale].reshape(-1), zeros)
         inputs = {value.name: value for value in self.graph.inputs}
         return {n: q for n, q in found.items() if n in inputs and not inputs[n].type.is_float}
-
-
-def _reduce_mean(node: OnnxNode, build: Builder) -> Value:
-    """A mean whose dimensions go and come again: those that stay are GlobalAveragePool's, which runtimes fuse."""
-    made = ROWS[node.op](node, build)
-    assert isinstance(made, Value)
-    maker = made.producer
-    if maker is None or maker.op != "nn.mean" or not maker.attrs["keepdims"]:
-        return made
-    shape = made.type.shape
-    flat = build.nn.mean(maker.operand(0), axes=maker.attrs["axes"], keepdims=False)
-    build.graph.erase(maker)
-    build.made.remove(maker)
-    return reshaped(build, flat, shape)
 
 
 def _read_as(form: NodeForm, node: OnnxNode) -> list[tuple[str, str, str]]:

@@ -22,7 +22,7 @@ from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.linear import check_groups, window_shape
 from qgraph.ops.nn.shape import concatenated
-from qgraph.targets.onnxruntime import kernels, read_nodes
+from qgraph.targets.onnxruntime import float_kernels, kernels, read_nodes
 
 
 def check_product(x: TensorType, w: TensorType, bias: TensorType | None, result: TensorType, what: str) -> None:
@@ -229,6 +229,22 @@ class QLinearGlobalAveragePool:
 
     def evaluate(self, x: Array) -> Array:
         return kernels.global_average(x, self.x.type.q, self.result.type.q, self.result.type.dtype)
+
+
+@op("ort.GlobalAveragePool", kind="mean", family="pool")
+class GlobalAveragePool:
+    """The mean of floats over all spatial dimensions: `float_kernels.global_mean`, which is not ReduceMean's."""
+
+    onnx = NodeForm((ALONE,), floats=True)
+    x: Operand = operand("f32[N, C, *S]")
+    result: Result = result("f32[N, C, *S']")
+
+    def infer(self) -> TensorType:
+        shape = self.x.type.shape
+        return TensorType((*shape[:2], *(1 for _ in shape[2:])))
+
+    def evaluate(self, x: Array) -> Array:
+        return float_kernels.global_mean(x)
 
 
 @op("ort.QLinearConcat", kind="concat", family="shape")

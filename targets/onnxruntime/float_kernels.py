@@ -228,6 +228,22 @@ def _sums_from(x: Float, begin: int) -> Float:
     return np.asarray(made)
 
 
+def global_mean(x: Float) -> Float:
+    """GlobalAveragePool of [N, C, *S]: four lanes, halved, then what is left over one by one, divided.
+
+    Source: MlasPoolGlobalKernel.
+    """
+    rows = x.reshape(*x.shape[:2], -1)
+    count = rows.shape[-1]
+    whole = count // 4 * 4
+    lanes = np.add.accumulate(rows[..., :whole].reshape(*x.shape[:2], whole // 4, 4), axis=2)[..., -1, :]
+    halves = lanes[..., :2] + lanes[..., 2:]
+    total = halves[..., 0] + halves[..., 1]
+    for k in range(whole, count):
+        total = total + rows[..., k]
+    return np.asarray(total / f32(count)).reshape(*x.shape[:2], *(1 for _ in x.shape[2:]))
+
+
 def over_last(axes: Sequence[int], rank: int) -> bool:
     """Whether axes are the last ones, over which `row_sums` are known."""
     return sorted(axes) == [*range(rank - len(axes), rank)]

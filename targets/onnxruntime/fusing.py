@@ -7,8 +7,8 @@
 
 Below "extended" the runtime computes such groups in float. From there on an op on floats between dequantizing and
 quantizing nodes is one on codes where `GROUPS` has a row for it, its result has no other reader, and its codes are of
-types that the row takes. Before that, i8 codes that one node makes and one reads become u8, and a relu or clip whose
-range is that of the codes behind it goes away. Source: qdq_transformer/, measured (`tests/targets/onnxruntime`).
+types that the row takes. Before that, what `qdq_pairs` says happens to the pairs, and a relu or clip whose range is
+that of the codes behind it goes away. Source: qdq_transformer/, measured (`tests/targets/onnxruntime`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,25 @@ from qgraph.exporters.onnx_forms import ModelFacts, bias_params
 from qgraph.ir import Builder, Graph, Node, QuantParams, Value
 from qgraph.ir.types import integer_range
 from qgraph.passes.drop_dead_code import erase_dead_code
-from qgraph.passes.rewriter import Declined, Match, Replacement, pattern, rewrite, rule
+from qgraph.passes.rewriter import Declined, Match, Replacement, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CLAMPS, node_bounds
-from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime.qdq_pairs import (
+    DEQUANTIZE,
+    QUANTIZE,
+    as_stored,
+    i8_as_u8,
+    joined_pairs,
+    known_codes,
+    only_user,
+    products_with_sums,
+    propagated_pairs,
+    quantized_parameters,
+)
 from qgraph.targets.onnxruntime.window_rows import extended_pads
 
-QUANTIZE, DEQUANTIZE = "ort.QuantizeLinear", "ort.DequantizeLinear"
+NEAR = (1e-6, 1e-2)
+"""By so much the scale of a bias may differ from x_scale * w_scale, and by this part of it, though it is read as that.
+Source: ConvNodeGroupSelector."""
 EPSILON = np.finfo(np.float32).eps
 """By so much a clip may cut into the range of the codes behind it. Source: ClipQuantFusion."""
 
@@ -75,7 +88,7 @@ GROUPS = {
     "nn.add": Group("ort.QLinearAdd"),
     "nn.mul": Group("ort.QLinearMul"),
     "nn.avg_pool": Group("ort.QLinearAveragePool", average),
-    "nn.mean": Group("ort.QLinearGlobalAveragePool"),
+    "ort.GlobalAveragePool": Group("ort.QLinearGlobalAveragePool"),
     "nn.sigmoid": Group("ort.QLinearSigmoid"),
     "nn.leaky_relu": Group("ort.QLinearLeakyRelu", {"negative_slope": "alpha"}),
     "nn.softmax": Group("ort.QLinearSoftmax", {"axis": "axis"}),
@@ -96,26 +109,34 @@ def codes_of(value: Value | None) -> Value | None:
     return maker.operand(0) if maker is not None and maker.op == DEQUANTIZE else None
 
 
-def weight_codes(value: Value, build: Builder) -> Value | None:
-    """The codes of a weight, maybe transposed behind its DequantizeLinear."""
-    maker = value.producer
-    if maker is None or maker.op != "nn.transpose":
-        return codes_of(value)
-    codes = codes_of(maker.operand(0))
-    if codes is None or not codes.is_constant:
-        return codes and build.nn.transpose(codes, perm=maker.attrs["perm"])
-    quant, perm = codes.type.q, maker.attrs["perm"]
-    turned = quant if quant.axis is None else replace(quant, axis=perm.index(quant.axis))
-    return build.constant(np.ascontiguousarray(codes.data.transpose(perm)), codes.name, turned)
+def weight_codes(value: Value, build: Builder, facts: ModelFacts) -> Value | None:
+    """The codes of a weight, behind whose DequantizeLinear the reader may have transposed it."""
+    stored, maker = as_stored(value, facts), value.producer
+    codes = codes_of(stored)
+    return codes if codes is None or maker is None or stored is value else moved(maker, codes, build)
 
 
-def operands_of(group: Group, node: Node, build: Builder) -> Sequence[Value | None] | Declined:
+def moved(node: Node, x: Value, build: Builder) -> Value:
+    """An op that moves elements, on codes; those of a constant are one."""
+    if x.is_constant and node.op in ("nn.transpose", "nn.reshape"):
+        quant, perm = x.type.q, node.attrs.get("perm", ())
+        data = x.data.transpose(perm) if perm else x.data.reshape([int(size) for size in node.result.type.shape])
+        turned = quant if quant.axis is None or not perm else replace(quant, axis=perm.index(quant.axis))
+        return build.constant(np.ascontiguousarray(data), x.name, turned)
+    if node.op == "nn.max_pool":
+        a = node.attrs
+        window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
+        return build.value("ort.MaxPool", [x], {**window, "pads": extended_pads(node)})
+    return build.value(node.op, [x, *node.operands[1:]], dict(node.attrs))
+
+
+def operands_of(group: Group, node: Node, build: Builder, facts: ModelFacts) -> Sequence[Value | None] | Declined:
     """The codes of a group's operands."""
     found: list[Value | None] = []
     for place, value in enumerate(node.operands):
         codes = value
         if value is not None and value.type.is_float:
-            codes = weight_codes(value, build) if group.layer and place == 1 else codes_of(value)
+            codes = weight_codes(value, build, facts) if group.layer and place == 1 else codes_of(value)
             if codes is None:
                 return Declined(f"operand {place} is not dequantized")
             if codes.type.q.axis is not None and not (place and (group.layer or node.op == "nn.matmul")):
@@ -124,8 +145,19 @@ def operands_of(group: Group, node: Node, build: Builder) -> Sequence[Value | No
     x, w, bias = (*found, None, None)[:3]
     if not group.layer or x is None or w is None or bias is None:
         return found
-    fits = bias.is_constant and bias.type.quant == bias_params(x.type.q, w.type.q)
-    return found if fits else Declined("the bias has other scales than x_scale * w_scale")
+    wanted = bias_params(x.type.q, w.type.q)
+    if not bias.is_constant or bias.type.dtype != "i32" or bias.type.rank != 1:
+        return Declined("the bias is no constant of int32")
+    if node.op == "nn.conv" and not near(bias.type.q, wanted):
+        return Declined("the bias has other scales than x_scale * w_scale")
+    codes = bias if bias.type.quant == wanted else build.constant(bias.data, bias.name, wanted)
+    return [x, w, codes]
+
+
+def near(bias: QuantParams, wanted: QuantParams) -> bool:
+    """Whether the scales of a bias may stand for x_scale * w_scale; those of a QGemm are not looked at."""
+    far = np.abs(bias.scales - wanted.scales) > NEAR[0] + NEAR[1] * np.abs(wanted.scales)
+    return not far.any() and not bias.zero_points.any()
 
 
 def declined_types(group: Group, node: Node, found: Sequence[Value | None], made: str) -> str:
@@ -142,18 +174,16 @@ def declined_types(group: Group, node: Node, found: Sequence[Value | None], made
     return "" if wanted[0] in ("u8", "i8") else f"codes of {wanted[0]} stay in float"
 
 
-def spatial_mean(node: Node) -> bool:
-    """Whether a mean is GlobalAveragePool's."""
-    return bool(node.attrs["keepdims"]) and sorted(node.attrs["axes"]) == [*range(2, node.operand(0).type.rank)]
-
-
-def made_of(group: Group, node: Node, build: Builder, element: tuple[str, QuantParams | None]) -> Replacement:
+def made_of(node: Node, build: Builder, element: tuple[str, QuantParams | None], facts: ModelFacts) -> Replacement:
     """The op on codes of a group whose result is of an element type."""
+    group = GROUPS[node.op]
     if node.attrs.get("activation", "none") != "none":
         return Declined("it carries an activation")
-    if node.op == "nn.mean" and not spatial_mean(node):
-        return Declined("it is no mean over all spatial dimensions")
-    found = operands_of(group, node, build)
+    if node.op == "nn.linear" and facts.made_by.get(node.result) != "Gemm":
+        return Declined("it is a product, and a sum, of which only the codes of the first are known")
+    if node.op == "nn.matmul" and facts.made_by.get(node.result) == "Gemm":
+        return Declined("it becomes a layer on floats, with the sum behind it")
+    found = operands_of(group, node, build, facts)
     if isinstance(found, Declined):
         return found
     reason = declined_types(group, node, found, element[0])
@@ -185,25 +215,30 @@ def _shape(codes: Value) -> tuple[int, ...]:
     return () if codes.type.q.axis is None else (-1,)
 
 
-@rule(pattern(QUANTIZE, pattern("|".join(GROUPS), bind="node"), bind="quantize"))
-def fuse_quantized(match: Match, build: Builder) -> Replacement:
-    """An op on floats between codes."""
-    node, quantize = match.nodes["node"], match.nodes["quantize"]
-    type = quantize.result.type
-    if not node.result.has_one_use:
-        return Declined("its result is read elsewhere too")
-    if type.q.axis is not None:
-        return Declined("its result has scales along an axis")
-    return made_of(GROUPS[node.op], node, build, (type.dtype, type.quant))
+def fuse_groups(facts: ModelFacts) -> list[Rule]:
+    """The rules for ops on floats between codes, and for products of codes whose result is not quantized."""
 
+    @rule(pattern(QUANTIZE, pattern("|".join(GROUPS), bind="node"), bind="quantize"))
+    def fuse_quantized(match: Match, build: Builder) -> Replacement:
+        node, quantize = match.nodes["node"], match.nodes["quantize"]
+        type = quantize.result.type
+        if not node.result.has_one_use:
+            return Declined("its result is read elsewhere too")
+        if type.q.axis is not None:
+            return Declined("its result has scales along an axis")
+        return made_of(node, build, (type.dtype, type.quant), facts)
 
-@rule(pattern("nn.linear|nn.matmul", bind="node"))
-def fuse_into_floats(match: Match, build: Builder) -> Replacement:
-    """A product of codes whose result is not quantized."""
-    node = match.nodes["node"]
-    if any(user.op == QUANTIZE for user in node.result.users):
-        return Declined("its result is quantized")
-    return made_of(GROUPS[node.op], node, build, ("f32", None))
+    @rule(pattern("nn.linear|nn.matmul", bind="node"))
+    def fuse_into_floats(match: Match, build: Builder) -> Replacement:
+        node = match.nodes["node"]
+        clamp = only_user(node.result, CLAMPS)
+        if any(user.op == QUANTIZE for user in node.result.users):
+            return Declined("its result is quantized")
+        if clamp is not None and clamp.result.has_one_use and not clamp.result.is_output:
+            return Declined("a relu or clip behind it would have to go away")
+        return made_of(node, build, ("f32", None), facts)
+
+    return [fuse_quantized, fuse_into_floats]
 
 
 @rule(pattern(QUANTIZE, pattern(MOVING, pattern(DEQUANTIZE, "x"), bind="node"), bind="quantize"))
@@ -212,16 +247,7 @@ def move_codes(match: Match, build: Builder) -> Replacement:
     node, x, made = match.nodes["node"], match.values["x"], match.nodes["quantize"].result.type
     if (x.type.dtype, x.type.quant) != (made.dtype, made.quant) or x.type.q.axis is not None:
         return Declined("the scales are not equal")
-    return on_codes(node, x, build)
-
-
-def on_codes(node: Node, x: Value, build: Builder) -> Value:
-    """An op that moves elements, on codes."""
-    if node.op == "nn.max_pool":
-        a = node.attrs
-        window = {"kernel_shape": a["kernel"], "strides": a["stride"], "dilations": a["dilation"]}
-        return build.value("ort.MaxPool", [x], {**window, "pads": extended_pads(node)})
-    return build.value(node.op, [x, *node.operands[1:]], dict(node.attrs))
+    return moved(node, x, build)
 
 
 # ---- what goes before
@@ -241,40 +267,27 @@ def drop_clamp(match: Match, build: Builder) -> Replacement:
     return build.value(QUANTIZE, [match.values["x"]], {}, element=(type.dtype, type.quant))
 
 
-def known_codes(graph: Graph, facts: ModelFacts) -> None:
-    """Constants that are quantized are constant codes, unless the runtime has to compute them."""
-    for node in [node for node in graph.nodes if node.op == QUANTIZE]:
-        (x,), type = node.inputs, node.result.type
-        if x.is_constant and x not in facts.derived:
-            codes = kernels.quantize(x.data, type.q, type.dtype)
-            node.replace_with(graph.add_constant(codes, node.result.name or x.name, type.q))
-
-
-def i8_as_u8(graph: Graph, facts: ModelFacts) -> None:
-    """i8 codes that a QuantizeLinear makes and one node reads, dequantized: u8, zero points 128 higher.
-
-    Source: QDQS8ToU8Transformer; before, each reader gets a DequantizeLinear of its own (EnsureUniqueDQForNodeUnit).
-    """
-    for node in [node for node in graph.nodes if node.op == QUANTIZE]:
-        made = node.result
-        if made.type.dtype != "i8" or not made.has_one_use or [user.op for user in made.users] != [DEQUANTIZE]:
-            continue
-        real = made.users[0].result
-        if made.type.q.axis is None and real.has_one_use and facts.sized.isdisjoint((made, real)):
-            quant = QuantParams.of(made.type.q.scales, made.type.q.zero_points + 128)
-            made.type = replace(made.type, dtype="u8", quant=quant)
-
-
 def nothing(graph: Graph, facts: ModelFacts) -> None:
     """The graph as it was read."""
 
 
+def simplify(graph: Graph, facts: ModelFacts) -> None:
+    """Parameters in codes, and pairs joined."""
+    known_codes(graph, facts)
+    joined_pairs(graph)
+    propagated_pairs(graph, facts)
+    products_with_sums(graph, facts.made_by)
+    quantized_parameters(graph, facts)
+    erase_dead_code(graph)
+    graph.drop_unused_constants()
+
+
 def fuse(graph: Graph, facts: ModelFacts) -> None:
     """Ops on codes of what computes between codes."""
-    known_codes(graph, facts)
+    simplify(graph, facts)
     i8_as_u8(graph, facts)
     rewrite(graph, [drop_clamp])
-    rewrite(graph, [move_codes, fuse_quantized, fuse_into_floats])
+    rewrite(graph, [move_codes, *fuse_groups(facts)])
     erase_dead_code(graph)
     graph.drop_unused_constants()
 
@@ -282,7 +295,7 @@ def fuse(graph: Graph, facts: ModelFacts) -> None:
 OPTIMIZATIONS: Mapping[str, Callable[[Graph, ModelFacts], None]] = {
     "all": fuse,
     "extended": fuse,
-    "basic": nothing,
+    "basic": simplify,
     "disabled": nothing,
 }
 """Level -> what it does to a graph that was read node by node."""

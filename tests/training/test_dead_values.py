@@ -270,3 +270,16 @@ def test_a_layer_of_nothing_beside_a_sum_has_a_scale_that_the_sum_can_add() -> N
 }"""
     )
     np.testing.assert_allclose(scale(graph, "dead"), LARGEST_RATIO * scale(graph, "out"), rtol=1e-6)
+
+
+def test_the_scale_that_a_product_bounds_is_no_part_of_the_bound() -> None:
+    text = f"""{BESIDE}  %4: f32[N,4] = nn.mul(%3, %2) loc(product m.py:4)
+  %5: f32[N,1] = nn.linear(%4, @eye, @bias) loc(out m.py:5)
+  return %5, %1
+}}"""
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.parse(text), "litert", activations="i16"), [X * 1e6])
+    product, large = scale(graph, "product"), scale(graph, "large")
+    assert LARGEST_RATIO * product / large < 1 / 32767
+    np.testing.assert_allclose(scale(graph, "dead"), LARGEST_RATIO * product / large, rtol=1e-6)
+    again = qgraph.calibrate(graph, [X * 1e6])
+    assert scale(again, "dead") == scale(graph, "dead")

@@ -15,7 +15,7 @@ from qgraph.errors import InputError
 from qgraph.ir import Graph, Value, parse, set_states
 from qgraph.training.bit_true import DropoutOfCodes, Force, Integers
 from qgraph.training.code_layers import Beside, LayerOfCodes, layer_of_codes
-from qgraph.training.exact_products import Way, Window, products, way_of
+from qgraph.training.exact_products import Way, Window, _allowing, products, way_of
 from qgraph.training.integer_plan import FoldedLayer, Recipe, keys_of, make_plan
 from qgraph.training.integer_run import Accumulated, Program, Run, forced, rounded
 from qgraph.training.tensor_requantize import DeviceAccumulator
@@ -155,6 +155,21 @@ def test_what_is_rounded_is_forced_and_neither_its_source_nor_what_moves_nor_wei
         assert (keys[node.results[0]] in forced_keys) == of_activation, node.op
     lone = _prepared(COMPARED, X[0, 0])
     assert _key(lone, "nn.less") in make_plan(lone).forced()  # nothing rounds it
+
+
+@pytest.mark.parametrize("tf32", [True, False])
+def test_tf32_is_set_for_one_product_alone_and_on_cuda_alone(tf32: bool) -> None:
+    flags = torch.backends.cuda.matmul
+    before = flags.allow_tf32
+    flags.allow_tf32 = not tf32
+    try:
+        with _allowing(tf32, on_cuda=True):
+            assert flags.allow_tf32 == tf32
+        assert flags.allow_tf32 != tf32
+        with _allowing(tf32, on_cuda=False):
+            assert flags.allow_tf32 != tf32
+    finally:
+        flags.allow_tf32 = before
 
 
 def test_values_go_to_the_layout_of_the_target_and_back() -> None:

@@ -68,6 +68,18 @@ def test_a_linear_layer_has_the_codes_of_the_method_written_out() -> None:
     assert not np.array_equal(codes(before), wanted)
 
 
+def test_a_linear_layer_over_sequences_takes_each_place_as_an_example() -> None:
+    x = correlated(20, 3, 6)
+    torch.manual_seed(3)
+    graph = prepared(nn.Linear(6, 4), x, bits=3)
+    (before,), (after,) = graph.find("nn.linear"), gptq(graph, x).find("nn.linear")
+    w, scale = grid(before)
+    rows = seen(graph, x).reshape(-1, 6)
+    assert codes(after).tolist() == [
+        rounded_by_hand(row, float(step), rows, 3) for row, step in zip(w, scale, strict=True)
+    ]
+
+
 @pytest.mark.parametrize("options", [{}, {"stride": 2, "padding": 1}, {"dilation": 2}, {"groups": 2}, {"groups": 4}])
 def test_a_convolution_has_the_codes_of_the_method_on_its_windows(options: dict[str, int]) -> None:
     x = correlated(12, 4, 5, 6)

@@ -183,6 +183,7 @@ class _Inserter:
     rules: QuantRules
     overrides: CheckedOverrides
     weights: dict[tuple[Value, QuantSpec], Value] = field(default_factory=dict)  # shared ones are quantized once
+    reciprocals: set[Value] = field(default_factory=set)  # whose ranges leave out those of next to nothing
     grids: dict[tuple[Value, bool], tuple[Value, Value]] = field(default_factory=dict)
     """root of a grid, and whether it has 16 bits -> its constants"""
     read_on: Mapping[Node, Grid] = field(default_factory=dict)  # where a first operand is brought to another grid
@@ -280,7 +281,10 @@ class _Inserter:
         origins = node.origins if node else users[0].origins if users else ()
         build = Builder(self.graph, self.graph.after(node), origins)
         spec = spec if observed else replace(spec, observer="fixed")
-        spec = replace(spec, observer=self._of_masks(value) or self._of_op(node, spec, users) or spec.observer)
+        of_op = self._of_op(node, spec, users)
+        if of_op == "reciprocal":
+            self.reciprocals.add(value)
+        spec = replace(spec, observer=self._of_masks(value) or of_op or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -307,7 +311,8 @@ class _Inserter:
             return "mask"
         operands = enumerate(node.operands) if node is not None else ()
         read = (each for i, each in operands if each is not None and _is_activation(node, i))  # type: ignore[arg-type]
-        masked = any(unquantized(each) in self.masks for each in read)
+        factor = node is not None and node.op in ("nn.mul", "nn.div")  # of a mask, in which no scores are
+        masked = not factor and any(unquantized(each) in self.masks for each in read)
         return "masked" if masked else self.held.observers.get(value, "")
 
     def _source(self, node: Node, grids: Grids) -> Value:
@@ -327,7 +332,9 @@ class _Inserter:
                 source = before.operand(1) if before is not None else None
                 dtypes = (spec.dtype, str(before.attrs["type"])) if before is not None else (spec.dtype,)
                 rounding = self.rules.requantizing_of(*dtypes) if source is not None else "half_even"
-                spec = replace(spec, observer=self._of_masks(grid.root) or spec.observer) if not grid.fixed else spec
+                if not grid.fixed:
+                    of_op = "reciprocal" if grid.root in self.reciprocals else ""
+                    spec = replace(spec, observer=self._of_masks(grid.root) or of_op or spec.observer)
                 made[node, value] = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
             self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
 

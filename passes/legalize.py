@@ -10,7 +10,8 @@
 Every op without a counterpart in the target goes its way of `decompose`, if one leads to ops that have one; what does
 something else in training stays. With `fallback=float` ops that the target holds in float stay too. `Target.legalize`
 names ops that have better forms in some cases, such as an average pool over everything, which is a mean; their ways
-decline the others. An activation that the target's op does not carry becomes a node of its own.
+decline the others. An activation that the target's op does not carry becomes a node of its own. A mask that is added
+before a factor is added behind it (`passes/rules/scaled_masks.py`).
 
 Exact in real arithmetic; constants such as 1/6 are rounded.
 """
@@ -32,6 +33,7 @@ from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import compute_constants
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.passes.rules.scaled_masks import bound_of_masks, mask_behind_factor
 from qgraph.passes.rules.spread import transposed_by_zeros
 from qgraph.passes.ways import chosen_ways
 from qgraph.targets.correspondence import Correspondence
@@ -41,7 +43,7 @@ from qgraph.targets.target import Target
 @graph_pass(exact="real", needs={"level": "float", "layout": "NCHW"})
 def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
     chosen = targets.get(target)
-    rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen))]
+    rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen)), mask_behind_factor, bound_of_masks]
     legal = chosen.offered | (chosen.kept_in_float if fallback else set())
     ways = chosen_ways(legal, better=chosen.legalize)
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]

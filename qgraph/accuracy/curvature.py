@@ -14,6 +14,7 @@ from qgraph.accuracy.two_runs import TwoRuns, is_parameter
 from qgraph.errors import InputError
 from qgraph.interpreter.inputs import Inputs, quantize_inputs
 from qgraph.ir import Array, Graph
+from qgraph.ir.expressions import set_expressions
 from qgraph.passes import strip_fake_quant
 from qgraph.training import to_torch
 from qgraph.training.conversion import graph_module, source_of, tensors_by_path
@@ -38,6 +39,7 @@ def added_losses(
     if kind not in BENT:
         raise InputError(f"measure={kind!r} is not a choice", help="choose sqnr, fisher, hessian, or give a function")
     real = strip_fake_quant(runs.graph)
+    set_expressions(real.metadata, {})  # each weight by itself, though a parameter makes several
     module = to_torch(real).to(device).eval()
     given = [torch.from_numpy(np.asarray(array)).to(device) for array in quantize_inputs(real, examples).values()]
     answers = torch.as_tensor(labels).to(device)

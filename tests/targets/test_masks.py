@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -198,3 +199,60 @@ def test_a_reshape_keeps_the_rows_of_its_last_dimension_and_no_others() -> None:
         }}""")
         (node,) = graph.nodes
         assert _keeps_rows(_Place(node.result, axis), node) == kept
+
+
+def _scaled_forms() -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Softmaxes of scores of which a mask [N, 8] leaves some out, before they are multiplied by 1 / 8."""
+    causal = torch.zeros(8, 8).masked_fill(torch.ones(8, 8).triu(1) > 0, -torch.inf)
+    bias = torch.arange(8.0) * 0.1
+    return {
+        "added": lambda v, m: (v + (1 - m) * -1e4) * 0.125,
+        "added, of conditions": lambda v, m: (v + (m == 0).float() * -1e9) / 8,
+        "added, the lowest": lambda v, m: (v + (1 - m) * LOWEST) * 0.125,
+        "subtracted": lambda v, m: (v - 1e4 * (1 - m)) * 0.125,
+        "filled": lambda v, m: v.masked_fill(m == 0, -1e9) * 0.125,
+        "filled with -inf": lambda v, m: v.masked_fill(m < 0.5, -torch.inf) * 0.125,
+        "chosen": lambda v, m: torch.where(m > 0, v, torch.tensor(-1e9)) * 0.125,
+        "distances": lambda v, m: (v + (1 - m) * 1e4) * -0.125,
+        "by twice": lambda v, m: (v + (1 - m) * -1e4) * 0.5 * 0.25,
+        "with a bias": lambda v, m: (v + (1 - m) * -1e4 + bias) * 0.125,
+        "bounded": lambda v, m: (v + (1 - m) * -1e4).clamp(min=-1e4) * 0.125,
+        "at least the lowest": lambda v, m: torch.max(v + (1 - m) * LOWEST, torch.tensor(LOWEST)) * 0.125,
+        "causal": lambda v, m: (v + causal) * 0.125 + 0 * m,
+        "causal and a bias": lambda v, m: (v + (causal + bias)) * 0.125 + 0 * m,
+    }
+
+
+class Heads(nn.Module):
+    """Attention over [N, 8, 16] whose scores reach some hundreds before they are scaled."""
+
+    def __init__(self, scores: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.q, self.k, self.v, self.scores = nn.Linear(16, 16), nn.Linear(16, 16), nn.Linear(16, 16), scores
+        with torch.no_grad():
+            self.q.weight.mul_(4)
+            self.k.weight.mul_(4)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        scores = self.scores(self.q(x) @ self.k(x).mT, mask[:, None, :])
+        return scores.softmax(-1) @ self.v(x)
+
+
+def _reached(scores: Callable[[Tensor, Tensor], Tensor], target: str) -> float:
+    x = np.random.default_rng(1).normal(size=(48, 8, 16)).astype(np.float32)
+    mask = np.float32(np.random.default_rng(2).random((48, 8)) > 0.3)
+    mask[:, 0] = 1
+    model, words = Heads(scores), {"fallback": "float"} if target == "onnxruntime" else {}
+    return decibels(model, quantized(model, x, mask, target, **words), x, mask)
+
+
+@functools.cache
+def _scaled_before(target: str) -> float:
+    return _reached(lambda v, m: v * 0.125 + (1 - m) * -1e4, target)
+
+
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+@pytest.mark.parametrize("form", _scaled_forms())
+def test_scores_that_are_scaled_behind_a_mask_are_as_fine_as_scaled_before_it(form: str, target: str) -> None:
+    assert _reached(_scaled_forms()[form], target) > _scaled_before(target) - 2

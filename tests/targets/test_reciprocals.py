@@ -73,6 +73,25 @@ def test_a_mask_that_hides_everything_costs_the_shares_of_others_nothing(target:
     assert decibels(model(torch.from_numpy(X)).numpy(), np.asarray(qgraph.run(low, X, dequantize=True))) > 34
 
 
+@pytest.mark.parametrize("target", FAMILY)
+def test_a_row_without_anything_costs_the_shares_of_others_nothing_where_these_have_16_bits(target: str) -> None:
+    """Softmaxes of long rows have 16 bits, to which the reciprocals of 8 bits are brought."""
+    x = RNG.normal(size=(33, 24)).astype(np.float32)
+    kept = (RNG.random((33, 24)) > 0.3).astype(np.float32)
+    kept[5] = 0
+
+    class Shares(nn.Module):
+        def forward(self, x: Tensor, kept: Tensor) -> Tensor:
+            shares = torch.softmax(x, -1) * kept
+            return shares / (shares.sum(-1, keepdim=True) + 1e-6)
+
+    both = torch.from_numpy(x), torch.from_numpy(kept)
+    batch = {"x": x, "kept": kept}
+    low = qgraph.quantize(qgraph.trace(Shares(), both), target, calibration=[batch])
+    assert qgraph.verify(low, inputs=batch).bit_exact
+    assert decibels(Shares()(*both).numpy(), np.asarray(qgraph.run(low, batch, dequantize=True))) > 27
+
+
 def test_what_is_returned_as_a_reciprocal_keeps_its_range() -> None:
     graph = qgraph.trace(Quotient(lambda x: 1 / (x.abs() + 1e-3)), torch.from_numpy(X))
     low = qgraph.quantize(graph, "litert", calibration=[X])

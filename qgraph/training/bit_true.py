@@ -15,6 +15,7 @@ from qgraph.errors import InputError
 from qgraph.ir import Graph
 from qgraph.training.integer_plan import Plan, make_plan
 from qgraph.training.integer_run import Program, Run, forced, not_compiled
+from qgraph.training.processes import Group
 
 
 class Integers(nn.Module):
@@ -43,6 +44,8 @@ class Integers(nn.Module):
         """`constants`: in the order of the graph's."""
         if self.observing:
             return None
+        if Group.present().size > 1:  # fully_shard frees parameters, which it cannot while NumPy holds their memory
+            constants = tuple(constant.clone() for constant in constants)
         tensors = dict(zip(self.graph.constants, constants, strict=True))
         if self._program is not None and not self._program.is_of(tensors):
             self._program.graph.dismantle()  # one a step: a collector would be busy with them

@@ -26,7 +26,7 @@ from qgraph.training.conversion import (
 from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, FakeQuantizer
-from qgraph.training.processes import ALONE, Group, dealt_out, put_together
+from qgraph.training.processes import ALONE, Group, dealt_out, put_together, spread_parts, whole
 from qgraph.training.streams import with_states
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -57,6 +57,8 @@ def calibrate(
     if isinstance(module_or_graph, Graph):
         return from_torch(calibrate(to_torch(module_or_graph), batches, progress, sharded))
     traced = graph_module(module_or_graph)
+    if spread_parts(traced):
+        raise InputError("the module's parameters are spread over processes", help="calibrate first, then fully_shard")
     inputs = source_of(traced).graph.inputs
     group = Group.present() if sharded else ALONE
     examples = dealt_out(batches)
@@ -151,9 +153,10 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
     """
     traced = graph_module(module)
     source_of(traced)
-    refresh_weight_scales(traced)
-    for quantizer, *parameters in activation_quantizers(traced):
-        quantizer.settle(*parameters)
+    with whole(traced):
+        refresh_weight_scales(traced)
+        for quantizer, *parameters in activation_quantizers(traced):
+            quantizer.settle(*parameters)
     for part in traced.modules():
         if isinstance(part, (BatchNorm, LayerBatchNorm)):
             part.frozen_statistics = batchnorm

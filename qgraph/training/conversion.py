@@ -18,6 +18,7 @@ from qgraph.ops.nn.normalization import counter_name
 from qgraph.training.emission import BitTrueEmitter, Emitter, check_mode
 from qgraph.training.layers import LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, WeightQuantizer
+from qgraph.training.processes import whole
 
 KEY = "qgraph"
 """Where a module keeps its `Source`, in `GraphModule.meta`, which copies of the module keep."""
@@ -80,20 +81,22 @@ def to_torch(graph: Graph, mode: str = "fake-quant") -> nn.Module:
 def from_torch(module: nn.Module) -> Graph:
     """The graph of a module made by `to_torch`, with the module's present weights, statistics, scales and zero points.
 
-    Scales of weights are those of the present weights, unless they are frozen.
+    Scales of weights are those of the present weights, unless they are frozen. Where `fully_shard` has spread the
+    parameters over processes, each has to call this, and has the whole graph.
     """
     traced = graph_module(module)
     source = source_of(traced)
-    refresh_weight_scales(traced)
-    for quantizer, *parameters in activation_quantizers(traced):
-        quantizer.settle(*parameters)
-    graph = source.graph.clone()
-    tensors = tensors_by_path(traced)
-    replaced: dict[str, Value] = {}
-    arrays = {name: _array(tensors[path], graph.constants[name].data.dtype) for name, path in source.paths.items()}
+    with whole(traced):
+        refresh_weight_scales(traced)
+        for quantizer, *parameters in activation_quantizers(traced):
+            quantizer.settle(*parameters)
+        graph = source.graph.clone()
+        tensors = tensors_by_path(traced)
+        arrays = {name: _array(tensors[path], graph.constants[name].data.dtype) for name, path in source.paths.items()}
     arrays.update(_of_others(source, arrays))
-    for name, value in graph.constants.items():
-        replaced[name] = Value(value.type, name, data=arrays.get(name, value.data))
+    replaced = {
+        name: Value(value.type, name, data=arrays.get(name, value.data)) for name, value in graph.constants.items()
+    }
     constants, graph.constants = graph.constants, replaced
     for name, old in constants.items():
         graph.replace_uses(old, replaced[name])

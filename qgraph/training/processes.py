@@ -8,12 +8,14 @@ backend may be any: gloo, NCCL.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
 
@@ -57,6 +59,25 @@ class Group:
 
 
 ALONE = Group()
+
+
+def spread_parts(module: nn.Module) -> list[Any]:
+    """The parts of a module whose parameters `torch.distributed.fsdp.fully_shard` has spread over processes."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")  # where it was never imported nothing is spread
+    return [] if fsdp is None else [part for part in module.modules() if isinstance(part, fsdp.FSDPModule)]
+
+
+@contextmanager
+def whole(module: nn.Module) -> Iterator[None]:
+    """Gives every process all of the module's parameters for a while, to read; every process has to call it."""
+    parts = spread_parts(module)
+    for part in parts:
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
 
 
 def dealt_out(batches: Iterable[object]) -> int | None:

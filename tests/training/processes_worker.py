@@ -9,6 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, distributed, nn
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_model_state_dict, set_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.utils.data import DataLoader, DistributedSampler, TensorDataset
 
 import qgraph
@@ -139,6 +143,37 @@ def measuring(rank: int, size: int) -> Iterator[tuple[str, Found]]:
     yield "evaluate", scores
 
 
+def deploying(rank: int, size: int, spread: Callable[[nn.Module], nn.Module], out: Path) -> Iterator[tuple[str, Found]]:
+    """A module whose parameters are spread over the processes: trained, deployed, saved, and loaded by another one."""
+    for mode in ("fake-quant", "bit-true"):
+        for observer in ("moving_average", "lsq"):
+            module = spread(
+                qgraph.calibrate(qgraph.to_torch(prepared(observer), mode=mode), [examples()], sharded=False)
+            )
+            optimizer = torch.optim.SGD(module.parameters(), lr=1e-3)
+            for _ in range(2):
+                optimizer.zero_grad()
+                nn.functional.cross_entropy(module(examples()[rank::size]), labels()[rank::size]).backward()
+                optimizer.step()
+            graph = qgraph.from_torch(module.eval())
+            results = module(examples()).detach()
+            low = qgraph.run(qgraph.lower(graph, "litert"), examples().numpy(), dequantize=True, layout="NCHW")
+            kept = get_model_state_dict(module)
+            checkpoint.save(kept, checkpoint_id=out / f"{mode} {observer}")
+            other = spread(qgraph.to_torch(prepared(observer), mode=mode))
+            loaded = get_model_state_dict(other)
+            checkpoint.load(loaded, checkpoint_id=out / f"{mode} {observer}")
+            set_model_state_dict(other, loaded)
+            again = other.eval()(examples()).detach()
+            found = {"results": results.numpy(), "deployed": np.asarray(low), "again": again.numpy()}
+            found["step"] = graph.outputs[0].producer.operand(1).data  # type: ignore[union-attr]  # a fake-quant
+            yield f"{mode} {observer} spread", found
+
+
+def fully_sharded(module: nn.Module) -> nn.Module:
+    return fully_shard(module, mesh=init_device_mesh("cpu", (distributed.get_world_size(),)))
+
+
 def write(out: Path, rank: int, found: Iterator[tuple[str, Found]]) -> None:
     for name, arrays in found:
         np.savez(out / f"{name.replace(' ', '_').replace(':', '_')}.{rank}.npz", **arrays)
@@ -151,6 +186,7 @@ def main(out: Path) -> None:
     write(out, rank, calibrating(rank, size))
     write(out, rank, training(rank, size, nn.parallel.DistributedDataParallel))
     write(out, rank, measuring(rank, size))
+    write(out, rank, deploying(rank, size, fully_sharded, out))
     qgraph.save(prepared(), out / f"saved.{rank}.qg")
     distributed.destroy_process_group()
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+import qgraph
+from qgraph.errors import InputError
 from qgraph.training.processes import Group, put_together
 from tests.training import processes_worker as worker
 from tests.training.processes_worker import Found
@@ -111,6 +113,28 @@ def test_all_processes_end_training_with_the_same_ranges(several: tuple[int, Pat
         first = dict(np.load(file))
         for rank in range(1, size):
             assert equal(first, dict(np.load(out / file.name.replace(".0.npz", f".{rank}.npz")))), (file, rank)
+
+
+@pytest.mark.parametrize("mode", ["fake-quant", "bit-true"])
+def test_parameters_that_are_spread_over_processes_train_deploy_and_come_back(
+    several: tuple[int, Path], mode: str
+) -> None:
+    """FSDP2 and torch.distributed.checkpoint; all processes have all of the graph."""
+    size, out = several
+    files = sorted(out.glob(f"{mode}_*_spread.*.npz"))
+    assert len(files) == 2 * size
+    for file in files:
+        found = dict(np.load(file))
+        assert np.array_equal(found["again"], found["results"]), file.name
+        codes = np.rint((found["deployed"] - found["results"]) / found["step"])
+        assert np.abs(codes).max() <= (0 if mode == "bit-true" else 1), file.name
+
+
+def test_a_module_that_is_spread_already_is_not_calibrated(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = qgraph.to_torch(worker.prepared())
+    monkeypatch.setattr("qgraph.training.calibration.spread_parts", lambda module: [module])
+    with pytest.raises(InputError, match="spread over processes"):
+        qgraph.calibrate(module, [worker.examples()])
 
 
 def test_sensitivity_and_evaluation_share_the_work_and_find_what_one_finds(

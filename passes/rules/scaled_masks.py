@@ -41,7 +41,7 @@ def bound_of_masks(match: Match, build: Builder) -> Replacement:
         x, bound, above = node.operand(0), float(node.attrs["min"]), float(node.attrs["max"])
     else:
         x, limit = node.inputs if node.inputs[1].is_constant else node.inputs[::-1]
-        bound, above = float(limit.data.max(initial=-np.inf)) if limit.is_constant else 0.0, np.inf
+        bound, above = float(limit.data.max()) if limit.is_constant and limit.data.size else 0.0, np.inf
     if bound > OUT or above < np.inf or not _has_mask(x) or x.type != node.result.type:
         return Declined("it bounds more than what a mask leaves out")
     return x

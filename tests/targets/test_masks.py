@@ -256,3 +256,12 @@ def _scaled_before(target: str) -> float:
 @pytest.mark.parametrize("form", _scaled_forms())
 def test_scores_that_are_scaled_behind_a_mask_are_as_fine_as_scaled_before_it(form: str, target: str) -> None:
     assert _reached(_scaled_forms()[form], target) > _scaled_before(target) - 2
+
+
+def test_bounds_of_integers_are_none_of_masks() -> None:
+    class Lengths(nn.Module):
+        def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+            return x.sum(1) / torch.maximum(mask.sum(1), torch.tensor(1)).float()
+
+    quantized(Lengths(), X, KEPT > 0.5, "onnxruntime", fallback="float")
+    quantized(Lengths(), X, KEPT > 0.5, "litert", fallback="float")

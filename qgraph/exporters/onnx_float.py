@@ -85,15 +85,17 @@ class Writer:
         if node.op not in ROWS:
             raise ExportError(f"ONNX has no counterpart of {node.op}", where=node.where)
         self._node = node
-        if node.result not in self.names:
-            self.names[node.result] = self.unique(str(len(self.names)))
-        write_op(self, node, self.names[node.result])
+        for value in node.results:
+            if value not in self.names:
+                self.names[value] = self.unique(str(len(self.names)))
+        write_op(self, node, self.names[node.results[0]])
 
-    def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
+    def op(self, op: str, inputs: Sequence[str], result: str | Sequence[str], **attrs: Any) -> None:
         """Append one ONNX node, with the origins of the node that is being written."""
         import onnx
 
-        made = onnx.helper.make_node(op, list(inputs), [result], name=f"{op}_{result}", **attrs)
+        results = [result] if isinstance(result, str) else list(result)
+        made = onnx.helper.make_node(op, list(inputs), results, name=f"{op}_{results[0]}", **attrs)
         if self._node is not None and self._node.origins:
             origins = ", ".join(map(str, self._node.origins))
             made.metadata_props.append(onnx.StringStringEntryProto(key=ORIGINS, value=origins))

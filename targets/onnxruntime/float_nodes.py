@@ -86,12 +86,13 @@ class FloatNodes:
         self.op("Cast", [x], index, to=INT32)
         self.op("Gather", [table, index], result, axis=0)
 
-    def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
+    def op(self, op: str, inputs: Sequence[str], result: str | Sequence[str], **attrs: Any) -> None:
         """Append one ONNX node."""
-        made = self.tensors.get(result) or self._add(_variable(result))
+        names = [result] if isinstance(result, str) else [*result]
+        made = [self.tensors.get(name) or self._add(_variable(name)) for name in names]
         given = [self.tensors[name] if name else self.writer.empty() for name in inputs]
         lists = {name: list(value) if isinstance(value, tuple) else value for name, value in attrs.items()}
-        self.writer.surgeon(op, f"{result}{FLOAT}", lists, given, made)
+        self.writer.surgeon(op, f"{names[0]}{FLOAT}", lists, given, *made)
 
     def operands(self, node: Node) -> list[str]:
         """The names of a node's operands."""

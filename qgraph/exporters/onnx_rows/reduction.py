@@ -26,6 +26,14 @@ def _extreme(writer: OnnxNodes, node: Node, result: str) -> None:
     of_numbers(writer, node, op, inputs, result, keepdims=int(node.attrs["keepdims"]))
 
 
+@writes("nn.topk")
+def _topk(writer: OnnxNodes, node: Node, result: str) -> None:
+    """Of equal elements the first, as ONNX has it too."""
+    k = writer.constant(np.array([node.attrs["k"]], np.int64), f"{result}.k")
+    axis, largest = node.attrs["axis"], int(node.attrs["largest"])
+    writer.op("TopK", [*writer.operands(node), k], [result, writer.name(node.results[1])], axis=axis, largest=largest)
+
+
 @writes("nn.cumsum")
 def _cumsum(writer: OnnxNodes, node: Node, result: str) -> None:
     axis = writer.constant(np.array(node.attrs["axis"], np.int64), f"{result}.axis")

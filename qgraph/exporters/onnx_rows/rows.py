@@ -13,8 +13,8 @@ from qgraph.ir import Array, Node, Value
 class OnnxNodes(Protocol):
     """What a row writes to: ONNX nodes and tensors by name."""
 
-    def op(self, op: str, inputs: Sequence[str], result: str, **attrs: Any) -> None:
-        """Append one ONNX node."""
+    def op(self, op: str, inputs: Sequence[str], result: str | Sequence[str], **attrs: Any) -> None:
+        """Append one ONNX node; several results by their names."""
 
     def operands(self, node: Node) -> list[str]:
         """The names of a node's operands."""
@@ -30,7 +30,8 @@ class OnnxNodes(Protocol):
 
 
 ToOnnx = Callable[[OnnxNodes, Node, str], None]
-"""Writes the ONNX nodes of a node; the last of them makes the tensor of the given name."""
+"""Writes the ONNX nodes of a node, of which one makes the tensor of the given name, its first result; for other results
+`OnnxNodes.name` has names."""
 
 ROWS: dict[str, ToOnnx] = {}
 """Op of the dialect `nn` -> how it is written."""

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from qgraph.exporters.onnx_rows.recurrent import GATES
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops.rows import reads
 from qgraph.ir import Array, Attr, Builder, Value
 
-GATES = {"LSTM": (0, 2, 3, 1), "GRU": (1, 0, 2), "RNN": (0,)}
-"""Where torch's gates are among ONNX's: i, f, g, o of i, o, f, c; r, z, n of z, r, h."""
 ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
@@ -75,7 +74,7 @@ def _of_directions(node: OnnxNode, index: int, name: str) -> Array:
 
 def _gates(node: OnnxNode, build: Builder, data: Array, part: str) -> Value:
     """Weights or biases [G * H, ...] with the gates in torch's order."""
-    order = GATES[node.op]
+    order = np.argsort(GATES[node.op])
     gates = np.split(data, len(order))
     return build.constant(np.concatenate([gates[i] for i in order]), f"{node.outputs[0] or node.name}.{part}")
 

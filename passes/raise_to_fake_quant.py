@@ -15,11 +15,13 @@ bits, int4 and asymmetric weights, a computed weight, softmax's beta, ...
 from __future__ import annotations
 
 from qgraph import targets
-from qgraph.errors import LoweringError
+from qgraph.errors import LoweringError, VerificationError
 from qgraph.ir import Graph
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.lower import lower
 from qgraph.targets.raising import float_kinds
+
+PART = "raise the part between"
 
 
 @graph_pass(
@@ -36,11 +38,16 @@ def raise_to_fake_quant(graph: Graph) -> None:
             help="take it out of the model",
         )
     raised = raising(graph)
-    again = lower(raised, target=graph.target)  # refuses scales that could not be lowered again
+    try:
+        again = lower(raised, target=graph.target)  # refuses scales that could not be lowered again
+    except VerificationError as error:
+        raise LoweringError(
+            "what is raised would not lower to a valid graph", where=error.where[:1], help=PART
+        ) from None
     was, now = float_kinds(graph), float_kinds(again)
     if was != now:
         raise LoweringError(
             f"fake-quant cannot carry that these stay in float: {', '.join(was)}; lowered again it is {', '.join(now)}",
-            help="raise the part between",
+            help=PART,
         )
     graph.become(raised)

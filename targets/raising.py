@@ -370,7 +370,7 @@ def raise_graph(graph: Graph) -> Graph:
     for node in graph.nodes:
         upward.build.origins = node.origins
         try:
-            upward.values[node.result] = _raised(upward, node, rules)
+            upward.values.update(zip(node.results, _raised(upward, node, rules), strict=True))
         except TypeMismatch as error:
             raise fail(node, f"{node.op} has no counterpart in nn here: {error.what}", EXTRACT) from None
     names = graph.output_names if states else graph.given_output_names
@@ -388,7 +388,15 @@ def stays_float(node: Node) -> bool:
     return node.dialect == "nn"
 
 
-def _raised(upward: Integers, node: Node, rules: QuantRules) -> Value:
+def _raised(upward: Integers, node: Node, rules: QuantRules) -> Sequence[Value]:
+    """What the results of a node become."""
+    if not stays_float(node) or len(node.results) == 1:
+        return [_raised_alone(upward, node, rules)]
+    operands = [None if value is None else upward.activation(value) for value in node.operands]
+    return upward.build.node(node.op, operands, dict(node.attrs)).results
+
+
+def _raised_alone(upward: Integers, node: Node, rules: QuantRules) -> Value:
     if stays_float(node):
         operands = [None if value is None else upward.activation(value) for value in node.operands]
         same = upward.build.node(node.op, operands, dict(node.attrs)).result

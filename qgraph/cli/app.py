@@ -212,6 +212,10 @@ def verify(
     ] = None,
     layout: Annotated[str | None, typer.Option(help="NCHW or NHWC, where the inputs' shape fits both.")] = None,
     intermediate: Annotated[bool, typer.Option("--intermediate", help="Compare every node's result too.")] = False,
+    optimization: Annotated[
+        str,
+        typer.Option(help="Level at which a quantized .onnx model is read and run: all, extended, basic, disabled."),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Compare the interpreter with the real runtime, bit for bit; exit status 1 when they differ."""
@@ -230,6 +234,7 @@ def verify(
         on=on,
         layout=layout,  # type: ignore[arg-type]  # checked
         intermediate=intermediate,
+        optimization=optimization or None,
     )
     typer.echo(report.to_json() if as_json else str(report))
     raise typer.Exit(0 if report.bit_exact else 1)

@@ -57,8 +57,10 @@ class IntegerReader(Reader):
         super().__init__(proto, "integer", sizes)
         self.forms, self.ops = forms_of(dialect), ops_of(dialect)
         self.constants: dict[tuple[str, QuantParams], Value] = {}
-        for name, quant in self._params_of_inputs().items():
-            self.values[name].type = replace(self.values[name].type, quant=quant)
+        self.read_as = self._params_as_read()
+        for value in self.graph.inputs:
+            if value.name in self.read_as and not value.type.is_float:
+                value.type = replace(value.type, quant=self.read_as[value.name])
 
     def rows(self, node: OnnxNode) -> Sequence[FromOnnx]:
         """By the form of the dialect's op, else by the row of the float reader."""
@@ -223,8 +225,14 @@ class IntegerReader(Reader):
         node.expect("saturate", 1)
         return int(node.attr("axis", 1))
 
-    def _params_of_inputs(self) -> dict[str, QuantParams]:
-        """The parameters of codes that are inputs of the model: as they are first read, maybe moved before."""
+    def value(self, name: str) -> Value:
+        """The value of a tensor; constant codes that are moved before they are read have the parameters from there."""
+        if name not in self.values and name in self.read_as and self.arrays[name].dtype.kind in "iu":
+            self.values[name] = self.graph.add_constant(_held(self.arrays[name]), name, self.read_as[name])
+        return super().value(name)
+
+    def _params_as_read(self) -> dict[str, QuantParams]:
+        """The parameters of codes that no node makes: as they are first read, maybe moved before."""
         found: dict[str, QuantParams] = {}
         moving = {name for (_, name), ops in self.ops.items() if op_def(ops[0]).traits.moves_data}
         for proto in reversed(self.proto.graph.node):
@@ -237,8 +245,7 @@ class IntegerReader(Reader):
                 if scale in self.arrays and self.arrays[scale].size == 1 and (not zero or zero in self.arrays):
                     zeros: Any = _held(self.arrays[zero]).reshape(-1) if zero else 0
                     found[name] = QuantParams.of(self.arrays[scale].reshape(-1), zeros)
-        inputs = {value.name: value for value in self.graph.inputs}
-        return {n: q for n, q in found.items() if n in inputs and not inputs[n].type.is_float}
+        return found
 
 
 def _read_as(form: NodeForm, node: OnnxNode) -> list[tuple[str, str, str]]:

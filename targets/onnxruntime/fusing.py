@@ -33,6 +33,7 @@ from qgraph.targets.onnxruntime.qdq_pairs import (
     i8_as_u8,
     joined_pairs,
     known_codes,
+    known_floats,
     only_user,
     products_with_sums,
     propagated_pairs,
@@ -288,6 +289,7 @@ def fuse(graph: Graph, facts: ModelFacts) -> None:
     i8_as_u8(graph, facts)
     rewrite(graph, [drop_clamp])
     rewrite(graph, [move_codes, *fuse_groups(facts)])
+    known_floats(graph)
     erase_dead_code(graph)
     graph.drop_unused_constants()
 

@@ -45,6 +45,14 @@ def known_codes(graph: Graph, facts: ModelFacts) -> None:
             node.replace_with(graph.add_constant(codes, node.result.name or x.name, type.q))
 
 
+def known_floats(graph: Graph) -> None:
+    """Constant codes that are dequantized for an op on floats are constants of floats: the bits are the same."""
+    for node in nodes_of(graph, DEQUANTIZE):
+        (x,) = node.inputs
+        if x.is_constant:
+            node.replace_with(graph.add_constant(kernels.dequantize(x.data, x.type.q), node.result.name or x.name))
+
+
 def joined_pairs(graph: Graph) -> None:
     """Two pairs behind each other are one, of the range that both have. Source: DoubleQDQPairsRemover."""
     for first in nodes_of(graph, QUANTIZE):

@@ -11,7 +11,8 @@ import onnx
 import pytest
 
 import qgraph
-from qgraph.errors import InputError, UnsupportedOp
+from qgraph import passes
+from qgraph.errors import InputError, LoweringError, UnsupportedOp
 from qgraph.runtimes import Worker
 from tests.targets.onnxruntime.foreign import LEVELS, TYPES, differing, quantized_statically, saved
 from tests.targets.onnxruntime.models import float_graph, images, plain, residual
@@ -70,6 +71,23 @@ def test_files_of_dynamic_quantization_are_exact_at_every_level(ort: Worker, tmp
         for level in LEVELS:
             assert not differing(path, [images(graph)], ort, level)
         assert qgraph.verify(path, samples=4, intermediate=True).bit_exact
+
+
+@pytest.mark.parametrize("form", ["QOperator", "QDQ"])
+def test_files_are_raised_and_give_the_same_integers_again(tmp_path: Path, form: str) -> None:
+    graph = float_graph(plain)
+    x = images(graph)
+    path = quantized_statically(graph.to_onnx(), [{"x": x}], tmp_path, form, "u8s8", True)
+    read = qgraph.load(path)
+    again = qgraph.lower(passes.raise_to_fake_quant(read), target="onnxruntime")
+    assert np.array_equal(qgraph.run(again, x), qgraph.run(read, x))
+
+
+def test_what_mixes_codes_of_two_types_is_refused_when_it_is_raised(tmp_path: Path) -> None:
+    graph = float_graph(residual)
+    path = quantized_statically(graph.to_onnx(), [{"x": images(graph)}], tmp_path, "QDQ", "s8s8", False)
+    with pytest.raises(LoweringError):
+        passes.raise_to_fake_quant(qgraph.load(path))
 
 
 def test_a_level_that_is_none_is_refused(tmp_path: Path) -> None:

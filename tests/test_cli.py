@@ -238,6 +238,11 @@ def test_listings(folder: Path) -> None:
     assert "onnxruntime" in qgraph("targets")
     assert "litert.conv_2d" in qgraph("targets", "litert")
     assert "fold-batchnorm" in qgraph("passes")
+    assert "lsq_plus" in qgraph("quantizers")
+    assert {"power_of_two", "ewgs", "dsq", "stochastic"} <= set(json.loads(qgraph("quantizers", "--json"))["words"])
+    assert "masked" not in json.loads(qgraph("quantizers", "--json"))["quantizers"]  # not for users to choose
+    assert {"adaround", "smooth", "batchnorm"} <= set(json.loads(qgraph("ptq", "--json")))
+    assert "AdaRound" in qgraph("ptq")
     assert "w.folded = w * gain" in qgraph("passes", "fold-batchnorm")
     assert "litert" in json.loads(qgraph("targets", "--json"))
     assert json.loads(qgraph("passes", "lower", "--json"))["options"]

@@ -265,6 +265,24 @@ def ops(
 
 
 @app.command()
+def quantizers(as_json: Json = False) -> None:
+    """List the quantizers: how scales follow from what is seen, and gradients of rounding."""
+    from qgraph.cli.listings import quantizer_list
+
+    words = quantizer_list()
+    typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
+
+
+@app.command()
+def ptq(as_json: Json = False) -> None:
+    """List the methods of quantization after training."""
+    from qgraph.cli.listings import ptq_list
+
+    words = ptq_list()
+    typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
+
+
+@app.command()
 def passes(
     name: Annotated[str | None, typer.Argument(help="A pass, for its documentation.")] = None,
     load: Annotated[

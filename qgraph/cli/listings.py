@@ -7,9 +7,13 @@ import json
 from dataclasses import dataclass
 from importlib.resources import files
 
+from qgraph import quantizers
 from qgraph import targets as all_targets
 from qgraph.ir import op_def, op_names
 from qgraph.passes.engine import registry
+from qgraph.ptq import METHODS
+from qgraph.quantizers.gradients import gradients
+from qgraph.quantizers.registry import POWER_OF_TWO
 from qgraph.targets import releases
 from qgraph.targets.target import Target
 
@@ -103,6 +107,35 @@ def _cell(entry: dict[str, object]) -> str:
     if "elements" in entry:
         return f"{entry['elements']:,} ({entry['cases']} cases)"
     return "not offered" if entry else "-"
+
+
+def quantizer_list() -> Listing:
+    """Every quantizer that a user can choose, with what it is for, and the gradients of rounding."""
+    found = {name: quantizers.get(name) for name in quantizers.names()}
+    data = {name: _first_sentence(each) for name, each in found.items() if each.uses or each.binding}
+    uses = {name: " and ".join(f"{use}s" for use in found[name].uses) for name in data}
+    words = {POWER_OF_TWO: "Scales that are powers of two alone, behind any quantizer: mse:power_of_two."}
+    words |= {name: _first_sentence(each) for name, each in gradients().items()}
+    width = max(map(len, (*data, *words)))
+    lines = [f"{name:{width}}  {uses[name]:23}  {text}" for name, text in data.items()]
+    lines += [
+        "",
+        "words behind a quantizer, lsq:ewgs=0.01",
+        *(f"{name:{width}}  {text}" for name, text in words.items()),
+    ]
+    return Listing("\n".join(lines), {"quantizers": data, "words": words})
+
+
+def _first_sentence(documented: object) -> str:
+    """The first sentence of a docstring."""
+    return (inspect.getdoc(documented) or "").replace("\n", " ").partition(". ")[0].rstrip(".") + "."
+
+
+def ptq_list() -> Listing:
+    """Every method of quantization after training."""
+    data = {name: method.summary for name, method in METHODS.items()}
+    width = max(map(len, data))
+    return Listing("\n".join(f"{name:{width}}  {text}" for name, text in data.items()), data)
 
 
 EXACT = {"bits": "exact bit for bit", "real": "exact in real arithmetic", "no": "changes the function", None: ""}

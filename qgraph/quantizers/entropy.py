@@ -19,8 +19,10 @@ SMOOTH = 1e-4
 
 @quantizer("entropy")
 class Entropy(Searched):
-    """Least Kullback-Leibler divergence of what codes tell (the values of a code, spread evenly over the bins that have
-    any) from what was seen (what lies beyond the range in its last bins). In training the range holds.
+    """Least Kullback-Leibler divergence of what codes tell from what was seen. In training the range holds.
+
+    Codes tell their values spread evenly over the bins that have any; what was seen beyond the range lies in its last
+    bins.
 
     Source: Migacz 2017, 8-bit Inference with TensorRT (GTC), which asks for a bin for each code at least. Zeros, of
     which a ReLU makes many, do not count: each range has a code for them.

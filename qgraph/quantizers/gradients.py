@@ -74,7 +74,7 @@ def gradient_named(text: str) -> Gradient | None:
 
 @gradient("ste")
 class StraightThrough(Gradient):
-    """The slope of rounding is taken as 1: Bengio et al. 2013, arXiv 1308.3432."""
+    """The slope of rounding is taken as 1, the default: Bengio and others 2013 (arXiv 1308.3432)."""
 
     plain: ClassVar[bool] = True
 
@@ -89,7 +89,7 @@ STRAIGHT_THROUGH = StraightThrough()
 
 @gradient("ewgs")
 class ElementWiseScaling(Gradient):
-    """EWGS, Lee et al. 2021 (arXiv 2104.00903), equation 4: `1 + delta * sign(g) * residual`.
+    """`1 + delta * sign(g) * residual`: EWGS, Lee and others 2021 (arXiv 2104.00903), equation 4.
 
     A step that leads away from the code that x became is made larger, one that leads back smaller.
     """
@@ -102,7 +102,7 @@ class ElementWiseScaling(Gradient):
 
 @gradient("dsq")
 class SoftRounding(Gradient):
-    """The slope of the soft staircase of DSQ, Gong et al. 2019 (arXiv 1908.05033), equations 3 to 7.
+    """The slope of a soft staircase: DSQ, Gong and others 2019 (arXiv 1908.05033), equations 3 to 7.
 
     Between two codes it is `(1 + tanh(k t) / tanh(k / 2)) / 2` at t steps from the middle, with `1 - tanh(k / 2) =
     alpha`: the smaller alpha, the steeper the stair. There alpha is trained; here it stays.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from qgraph.quantizers.lsq import LearnedStep, slowed, step_gain
+from qgraph.quantizers.mse import LeastSquares
 from qgraph.quantizers.registry import quantizer
 
 if TYPE_CHECKING:
@@ -13,8 +14,9 @@ if TYPE_CHECKING:
 
 
 @quantizer("lsq_plus")
-class LearnedStepAndOffset(LearnedStep):
-    """As `lsq`, and the zero point follows from an offset that is trained: `zero_point = round(-offset / scale)`.
+class LearnedStepAndOffset(LearnedStep, LeastSquares):
+    """As `lsq`, but that it starts from `mse`, and the zero point follows from an offset that is trained:
+    `zero_point = round(-offset / scale)`.
 
     Equations 3 to 5 there, for x inside the range / below / above: the gradient of the scale is `round(x / s) - x / s`
     / `quant_min` / `quant_max`, that of the offset 0 / 1 / 1. The offset that a code can stand for is a multiple of the

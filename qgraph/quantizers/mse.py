@@ -22,7 +22,10 @@ POWERS = (1.0, 0.5, 0.25, 0.125)
 
 @quantizer("mse")
 class LeastSquares(Searched):
-    """`min_max` times the best of the fractions 1, 0.975 .. 0.325; in calibration by a histogram of all values."""
+    """The range with the least squared error of rounding and clipping.
+
+    `min_max` times the best of the fractions 1, 0.975 to 0.325; in calibration by a histogram of all values.
+    """
 
     def _fractions(self) -> tuple[float, ...]:
         return POWERS if self.power_of_two else FRACTIONS

@@ -102,6 +102,11 @@ class Quantizer:
     ) -> None:
         """Write into scale and zero point what its `own` parameters stand for."""
 
+    def size(self, own: str, span: float) -> float:
+        """What counts as the size of a parameter of its `own`, for a range of that span: how much of a change is a
+        large one."""
+        return span / 2
+
     def learned(
         self,
         x: Tensor,

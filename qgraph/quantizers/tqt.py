@@ -7,28 +7,35 @@ import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from qgraph.quantizers.min_max import MinMax
+from qgraph.ir import Array
+from qgraph.quantizers.mse import LeastSquares
 from qgraph.quantizers.registry import quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from qgraph.quantizers.histogram import Histogram
+
 
 @quantizer("tqt")
-class TrainedThreshold(MinMax):
-    """Starts from `min_max`; `scale = 2 ** ceil(log2(threshold / steps))`, and that logarithm is trained.
+class TrainedThreshold(LeastSquares):
+    """Starts from `mse:power_of_two`; `scale = 2 ** ceil(log2(threshold / steps))`, and that logarithm is trained.
 
     Equations 6 to 8 there, with a straight-through ceil: the gradient of log2(threshold) is `s * ln(2)` times
     `round(x / s) - x / s` inside the range, times the lowest or highest integer (less the zero point) beyond. The zero
     point stays as calibration finds it: the range grows and shrinks around 0. The parameter is `ops....log2_threshold`
-    in the `state_dict`, less log2 of the steps; the paper trains it by Adam with rates near 0.01.
+    in the `state_dict`, less log2 of the steps; it begins in the middle between two powers. The paper trains it by Adam
+    with rates near 0.01.
     """
 
     uses: ClassVar[tuple[str, ...]] = ("activation",)
     own: ClassVar[tuple[str, ...]] = ("log2_threshold",)
 
     def begun(self, scale: Tensor, zero_point: Tensor) -> Mapping[str, Tensor]:
-        return {"log2_threshold": scale.log2()}
+        return {"log2_threshold": scale.log2().ceil() - 0.5}
+
+    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+        return LeastSquares(power_of_two=True, levels=self.levels).searched(seen, widest, symmetric)
 
     def settle(
         self, own: Mapping[str, Tensor], scale: Tensor, zero_point: Tensor, quant_range: tuple[int, int]
@@ -37,6 +44,9 @@ class TrainedThreshold(MinMax):
 
         whole = own["log2_threshold"].ceil()
         scale.copy_(torch.ldexp(torch.ones_like(scale), whole.to(torch.int32)))
+
+    def size(self, own: str, span: float) -> float:
+        return 1 / math.log(2)  # its threshold then moves by the same share
 
     def learned(
         self,

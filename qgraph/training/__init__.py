@@ -23,5 +23,19 @@ require_torch()
 from qgraph.training.calibration import calibrate, freeze  # noqa: E402  they import torch: the check comes first
 from qgraph.training.conversion import from_torch, to_torch  # noqa: E402
 from qgraph.training.evaluation import evaluate  # noqa: E402
+from qgraph.training.oscillations import OscillationFreezer, dampening  # noqa: E402
+from qgraph.training.schedule import Schedule, delay_quantization, distillation, parameter_groups  # noqa: E402
 
-__all__ = ["calibrate", "evaluate", "freeze", "from_torch", "to_torch"]
+__all__ = [
+    "OscillationFreezer",
+    "Schedule",
+    "calibrate",
+    "dampening",
+    "delay_quantization",
+    "distillation",
+    "evaluate",
+    "freeze",
+    "from_torch",
+    "parameter_groups",
+    "to_torch",
+]

@@ -16,11 +16,13 @@ from qgraph.ir import Graph
 from qgraph.training.integer_plan import Plan, make_plan
 from qgraph.training.integer_run import Program, Run, forced, not_compiled
 from qgraph.training.processes import Group
+from qgraph.training.remembered import Remembering
 
 
-class Integers(nn.Module):
+class Integers(Remembering):
     """Begins a forward pass in integers; None while calibration, which is in float, is `observing`."""
 
+    flags = ("observing",)
     observing = False
     in_torch: bool | None = None
     """Whether integers are requantized and looked up in torch, where the tensors are; by default on GPUs."""

@@ -148,8 +148,8 @@ def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Mo
     """Use running statistics, and hold ranges and weights' scales, from here on, in training too; returns the module.
 
     `batchnorm`: batch normalization no longer looks at the batch. `observers`: scales and zero points stay as they are.
-    A flag that is False lets that part move (again). The flags are not in the `state_dict`, which holds tensors alone:
-    freeze again after loading one into another module.
+    A flag that is False lets that part move (again). What is frozen stands in the `state_dict`, and is so in a module
+    that loads it.
     """
     traced = graph_module(module)
     source_of(traced)

@@ -46,7 +46,6 @@ class TrainableGraph(fx.GraphModule):
         """The module of a traced graph over the tree `root`."""
         module = TrainableGraph(root, traced, "".join(c if c.isalnum() else "_" for c in source.graph.name) or "Graph")
         module.meta[KEY] = source
-        module.register_load_state_dict_post_hook(_forget_ranges)  # type: ignore[no-untyped-call]
         return module
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -192,10 +191,3 @@ def _tensor(node: fx.Node, traced: fx.GraphModule, tensors: Mapping[str, Tensor]
     with torch.no_grad():
         made: Tensor = args[0] if function is torch.clone else function(*args, **words)
     return made
-
-
-def _forget_ranges(module: nn.Module, _: object) -> None:
-    """After loading a state, observers go on from the loaded scales."""
-    for part in module.modules():
-        if isinstance(part, ActivationQuantizer):
-            part.forget()

@@ -21,11 +21,14 @@ from qgraph.training.code_layers import Beside
 from qgraph.training.exact_products import Window
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
 from qgraph.training.observers import BiasQuantizer, WeightQuantizer
+from qgraph.training.remembered import Remembering
 from qgraph.training.windows import convolve
 
 
-class BatchNorm(torch.nn.Module):
+class BatchNorm(Remembering):
     """`nn.batch_norm`: the statistics of the batch in training, unless `frozen_statistics`, else the running ones."""
+
+    flags = ("frozen_statistics",)
 
     def __init__(self, eps: float, momentum: float) -> None:
         super().__init__()
@@ -40,9 +43,10 @@ class BatchNorm(torch.nn.Module):
         return F.batch_norm(x, mean, var, gamma, beta, eps=self.eps)
 
 
-class LayerBatchNorm(torch.nn.Module):
+class LayerBatchNorm(Remembering):
     """A layer with a fake-quantized folded weight and a live batch normalization; `_layer` is the layer itself."""
 
+    flags = ("frozen_statistics",)
     activations = 1
     window: Window | None = None
 
@@ -81,7 +85,9 @@ class LayerBatchNorm(torch.nn.Module):
         if self.training and not self.frozen_statistics:
             quantizer = self.quantizer
             settings = quantizer.quant_range, quantizer.axis, quantizer.quantizer.gradient
-            weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, *settings)
+            weight = w
+            if not quantizer.delayed:
+                weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, *settings)
             batch_norm = gamma, beta, mean, var
             if beside is not None and beside.run is not None:
                 return self._beside(beside, (x, weight, bias), w, batch_norm, (scale, zero_point, x_scale), batches)

@@ -7,6 +7,7 @@ constants. Two nodes that name the same constants call the same module, which th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -22,18 +23,22 @@ from qgraph.training.bounds import hold
 from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_bias, per_axis, rounded_through
 from qgraph.training.integer_run import Run, rounded
 from qgraph.training.processes import Group
+from qgraph.training.remembered import Remembering
 
 TINY = torch.finfo(torch.float32).tiny
 
 
-class FakeQuantizer(nn.Module):
+class FakeQuantizer(Remembering):
     """What the modules with quantization parameters share: integers within `quant_range`; `frozen` holds the scale."""
+
+    flags = ("frozen", "delayed")
 
     def __init__(self, quant_range: tuple[int, int], axis: int | None, observer: str) -> None:
         super().__init__()
         self.quant_range, self.axis = quant_range, axis
         self.quantizer = replace(quantizers.get(observer), levels=quant_range[1] - quant_range[0])
         self.frozen = False
+        self.delayed = False  # whether x stays as it is yet
 
     def fake_quantized(
         self,
@@ -44,6 +49,8 @@ class FakeQuantizer(nn.Module):
         source: Tensor | None = None,
     ) -> Tensor:
         """x on the grid, with the gradients that the quantizer gives."""
+        if self.delayed:
+            return x
         gradient = self.quantizer.gradient
         if not self.quantizer.learns or self.frozen:
             return fake_quantize(x, scale, zero_point, self.quant_range, self.axis, rounding, source, gradient)
@@ -56,6 +63,12 @@ class FakeQuantizer(nn.Module):
 
         own = {name: per_axis(each, x.ndim, self.axis) for name, each in self.own().items()}
         return self.quantizer.learned(x, step, zero, self.quant_range, round, own)
+
+    def sizes(self, scale: Tensor, zero_point: Tensor) -> dict[Tensor, float]:
+        """What the quantizer trains, each with what counts as its size."""
+        learned: dict[Tensor, float] = {scale: float(scale.detach().abs().max())} if self.quantizer.trains else {}
+        span = float(scale.detach().abs().max()) * (self.quant_range[1] - self.quant_range[0])
+        return learned | {each: self.quantizer.size(name, span) for name, each in self.own().items()}
 
     def own(self) -> dict[str, nn.Parameter]:
         """The parameters that the quantizer trains beside those of the graph."""
@@ -100,9 +113,10 @@ class WeightQuantizer(FakeQuantizer):
         scale.copy_(torch_weight_scale(w, limit, self.axis, self.quantizer, layers))
 
 
-class BiasQuantizer(nn.Module):
+class BiasQuantizer(Remembering):
     """Rounds a bias to steps of `x_scale * w_scale`; calibration, which is in float, takes it as it is."""
 
+    flags = ("observing",)
     observing = False
 
     def forward(self, bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
@@ -119,8 +133,11 @@ class ActivationQuantizer(FakeQuantizer):
     has the code of 0; it becomes the last code.
 
     Ranges are pairs (low, -high), [2, parameters], so that both sides merge by `minimum`; NaN where nothing was seen. A
-    `state_dict` does not have them: a module that is loaded goes on from the range that its scale stands for.
+    `state_dict` has that of a module that has seen something; a module that is loaded goes on from it, or where there
+    is none, from the range that its scale stands for.
     """
+
+    others = ("range",)
 
     seen: Tensor  # of the present batch
     before: Tensor  # up to the batch before
@@ -181,6 +198,17 @@ class ActivationQuantizer(FakeQuantizer):
         if run is not None:
             return rounded(run, x, key, self.quant_range, self.quantizer.gradient)
         return self.fake_quantized(x, *(held or (scale, zero_point)), rounding, source)
+
+    def remembered(self) -> Mapping[str, Tensor]:
+        seen = {} if bool(self.range.isnan().all()) else {"range": self.range}
+        return {**super().remembered(), **seen}
+
+    def remember(self, given: Mapping[str, Tensor]) -> None:
+        super().remember(given)
+        self.forget()
+        if "range" in given:
+            with torch.no_grad():
+                self.range.copy_(given["range"])
 
     def _check(self, scale: Tensor) -> None:
         if bool(scale.isnan().any()):

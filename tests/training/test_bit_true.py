@@ -237,6 +237,7 @@ def test_states_have_the_names_of_fake_quantization_and_are_loaded() -> None:
     _train(module, x)
     module.eval()
     fake = qgraph.to_torch(_prepared("residual", "litert"))
+    _train(fake, x)
     other = qgraph.to_torch(_prepared("residual", "litert"), mode="bit-true").eval()
     assert module.state_dict().keys() == fake.state_dict().keys()
     other.load_state_dict(module.state_dict())

@@ -187,7 +187,7 @@ def test_equal_parameters_call_one_module_and_its_first_call_is_known() -> None:
         )
     )
     made = [node for node in module.graph.nodes if node.op == "call_module"]  # type: ignore[union-attr]
-    assert [str(node.target) for node in made] == [f"ops.fake_quant_{number}" for number in (0, 0, 1, 2)]
+    assert [str(node.target) for node in made] == [f"ops.fake_quant_{name}" for name in ("q", "q", "q_2", "r")]
     assert [node.args[-1] for node in made] == [True, False, True, True]
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import torch
@@ -136,9 +137,16 @@ class Emitter:
         """A call of the module that `make` gives; equal keys call the same one. `words`: arguments by keyword."""
         key = key or f"{len(self._modules)} {node.op}"
         if key not in self._modules:
-            self._modules[key] = f"ops.{node.op.partition('.')[2]}_{len(self._modules)}"
+            self._modules[key] = self._path_of_module(node)
             self._place(self._modules[key], make())
         return self.traced.call_module(self._modules[key], tuple(args), words)
+
+    def _path_of_module(self, node: Node) -> str:
+        """Where the module of a node stands: after its first constant, so that in each mode it is the same place."""
+        known = next((value.name for value in node.inputs if value.is_constant), str(len(self._modules)))
+        path = f"ops.{node.op.partition('.')[2]}_{re.sub(r'[^0-9A-Za-z_]', '_', known)}"
+        taken = set(self._modules.values())
+        return path if path not in taken else next(f"{path}_{i}" for i in count(2) if f"{path}_{i}" not in taken)
 
     def live_operands(self, node: Node) -> list[fx.Node | None]:
         """The operands of a layer with a live batch normalization; the count of its batches before the last."""

@@ -182,7 +182,8 @@ DATA: dict[str, Domain] = {}
 def quantized(row: Row, domain: str, seed: int) -> Graph:
     """The lowered graph of a row."""
     data, (model, _) = DATA[domain], float_model(domain, seed)
-    way, examples = row.way, data.train[:CALIBRATION]
+    spread = np.linspace(0, len(data.train) - 1, CALIBRATION).astype(int)  # data may come class by class
+    way, examples = row.way, data.train[spread]
     graph = qgraph.trace(copy.deepcopy(model), torch.from_numpy(examples[:2]))
     bits = dict(zip(("bits", "activation_bits"), SETTINGS[row.setting], strict=True))
     settings = {"overrides": {"*": bits} if bits["bits"] < 8 else None, "observers": way.observers}

@@ -114,6 +114,15 @@ def test_a_few_outliers_are_left_out_by_entropy() -> None:
     assert plain / 1.3 < spiky < plain * 1.3
 
 
+@pytest.mark.parametrize("shape", ["normal", "relu", "laplace"])
+def test_entropy_does_not_take_the_noise_of_few_examples_for_a_reason_to_clip(shape: str) -> None:
+    """Bins that hold one example each make narrow ranges, of a bin for each code, look perfect."""
+    rng = np.random.default_rng(0)
+    x = {"normal": rng.normal(size=2000), "relu": rng.normal(size=4000).clip(0), "laplace": rng.laplace(size=2000)}
+    chunk = torch.from_numpy(x[shape].astype(np.float32))
+    assert calibrated("entropy", [chunk]) > 0.5 * calibrated("min_max", [chunk])
+
+
 @pytest.mark.parametrize("scale", ["entropy", "entropy:power_of_two"])
 def test_of_16_bits_everything_is_kept(scale: str) -> None:
     x = torch.randn(1000, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from qgraph.accuracy.two_runs import TwoRuns, Variant, joined
 from qgraph.accuracy.units import Unit, units_of
 from qgraph.errors import InputError
 from qgraph.interpreter.cost import macs
-from qgraph.ir import Graph, Node, Value, op_def
+from qgraph.ir import Graph, Node, Value
 from qgraph.ir.types import element_count
 from qgraph.ops.quant import grid_of
 
@@ -94,12 +94,10 @@ def override(choice: Choice, bits: int) -> dict[str, dict[str, int]]:
 
 
 def _weights(units: Iterable[Unit]) -> Iterator[Choice]:
-    """Those of layers, as far as they are weights, not constants among activations."""
+    """Those of layers."""
     for unit in units:
-        place = op_def(unit.op).operand_index("weight") if unit.node is not None else None
-        weight = unit.node.operands[place] if unit.node is not None and place is not None else None
-        if weight is not None and weight.producer in unit.weights:
-            yield Choice("bits", (unit.path,), [weight.producer], [unit])
+        if unit.weights:
+            yield Choice("bits", (unit.path,), [*unit.weights], [unit])
 
 
 def _grids(units: Iterable[Unit]) -> Iterator[Choice]:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qgraph.accuracy.explanation import ClassLoss, Explanation, NodeLoss, Sample, Try
+from qgraph.accuracy.explanation import NO_ERROR, ClassLoss, Explanation, NodeLoss, Sample, Try
 from qgraph.accuracy.losses import loss_of
 from qgraph.accuracy.reference import as_floats, float_data, looked_at, missing, rules_of
 from qgraph.accuracy.trials import alone, in_float, trials_of
 from qgraph.accuracy.two_runs import AS_IT_IS, Noise, TwoRuns, Variant, joined
-from qgraph.accuracy.units import Unit, name_of, units_of
+from qgraph.accuracy.units import Unit, names_of, units_of
 from qgraph.errors import InputError
 from qgraph.interpreter.inputs import Inputs, Layout
 from qgraph.ir import Array, Graph
@@ -22,8 +22,6 @@ TRIED = 8
 """So many nodes, those with the largest errors of their own, are tried in float and in other ways."""
 LEAST = 0.1
 """Gains below, in dB, are not worth a line."""
-NO_ERROR = 999.0
-"""The gain, in dB, that stands for no error at all."""
 MARGIN = 0.1
 """Gains that differ by this share, or by `LEAST`, are about the same."""
 
@@ -47,7 +45,7 @@ def explain(
     for an integer graph that cannot be raised.
     """
     made = looked_at(graph)
-    given = as_floats(graph, inputs, layout) if graph.level == "integer" else inputs
+    given = as_floats(graph, made, inputs, layout) if graph.level == "integer" else inputs
     own = {} if reference is None else float_data(made, reference)
     runs = TwoRuns(made, given, own)
     units, texts = list(units_of(made)), made.value_names()
@@ -57,9 +55,9 @@ def explain(
     marks = frozenset(mark for unit in units for mark in (*unit.parameters, unit.mark) if mark is not None)
     only = {unit: runs.noise(alone(unit, marks)).sqnr_db for unit in order[:tried]}
     for unit in only:
-        gains[unit] = min(runs.noise(in_float(unit)).sqnr_db - now.sqnr_db, NO_ERROR)
+        gains[unit] = _gain(now.sqnr_db, runs.noise(in_float(unit)).sqnr_db)
     order.sort(key=lambda unit: (unit not in gains, only.get(unit, 0.0)))
-    names = {unit: name_of(unit, texts) for unit in units}
+    names = names_of(units, texts)
     nodes = [
         NodeLoss(names[unit], unit.op, texts[unit.value], unit.node, losses[unit], only.get(unit), gains.get(unit))
         for unit in order
@@ -84,12 +82,14 @@ def explain(
 
 def _tries(runs: TwoRuns, names: dict[Unit, str], rules: QuantRules | None, now: float) -> list[Try]:
     """What gains, the most first; of what gains about the same, what costs least."""
-    left = []
+    left, paths = [], [each.path for each in units_of(runs.graph)]
     for unit, name in names.items():
+        nodes = paths.count(unit.path)
         for trial in trials_of(runs, unit, rules):
-            gain = min(runs.noise(trial.variant).sqnr_db - now, NO_ERROR)
+            gain = _gain(now, runs.noise(trial.variant).sqnr_db)
             if gain >= LEAST:
-                left.append((trial.cost, Try(name, trial.what, trial.how, gain)))
+                more = f" (of all {nodes} nodes there)" if trial.how.startswith("overrides") and nodes > 1 else ""
+                left.append((trial.cost, Try(name, trial.what, f"{trial.how}{more}", gain)))
     found = []
     while left:
         most = max(each.gain_db for _, each in left)
@@ -98,6 +98,11 @@ def _tries(runs: TwoRuns, names: dict[Unit, str], rules: QuantRules | None, now:
         left.remove(best)
         found.append(best[1])
     return found
+
+
+def _gain(before: float, after: float) -> float:
+    """From one SQNR to another; none where there was no error before."""
+    return 0.0 if before == np.inf else min(after - before, NO_ERROR)
 
 
 def _by_output(runs: TwoRuns) -> dict[str, float]:
@@ -151,9 +156,11 @@ def _notes(graph: Graph, made: Graph, own: dict, given: bool) -> list[str]:  # t
     notes = []
     if graph.level == "integer" and not given:
         notes.append(
-            "the reference has the graph's own weights, which are rounded: give the float graph to see their part"
+            "the reference has the graph's own weights, which are rounded, and takes a clamp at the upper end of a grid "
+            "(a relu6) for clipping: give the float graph to see more"
         )
     lacking = missing(made, own) if given else []
     if lacking:
-        notes.append(f"not found in the float graph, so their own serve: {', '.join(lacking)}")
+        more = f" and {len(lacking) - 6} more" if len(lacking) > 6 else ""
+        notes.append(f"not found in the float graph, so their own serve: {', '.join(lacking[:6])}{more}")
     return notes

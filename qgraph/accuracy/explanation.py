@@ -15,6 +15,10 @@ from qgraph.ir import Graph, Node
 
 Line = tuple[str, str]
 """(style of rich, text)."""
+NO_ERROR = 999.0
+"""The gain, in dB, that stands for no error at all."""
+LETTERS = 60
+"""So many of a name are printed; those of files may be many names in one."""
 SHOWN = 10
 """So many nodes, things to try, samples and classes are printed."""
 
@@ -118,7 +122,7 @@ class Explanation:
         if self.tries:
             yield "bold", "what to try (each alone, measured on these examples):"
         yield from (
-            ("green", f"  {each.gain_db:+6.1f} dB  {each.node}: {each.what}    {each.how}")
+            ("green", f"  {gained(each.gain_db):>9}  {_short(each.node)}: {each.what}    {each.how}")
             for each in self.tries[:SHOWN]
         )
         yield from self._example_lines()
@@ -138,6 +142,15 @@ class Explanation:
             yield "default", f"  {sample.number:5}  {db(sample.sqnr_db)}{label}{answer}"
 
 
+def gained(gain: float) -> str:
+    """A gain in words."""
+    return "no error" if gain >= NO_ERROR else f"{gain:+.1f} dB"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[-LETTERS // 2 :]}"
+
+
 def db(value: float) -> str:
     """A number of dB in words."""
     return "no error" if value == math.inf else f"{value:.1f} dB"
@@ -147,8 +160,8 @@ def node_lines(each: NodeLoss) -> Iterator[str]:
     """A line of numbers, and one of what stands out."""
     loss, tried = each.loss, " " * 19
     if each.alone_db is not None and each.gain_db is not None:
-        tried = f"{db(each.alone_db):>8} {each.gain_db:+7.1f} dB"
-    yield f"{tried}  {each.name} = {each.op}: own {db(loss.own_db)}, inherited {db(loss.inherited_db)}"
+        tried = f"{db(each.alone_db):>8} {gained(each.gain_db):>10}"
+    yield f"{tried}  {_short(each.name)} = {each.op}: own {db(loss.own_db)}, inherited {db(loss.inherited_db)}"
     words = list(remarks(loss))
     if words:
         yield f"{' ' * 21}{'; '.join(words)}"

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 
-from qgraph.accuracy.explanation import Explanation, db, remarks
+from qgraph.accuracy.explanation import Explanation, db, gained, remarks
 from qgraph.ir.files import write_atomically
 from qgraph.viewer import svg
 from qgraph.viewer.charts import Series, chart
@@ -50,7 +50,7 @@ def _parts(found: Explanation) -> Iterator[str]:
     yield from (f'<p class="note">{html.escape(note)}</p>' for note in found.notes)
     yield from _pictures(found)
     yield "<h2>What to try</h2>"
-    rows = ((f"{each.gain_db:+.1f} dB", each.node, each.what, each.how) for each in found.tries)
+    rows = ((gained(each.gain_db), each.node, each.what, each.how) for each in found.tries)
     yield table(("gain", "node", "what", "how"), rows)
     yield "<h2>Where it goes</h2>"
     yield table(("alone", "gain in float", "node", "op", "own", "inherited", "what stands out"), _node_rows(found))
@@ -76,7 +76,7 @@ def _pictures(found: Explanation) -> Iterator[str]:
         return
     most = max((each.gain_db or 0.0 for each in nodes), default=0.0)
     heat = {
-        each.node: (max(each.gain_db, 0.0) / most, f"{each.gain_db:+.1f} dB in float")
+        each.node: (max(each.gain_db, 0.0) / most, f"{gained(each.gain_db)} in float")
         for each in nodes
         if each.node is not None and each.gain_db is not None and most > 0
     }
@@ -85,7 +85,7 @@ def _pictures(found: Explanation) -> Iterator[str]:
 
 def _node_rows(found: Explanation) -> Iterator[Sequence[str]]:
     for each in found.nodes:
-        gain = "" if each.gain_db is None else f"{each.gain_db:+.1f} dB"
+        gain = "" if each.gain_db is None else gained(each.gain_db)
         words = "; ".join(remarks(each.loss))
         only = "" if each.alone_db is None else db(each.alone_db)
         yield only, gain, each.name, each.op, db(each.loss.own_db), db(each.loss.inherited_db), words

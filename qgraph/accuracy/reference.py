@@ -12,12 +12,13 @@ from qgraph.differ.pairing import match
 from qgraph.errors import InputError
 from qgraph.interpreter.inputs import Inputs, Layout, by_name
 from qgraph.interpreter.run_graph import dequantized
-from qgraph.ir import Array, Graph, Node, Value
+from qgraph.ir import Array, Dim, Graph, Node, Value
 from qgraph.ops.quant import unquantized
 from qgraph.passes.lower import in_layout
 from qgraph.targets.lowering import FALLBACK
 from qgraph.targets.rules import QuantRules
 
+Shape = tuple[Dim, ...]
 ALIKE = 0.5
 """Cosine of the angle between a weight and what it was rounded from, at least: others are not its own."""
 
@@ -42,32 +43,44 @@ def _begins_at_zero(node: Node) -> bool:
     return bool(marks) and all(mark.operand(2).data.min() == mark.attrs["range"][0] for mark in marks)
 
 
-def as_floats(graph: Graph, inputs: Inputs, layout: Layout | None) -> dict[str, Array]:
-    """Inputs of an integer graph for what it is raised to: the floats that integers stand for, channels first."""
-    given = by_name(graph, inputs)
+def as_floats(graph: Graph, made: Graph, inputs: Inputs, layout: Layout | None) -> dict[str, Array]:
+    """Inputs of an integer graph for what it is raised to: the floats that integers stand for, channels first.
+
+    Raises InputError where an array of floats fits both layouts, and none is said.
+    """
+    raised = {value.name: value.type.shape for value in made.inputs}
     types = {value.name: value.type for value in graph.inputs}
-    made = {}
-    for name, array in given.items():
+    last = targets.get(graph.target).layout == "NHWC"
+    found = {}
+    for name, array in by_name(graph, inputs).items():
         real = dequantized(array, types[name]) if array.dtype.kind in "iu" else array
-        last = graph.layout == "NHWC" and real.ndim == 4
-        made[name] = (
-            np.ascontiguousarray(real.transpose(0, 3, 1, 2))
-            if last and _is_last(types[name].shape, real.shape, layout)
-            else real
+        own, first = types[name].shape, raised[name]
+        if real.ndim == 4 and last and _fits(own, _last(first)) and not _is_first(name, array, own, first, layout):
+            real = np.ascontiguousarray(real.transpose(0, 3, 1, 2))
+        found[name] = real
+    return found
+
+
+def _is_first(name: str, array: Array, own: Shape, first: Shape, layout: Layout | None) -> bool:
+    """Whether an array for an input with its channels last has them first; integers are as the graph takes them."""
+    if not _fits(first, array.shape) or not _fits(own, array.shape):
+        return not _fits(own, array.shape)
+    if layout is None and array.dtype.kind == "f":
+        raise InputError(
+            f"input %{name} of shape {list(array.shape)} may be NCHW or NHWC", help='say layout="NCHW" or layout="NHWC"'
         )
-    return made
+    return layout == "NCHW" and array.dtype.kind == "f"
 
 
-def _is_last(shape: tuple[int | str, ...], sizes: tuple[int, ...], layout: Layout | None) -> bool:
-    """Whether an array for an NHWC input has its channels last."""
-    fits = [
-        all(isinstance(d, str) or d == s for d, s in zip(shape, order, strict=True)) for order in (sizes, _last(sizes))
-    ]
-    return layout == "NHWC" if all(fits) and layout is not None else fits[0]
+def _fits(shape: Shape, sizes: Shape) -> bool:
+    return len(shape) == len(sizes) and all(
+        isinstance(a, str) or isinstance(b, str) or a == b for a, b in list(zip(shape, sizes, strict=True))[1:]
+    )
 
 
-def _last(sizes: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(sizes[i] for i in (0, 2, 3, 1))
+def _last(sizes: Shape) -> Shape:
+    """A shape NCHW as NHWC; of another rank as it is."""
+    return tuple(sizes[i] for i in (0, 2, 3, 1)) if len(sizes) == 4 else sizes
 
 
 def rules_of(graph: Graph) -> QuantRules | None:

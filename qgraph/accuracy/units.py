@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from qgraph.ir import Graph, Node, Value, op_def
@@ -28,8 +29,14 @@ class Unit:
 
     @property
     def weights(self) -> tuple[Node, ...]:
-        """The fake-quantizations among its parameters that have a grid of their own."""
-        return tuple(each for each in self.parameters if each.op == "quant.fake_quant")
+        """The fake-quantizations of weights among its parameters: not of biases, nor of constants among activations."""
+        if self.node is None:
+            return ()
+        spec_of = op_def(self.node.op).spec_of
+        read = {
+            value for i, value in enumerate(self.node.operands) if value is not None and spec_of(i).role == "weight"
+        }
+        return tuple(each for each in self.parameters if each.op == "quant.fake_quant" and each.result in read)
 
     @property
     def op(self) -> str:
@@ -74,13 +81,20 @@ def _of_node(node: Node) -> Iterator[Unit]:
     yield from (Unit(node, mark, ()) for mark in marks[1:])
 
 
-def name_of(unit: Unit, texts: dict[Value, str]) -> str:
-    """What the user calls it: its path, an input's name, or the source line and the value that the text has."""
-    if unit.path:
-        return unit.path
-    if unit.op == "input":
-        return unit.value.name
+def names_of(units: Sequence[Unit], texts: Mapping[Value, str]) -> dict[Unit, str]:
+    """What the user calls each: its path, an input's name, or the source line; and the value, as the text has it, where
+    that is no name of one alone."""
+    called = {unit: _called(unit) for unit in units}
+    often = Counter(called.values())
+    return {
+        unit: word if word and often[word] == 1 else f"{word} {texts[unit.value]}".strip()
+        for unit, word in called.items()
+    }
+
+
+def _called(unit: Unit) -> str:
+    if unit.path or unit.op == "input":
+        return unit.path or unit.value.name
     node = unit.node or unit.mark
     lines = [origin.readable for origin in node.origins] if node is not None else []
-    value = texts[unit.value]
-    return f"{value} ({lines[-1]})" if lines else value
+    return lines[-1] if lines else ""

@@ -127,8 +127,9 @@ def test_a_result_of_2_bits_is_named_and_mended_by_8(form: str) -> None:
     x = examples()
     graph = calibrated(network(), x, "litert", overrides={"middle": {"activation_bits": 2}})
     found = explained(graph, x, "litert", form)
-    assert found.nodes[0].name == "middle"
-    mending = [each for each in found.tries if each.node == "middle"]
+    name = {"fake-quant": "middle", "integer": "middle %8"}[form]  # there is a clamp too, to fewer codes
+    assert found.nodes[0].name == name
+    mending = [each for each in found.tries if each.node == name]
     assert mending[0] is found.tries[0]
     assert mending[0].what == {"fake-quant": "a result of 8 bits", "integer": "a range of all that is seen"}[form]
 
@@ -195,6 +196,60 @@ def test_a_graph_with_a_batch_of_one_is_explained_on_all_examples() -> None:
     assert qgraph.explain(fixed, x).to_json() == qgraph.explain(graph, x).to_json()
 
 
+def test_images_of_an_integer_graph_may_have_their_channels_first_or_last() -> None:
+    """Integers are as the graph takes them; floats as their shape says, or the caller where it fits both."""
+    x = examples(6)
+    low = qgraph.lower(calibrated(network(), x, "litert"), "litert")
+    first = qgraph.explain(low, x, layout="NCHW").to_json()
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    assert qgraph.explain(low, x).to_json() == first
+    assert qgraph.explain(low, last).to_json() == first
+    codes = qgraph.quantize_inputs(low, last)["x"]
+    assert qgraph.explain(low, codes).sqnr_db > qgraph.explain(low, last).sqnr_db  # the input is on its grid already
+    torch.manual_seed(0)
+    square = np.random.default_rng(0).normal(0, 1, (4, 4, 4, 4)).astype(np.float32)
+    low = qgraph.lower(calibrated(nn.Sequential(nn.Conv2d(4, 5, 3)), square, "litert"), "litert")
+    with pytest.raises(InputError, match="may be NCHW or NHWC"):
+        qgraph.explain(low, square)
+    both = [qgraph.explain(low, square, layout=each).sqnr_db for each in ("NCHW", "NHWC")]  # type: ignore[arg-type]
+    assert both[0] != both[1]
+    turned = square.transpose(0, 2, 3, 1)
+    assert qgraph.explain(low, turned, layout="NHWC").sqnr_db == both[0]
+
+
+def test_nodes_of_one_path_are_told_apart_and_an_override_says_for_how_many_it_is() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cells, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            y, _ = self.cells(x)
+            result: torch.Tensor = self.head(y[:, -1])
+            return result
+
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(12, 3, 3)).astype(np.float32)
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(Recurrent(), torch.from_numpy(x[:2])), "litert"), [x])
+    found = qgraph.explain(graph, x, tried=30)
+    names = [each.name for each in found.nodes]
+    assert len({*names}) == len(names)
+    assert "head" in names
+    wide = [each.how for each in found.tries if each.node.startswith("cells %") and "16 bits" in each.what]
+    assert wide
+    assert all("nodes there" in how for how in wide)
+
+
+def test_constants_among_activations_are_no_weights() -> None:
+    class Shifted(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x + 0.3) * torch.tensor([0.5, 2.0])
+
+    x = np.random.default_rng(0).normal(size=(12, 2)).astype(np.float32)
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(Shifted(), torch.from_numpy(x[:2])), "litert"), [x])
+    assert not any("weights" in each.what for each in qgraph.explain(graph, x).tries)
+
+
 def test_states_go_on_from_step_to_step_in_both_models() -> None:
     class Cell(nn.Module):
         def __init__(self) -> None:
@@ -222,6 +277,19 @@ def test_a_graph_without_ranges_is_refused() -> None:
     graph = qgraph.prepare(qgraph.trace(network(), torch.from_numpy(x)), "litert")
     with pytest.raises(InputError, match="has no ranges"):
         qgraph.explain(graph, x)
+
+
+def test_a_graph_without_error_has_no_gains() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,1]) {
+      const @s: f32[1] = [1.0], @z: i32[1] = [0]
+      %1: f32[N,1] = quant.fake_quant(%x, @s, @z) {type="i8", range=[0,3]}
+      return %1
+    }""")
+    found = qgraph.explain(graph, np.float32([[1], [3]]))
+    assert found.sqnr_db == np.inf
+    assert found.nodes[0].gain_db == 0
+    assert found.tries == ()
+    assert "no error" in str(found)
 
 
 def test_labels_that_are_no_classes_are_refused() -> None:

@@ -156,8 +156,8 @@ def _notes(graph: Graph, made: Graph, own: dict, given: bool) -> list[str]:  # t
     notes = []
     if graph.level == "integer" and not given:
         notes.append(
-            "the reference has the graph's own weights, which are rounded, and takes a clamp at the upper end of a grid "
-            "(a relu6) for clipping: give the float graph to see more"
+            "the reference has the graph's own weights, which are rounded, and takes a clamp at the upper end of a "
+            "grid (a relu6) for clipping: give the float graph to see more"
         )
     lacking = missing(made, own) if given else []
     if lacking:

@@ -12,7 +12,8 @@ from qgraph.differ.pairing import match
 from qgraph.errors import InputError
 from qgraph.interpreter.inputs import Inputs, Layout, by_name
 from qgraph.interpreter.run_graph import dequantized
-from qgraph.ir import Array, Dim, Graph, Node, Value
+from qgraph.ir import Array, Dim, Graph, Node, Value, op_def
+from qgraph.ops.nn.activation import activation_attrs
 from qgraph.ops.quant import unquantized
 from qgraph.passes.lower import in_layout
 from qgraph.targets.lowering import FALLBACK
@@ -92,7 +93,8 @@ def rules_of(graph: Graph) -> QuantRules | None:
 
 
 def float_data(graph: Graph, source: Graph) -> dict[Value, Array]:
-    """For constants of a folded fake-quantized graph what they are in the float graph that it came from.
+    """For constants of a folded fake-quantized graph what they are in the float graph that it came from; its nodes get
+    the activations that they have there.
 
     The float graph is prepared for the same target, and its nodes are matched with the graph's (`qgraph.differ`).
     Raises InputError where nothing of it is found.
@@ -104,9 +106,12 @@ def float_data(graph: Graph, source: Graph) -> dict[Value, Array]:
         laid_out, _ = in_layout(prepared, targets.get(graph.target))
         prepared = passes.convert_layout(laid_out, to="NCHW", io="images")
     found: dict[Value, Array] = {}
-    for theirs, ours in _paired_constants(prepared, graph):
-        if ours.type.is_float and ours.type.shape == theirs.type.shape and _alike(ours.data, theirs.data):
-            found[ours] = theirs.data
+    for one, other in _pairs(prepared, graph):
+        if op_def(other.op).carries_activation:  # of a raised graph the grid may have said it
+            other.attrs.update(activation_attrs(one.attrs))
+        for theirs, ours in _constants(one, other):
+            if ours.type.is_float and ours.type.shape == theirs.type.shape and _alike(ours.data, theirs.data):
+                found[ours] = theirs.data
     if not found:
         raise InputError(
             f"no constant of graph {source.name} is one of graph {graph.name}",
@@ -115,15 +120,20 @@ def float_data(graph: Graph, source: Graph) -> dict[Value, Array]:
     return found
 
 
-def _paired_constants(a: Graph, b: Graph) -> Iterator[tuple[Value, Value]]:
-    """The constants, unrounded, that nodes of both graphs read in the same place."""
+def _pairs(a: Graph, b: Graph) -> Iterator[tuple[Node, Node]]:
+    """The nodes of both graphs that are the same op in the same place."""
     pairs = match(a, b)
     for u, v in enumerate(pairs.partner):
         one, other = pairs.a.nodes[u], pairs.b.nodes[v] if v >= 0 else None
         if one is not None and other is not None and one.op == other.op:
-            for x, y in zip(one.operands, other.operands, strict=False):
-                if x is not None and y is not None and unquantized(x).is_constant and unquantized(y).is_constant:
-                    yield unquantized(x), unquantized(y)
+            yield one, other
+
+
+def _constants(one: Node, other: Node) -> Iterator[tuple[Value, Value]]:
+    """The constants, unrounded, that two nodes read in the same place."""
+    for x, y in zip(one.operands, other.operands, strict=False):
+        if x is not None and y is not None and unquantized(x).is_constant and unquantized(y).is_constant:
+            yield unquantized(x), unquantized(y)
 
 
 def _alike(a: Array, b: Array) -> bool:

@@ -122,6 +122,18 @@ def test_with_the_float_graph_an_integer_graph_shows_what_its_weights_lose(targe
     assert found.notes == ()
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_with_the_float_graph_a_clamp_at_the_end_of_a_grid_is_no_clipping(target: str) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU6(), nn.Conv2d(8, 4, 3)).eval()
+    x = examples() * 8
+    low = qgraph.lower(calibrated(model, x, target), target)
+    source = qgraph.trace(model, torch.from_numpy(x[:2]))
+    found = {each.name: each.loss for each in qgraph.explain(low, x, layout="NCHW", reference=source).nodes}
+    assert found["0"].clipping == 0
+    assert found["0"].own_db > 35
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_a_result_of_2_bits_is_named_and_mended_by_8(form: str) -> None:
     x = examples()

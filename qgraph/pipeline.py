@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from qgraph import passes
+from qgraph.errors import InputError
 from qgraph.ir import Graph
 from qgraph.ir.finite import check_finite
 from qgraph.passes.engine.manager import PassManager
@@ -15,6 +16,12 @@ from qgraph.passes.lower import check_lowered
 
 if TYPE_CHECKING:
     from qgraph.training.batches import Batch
+
+
+def check_graph(graph: object) -> None:
+    """Raise InputError for what is no graph."""
+    if not isinstance(graph, Graph):
+        raise InputError(f"a {type(graph).__name__} is no graph", help="trace a model: qgraph.trace(model, example)")
 
 
 def prepare(
@@ -36,6 +43,7 @@ def prepare(
     integer form for stays in float. `check`: run the graph after each step on random inputs; without its fake-quant it
     must compute what it was made of. Further options are the target's (`qgraph targets NAME`).
     """
+    check_graph(graph)
     graph = PassManager(["canonicalize"], check=check).run(graph)
     check_finite(graph, masks=fallback is None)
     steps: list[object] = []
@@ -63,6 +71,7 @@ def lower(
     `check`: hold each lowered op against the fake-quantized one that it was made of, on random inputs. Raises
     LoweringError.
     """
+    check_graph(graph)
     lowered = passes.lower(graph, target=target, io=io, fallback=fallback)
     if check:
         check_lowered(graph, lowered)
@@ -88,9 +97,11 @@ def quantize(
     """
     from qgraph.ptq import before_preparing, check_methods, improved
     from qgraph.training import calibrate
+    from qgraph.training.batches import checked
 
-    methods = check_methods(ptq)
-    batches = calibration if not methods else list(calibration)  # which are gone through twice
+    check_graph(graph)
+    methods, batches = check_methods(ptq), checked(calibration, graph.inputs)
+    batches = list(batches) if methods else batches  # which are gone through twice
     prepared = prepare(
         before_preparing(graph, batches, methods, check),
         target,

@@ -26,6 +26,10 @@ class CheckedOverrides:
     _used: set[tuple[str, str]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.overrides, Mapping):
+            raise InputError(
+                f"overrides are {self.overrides!r}", help='give a dictionary, such as {"head": {"bits": 4}}'
+            )
         paths = {origin.path for node in self.graph.nodes for origin in node.origins}
         for pattern, words in self.overrides.items():
             if not fnmatch.filter(paths, pattern):

@@ -37,10 +37,16 @@ def load(
     `target` picks the variant of the family that a quantized file is run as ("litert-xnnpack"). Raises FileError for a
     file that is missing, truncated, foreign, or not what its suffix says.
     """
+    _check_path(path)
     graph = _read(Content(os.fspath(path), read_bytes(path), optimization or "", sizes or {}))
     if target is not None:
         graph.metadata["target"] = _variant(graph, target)
     return graph
+
+
+def _check_path(path: object) -> None:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"{path!r} is no path of a file", help='give one, such as "model.tflite"')
 
 
 def _read(content: Content) -> Graph:
@@ -107,4 +113,5 @@ def export(graph: Graph, path: str | os.PathLike[str], **options: str) -> None:
     `.onnx` takes `form="qdq"` for Q/DQ pairs; the default is the QOperator form, whose bytes do not depend on the
     level of optimization. Raises ExportError, and FileError when the file cannot be written.
     """
+    _check_path(path)
     write_atomically(path, to_file_bytes(graph, Path(path).suffix, **options))

@@ -22,6 +22,18 @@ CHUNK = 32
 """Examples that calibration runs at once, however the user's batches are cut."""
 
 
+def checked(batches: Iterable[Batch], values: Sequence[Value]) -> Iterable[Batch]:
+    """The batches; raises InputError for what is one batch, or none, and not several."""
+    rank = values[0].type.rank if values else 0
+    alone = isinstance(batches, (np.ndarray, Tensor)) and batches.ndim <= rank
+    if alone or isinstance(batches, Mapping):
+        what = "a dictionary" if isinstance(batches, Mapping) else "one array"
+        raise InputError(f"calibration takes batches, {what} is given", help="give a list of them: [examples]")
+    if isinstance(batches, (str, bytes)) or not isinstance(batches, Iterable):
+        raise InputError(f"calibration takes batches of arrays, not {batches!r}", help="give a list: [examples]")
+    return batches
+
+
 def rebatched(values: Sequence[Value], batches: Iterable[list[Tensor]]) -> Iterator[list[Tensor]]:
     """The same examples in chunks of `CHUNK`, so that no result depends on how they were split; what the graph takes
     only in batches of a fixed size stays as it is.

@@ -12,7 +12,7 @@ from torch import Tensor, fx, nn
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.training.batches import Batch, device_of, is_open, module_inputs, rebatched
+from qgraph.training.batches import Batch, checked, device_of, is_open, module_inputs, rebatched
 from qgraph.training.bit_true import Integers
 from qgraph.training.conversion import (
     activation_quantizers,
@@ -62,7 +62,7 @@ def calibrate(
     inputs = source_of(traced).graph.inputs
     group = Group.present() if sharded else ALONE
     examples = dealt_out(batches)
-    batches = with_states(module_or_graph, _shown(batches, progress and not group.rank))
+    batches = with_states(module_or_graph, _shown(checked(batches, inputs), progress and not group.rank))
     given = (module_inputs(traced, inputs, batch, f"batch {count}") for count, batch in enumerate(batches, 1))
     together = put_together(group, given, examples, whole=not is_open(inputs))
     with _observing(traced) as quantizers, torch.no_grad():

@@ -84,9 +84,16 @@ def _attrs(definition: OpDef) -> list[str]:
 def front_end(name: str) -> list[str]:
     """The names of the ops that a front end reads: ATen overloads, or ONNX ops."""
     if name == "onnx":
+        from qgraph.exporters.onnx_forms import ops_of
         from qgraph.frontends.onnx_ops import ROWS as READ
 
-        return sorted(READ)
+        quantized = {
+            key
+            for target in map(all_targets.get, all_targets.names())
+            if target.optimizations
+            for key in ops_of(target.dialect)
+        }
+        return sorted({*READ, *(".".join(filter(None, key)) for key in quantized)})
     from qgraph.frontends.torch_ops import ROWS as TRACED
     from qgraph.frontends.torch_views import VIEWS
 

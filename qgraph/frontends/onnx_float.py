@@ -41,7 +41,7 @@ RANDOM = frozenset(
     {"Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 """Ops whose results are no constants."""
-QUANTIZED = re.compile(r"quant|qlinear|qgemm|integer$", re.IGNORECASE)
+QUANTIZED = re.compile(r"quant|qlinear|qgemm|integer", re.IGNORECASE)
 """What the names of ops of quantized models have in them."""
 
 DAMAGE = (KeyError, IndexError, ValueError, TypeError, AttributeError, ArithmeticError)
@@ -125,7 +125,11 @@ def proto_of(model: Any) -> onnx.ModelProto:
 
 @contextmanager
 def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
-    """Let outputs have a shape as long as the checker looks, which wants one; runtimes and this reader do without."""
+    """Let outputs have a type and shape as long as the checker looks, which wants them; runtimes, and this reader, do
+    without."""
+    untyped = [output for output in proto.graph.output if not output.HasField("type")]
+    for output in untyped:
+        output.type.tensor_type.elem_type = 1
     tensors = [output.type.tensor_type for output in proto.graph.output if output.type.HasField("tensor_type")]
     without = [tensor for tensor in tensors if not tensor.HasField("shape")]
     for tensor in without:
@@ -135,6 +139,8 @@ def _shapes_of_outputs(proto: onnx.ModelProto) -> Iterator[None]:
     finally:
         for tensor in without:
             tensor.ClearField("shape")
+        for output in untyped:
+            output.ClearField("type")
 
 
 class Reader:

@@ -34,12 +34,11 @@ def gemm(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make
     if not node.attr("transB", 0):
         w = _transposed(w, build)
     if bias is not None:
-        if not bias.is_constant or bias.data.ndim != 1 or bias.data.size not in (1, w.type.shape[0]):
-            raise node.unsupported(f"a bias {bias.type} that is not one number for each output is not supported")
         outputs = int(w.type.shape[0])
-        bias = build.constant(
-            np.ascontiguousarray(np.broadcast_to(bias.data, (outputs,))), bias.name, bias_params(x.type.q, w.type.q)
-        )
+        if not bias.is_constant or bias.type.shape not in ((), (1,), (1, 1), (outputs,), (1, outputs)):
+            raise node.unsupported(f"a bias {list(bias.type.shape)} that is not one for each output is not supported")
+        data = np.ascontiguousarray(np.broadcast_to(bias.data.reshape(-1), (outputs,)))
+        bias = build.constant(data, bias.name, bias_params(x.type.q, w.type.q))
     return make([x, w, bias], attrs)
 
 

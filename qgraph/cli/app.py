@@ -99,8 +99,14 @@ def quantize(
         typer.Option("--overrides", help="A .json file of bits by origin, as `qgraph search -o` writes it."),
     ] = None,
     ptq: Annotated[
-        list[str] | None, typer.Option(help="Methods, in that order: equalize,gptq,bias-correction; see `qgraph ptq`.")
+        list[str] | None,
+        typer.Option(
+            help="Methods, in that order: equalize,gptq,bias-correction; see `qgraph ptq`. Or auto: see --goal."
+        ),
     ] = None,
+    goal: Annotated[
+        float, typer.Option(help="For auto: dB by which results are larger than their errors, on the examples.")
+    ] = 30.0,
 ) -> None:
     """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
     import qgraph
@@ -108,15 +114,21 @@ def quantize(
     from qgraph.cli.sources import key_values, read_overrides
     from qgraph.ir import data_inputs, states_of
     from qgraph.ptq import before_preparing, check_methods, improved
+    from qgraph.ptq.auto import auto, on_examples
 
-    methods = check_methods(ptq or [])
     graph = qgraph.load(file)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
     examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
-    graph = before_preparing(graph, examples, methods)
-    observers = key_values(observer or [])
-    options = key_values(option or [])
+    observers, options = key_values(observer or []), key_values(option or [])
     bits = None if overrides is None else read_overrides(overrides)
+    if ptq == ["auto"]:
+        score = on_examples(graph, examples)
+        tried = auto(graph, target, calibration=examples, evaluate=score, goal=goal, overrides=bits, **options)
+        qgraph.save(tried.graph, output)
+        typer.echo(tried)
+        raise typer.Exit(0 if tried.reached else 1)
+    methods = check_methods(ptq or [])
+    graph = before_preparing(graph, examples, methods)
     prepared = qgraph.prepare(graph, target, overrides=bits, observers=observers, fallback=fallback, **options)
     qgraph.save(improved(qgraph.calibrate(prepared, examples), examples, methods), output)
     typer.echo(f"{output}: fake-quantized for {target}")

@@ -62,7 +62,7 @@ def check_methods(given: str | Sequence[str]) -> list[Method]:
 
 def before_preparing(graph: Graph, batches: Iterable[Any], methods: Sequence[Method], check: bool = False) -> Graph:
     """The float graph after what methods do to it; `check`: see `PassManager`."""
-    examples = _joined(graph, batches) if any(method.adapt for method in methods) else {}
+    examples = joined(graph, batches) if any(method.adapt for method in methods) else {}
     for method in methods:
         graph = PassManager(method.passes, check=check).run(graph) if method.passes else graph
         graph = method.adapt(graph, examples) if method.adapt else graph
@@ -72,13 +72,13 @@ def before_preparing(graph: Graph, batches: Iterable[Any], methods: Sequence[Met
 def improved(graph: Graph, batches: Iterable[Any], methods: Sequence[Method]) -> Graph:
     """A calibrated graph after those of the methods that need one, on at most `MOST` examples of the batches."""
     steps = [method.improve for method in methods if method.improve is not None]
-    examples, reference = _joined(graph, batches) if steps else {}, graph
+    examples, reference = joined(graph, batches) if steps else {}, graph
     for step in steps:
         graph = step(graph, examples, reference)
     return graph
 
 
-def _joined(graph: Graph, batches: Iterable[Any]) -> dict[str, Array]:
+def joined(graph: Graph, batches: Iterable[Any]) -> dict[str, Array]:
     """The first examples of batches, as calibration takes them, by input name."""
     names, parts, count = [value.name for value in graph.inputs], [], 0
     for batch in batches:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qgraph.accuracy.explanation import NO_ERROR, ClassLoss, Explanation, NodeLoss, Sample, Try
+from qgraph.accuracy.explanation import ClassLoss, Explanation, NodeLoss, Sample, Try, gain_of
 from qgraph.accuracy.losses import loss_of
+from qgraph.accuracy.methods import method_tries
 from qgraph.accuracy.reference import as_floats, float_data, looked_at, missing, rules_of
 from qgraph.accuracy.trials import alone, in_float, trials_of
 from qgraph.accuracy.two_runs import AS_IT_IS, Noise, TwoRuns, Variant, joined
@@ -22,6 +23,8 @@ TRIED = 8
 """So many nodes, those with the largest errors of their own, are tried in float and in other ways."""
 LEAST = 0.1
 """Gains below, in dB, are not worth a line."""
+METHOD_COST = 2
+"""A method is tried before more bits, after other scales (`Trial.cost`)."""
 MARGIN = 0.1
 """Gains that differ by this share, or by `LEAST`, are about the same."""
 
@@ -55,7 +58,7 @@ def explain(
     marks = frozenset(mark for unit in units for mark in (*unit.parameters, unit.mark) if mark is not None)
     only = {unit: runs.noise(alone(unit, marks)).sqnr_db for unit in order[:tried]}
     for unit in only:
-        gains[unit] = _gain(now.sqnr_db, runs.noise(in_float(unit)).sqnr_db)
+        gains[unit] = gain_of(now.sqnr_db, runs.noise(in_float(unit)).sqnr_db)
     order.sort(key=lambda unit: (unit not in gains, only.get(unit, 0.0)))
     names = names_of(units, texts)
     nodes = [
@@ -86,10 +89,11 @@ def _tries(runs: TwoRuns, names: dict[Unit, str], rules: QuantRules | None, now:
     for unit, name in names.items():
         nodes = paths.count(unit.path)
         for trial in trials_of(runs, unit, rules):
-            gain = _gain(now, runs.noise(trial.variant).sqnr_db)
+            gain = gain_of(now, runs.noise(trial.variant).sqnr_db)
             if gain >= LEAST:
                 more = f" (of all {nodes} nodes there)" if trial.how.startswith("overrides") and nodes > 1 else ""
                 left.append((trial.cost, Try(name, trial.what, f"{trial.how}{more}", gain)))
+    left += [(METHOD_COST, each) for each in method_tries(runs) if each.gain_db >= LEAST] if names else []
     found = []
     while left:
         most = max(each.gain_db for _, each in left)
@@ -98,11 +102,6 @@ def _tries(runs: TwoRuns, names: dict[Unit, str], rules: QuantRules | None, now:
         left.remove(best)
         found.append(best[1])
     return found
-
-
-def _gain(before: float, after: float) -> float:
-    """From one SQNR to another; none where there was no error before."""
-    return 0.0 if before == np.inf else min(after - before, NO_ERROR)
 
 
 def _by_output(runs: TwoRuns) -> dict[str, float]:

@@ -120,7 +120,10 @@ class Explanation:
         if len(self.nodes) > SHOWN:
             yield "dim", f"  ... and {len(self.nodes) - SHOWN} more"
         if self.tries:
-            yield "bold", "what to try (each alone, measured on these examples):"
+            yield (
+                "bold",
+                "what to try (each alone, measured on these examples; methods on those that they were not fitted on):",
+            )
         yield from (
             ("green", f"  {gained(each.gain_db):>9}  {_short(each.node)}: {each.what}    {each.how}")
             for each in self.tries[:SHOWN]
@@ -145,6 +148,11 @@ class Explanation:
 def gained(gain: float) -> str:
     """A gain in words."""
     return "no error" if gain >= NO_ERROR else f"{gain:+.1f} dB"
+
+
+def gain_of(before: float, after: float) -> float:
+    """From one SQNR to another, in dB; none where there was no error before."""
+    return 0.0 if before == math.inf else min(after - before, NO_ERROR)
 
 
 def _short(name: str) -> str:

@@ -14,6 +14,7 @@ from qgraph.errors import FileError, InputError
 from qgraph.exporters.content import Content
 from qgraph.frontends.onnx_float import from_onnx, is_float_model, is_own_model, with_weights
 from qgraph.frontends.onnx_integer import from_quantized
+from qgraph.frontends.onnx_qonnx import from_qonnx, is_qonnx
 from qgraph.ir import Graph, storage
 
 
@@ -37,6 +38,12 @@ FLOAT_ONNX = Reader(
     (".onnx",),
     lambda content: content.suffix == ".onnx" and content.onnx is not None and is_float_model(content.onnx),
     lambda content: from_onnx(with_weights(content.onnx, Path(content.path).parent), content.sizes),
+)
+QONNX = Reader(
+    "QONNX",
+    (".onnx",),
+    lambda content: content.suffix == ".onnx" and content.onnx is not None and is_qonnx(content.onnx),
+    lambda content: from_qonnx(with_weights(content.onnx, Path(content.path).parent)),
 )
 QUANTIZED_ONNX = Reader(
     "quantized ONNX",
@@ -64,6 +71,7 @@ def readers() -> Iterator[Reader]:
             raise InputError(f"the entry point {name} of {extensions.READERS} gives {reader!r}, not a Reader")
         yield reader
     yield GRAPH
+    yield QONNX
     yield FLOAT_ONNX
     yield QUANTIZED_ONNX
     for name in targets.names():

@@ -119,18 +119,39 @@ def mean(match: Match, build: Builder) -> Replacement:
     return pooled if match.root.attrs["keepdims"] else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
 
 
-@way("nn.avg_pool", "nn.mean", "nn.avg_pool")
+@way("nn.avg_pool", "nn.mean", "nn.avg_pool", "nn.reshape")
 def average(match: Match, build: Builder) -> Replacement:
-    """As `global_average`; a window over three dimensions as one over the last two, and one over the first."""
+    """As `global_average`; a window over three dimensions as a mean over parts of the first, or a window over it, and
+    one over the last two. The mean comes first, as its result may have a finer grid."""
     made, a = global_average(match, build), match.root.attrs
     kernel, stride, pads = ([*a[name]] for name in ("kernel", "stride", "pads"))
     still = [(k, s) == (1, 1) for k, s in zip(kernel, stride, strict=True)]
     if not isinstance(made, Declined) or len(kernel) != 3 or still[0] or all(still[1:]):
         return made
+    x = match.root.operand(0)
     plane = {"kernel": (1, *kernel[1:]), "stride": (1, *stride[1:]), "pads": (0, *pads[1:3], 0, *pads[4:])}
     depth = {"kernel": (kernel[0], 1, 1), "stride": (stride[0], 1, 1), "pads": (pads[0], 0, 0, pads[3], 0, 0)}
-    over_plane = build.node("nn.avg_pool", [match.root.operand(0)], {**a, **plane}).result
+    tiles = kernel[0] == stride[0] and not (pads[0] or pads[3])
+    over_depth = _mean_of_parts(build, x, kernel[0]) if tiles else None
+    if over_depth is not None:
+        return build.node("nn.avg_pool", [over_depth], {**a, **plane}).result
+    over_plane = build.node("nn.avg_pool", [x], {**a, **plane}).result
     return build.node("nn.avg_pool", [over_plane], {**a, **depth}).result
+
+
+def _mean_of_parts(build: Builder, x: Value, size: int) -> Value | None:
+    """The means of so many neighbours along the depth of [N, C, D, H, W]; None where they do not tile it."""
+    if not all(isinstance(each, int) for each in x.type.shape[1:]):
+        return None
+    channels, depth, *plane = (int(each) for each in x.type.shape[1:])
+    if depth % size:
+        return None
+    if depth == size:
+        made: Value = build.nn.mean(x, axes=(2,), keepdims=True)
+        return made
+    parts = build.nn.reshape(x, shape=(-1, channels, depth // size, size, *plane))
+    made = build.nn.mean(parts, axes=(3,), keepdims=False)
+    return made
 
 
 @way("nn.avg_pool", "nn.mean")

@@ -284,7 +284,7 @@ class _Inserter:
         of_op = self._of_op(node, spec, users)
         if of_op == "reciprocal":
             self.reciprocals.add(value)
-        spec = replace(spec, observer=self._of_masks(value) or of_op or spec.observer)
+        spec = replace(spec, observer=self._special(self._of_masks(value) or of_op) or spec.observer)
         rule = self.rules.ops.get(node.op, OpRule()) if node else None
         rounded = rule is not None and node is not None and node not in self.floats
         rounding = rule.rounding_of(node) if rounded else self.rules.input_rounding  # type: ignore[union-attr,arg-type]
@@ -292,6 +292,10 @@ class _Inserter:
         made = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
         assert made.producer is not None
         self.graph.replace_uses(value, made, keep=[made.producer, *kept])
+
+    def _special(self, observer: str) -> str:
+        """A quantizer that a value asks for, with the words of the one that the user chose; "" for ""."""
+        return observer and observer + quantizers.get(self.rules.activation.observer).words
 
     def _of_op(self, node: Node | None, spec: QuantSpec, users: Collection[Node]) -> str:
         """How the range of a result follows from what is seen where its op, or those that read it, say more of it; ""
@@ -334,7 +338,7 @@ class _Inserter:
                 rounding = self.rules.requantizing_of(*dtypes) if source is not None else "half_even"
                 if not grid.fixed:
                     of_op = "reciprocal" if grid.root in self.reciprocals else ""
-                    spec = replace(spec, observer=self._of_masks(grid.root) or of_op or spec.observer)
+                    spec = replace(spec, observer=self._special(self._of_masks(grid.root) or of_op) or spec.observer)
                 made[node, value] = self._fake_quant(build, value, scale, zero_point, spec, rounding, source)
             self.graph.set_operands(node, [*node.operands[:index], made[node, value], *node.operands[index + 1 :]])
 
@@ -361,9 +365,10 @@ class _Inserter:
             for index, value in enumerate(node.operands):
                 if value is not None and value.is_constant and value.type.is_float and _is_activation(node, index):
                     fixed = value in self.masks or not value.data.any()  # training has no say in them
-                    spec = replace(self.rules.spec(node in self.wide), observer="fixed" if fixed else "min_max")
+                    observer = self._special("min_max")
+                    spec = replace(self.rules.spec(node in self.wide), observer="fixed" if fixed else observer)
                     data = np.maximum(value.data, np.float32(FLOOR)) if value in self.masks else value.data
-                    scale, zero = _parameters_of(data, spec)
+                    scale, zero = _parameters_of(data, spec, quantizers.get(observer))
                     spec = replace(spec, zero_point=zero, symmetric=spec.symmetric and not fixed)
                     pair = self._constants(value.name, np.full(1, scale, np.float32), spec)
                     made = self._fake_quant(Builder(self.graph, node, node.origins), value, *pair, spec)
@@ -462,13 +467,16 @@ def _of_bits(spec: QuantSpec, bits: int) -> QuantSpec:
     return replace(spec, quant_min=-(2 ** (bits - 1)), quant_max=2 ** (bits - 1) - 1)
 
 
-def _parameters_of(data: Array, spec: QuantSpec) -> tuple[np.float32, int]:
-    """Scale and zero point under which all of a constant, and 0, has a code."""
+def _parameters_of(data: Array, spec: QuantSpec, quantizer: quantizers.Quantizer) -> tuple[np.float32, int]:
+    """Scale and zero point under which all of a constant, and 0, has a code; a scale that the quantizer allows."""
     low, high = min(float(data.min()), 0.0), max(float(data.max()), 0.0)
     if spec.symmetric:
-        scale = np.float32(max(low / spec.quant_min, high / spec.quant_max))
-        return scale or np.float32(1 / spec.quant_max), spec.zero_point
-    scale = np.float32((high - low) / (spec.quant_max - spec.quant_min)) or np.float32(1)
+        wanted = np.float32(max(low / spec.quant_min, high / spec.quant_max)) or np.float32(1 / spec.quant_max)
+    else:
+        wanted = np.float32((high - low) / (spec.quant_max - spec.quant_min)) or np.float32(1)
+    scale = np.float32(quantizer.allowed(np.asarray([wanted]))[0])
+    if spec.symmetric:
+        return scale, spec.zero_point
     return scale, int(np.clip(np.rint(spec.quant_min - low / scale), spec.quant_min, spec.quant_max))
 
 

@@ -230,3 +230,32 @@ def test_all_scales_are_powers_of_two_where_that_is_asked_for_and_the_runtime_ag
         if name.endswith("_scale"):
             assert (np.frexp(constant.data)[0] == 0.5).all(), name
     assert qgraph.verify(qgraph.lower(trained, target), inputs=x).bit_exact
+
+
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_masks_and_constants_have_powers_of_two_too(target: str) -> None:
+    """Their ranges follow from rules of their own; the user's constraint goes with them."""
+
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.query, self.key, self.value = (nn.Linear(8, 8) for _ in range(3))
+            self.place = nn.Parameter(torch.randn(1, 5, 8) * 0.3)
+
+        def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            x = x + self.place
+            return nn.functional.scaled_dot_product_attention(self.query(x), self.key(x), self.value(x), mask)
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(16, 5, 8)).astype(np.float32)
+    mask = np.where(rng.random((16, 5, 5)) < 0.3, np.float32(-10000), np.float32(0))
+    mask[:, :, 0] = 0
+    graph = qgraph.trace(Attention().eval(), (torch.from_numpy(x[:2]), torch.from_numpy(mask[:2])))
+    weight = "pair_safe" if target == "onnxruntime" else "min_max"
+    observers = {"activation": "moving_average:power_of_two", "weight": f"{weight}:power_of_two"}
+    made = qgraph.calibrate(qgraph.prepare(graph, target, observers=observers), [(x, mask)])
+    for name, constant in made.constants.items():
+        if name.endswith("_scale"):
+            assert (np.frexp(constant.data)[0] == 0.5).all(), name
+    assert qgraph.verify(qgraph.lower(made, target), inputs=dict(zip(("x", "mask"), (x, mask), strict=True))).bit_exact

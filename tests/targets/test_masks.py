@@ -265,3 +265,12 @@ def test_bounds_of_integers_are_none_of_masks() -> None:
 
     quantized(Lengths(), X, KEPT > 0.5, "onnxruntime", fallback="float")
     quantized(Lengths(), X, KEPT > 0.5, "litert", fallback="float")
+
+
+def test_what_is_made_of_ids_alone_is_a_mask_only_where_it_reaches_down() -> None:
+    graph = Graph("g")
+    ids, build = graph.add_input("ids", TensorType(("N", 4), "i64")), Builder(graph)
+    numbers = build.cast(ids, dtype="f32")
+    far = build.mul(numbers, build.constant(np.float32(LOWEST), "far"))
+    graph.set_outputs([build.mul(numbers, build.constant(np.float32(-0.5), "near")), far])
+    assert set(masks_of(graph)) == {graph.constants["far"], far}

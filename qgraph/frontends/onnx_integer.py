@@ -151,7 +151,8 @@ class IntegerReader(Reader):
             attrs.update(_window(node, operands, known))
         for name in known:
             if name not in attrs and name in node.attrs:
-                attrs[name] = node.attr(name, None)
+                raw = node.attrs[name]  # a float is the one that the file holds, not the shortest decimal of it
+                attrs[name] = node.attrs.pop(name) if isinstance(raw, float) else node.attr(name, None)
         first = operands[0]
         if isinstance(attrs.get("axis"), int) and attrs["axis"] < 0 and first is not None:
             attrs["axis"] += first.type.rank

@@ -59,7 +59,7 @@ class FloatNodes:
     """The ONNX nodes of one graph's ops of `nn`; see `qgraph.exporters.onnx_float.OnnxNodes`."""
 
     writer: _Writer
-    words: dict[str, tuple[str, dict[str, Any], list[str]]] = field(default_factory=dict)  # what the metadata says
+    words: dict[str, tuple[Any, ...]] = field(default_factory=dict)  # what the metadata says: op, attributes, operands
     tensors: dict[str, Any] = field(default_factory=dict)
     clipped: dict[Value, Any] = field(default_factory=dict)
     writing: str = ""  # the op of the node that is being written
@@ -67,10 +67,10 @@ class FloatNodes:
     def write(self, node: Node) -> None:
         """Append the ONNX nodes of a node."""
         self.writing = node.op
-        result = self.writer.tensors[node.result]
-        self.tensors[result.name] = result
+        result, *others = (self._add(self.writer.tensors[value]) for value in node.results)
         operands = ["" if value is None else self.writer.tensors[value].name for value in node.operands]
-        self.words[result.name] = (node.op, dict(node.attrs), operands)
+        more = [[tensor.name for tensor in others]] if others else []
+        self.words[result.name] = (node.op, dict(node.attrs), operands, *more)
         if node.op == LOOKUP:
             self._write_lookup(node, result.name)
         elif node.op == "nn.gelu":  # in one op, which nothing fuses into another

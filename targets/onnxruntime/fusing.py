@@ -91,7 +91,9 @@ GROUPS = {
     "nn.avg_pool": Group("ort.QLinearAveragePool", average),
     "ort.GlobalAveragePool": Group("ort.QLinearGlobalAveragePool"),
     "nn.sigmoid": Group("ort.QLinearSigmoid"),
-    "nn.leaky_relu": Group("ort.QLinearLeakyRelu", {"negative_slope": "alpha"}),
+    "nn.leaky_relu": Group(
+        "ort.QLinearLeakyRelu", lambda node: {"alpha": float(np.float32(node.attrs["negative_slope"]))}
+    ),
     "nn.softmax": Group("ort.QLinearSoftmax", {"axis": "axis"}),
     "nn.concat": Group("ort.QLinearConcat", {"axis": "axis"}),
     "nn.where": Group("ort.QLinearWhere"),

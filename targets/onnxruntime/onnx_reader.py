@@ -10,8 +10,8 @@ import numpy as np
 
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters.content import Content
-from qgraph.exporters.onnx_forms import Slot, bias_params, forms_of
-from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, verify_graph
+from qgraph.exporters.onnx_forms import Slot, bias_params, ops_of
+from qgraph.ir import Array, Builder, Element, Graph, QuantParams, TensorType, Value, op_def, verify_graph
 from qgraph.ir.origin import parse_origins
 from qgraph.ir.types import dtype_name
 from qgraph.targets.onnxruntime import kernels
@@ -73,15 +73,21 @@ def _checked(model: onnx.ModelProto) -> Any:
 
 
 def _read(model: onnx.ModelProto, words: dict[str, Any]) -> Graph:
+    import onnx
+
     if words["version"] != VERSION:
         raise FileError(f"this .onnx file has version {words['version']} of qgraph's metadata, known is {VERSION}")
     surgeon = _checked(model)
     reader = _Reader(words, Graph(words["name"], "integer", words["metadata"]))
     reader.read_inputs(surgeon)
     tensors = surgeon.tensors()
+    apart = {
+        tensor.name: tensor for tensor in model.graph.initializer if tensor.name not in tensors
+    }  # no node reads them
     for name in words["constants"]:
         quant = words.get("tables", {}).get(name)
-        data, params = np.array(tensors[name].values), None if quant is None else QuantParams.of(*quant)
+        data = onnx.numpy_helper.to_array(apart[name]) if name in apart else np.array(tensors[name].values)
+        params = None if quant is None else QuantParams.of(*quant)
         reader.values[name] = reader.graph.add_constant(data, reader.ir_name(name), params)
     for node in surgeon.nodes:
         reader.read_node(node)
@@ -144,54 +150,56 @@ class _Reader:
     def read_float(self, name: str) -> None:
         """Add the op on floats whose last ONNX node makes a tensor."""
         if name in self.words["floats"]:
-            op, attrs, operands = self.words["floats"][name]
+            op, attrs, operands, *others = self.words["floats"][name]
             values = [self.values[operand] if operand else None for operand in operands]
-            self.add(op, values, read_attrs(attrs), None, name)
+            self.add(op, values, read_attrs(attrs), None, name, *(others[0] if others else ()))
 
     def _in_frame(self, node: Any) -> bool:
         return any(user.op in float_ops() and not user.name.endswith(REQUANTIZE) for user in node.outputs[0].outputs)
 
     def read_integer(self, node: Any, name: str) -> None:
         """Add a node that is one ONNX node."""
-        op = f"ort.{node.op}"
-        if op not in forms_of("ort"):
-            raise FileError(f"operator {node.op} is not one that qgraph exports", help=FOREIGN)
+        op, axis = _op_of(node), node.attrs.get("axis", None)
+        form = form_of(op)
         element: Element | None = None
-        operands: list[Value | None] = [None] * 3
+        operands: list[Value | None] = [None] * len(op_def(op).operands)
         inputs = list(node.inputs)
-        for slot in form_of(op).slots:
+        for slot in form.slots:
+            along = axis if form.by_axis else slot.axis(node.attrs) if callable(slot.axis) else slot.axis
             if slot.kind == "result":
-                element, inputs = _element(*inputs[:2]), inputs[2:]
+                element = _element(inputs[0], inputs[1], along) if inputs else ("f32", None)
+                inputs = inputs[2:]
             elif slot.kind == "rest":
                 operands = [self.operand(inputs[i], _params(*inputs[i + 1 : i + 3])) for i in range(0, len(inputs), 3)]
             elif slot.kind == "quantized":
-                operands[slot.index], inputs = self.operand(inputs[0], _params(*inputs[1:3])), inputs[3:]
+                operands[slot.index], inputs = self.operand(inputs[0], _params(*inputs[1:3]), along), inputs[3:]
             elif slot.kind == "plain" and inputs:
                 tensor, inputs = inputs[0], inputs[1:]
                 operands[slot.index] = None if tensor.is_empty() else self.values[tensor.name]
         while operands and operands[-1] is None:
             operands.pop()
         self.type_bias(operands)
-        self.add(op, operands, self.attrs(op, node, element), element, name)
+        self.add(op, operands, self.attrs(op, node, element), element, *(output.name for output in node.outputs))
 
-    def operand(self, tensor: Any, quant: QuantParams) -> Value:
+    def operand(self, tensor: Any, quant: QuantParams, along: int | None = 0) -> Value:
         """The value of a tensor; a constant learns its parameters where it is read."""
         value = self.values[tensor.name]
         if value.is_constant:
-            axis = 0 if quant.axis is not None else None
+            axis = (along or 0) % max(value.type.rank, 1) if quant.axis is not None else None
             value.type = replace(value.type, quant=replace(quant, axis=axis))
         return value
 
     def type_bias(self, operands: list[Value | None]) -> None:
         """Give a bias its parameters, which follow from those of the other operands."""
         x, w, bias = operands if len(operands) == 3 else (None, None, None)
-        if x is not None and w is not None and bias is not None and bias.is_constant and bias.type.dtype == "i32":
+        quantized = x is not None and x.type.quant is not None and w is not None and w.type.quant is not None
+        if quantized and x and w and bias is not None and bias.is_constant and bias.type.dtype == "i32":
             bias.type = replace(bias.type, quant=bias_params(x.type.q, w.type.q))
 
     def attrs(self, op: str, node: Any, element: Element | None) -> dict[str, Any]:
         """The attributes of the dialect's op."""
         layout = form_of(op)
-        fixed = {**(layout.fixed or {}), **(layout.float_fixed or {})}
+        fixed = {**layout.fixed, **layout.float_fixed, **({"axis": 0} if layout.by_axis else {})}
         attrs = {name: value for name, value in node.attrs.items() if name not in fixed}
         inputs = list(node.inputs)[-len(layout.slot_attrs) :] if layout.slot_attrs else []
         slots = [slot for slot in layout.slots if slot.attr]
@@ -199,13 +207,14 @@ class _Reader:
             attrs[slot.attr] = _slot_attr(slot, np.array(tensor.values), element)
         return attrs
 
-    def add(self, op: str, operands: Any, attrs: dict[str, Any], element: Element | None, name: str) -> None:
-        """Add a node of the dialect."""
-        origins = self.words["origins"].get(name, "")
+    def add(self, op: str, operands: Any, attrs: dict[str, Any], element: Element | None, *names: str) -> None:
+        """Add a node of the dialect, whose results are tensors of these names."""
+        origins = self.words["origins"].get(names[0], "")
         build = Builder(self.graph, origins=parse_origins(origins) if origins else ())
-        own = self.ir_name(name)
-        made = build.node(op, operands, attrs, element=element, names=[own] if own else [])
-        self.values[name] = made.result
+        own = [*map(self.ir_name, names)]
+        made = build.node(op, operands, attrs, element=element, names=own if all(own) else [])
+        for name, value, wanted in zip(names, made.results, own, strict=True):
+            self.values[name], value.name = value, wanted
 
 
 def _slot_attr(slot: Slot, data: Array, element: Element | None) -> Any:
@@ -219,10 +228,20 @@ def _slot_attr(slot: Slot, data: Array, element: Element | None) -> Any:
     return int(kernels.quantize(data, element[1], element[0]))
 
 
-def _params(scale: Any, zero_point: Any) -> QuantParams:
-    """Parameters from the tensors of scale and zero point; a list of them goes along axis 0."""
-    return QuantParams.of(scale.values, zero_point.values, 0 if scale.values.ndim else None)
+def _op_of(node: Any) -> str:
+    """The op of the dialect that an ONNX node is; of the two that quantize, or dequantize, the one by such scales."""
+    ops = ops_of("ort").get((node.domain or "", node.op), ())
+    if not ops:
+        raise FileError(f"operator {node.op} is not one that qgraph exports", help=FOREIGN)
+    scale = node.inputs[1] if len(ops) > 1 else None
+    computed = scale is not None and not hasattr(scale, "values")
+    return ops[-1] if computed or "block_size" in node.attrs else ops[0]
 
 
-def _element(scale: Any, zero_point: Any) -> Element:
-    return dtype_name(zero_point.values.dtype), _params(scale, zero_point)
+def _params(scale: Any, zero_point: Any, axis: int | None = 0) -> QuantParams:
+    """Parameters from the tensors of scale and zero point; a list of them goes along an axis."""
+    return QuantParams.of(scale.values, zero_point.values, axis if scale.values.ndim else None)
+
+
+def _element(scale: Any, zero_point: Any, axis: int | None = 0) -> Element:
+    return dtype_name(zero_point.values.dtype), _params(scale, zero_point, axis)

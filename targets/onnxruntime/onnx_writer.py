@@ -61,6 +61,7 @@ def to_onnx(graph: Graph, form: str = "qoperator", opset: int | None = None) -> 
     )
     model = gs.export_onnx(surgeon, do_type_check=False)
     _complete(model, _description(graph, writer), opset)
+    _keep_constants(model, writer)
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -305,6 +306,16 @@ def _description(graph: Graph, writer: _Writer) -> str:
     if writer.tables:
         words["tables"] = writer.tables
     return json.dumps(words)
+
+
+def _keep_constants(model: onnx.ModelProto, writer: _Writer) -> None:
+    """Constants that only what is made of them stands for, such as gates in another order: to be read back."""
+    import onnx
+
+    there = {tensor.name for tensor in model.graph.initializer}
+    tensors = {writer.tensors[value].name: value.data for value in writer.graph.constants.values()}
+    left = {name: data for name, data in tensors.items() if name not in there}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.ascontiguousarray(d), n) for n, d in left.items())
 
 
 def _complete(model: onnx.ModelProto, description: str, opset: int) -> None:

@@ -73,6 +73,21 @@ def test_files_of_dynamic_quantization_are_exact_at_every_level(ort: Worker, tmp
         assert qgraph.verify(path, samples=4, intermediate=True).bit_exact
 
 
+@pytest.mark.parametrize("form", ["QOperator", "QDQ", "dynamic"])
+def test_what_was_read_of_others_is_written_and_read_back_equal(tmp_path: Path, form: str) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+
+    graph = float_graph(residual)
+    path = tmp_path / "theirs.onnx"
+    if form == "dynamic":
+        quantize_dynamic(graph.to_onnx(), path)
+    else:
+        path = quantized_statically(graph.to_onnx(), [{"x": images(graph)}], tmp_path, form, "s8s8", True)
+    read = qgraph.load(path)
+    qgraph.export(read, tmp_path / "ours.onnx")
+    assert qgraph.load(tmp_path / "ours.onnx") == read
+
+
 @pytest.mark.parametrize("form", ["QOperator", "QDQ"])
 def test_files_are_raised_and_give_the_same_integers_again(tmp_path: Path, form: str) -> None:
     graph = float_graph(plain)

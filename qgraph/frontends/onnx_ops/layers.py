@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from qgraph.frontends.composed import cast, number, one_hot_conditions, scaled
@@ -130,7 +132,20 @@ def _softmax(node: OnnxNode, build: Builder) -> Value:
     x, old = node.operand(0), node.reader.opset < 13
     axis = axis_of(node, x, 1 if old else -1)
     if old and axis != x.type.rank - 1:
-        raise node.unsupported("before opset 13 it flattens all axes behind the first: only the last axis is supported")
+        return reshaped(build, _along(node, build, _as_rows(node, build, x, axis), 1), x.type.shape)
+    return _along(node, build, x, axis)
+
+
+def _as_rows(node: OnnxNode, build: Builder, x: Value, axis: int) -> Value:
+    """All axes from one on as one, and those before it as another: what ops along axes do before opset 13."""
+    sizes = [size for size in x.type.shape[axis:] if isinstance(size, int)]
+    if len(sizes) != x.type.rank - axis:
+        raise node.unsupported(f"the sizes of {x.type} from axis {axis} on, one axis before opset 13, must be known")
+    made: Value = build.nn.reshape(x, shape=(-1, math.prod(sizes)))
+    return made
+
+
+def _along(node: OnnxNode, build: Builder, x: Value, axis: int) -> Value:
     if node.op == "Hardmax":
         size = x.type.shape[axis]
         if isinstance(size, str):

@@ -159,6 +159,9 @@ def _pad(node: OnnxNode, build: Builder) -> Value:
     before, after = [0] * rank, [0] * rank
     for i, axis in enumerate(axes):
         before[axis], after[axis] = given[i], given[len(axes) + i]
+    if mode == "constant" and min(*before, *after, 0) < 0:
+        x = _cut_off(node, build, x, before, after)
+        before, after = ([max(size, 0) for size in sizes] for sizes in (before, after))
     if mode == "constant":
         return build.nn.pad(x, pads=(*before, *after), value=node.number("value", 2, 0.0))
     node.has(2)
@@ -171,6 +174,17 @@ def _pad(node: OnnxNode, build: Builder) -> Value:
     return x
 
 
+def _cut_off(node: OnnxNode, build: Builder, x: Value, before: list[int], after: list[int]) -> Value:
+    """x without what pads below zero take away."""
+    for axis, size in enumerate(x.type.shape):
+        low, high = max(-before[axis], 0), max(-after[axis], 0)
+        if (low or high) and isinstance(size, str):
+            raise node.unsupported(f"axis {axis} of size {size} cannot be padded by {before[axis]}, {after[axis]}")
+        if low or high:
+            x = build.nn.slice(x, axis=axis, start=low, end=int(size) - high, step=1)
+    return x
+
+
 @reads("Slice")
 def _slice(node: OnnxNode, build: Builder) -> Value:
     made = node.operand(0)
@@ -180,9 +194,12 @@ def _slice(node: OnnxNode, build: Builder) -> Value:
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis %= made.type.rank
         size = made.type.shape[axis]
-        if isinstance(size, str) or step < 1:
+        if isinstance(size, str) or step == 0:
             raise node.unsupported(f"axis {axis} of size {size} cannot be cut in steps of {step}")
         first, last, _ = slice(start, end, step).indices(size)
+        if step < 0:
+            made = build.nn.gather(made, build.constant(np.arange(first, last, step), "places"), axis=axis)
+            continue
         made = build.nn.slice(made, axis=axis, start=first, end=last, step=step)
     return made
 

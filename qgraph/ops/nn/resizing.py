@@ -88,14 +88,20 @@ def resampling(size: int, out: int, step: float, mode: str, aligned: bool) -> Ar
     """
     index = np.arange(out, dtype=np.float64)
     places = index * ((size - 1) / (out - 1) if out > 1 else 0) if aligned else (index + 0.5) * step - 0.5
+    return interpolation(places, size, mode)
+
+
+def interpolation(places: Array, size: int, mode: str) -> Array:
+    """How much of each of `size` elements goes into what is read at each place, between elements: a matrix [places,
+    size] in float64."""
     if mode == "linear":
         places = np.maximum(places, 0)
     first = np.floor(places).astype(np.int64)
     t = places - first
     taps = {0: 1 - t, 1: t} if mode == "linear" else {d: _cubic(np.abs(t - d)) for d in (-1, 0, 1, 2)}
-    matrix = np.zeros((out, size))
+    matrix = np.zeros((len(places), size))
     for offset, weight in taps.items():
-        np.add.at(matrix, (np.arange(out), np.clip(first + offset, 0, size - 1)), weight)
+        np.add.at(matrix, (np.arange(len(places)), np.clip(first + offset, 0, size - 1)), weight)
     return matrix
 
 

@@ -113,8 +113,7 @@ def quantize(
     from qgraph.cli.arrays import batches, read_npz
     from qgraph.cli.sources import key_values, read_overrides
     from qgraph.ir import data_inputs, states_of
-    from qgraph.ptq import before_preparing, check_methods, improved
-    from qgraph.ptq.auto import auto, on_examples
+    from qgraph.ptq import auto, before_preparing, check_methods, improved, on_examples
 
     graph = qgraph.load(file)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])

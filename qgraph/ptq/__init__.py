@@ -10,17 +10,25 @@ from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.gptq import gptq
 from qgraph.ptq.methods import METHODS, Method, before_preparing, check_methods, improved
+from qgraph.ptq.recipes import RECIPES, Recipe, Trial, Tried, auto, decibels, on_examples
 from qgraph.ptq.smooth import smooth
 
 __all__ = [
     "METHODS",
+    "RECIPES",
     "Method",
+    "Recipe",
+    "Trial",
+    "Tried",
     "adaround",
+    "auto",
     "before_preparing",
     "check_methods",
     "correct_biases",
+    "decibels",
     "gptq",
     "improved",
+    "on_examples",
     "reestimate_batchnorm",
     "smooth",
 ]

@@ -172,6 +172,7 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     quantizers = [part for part in found if not part.frozen and part.quantizer.observes]
     rounding = [part for part in traced.modules() if isinstance(part, (BiasQuantizer, Integers))]
     modes = {part: part.training for part in traced.modules()}
+    before = [each.observing for each in rounding]
     traced.eval()
     for each in rounding:
         each.observing = True
@@ -180,8 +181,8 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     finally:
         for quantizer in quantizers:
             quantizer.observing = 0
-        for each in rounding:
-            each.observing = False
+        for each, observing in zip(rounding, before, strict=True):
+            each.observing = observing  # a delay of quantization goes on
         for part, mode in modes.items():
             part.training = mode
 

@@ -39,6 +39,14 @@ def test_until_the_delay_is_over_the_module_computes_in_float_and_observes(graph
         assert np.array_equal(module(x).detach(), qgraph.run(low, X, dequantize=True, layout="NCHW"))
 
 
+@pytest.mark.parametrize("mode", ["fake-quant", "bit-true"])
+def test_a_delay_goes_on_behind_a_calibration(graph: Graph, mode: str) -> None:
+    module = delay_quantization(qgraph.to_torch(qgraph.prepare(graph, "litert"), mode=mode))
+    qgraph.calibrate(module, [X])
+    x = torch.from_numpy(X)
+    torch.testing.assert_close(module.eval()(x), qgraph.to_torch(graph).eval()(x), rtol=1e-4, atol=1e-5)
+
+
 def test_each_part_of_a_schedule_happens_at_its_step(graph: Graph) -> None:
     module = qgraph.to_torch(qgraph.calibrate(qgraph.prepare(graph, "litert"), [X]))
     schedule = Schedule(10, delay=0.2, statistics=0.5, ranges=0.8)

@@ -13,7 +13,7 @@ import qgraph
 from qgraph.cli import main
 from qgraph.errors import InputError
 from qgraph.ir import Array, Graph
-from qgraph.ptq.auto import RECIPES, Recipe, auto, decibels
+from qgraph.ptq import RECIPES, Recipe, auto, decibels
 from tests.ptq.test_ptq import correlated, network
 
 X = correlated(96, 3, 6, 6)
@@ -87,7 +87,7 @@ def test_the_command_prints_the_trials_and_says_no_where_the_goal_is_not_reached
     status: int,
     said: str,
 ) -> None:
-    monkeypatch.setattr("qgraph.ptq.auto.RECIPES", RECIPES[:2])
+    monkeypatch.setattr("qgraph.ptq.recipes.RECIPES", RECIPES[:2])
     qgraph.save(graph, tmp_path / "g.qg")
     np.savez(tmp_path / "x.npz", input=X)
     words = ["quantize", str(tmp_path / "g.qg"), "--target", "litert", "--calibration", str(tmp_path / "x.npz")]

@@ -35,7 +35,10 @@ def _resize(node: OnnxNode, build: Builder) -> Value:
     if len(before) != x.type.rank - 2:
         raise node.unsupported(f"the sizes of {x.type} must be known")
     scales, size = _asked(node, before, 1 if old else 2)
-    if not _is_as_in_torch(before, size, (mode, places, rounding)):
+    codes = x.type.quant is not None  # which are chosen, and not computed with
+    if codes and mode != "nearest":
+        raise node.unsupported(f"a {mode} resize of codes is not supported")
+    if codes or not _is_as_in_torch(before, size, (mode, places, rounding)):
         return _resized_apart(node, build, x, size, scales, (mode, places, rounding))
     aligned = places == "align_corners"
     if aligned and scales is not None and any(n * scale % 1 for n, scale in zip(before, scales, strict=True)):

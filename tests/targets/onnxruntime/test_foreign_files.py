@@ -137,6 +137,26 @@ def test_a_tensor_may_be_read_by_other_scales_than_it_was_made_with(ort: Worker,
     assert not differing(path, [x], ort, "disabled")
 
 
+@pytest.mark.parametrize("factor", [2.0, 1.5, 0.75])
+def test_codes_are_resized_to_the_nearest_and_not_computed_with(ort: Worker, tmp_path: Path, factor: float) -> None:
+    make = onnx.helper.make_node
+    scales = np.array([1, 1, factor, 2], np.float32)
+    words = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        make("Resize", ["q", "", "scales"], ["r"], mode="nearest", **words),
+        make("DequantizeLinear", ["r", "s", "z"], ["y"]),
+    ]
+    shapes = {"x": ("f32", ["N", 3, 8, 5])}, {"y": ["N", 3, int(8 * factor), 10]}
+    path = saved(nodes, *shapes, tmp_path, s=SCALE, z=ZERO, scales=scales)
+    x = np.random.default_rng(0).normal(0, 5, (2, 3, 8, 5)).astype(np.float32)
+    assert not differing(path, [x], ort, "disabled")
+    nodes[1] = make("Resize", ["q", "", "scales"], ["r"], mode="linear")
+    path = saved(nodes, *shapes, tmp_path, s=SCALE, z=ZERO, scales=scales)
+    with pytest.raises(UnsupportedOp, match="linear resize of codes"):
+        qgraph.load(path, optimization="disabled")
+
+
 @pytest.mark.skipif("QGRAPH_ASSETS" not in os.environ, reason="QGRAPH_ASSETS names no folder of third-party models")
 @pytest.mark.parametrize("name", ["qrelu_1", "qsigmoid_1", "qtdnn_10x5_101_i32_biases"])
 def test_third_party_models_are_exact_at_every_level(ort: Worker, name: str) -> None:

@@ -118,7 +118,7 @@ class FloatNodes:
         assert value.producer is not None
         source = value.producer.operand(0).type
         ends = np.array([-np.inf, np.inf], np.float32)
-        if source.quant is not None:
+        if source.quant is not None and source.quant.axis is None:
             ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
         bounds = [
             self.tensors[self.constant(data, f"{tensor.name}.{end}")]

@@ -165,7 +165,9 @@ class _Writer:
         x = node.operand(0)
         assert x.producer is not None
         source = x.producer.operand(0).type
-        ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
+        ends = np.array([-np.inf, np.inf], np.float32)
+        if source.q.axis is None:
+            ends = kernels.dequantize(np.array(integer_range(source.dtype)), source.q)
         name = self.tensors[node.result].name
         bounds = [
             self.constant(self.unique(f"{name}.{end}"), data) for end, data in zip(("min", "max"), ends, strict=True)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 
 import qgraph
+from qgraph import targets
 from qgraph.ir import Array, Graph
 from qgraph.ir.types import NUMPY_DTYPE
 from qgraph.runtimes import Worker
 
+PROVEN = pytest.mark.skipif(
+    find_spec("onnxruntime") is not None and version("onnxruntime") != targets.get("onnxruntime").proven,
+    reason="other releases refuse it, or optimize otherwise",
+)
 LEVELS = ("all", "extended", "basic", "disabled")
 TYPES = {"u8u8": ("QUInt8", "QUInt8"), "u8s8": ("QUInt8", "QInt8"), "s8s8": ("QInt8", "QInt8")}
 

@@ -14,7 +14,7 @@ import qgraph
 from qgraph import passes
 from qgraph.errors import InputError, LoweringError, UnsupportedOp
 from qgraph.runtimes import Worker
-from tests.targets.onnxruntime.foreign import LEVELS, TYPES, differing, quantized_statically, saved
+from tests.targets.onnxruntime.foreign import LEVELS, PROVEN, TYPES, differing, quantized_statically, saved
 from tests.targets.onnxruntime.models import float_graph, images, plain, residual
 
 SCALE, ZERO = np.array(0.1, np.float32), np.array(3, np.uint8)
@@ -60,6 +60,7 @@ def test_files_in_qdq_form_are_exact_as_the_runtime_fuses_them(
     assert any("floats of nn.conv" in note for note in qgraph.verify(path, optimization="basic", samples=2).notes)
 
 
+@PROVEN
 def test_files_of_dynamic_quantization_are_exact_at_every_level(ort: Worker, tmp_path: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 

@@ -13,7 +13,7 @@ import pytest
 import qgraph
 from qgraph.ir import Array
 from qgraph.runtimes import Worker
-from tests.targets.onnxruntime.foreign import LEVELS, outputs
+from tests.targets.onnxruntime.foreign import LEVELS, PROVEN, outputs
 
 MICROSOFT = "com.microsoft"
 U8, I8 = np.uint8, np.int8
@@ -171,6 +171,7 @@ def test_products_that_end_in_floats(ort: Worker, tmp_path: Path) -> None:
         case.known(b, scale, zero, *more).check(ort, tmp_path)
 
 
+@PROVEN
 @pytest.mark.parametrize("padding", [{"pads": [1, 0, 2, 1]}, {"auto_pad": "SAME_UPPER"}, {"auto_pad": "SAME_LOWER"}])
 def test_windows_as_others_write_them(ort: Worker, tmp_path: Path, padding: dict[str, Any]) -> None:
     x, w = codes((2, 4, 9, 8)), codes((6, 2, 3, 2), I8, 1)

@@ -13,7 +13,7 @@ import qgraph
 from qgraph.ir import Array
 from qgraph.runtimes import Worker
 from qgraph.targets.onnxruntime.float_kernels import is_exact
-from tests.targets.onnxruntime.foreign import LEVELS, differing, saved
+from tests.targets.onnxruntime.foreign import LEVELS, PROVEN, differing, saved
 from tests.targets.onnxruntime.random_pairs import random_model
 
 Nodes = list[onnx.NodeProto]
@@ -177,6 +177,7 @@ def test_a_product_of_codes_whose_result_stays_in_float(ort: Worker, tmp_path: P
     assert clamp or not differing(path, [floats(3, 7, 4)], ort)
 
 
+@PROVEN
 def test_random_models_have_the_bytes_of_the_runtime(ort: Worker, tmp_path: Path) -> None:
     """But for those with products on floats, and those whose transposes the runtime exchanges with pairs."""
     compared = 0
@@ -190,3 +191,13 @@ def test_random_models_have_the_bytes_of_the_runtime(ort: Worker, tmp_path: Path
             compared += 1
             assert not differing(path, [floats(2, 4, 8, 8, seed=seed)], ort), seed
     assert compared > 150
+
+
+def test_a_weight_that_is_dequantized_along_an_axis_is_written_with_the_op_on_floats(tmp_path: Path) -> None:
+    """`verify` returns every tensor of what was read literally; the ends of such a weight's range were asked for."""
+    model = Model()
+    scales, zeros = "s", "z"
+    model.constants |= {"w": weight(4, 4, 1, 1), scales: np.full(4, 0.01, np.float32), zeros: np.zeros(4, I8)}
+    w = model.op("DequantizeLinear", "w", scales, zeros, axis=0)
+    path = model.save(model.op("Conv", model.pair("x"), w), (2, 4, 5, 5), tmp_path)
+    assert qgraph.verify(path, samples=2, intermediate=True, optimization="basic").nodes

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import qgraph
 from qgraph import ptq, quantizers
 from qgraph.accuracy import Explanation
+from qgraph.accuracy.trials import sharing
 from qgraph.cli.app import app
 from qgraph.errors import InputError
 from qgraph.ir import Array, Graph
@@ -370,3 +371,33 @@ def test_names_from_files_are_escaped_in_the_page(tmp_path: Path) -> None:
     page = (tmp_path / "page.html").read_text()
     assert "<b>layer" not in page
     assert "&lt;b&gt;layer" in page
+
+
+def test_channels_of_features_are_counted_along_the_last_dimension() -> None:
+    """Of three features the second is below half a step, the third beyond the grid."""
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,3]) {
+      const @s: f32[1] = [1.0], @z: i32[1] = [0]
+      %1: f32[N,3] = quant.fake_quant(%x, @s, @z) {type="i8", range=[-2,2]}
+      return %1
+    }""")
+    (node,) = qgraph.explain(graph, np.float32([[1, 0.1, 9], [-1, 0.2, 0], [2, 0.3, 1]])).nodes
+    assert node.loss.grid is not None
+    assert node.loss.grid.dead == (1,)
+    assert node.loss.grid.saturated == (2,)
+    assert node.gain_db == 999  # which stands for no error at all
+    assert node.loss.own_db != node.loss.channels_db
+
+
+def test_a_grid_is_changed_for_all_values_that_share_it_and_for_nothing_else() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,2]) {
+      const @s: f32[1] = [1.0], @z: i32[1] = [0], @c: f32[2] = [0.5, 1.5], @t: f32[1] = [2.0]
+      %1: f32[N,2] = quant.fake_quant(%x, @s, @z) {type="i8", range=[-2,2]}
+      %2: f32[2] = quant.fake_quant(@c, @s, @z) {type="i8", range=[-2,2]}
+      %3: f32[N,2] = nn.mul(%1, %2)
+      %4: f32[N,2] = quant.fake_quant(%3, @s, @z) {type="i8", range=[-2,2]}
+      %5: f32[N,2] = quant.fake_quant(%4, @t, @z, @s) {type="i8", range=[-2,2], rounding="half_even"}
+      return %5
+    }""")
+    marks = graph.find("quant.fake_quant")
+    assert sharing(marks[0]) == [marks[0], marks[2]]
+    assert sharing(marks[3]) == [marks[3]]

@@ -272,6 +272,13 @@ def test_nodes_of_one_path_are_told_apart_and_an_override_says_for_how_many_it_i
     assert all("nodes there" in how for how in wide)
 
 
+def test_what_gains_less_than_a_tenth_of_a_db_is_not_listed() -> None:
+    x = examples()
+    gains = [each.gain_db for each in qgraph.explain(calibrated(network(), x, "litert"), x).tries]
+    assert any(gain < 1 for gain in gains)
+    assert all(gain >= 0.1 for gain in gains)
+
+
 def test_constants_among_activations_are_no_weights() -> None:
     class Shifted(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

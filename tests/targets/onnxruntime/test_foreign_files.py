@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 import qgraph
 from qgraph import passes
-from qgraph.errors import InputError, LoweringError, UnsupportedOp
+from qgraph.errors import InputError, LoweringError, QGraphError, UnsupportedOp
 from qgraph.runtimes import Worker
 from tests.targets.onnxruntime.foreign import LEVELS, PROVEN, TYPES, differing, quantized_statically, saved
 from tests.targets.onnxruntime.models import float_graph, images, plain, residual
@@ -170,3 +171,17 @@ def test_third_party_models_are_exact_at_every_level(ort: Worker, name: str) -> 
             qgraph.load(folder / "model.onnx")
     for level in LEVELS:
         assert not differing(folder / "model.onnx", [x], ort, level, {"N": len(x)})
+
+
+@pytest.mark.parametrize("form", ["QOperator", "QDQ"])
+def test_damaged_files_are_refused_or_read_and_nothing_else(tmp_path: Path, form: str) -> None:
+    graph = float_graph(residual)
+    path = quantized_statically(graph.to_onnx(), [{"x": images(graph)}], tmp_path, form, "u8s8", True)
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(400):
+        data = bytearray(whole)
+        for place in rng.integers(0, len(data), int(rng.integers(1, 6))):
+            data[place] = int(rng.integers(0, 256))
+        path.write_bytes(bytes(data))
+        with contextlib.suppress(QGraphError):
+            qgraph.load(path)

@@ -1,0 +1,53 @@
+"""Arithmetic of open sizes as exporters write it, between a Shape and what takes a shape."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+import qgraph
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Array, Graph
+
+node = onnx.helper.make_node
+
+
+def read(nodes: list[onnx.NodeProto], rank: int, **constants: Array) -> Graph:
+    """The graph of nodes from x [N, 4], whose sizes are n and c, to y."""
+    first = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "zero"], ["n"]),
+        node("Gather", ["s", "one"], ["c"]),
+    ]
+    constants |= {"zero": np.array([0]), "one": np.array([1])}
+    infos = [
+        onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 4]),
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [None] * rank),
+    ]
+    tensors = [onnx.numpy_helper.from_array(data, name) for name, data in constants.items()]
+    body = onnx.helper.make_graph([*first, *nodes], "g", infos[:1], infos[1:], tensors)
+    return qgraph.from_onnx(onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 17)]))
+
+
+@pytest.mark.parametrize(("op", "by", "shape"), [("Mul", "c", ("N*4",)), ("Div", "one", ("N", 4))])
+def test_products_and_quotients_of_sizes_are_sizes(op: str, by: str, shape: tuple[int | str, ...]) -> None:
+    nodes = [node(op, ["n", by], ["m"])]
+    nodes += [node("Concat", ["m", *(["c"] if len(shape) == 2 else [])], ["t"], axis=0)]
+    graph = read([*nodes, node("Reshape", ["x", "t"], ["y"])], len(shape))
+    assert graph.outputs[0].type.shape == shape
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(qgraph.run(graph, x), x.reshape([12] if len(shape) == 1 else [3, 4]))
+
+
+def test_a_constant_may_have_an_open_size() -> None:
+    value = onnx.helper.make_tensor("v", onnx.TensorProto.FLOAT, [1], [2.5])
+    nodes = [node("ConstantOfShape", ["s"], ["k"], value=value), node("Add", ["x", "k"], ["y"])]
+    x = np.arange(12, dtype=np.float32).reshape(3, 4)
+    np.testing.assert_array_equal(qgraph.run(read(nodes, 2), x), x + np.float32(2.5))
+
+
+def test_a_quotient_that_is_no_size_is_refused() -> None:
+    nodes = [node("Div", ["n", "c"], ["m"], "half"), node("Concat", ["m", "c"], ["t"], axis=0)]
+    with pytest.raises(UnsupportedOp, match="'half': Div: it computes with a symbolic size what depends on that"):
+        read([*nodes, node("Reshape", ["x", "t"], ["y"])], 2)

@@ -37,11 +37,13 @@ def prepare(
 ) -> Graph:
     """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
 
-    `batchnorm`: "live" keeps batch normalization alive in training, "fold" folds it beforehand. `overrides` maps
-    patterns of origins to {"bits": n, "activation_bits": n}; `observers` names quantizers (`qgraph.quantizers`) for
-    "activation" and "weight", such as {"activation": "percentile:99.9"}. `fallback="float"`: what the target has no
-    integer form for stays in float. `check`: run the graph after each step on random inputs; without its fake-quant it
-    must compute what it was made of. Further options are the target's (`qgraph targets NAME`).
+    `batchnorm`: "live" keeps batch normalization alive in training behind a convolution or a linear layer (behind a
+    transposed convolution, and alone, it becomes factors and summands of its running statistics, which are trained),
+    "fold" folds it beforehand. `overrides` maps patterns of origins to {"bits": n, "activation_bits": n};
+    `observers` names quantizers (`qgraph.quantizers`) for "activation" and "weight", such as {"activation":
+    "percentile:99.9"}. `fallback="float"`: what the target has no integer form for stays in float. `check`: run the
+    graph after each step on random inputs; without its fake-quant it must compute what it was made of. Further
+    options are the target's (`qgraph targets NAME`).
     """
     check_graph(graph)
     graph = PassManager(["canonicalize"], check=check).run(graph)

@@ -22,11 +22,18 @@ if TYPE_CHECKING:
 SIDE = 8192
 """Bins on each side of 0: the largest magnitude lies in the upper half of them."""
 LEAST = -126
-"""The exponent of values that are all zero: that of the least normal float32."""
+"""The exponent of values that are all zero, or next to that: that of the least normal float32."""
 SPANS = np.exp2(-np.arange(161) / 32)
 """Candidates for a range, as fractions of the one that covers everything: from 1 down to 1/32."""
 SEARCHED = 2**15
 """A range of more steps than this covers everything: bins tell no more."""
+
+
+def power_of_two(exponent: Tensor) -> Tensor:
+    """2 to the power of integers from -1022 to 1023, float64: exact on every device, as `exp2` may not be."""
+    import torch
+
+    return ((exponent.long() + 1023) << 52).view(torch.float64)
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,9 @@ class Histogram:
         x = x.detach().where(x.isfinite(), 0)
         rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
         largest = rows.abs().amax(1)
-        exponent = torch.where(largest > 0, largest.frexp().exponent, LEAST).to(torch.int32)
-        bins = torch.ldexp(rows.double(), SIDE.bit_length() - 1 - exponent[:, None]).floor_().long().add_(SIDE)
+        exponent = torch.where(largest > 0, largest.frexp().exponent, LEAST).clamp_(min=LEAST).to(torch.int32)
+        scaled = rows.double() * power_of_two(SIDE.bit_length() - 1 - exponent)[:, None]
+        bins = scaled.floor_().long().add_(SIDE)
         bins += torch.arange(len(rows), device=x.device)[:, None] * 2 * SIDE
         counts = torch.bincount(bins[rows != 0], minlength=len(rows) * 2 * SIDE)
         return Histogram(counts.reshape(len(rows), -1), exponent)

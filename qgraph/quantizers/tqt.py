@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from qgraph.ir import Array
+from qgraph.quantizers.histogram import power_of_two
 from qgraph.quantizers.mse import LeastSquares
 from qgraph.quantizers.registry import quantizer
 
@@ -40,10 +41,7 @@ class TrainedThreshold(LeastSquares):
     def settle(
         self, own: Mapping[str, Tensor], scale: Tensor, zero_point: Tensor, quant_range: tuple[int, int]
     ) -> None:
-        import torch
-
-        whole = own["log2_threshold"].ceil()
-        scale.copy_(torch.ldexp(torch.ones_like(scale), whole.to(torch.int32)))
+        scale.copy_(power_of_two(own["log2_threshold"].ceil().clamp(-126, 127)))
 
     def size(self, own: str, span: float) -> float:
         return 1 / math.log(2)  # its threshold then moves by the same share

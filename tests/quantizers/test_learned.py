@@ -130,6 +130,22 @@ def test_what_is_learned_moves_and_ships(graph: Graph, observer: str, mode: str)
     assert qgraph.verify(low, inputs=IMAGES).bit_exact
 
 
+@pytest.mark.parametrize("target", ["litert-xnnpack", "tflm", "onnxruntime"])
+def test_on_every_target_what_is_learned_is_exact(graph: Graph, target: str) -> None:
+    for observer in ("lsq_plus:ewgs", "tqt"):
+        prepared = qgraph.prepare(graph, target, observers={"activation": observer})
+        module = qgraph.calibrate(qgraph.to_torch(prepared, mode="bit-true"), [IMAGES]).train()
+        optimizer, x = torch.optim.Adam(qgraph.training.parameter_groups(module, 0.01)), torch.from_numpy(IMAGES)
+        for _ in range(2):
+            optimizer.zero_grad()
+            module(x).square().mean().backward()
+            optimizer.step()
+        low = qgraph.lower(qgraph.from_torch(module), target)
+        got = module.eval()(x).detach().numpy()
+        assert np.array_equal(got, qgraph.run(low, IMAGES, dequantize=True, layout="NCHW"))
+        assert qgraph.verify(low, inputs=IMAGES, layout="NCHW").bit_exact
+
+
 @pytest.mark.parametrize("observer", ["lsq_plus", "tqt", "pact"])
 def test_a_module_of_a_trained_graph_begins_where_that_one_stopped(graph: Graph, observer: str) -> None:
     prepared = qgraph.calibrate(qgraph.prepare(graph, "litert", observers={"activation": observer}), [IMAGES])

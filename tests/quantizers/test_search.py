@@ -12,7 +12,7 @@ from torch import nn
 import qgraph
 from qgraph import quantizers
 from qgraph.ir import Array
-from qgraph.quantizers.histogram import SIDE, Histogram
+from qgraph.quantizers.histogram import SIDE, Histogram, power_of_two
 from qgraph.training.observers import ActivationQuantizer
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -60,6 +60,11 @@ def test_values_of_nothing_leave_a_histogram_as_it_is() -> None:
     assert torch.equal(nothing.plus(seen).exponent, seen.exponent)
     for observer in ("mse", "entropy", "mse:power_of_two"):
         assert calibrated(observer, [torch.zeros(4)]) == 1
+    least = Histogram.of(torch.tensor([1e-38, -1e-45, 3e-39]), None)  # some are no normal floats
+    assert least.counts.sum() == 3
+    assert least.exponent.tolist() == [-126]
+    exponents = torch.arange(-1022, 1024)
+    assert np.array_equal(power_of_two(exponents), np.ldexp(1.0, exponents.numpy()))
 
 
 @pytest.mark.parametrize("observer", ["mse", "entropy", "mse:power_of_two", "entropy:power_of_two"])

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 import qgraph
 from qgraph import ptq, quantizers
 from qgraph.accuracy import Explanation
-from qgraph.accuracy.trials import sharing
+from qgraph.accuracy.trials import sharing, with_bits
 from qgraph.cli.app import app
 from qgraph.errors import InputError
 from qgraph.ir import Array, Graph
@@ -408,3 +408,17 @@ def test_a_grid_is_changed_for_all_values_that_share_it_and_for_nothing_else() -
     marks = graph.find("quant.fake_quant")
     assert sharing(marks[0]) == [marks[0], marks[2]]
     assert sharing(marks[3]) == [marks[3]]
+
+
+def test_grids_of_8_and_16_bits_have_the_codes_of_the_targets_and_cover_a_range() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,2]) {
+      const @s: f32[1] = [1.0], @z: i32[1] = [0]
+      %1: f32[N,2] = quant.fake_quant(%x, @s, @z) {type="i8", range=[-2,2]}
+      return %1
+    }""")
+    (mark,) = graph.find("quant.fake_quant")
+    narrow, wide = (with_bits([mark], (-1.0, 1.55), bits) for bits in (8, 16))
+    assert narrow.attrs[mark]["range"] == (-128, 127)
+    assert [narrow.data[mark.operand(i)][0] for i in (1, 2)] == [np.float32(0.01), -28]
+    assert wide.attrs[mark]["range"] == (-32767, 32767)
+    assert [wide.data[mark.operand(i)][0] for i in (1, 2)] == [np.float32(1.55 / 32767), 0]

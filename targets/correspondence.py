@@ -162,7 +162,8 @@ class Correspondence:
         if call.w is not None:
             operands += [call.w, call.bias]
         element = None if self.result == "operand" else call.element
-        made = call.build.node(self.target, operands, given, element=element).result
+        made, *more = call.build.node(self.target, operands, given, element=element).results
+        call.more += more
         return self.after(call, made) if self.after is not None else made
 
     def uncarried(self, view: Any, attrs: Mapping[str, Attr], defaults: Mapping[str, object]) -> Refusal | None:

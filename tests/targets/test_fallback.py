@@ -262,3 +262,16 @@ def test_a_relu6_by_itself_keeps_its_scale_on_tflite_micro() -> None:
     clamped = arrays(qgraph.run(lowered, x, dequantize=True))[0]
     assert np.abs(clamped - np.clip(x, 0, 6)).max() <= 0.51 * x.max() / 64
     assert qgraph.verify(lowered, samples=16).bit_exact
+
+
+def test_an_op_of_several_results_stays_in_float() -> None:
+    class Largest(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            values, places = torch.topk(torch.erf(x), 2, -1)
+            return values, places
+
+    x = torch.randn(8, 7, generator=torch.Generator().manual_seed(0))
+    graph = qgraph.trace(Largest().eval(), x)
+    low = qgraph.quantize(graph, "onnxruntime", calibration=[x.numpy()], fallback="float")
+    assert "nn.topk" in [node.op for node in low.nodes]
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact

@@ -58,6 +58,8 @@ def sensitivity(
     from qgraph.training import calibrate
     from qgraph.training.processes import Group
 
+    if graph.level != "float":
+        raise InputError(f"a graph of level {graph.level} is quantized already", help="give the float graph")
     prepared = calibrate(pipeline.prepare(graph, target, **options), [_as_batch(examples)], sharded=False)
     made = looked_at(prepared)
     weights_alone = measure in ("fisher", "hessian")

@@ -9,6 +9,7 @@ y >= x + x' - 1: 1 where both are taken.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -35,6 +36,8 @@ def search(found: Sensitivity, budget: float, cost: Cost = "bytes") -> Plan:
     `cost="bytes"` is of weights: bits of activations cost none, and are not chosen. Raises InputError for a budget that
     nothing meets, and without scipy.
     """
+    if isinstance(budget, bool) or not isinstance(budget, (int, float, np.number)) or math.isnan(budget):
+        raise InputError(f"budget={budget!r} is no number", help=f"say how much there is of {cost}")
     program = _Program.of(_searched(found, cost), cost)
     least = program.solve(None, for_cost=True)
     if least is None or program.cost_of(least) > budget:

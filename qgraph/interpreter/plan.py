@@ -52,7 +52,7 @@ class Step:
 
 def facts_of(node: Node) -> tuple[object, ...]:
     """All on which a bound node depends, but for types that its operands' own producers have."""
-    return node.operands, dict(node.attrs), *[value.type for value in node.results]
+    return node.op, node.operands, dict(node.attrs), *[value.type for value in node.results]
 
 
 class Plan:
@@ -118,4 +118,5 @@ class Plan:
 def _given(graph: Graph) -> tuple[object, ...]:
     """What a plan depends on beside nodes and constants."""
     words = graph.level, graph.target, graph.metadata.get("release", "")
-    return *words, [*graph.inputs], [value.type for value in graph.inputs], [*graph.outputs]
+    inputs = [(value, value.name, value.type) for value in graph.inputs]
+    return *words, inputs, [*graph.outputs]

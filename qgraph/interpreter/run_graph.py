@@ -26,8 +26,17 @@ def run(
     if not inputs:
         raise InputError("no inputs are given", help=f"the graph's inputs: {', '.join(v.name for v in graph.inputs)}")
     given = inputs[0] if len(inputs) == 1 else list(inputs)
-    arrays = execute(graph, quantize_inputs(graph, given, layout=layout))  # type: ignore[arg-type]  # arrays, in order
+    taken = quantize_inputs(graph, given, layout=layout)  # type: ignore[arg-type]  # arrays, in order
+    arrays = [
+        array.copy() if value.is_constant or _is_part(array, taken) else array
+        for value, array in zip(graph.outputs, execute(graph, taken), strict=True)
+    ]
     return named_outputs(graph, dict(enumerate(arrays)), dequantize=dequantize, layout=layout)
+
+
+def _is_part(array: Array, inputs: Mapping[str, Array]) -> bool:
+    """Whether a result lies in the memory of an input, which is the caller's."""
+    return any(np.may_share_memory(array, each) for each in inputs.values())
 
 
 def named_outputs(

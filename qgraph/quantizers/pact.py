@@ -32,8 +32,8 @@ class ClippingActivation(LearnedStep):
         own: Mapping[str, Tensor],
     ) -> Tensor:
         low, high = quant_range
-        step = slowed(scale, (high - low) ** -2.0)
-        codes = round(x, scale.detach()) + zero_point
+        step, fixed = slowed(scale, (high - low) ** -2.0), scale.detach().clone()  # what shares the scale may write it
+        codes = round(x, fixed) + zero_point
         inside = (codes >= low) & (codes <= high)
         clipped = codes.clamp(low, high) - zero_point
-        return (clipped * scale.detach()).where(inside, clipped * step)
+        return (clipped * fixed).where(inside, clipped * step)

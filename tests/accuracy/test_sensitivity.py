@@ -261,6 +261,23 @@ def test_a_budget_that_nothing_meets_is_refused_with_the_least_that_is_possible(
         search(found, 1.0)
 
 
+@pytest.mark.parametrize("budget", [float("nan"), "50", None, True])
+def test_a_budget_that_is_no_number_is_refused(budget: object) -> None:
+    with pytest.raises(InputError, match="is no number"):
+        search(made_up(2, 0), budget)  # type: ignore[arg-type]
+
+
+def test_a_graph_that_is_quantized_already_is_refused() -> None:
+    graph = qgraph.parse("""graph @g level=float (%x: f32[N,4]) {
+  %1: f32[N,4] = nn.tanh(%x)
+  return %1
+}""")
+    x = np.float32([[1, 2, 3, 4]])
+    with pytest.raises(InputError, match="quantized already") as raised:
+        qgraph.sensitivity(qgraph.prepare(graph, "litert"), "litert", x)
+    assert raised.value.help == "give the float graph"
+
+
 def test_without_scipy_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "scipy", None)
     with pytest.raises(InputError, match="this needs scipy") as raised:

@@ -55,8 +55,13 @@ def without_a_node(g: Graph) -> None:
     node.replace_with(node.operand(0))
 
 
+def another_op(g: Graph) -> None:
+    node = g.find("nn.leaky_relu")[0]
+    node.op, node.attrs = "nn.relu", {}
+
+
 @pytest.mark.parametrize(
-    "change", [other_number, other_attribute, other_operand, other_output, another_node, without_a_node]
+    "change", [another_op, other_number, other_attribute, other_operand, other_output, another_node, without_a_node]
 )
 def test_a_changed_graph_gives_what_a_new_one_gives(change: Callable[[Graph], None]) -> None:
     changed, fresh = graph(), graph()
@@ -118,6 +123,24 @@ def test_an_array_is_let_go_after_its_last_use() -> None:
     g.set_outputs([g.insert_after(node).nn.relu6(node.result)])
     execute(g, {"x": X}, watch)
     assert alive == [0, 1, 1]
+
+
+def test_an_input_may_have_another_name() -> None:
+    g = graph()
+    before = qgraph.run(g, X)
+    g.inputs[0].name = "y"
+    assert np.array_equal(qgraph.run(g, {"y": X}), before)
+
+
+def test_results_are_no_memory_of_the_graph_or_the_caller() -> None:
+    g = graph()
+    x = X.copy()
+    moved = g.insert_after(g.nodes[-1]).nn.reshape(g.inputs[0], shape=(-1, 2, 2))
+    g.set_outputs([g.constants["b"], g.inputs[0], moved])
+    for result in qgraph.run(g, x).values():
+        result[:] = 9
+    assert np.array_equal(x, X)
+    assert np.array_equal(g.constants["b"].data, np.ones(4))
 
 
 def test_the_result_is_not_memory_that_the_next_call_writes() -> None:

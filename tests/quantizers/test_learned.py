@@ -260,3 +260,23 @@ def test_a_gradient_of_a_text_prints_as_it_was_said() -> None:
     for text in ("min_max:ewgs", "percentile:99.0:power_of_two:dsq=0.1", "lsq:ewgs=0.01", "mse:power_of_two"):
         assert str(quantizers.get(text)) == text
     assert str(quantizers.get("min_max:ste")) == "min_max"
+
+
+@pytest.mark.parametrize("observer", ["lsq", "lsq_plus", "pact", "tqt"])
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_values_that_share_a_grid_are_trained_together(observer: str, target: str) -> None:
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self.layer(x), x], -1)
+
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    graph = qgraph.prepare(qgraph.trace(Joined(), x), target, observers={"activation": observer})
+    module = qgraph.calibrate(qgraph.to_torch(graph), [x.numpy()]).train()
+    module(x).square().mean().backward()
+    learned = [each for name, each in module.named_parameters() if "layer" not in name]
+    assert learned
+    assert all(each.grad is not None and each.grad.isfinite().all() for each in learned)

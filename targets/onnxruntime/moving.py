@@ -9,7 +9,7 @@ from qgraph.exporters.onnx_forms import ALONE, MICROSOFT, B, NodeForm, Slot, Y
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.shape import padded_shape, reshaped
-from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime import kernels, read_nodes
 from qgraph.targets.onnxruntime.dialect import check_code, same_dtype
 
 
@@ -51,7 +51,7 @@ class Transpose:
 class Pad:
     """x with the integer `value` around it; `pads` holds the widths before each dimension, then after each."""
 
-    onnx = NodeForm((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad")
+    onnx = NodeForm((ALONE, Slot("integers", attr="pads"), Slot("code", attr="value")), "Pad", read=read_nodes.pad)
     x: Operand = operand("u8q|i8q[...]")
     result: Result = result("u8q|i8q[...]")
     pads: tuple[int, ...] = attr()

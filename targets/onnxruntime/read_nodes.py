@@ -95,3 +95,17 @@ def softmax(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: M
     flat = build.ort.Reshape(x, shape=(-1, math.prod(map(int, behind))))
     (made,) = make([flat], {"axis": 1})
     return [build.ort.Reshape(made, shape=(-1, *rows))]
+
+
+def pad(node: Any, build: Builder, operands: Operands, attrs: Attrs, make: Make) -> Sequence[Value]:
+    """Pad by a code, of all axes or of those that the node says."""
+    node.expect("mode", "constant")
+    given, axes = attrs["pads"], node.integers("axes", 3)
+    if axes is not None:
+        assert operands[0] is not None
+        rank = operands[0].type.rank
+        widths = [0] * 2 * rank
+        for place, axis in enumerate(axes):
+            widths[axis % rank], widths[rank + axis % rank] = given[place], given[len(axes) + place]
+        attrs["pads"] = tuple(widths)
+    return make(operands, attrs)

@@ -159,6 +159,35 @@ def test_codes_are_resized_to_the_nearest_and_not_computed_with(ort: Worker, tmp
         qgraph.load(path, optimization="disabled")
 
 
+@pytest.mark.parametrize("value", [True, False])
+@pytest.mark.parametrize(
+    ("pads", "axes", "mode"),
+    [
+        ([0, 0, 1, 2, 0, 0, 3, 4], None, "constant"),
+        ([1, 2, 3, 4], [2, -1], "constant"),
+        ([1, 2, 3, 4], [-1, 1], ""),
+        ([1, 2, 3, 4], [2, 3], "edge"),
+    ],
+)
+def test_codes_are_padded_by_whatever_a_file_says_of_mode_and_axes(
+    ort: Worker, tmp_path: Path, pads: list[int], axes: list[int] | None, mode: str, value: bool
+) -> None:
+    make = onnx.helper.make_node
+    given = ["q", "pads", "z" if value else "", *(["axes"] if axes else [])]
+    nodes = [
+        make("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        make("Pad", given, ["p"], **({"mode": mode} if mode else {})),
+        make("DequantizeLinear", ["p", "s", "z"], ["y"]),
+    ]
+    integers = {"pads": np.array(pads, np.int64), **({"axes": np.array(axes, np.int64)} if axes else {})}
+    path = saved(
+        nodes, {"x": ("f32", [2, 3, 8, 5])}, {"y": ["a", "b", "c", "d"]}, tmp_path, s=SCALE, z=ZERO, **integers
+    )
+    x = np.random.default_rng(0).normal(0, 5, (2, 3, 8, 5)).astype(np.float32)
+    for level in LEVELS:
+        assert not differing(path, [x], ort, level)
+
+
 @pytest.mark.skipif("QGRAPH_ASSETS" not in os.environ, reason="QGRAPH_ASSETS names no folder of third-party models")
 @pytest.mark.parametrize("name", ["qrelu_1", "qsigmoid_1", "qtdnn_10x5_101_i32_biases"])
 def test_third_party_models_are_exact_at_every_level(ort: Worker, name: str) -> None:

@@ -76,12 +76,15 @@ class ModelFacts:
 
     `sized`: of which the model reads sizes that are open. `derived`: constants of the graph that follow from such
     sizes, which a runtime computes anew in each run. `made_by`: the ONNX op whose result a value is; what is between
-    the ops that a row made is not there.
+    the ops that a row made is not there. `written`: the node of the model itself. `narrow`: constants of codes of less
+    than a byte.
     """
 
     sized: frozenset[Value] = frozenset()
     derived: frozenset[Value] = frozenset()
     made_by: dict[Value, str] = field(default_factory=dict)
+    written: Mapping[Value, Any] = field(default_factory=dict)
+    narrow: frozenset[Value] = frozenset()
 
 
 @cache

@@ -159,6 +159,7 @@ class Reader:
         self.reads = Counter(name for node in proto.graph.node for name in node.input)  # how many read a tensor
         self.reads.update(output.name for output in proto.graph.output)
         self.made_by: dict[Value, str] = {}  # the op whose result a value is
+        self.written: dict[Value, onnx.NodeProto] = {}  # the node that is it
         self.refused: list[UnsupportedOp] = []
         self.lost: set[str] = set()  # tensors that a refused node makes, or what follows from it
         self.sized: set[str] = set()  # tensors whose sizes, some of them open, the model reads
@@ -285,6 +286,7 @@ class Reader:
                 value.name = name  # a number is no name
             self.values[name] = value
             self.made_by.setdefault(value, node.op)
+            self.written.setdefault(value, node.proto)
 
     def _results(self, by: FromOnnx, node: OnnxNode, build: Builder) -> Sequence[Value]:
         try:

@@ -83,7 +83,17 @@ class IntegerReader(Reader):
         sized, derived = (
             frozenset(self.values[n] for n in names if n in self.values) for names in (self.sized, self.derived)
         )
-        return ModelFacts(sized, derived, self.made_by)
+        known = [*((name, value) for (name, _), value in self.constants.items()), *self.values.items()]
+        narrow = frozenset(v for name, v in known if name in self.arrays and self.arrays[name].dtype.name in NARROW)
+        return ModelFacts(sized, derived, self.made_by, self.written, narrow)
+
+    def _results(self, by: FromOnnx, node: OnnxNode, build: Builder) -> Sequence[Value]:
+        """Floats that an op gives back as they are go through an op nevertheless: runtimes keep it between pairs."""
+        made = super()._results(by, node, build)
+        if node.op == "Identity":
+            return made
+        given = [self.values.get(name) for name in node.inputs]
+        return [build.nn.maximum(x, x) if x.type.dtype == "f32" and x in given else x for x in made]
 
     # ---- one node by its form
 

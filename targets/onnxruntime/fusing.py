@@ -26,6 +26,7 @@ from qgraph.ir.types import integer_range
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CLAMPS, node_bounds
+from qgraph.targets.onnxruntime.eliminations import folded_pads, without_effect
 from qgraph.targets.onnxruntime.qdq_pairs import (
     DEQUANTIZE,
     QUANTIZE,
@@ -275,7 +276,9 @@ def nothing(graph: Graph, facts: ModelFacts) -> None:
 
 
 def simplify(graph: Graph, facts: ModelFacts) -> None:
-    """Parameters in codes, and pairs joined."""
+    """Parameters in codes, and pairs joined, also those with an op between that does nothing."""
+    without_effect(graph, facts)
+    folded_pads(graph, facts)
     known_codes(graph, facts)
     joined_pairs(graph)
     propagated_pairs(graph, facts)

@@ -153,6 +153,86 @@ def test_two_pairs_behind_each_other_become_one_of_the_range_that_both_have(
             assert not differing(path, [floats(60, 4) * 3], ort, level)
 
 
+@pytest.mark.parametrize(
+    ("op", "inputs", "removed"),
+    [
+        ("Dropout", "x", True),
+        ("Cast", "x", True),
+        ("Expand", "x ones", True),
+        *((op, f"x {n}", True) for op, n in (("Add", "zero"), ("Sub", "zero"), ("Mul", "one"), ("Div", "one"))),
+        *((op, f"{n} x", removed) for op, n, removed in (("Add", "zero", True), ("Mul", "one", True))),
+        *((op, f"{n} x", False) for op, n in (("Sub", "zero"), ("Div", "one"))),
+        *((op, f"x {n}", False) for op, n in (("Add", "zeros"), ("Mul", "wide"), ("Add", "tiny"), ("Tile", "ones"))),
+        *((op, "x", False) for op in ("Sum", "Max", "Mean", "Min")),
+    ],
+)
+def test_pairs_are_joined_over_what_does_nothing_where_the_runtime_removes_it(
+    ort: Worker, tmp_path: Path, op: str, inputs: str, removed: bool
+) -> None:
+    """It removes no op that broadcasts, none of one operand, and no copy by Tile."""
+    known = {"zero": 0, "one": [1], "zeros": [[[0]]] * 4, "wide": [[[[[1]]]]], "tiny": 1e-7, "ones": [1, 1, 1, 1]}
+    model = Model()
+    given = inputs.split()
+    dtype = np.int64 if "ones" in given else np.float32
+    model.constants |= {name: np.array(known[name], dtype) for name in given if name in known}
+    x = model.pair("x")
+    y = model.op(op, *[x if name == "x" else name for name in given], **({"to": 1} if op == "Cast" else {}))
+    path = model.save(model.pair(y, 0.043, 110), (2, 4, 5, 5), tmp_path)
+    assert (len(made(path, "basic")) == 2) == removed
+    for level in LEVELS:
+        assert not differing(path, [floats(2, 4, 5, 5)], ort, level)
+
+
+def test_what_does_nothing_keeps_no_layer_from_its_codes(ort: Worker, tmp_path: Path) -> None:
+    model = Model()
+    y = model.op("Conv", model.op("Dropout", model.pair("x")), model.codes(weight(4, 4, 1, 1), 0.01))
+    path = model.save(model.pair(model.op("Dropout", y), 0.1, 100), (2, 4, 5, 5), tmp_path)
+    assert made(path)[1] == "QLinearConv"
+    assert not differing(path, [floats(2, 4, 5, 5)], ort)
+
+
+def test_a_cast_through_doubles_is_kept(ort: Worker, tmp_path: Path) -> None:
+    model = Model()
+    y = model.op("Cast", model.op("Cast", model.pair("x"), to=11), to=1)
+    path = model.save(model.pair(y, 0.043, 110), (2, 4, 5, 5), tmp_path)
+    for level in LEVELS:
+        assert not differing(path, [floats(2, 4, 5, 5)], ort, level)
+
+
+@pytest.mark.parametrize(
+    ("op", "attrs", "folded"),
+    [
+        ("Conv", {}, True),
+        ("Conv", {"pads": [1, 0, 0, 1]}, True),
+        ("AveragePool", {}, True),
+        ("AveragePool", {"count_include_pad": 1, "pads": [1, 1, 1, 1]}, True),
+        ("AveragePool", {"count_include_pad": 0, "pads": [1, 1, 1, 1]}, False),
+        ("AveragePool", {"count_include_pad": 1, "pads": [2, 3, 3, 3]}, False),
+        ("AveragePool", {"count_include_pad": 1, "ceil_mode": 1}, False),
+        ("Conv", {"auto_pad": "VALID"}, False),
+    ],
+)
+@pytest.mark.parametrize("said", ["value", "nothing", "axes"])
+def test_zeros_around_a_window_are_pads_of_the_op_on_codes(
+    ort: Worker, tmp_path: Path, op: str, attrs: dict[str, object], folded: bool, said: str
+) -> None:
+    """Where the Pad says no axes."""
+    model = Model()
+    model.constants["p"] = np.array([0, 0, 1, 2, 0, 0, 2, 1] if said != "axes" else [1, 2, 2, 1], np.int64)
+    if said != "nothing":
+        model.constants["v"] = np.array(0, np.float32)
+    if said == "axes":
+        model.constants["a"] = np.array([2, 3], np.int64)
+    x = model.op("Pad", model.pair("x"), *[name for name in ("p", "v", "a") if name in model.constants])
+    w = [model.codes(weight(4, 4, 3, 3), 0.01)] if op == "Conv" else []
+    window = attrs if op == "Conv" else {"kernel_shape": [5, 5], **attrs}
+    path = model.save(model.pair(model.op(op, x, *w, **window), 0.1, 100), (2, 4, 9, 9), tmp_path)
+    assert (f"QLinear{op}" in made(path)) == (folded and said != "axes")
+    assert ("pad" in made(path, "basic")) != (folded and said != "axes")
+    if folded and said != "axes":
+        assert not differing(path, [floats(2, 4, 9, 9)], ort)
+
+
 @pytest.mark.parametrize("bias", ["float", "codes", "int32"])
 def test_a_product_and_the_sum_behind_it_are_a_layer(ort: Worker, tmp_path: Path, bias: str) -> None:
     """Of which codes are made where the bias is a float that can be quantized, or of int32."""

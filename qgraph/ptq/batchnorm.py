@@ -23,7 +23,7 @@ from qgraph.quantizers.weight_scale import weight_scale
 def reestimate_batchnorm(graph: Graph, examples: Inputs, reference: Graph | None = None) -> Graph:
     """The calibrated graph with the mean and the variance of every live batch normalization as its layer gives them
     with a quantized weight on the examples, layer by layer: rounding shifts and widens what the statistics were made
-    for.
+    for. The examples have to be as those of training were: statistics of few others ruin a model.
 
     Codes of weights with a scale for each channel stay the same. A graph without live batch normalizations, as after
     `equalize`, stays as it is. `examples`: as `qgraph.run` takes them; `reference` is not needed. Raises InputError for

@@ -41,7 +41,10 @@ METHODS: Mapping[str, Method] = {
         "weights on both sides of a channel get one range", passes="canonicalize,fold-batchnorm,equalize"
     ),
     "smooth": Method("outlier channels behind layer_norm and rms_norm move into weights (SmoothQuant)", adapt=smooth),
-    "batchnorm": Method("statistics are measured anew with quantized weights", improve=reestimate_batchnorm),
+    "batchnorm": Method(
+        "statistics are measured anew with quantized weights; wants examples as in training",
+        improve=reestimate_batchnorm,
+    ),
     "gptq": Method("weights are rounded in turn, each row making up for the error (GPTQ)", improve=gptq),
     "adaround": Method("rounding up or down is learned, layer by layer (AdaRound)", improve=adaround),
     "bias-correction": Method("biases take away the mean error of each channel", improve=correct_biases),

@@ -58,6 +58,12 @@ class IntegerReader(Reader):
         self.forms, self.ops = forms_of(dialect), ops_of(dialect)
         self.constants: dict[tuple[str, QuantParams], Value] = {}
         self.read_as = self._params_as_read()
+        self.blocked = {
+            name
+            for node in proto.graph.node
+            if node.op_type == "DequantizeLinear" and any(a.name == "block_size" for a in node.attribute)
+            for name in node.input
+        }  # what is dequantized by scales of blocks
         for value in self.graph.inputs:
             if value.name in self.read_as and not value.type.is_float:
                 value.type = replace(value.type, quant=self.read_as[value.name])
@@ -238,8 +244,11 @@ class IntegerReader(Reader):
 
     def value(self, name: str) -> Value:
         """The value of a tensor; constant codes that are moved before they are read have the parameters from there."""
-        if name not in self.values and name in self.read_as and self.arrays[name].dtype.kind in "iu":
-            self.values[name] = self.graph.add_constant(_held(self.arrays[name]), name, self.read_as[name])
+        data = None if name in self.values else self.arrays[name]
+        if data is not None and name in self.read_as and data.dtype.kind in "iu":
+            self.values[name] = self.graph.add_constant(_held(data), name, self.read_as[name])
+        elif data is not None and data.dtype.name in NARROW and name in self.blocked:
+            self.values[name] = self.graph.add_constant(_held(data), name)
         return super().value(name)
 
     def _params_as_read(self) -> dict[str, QuantParams]:

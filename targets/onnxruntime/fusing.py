@@ -40,6 +40,7 @@ from qgraph.targets.onnxruntime.qdq_pairs import (
     propagated_pairs,
     quantized_parameters,
 )
+from qgraph.targets.onnxruntime.weight_only import refuse_weight_only
 from qgraph.targets.onnxruntime.window_rows import extended_pads
 
 NEAR = (1e-6, 1e-2)
@@ -140,6 +141,8 @@ def operands_of(group: Group, node: Node, build: Builder, facts: ModelFacts) -> 
     for place, value in enumerate(node.operands):
         codes = value
         if value is not None and value.type.is_float:
+            if codes_of(as_stored(value, facts)) in facts.narrow:
+                return Declined(f"operand {place} has codes of less than a byte")
             codes = weight_codes(value, build, facts) if group.layer and place == 1 else codes_of(value)
             if codes is None:
                 return Declined(f"operand {place} is not dequantized")
@@ -294,6 +297,7 @@ def fuse(graph: Graph, facts: ModelFacts) -> None:
     i8_as_u8(graph, facts)
     rewrite(graph, [drop_clamp])
     rewrite(graph, [move_codes, *fuse_groups(facts)])
+    refuse_weight_only(graph, facts)
     known_floats(graph)
     erase_dead_code(graph)
     graph.drop_unused_constants()

@@ -15,6 +15,8 @@ NEUTRAL = {"nn.add": (0, True), "nn.sub": (0, False), "nn.mul": (1, True), "nn.d
 
 Not Tile, Pad, Slice, Concat, nor Sum, Max, Min and Mean of one operand: the runtime keeps these.
 """
+FLOAT = 1
+"""`onnx.TensorProto.FLOAT`."""
 
 
 def without_effect(graph: Graph, facts: ModelFacts) -> None:
@@ -43,10 +45,6 @@ def _given_back(node: Node, facts: ModelFacts) -> Value | None:
         if one and other.type.rank <= x.type.rank and other.data.reshape(-1)[0] == number:
             return x
     return None
-
-
-FLOAT = 1
-"""`onnx.TensorProto.FLOAT`."""
 
 
 def _attribute(proto: Any, name: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 
 from qgraph.accuracy.reference import rules_of
 from qgraph.accuracy.trials import has_16, sharing, with_bits, with_weight_bits
@@ -71,6 +72,9 @@ def choices_of(graph: Graph, bits: Sequence[int], activation_bits: Sequence[int]
 
     Raises InputError for numbers that it has for nothing.
     """
+    for word, asked in zip(WORDS, (bits, activation_bits), strict=True):
+        if not isinstance(asked, Sequence) or not all(isinstance(each, Integral) for each in asked):
+            raise InputError(f"{word}={asked!r} are no whole numbers", help=f"give a list of them: {word}=(4, 8)")
     units = [unit for unit in units_of(graph) if unit.path]
     of_weights = _merged(_weights(units))
     of_grids = _merged(_grids(units))

@@ -59,7 +59,7 @@ class TwoRuns:
         self._kernel = node_evaluator(graph)
         given = _limited(graph, inputs)
         fed = feeds(graph, given)
-        if not fed:
+        if not any(array.size for run in fed for array in run.values()):
             raise InputError("there are no examples", help="give at least one")
         self.count = len(fed)
         feeds_of_float = feeds(strip_fake_quant(graph), given) if states_of(graph) else fed

@@ -422,3 +422,11 @@ def test_grids_of_8_and_16_bits_have_the_codes_of_the_targets_and_cover_a_range(
     assert [narrow.data[mark.operand(i)][0] for i in (1, 2)] == [np.float32(0.01), -28]
     assert wide.attrs[mark]["range"] == (-32767, 32767)
     assert [wide.data[mark.operand(i)][0] for i in (1, 2)] == [np.float32(1.55 / 32767), 0]
+
+
+def test_a_batch_without_examples_is_refused() -> None:
+    x = np.ones((2, 1, 5, 5), np.float32)
+    graph = qgraph.trace(torch.nn.Conv2d(1, 2, 3).eval(), torch.from_numpy(x))
+    with pytest.raises(InputError, match="there are no examples"):
+        qgraph.explain(qgraph.calibrate(qgraph.prepare(graph, "litert"), [x]), x[:0])
+    assert qgraph.run(graph, x[:0]).shape == (0, 2, 3, 3)

@@ -267,6 +267,13 @@ def test_a_budget_that_is_no_number_is_refused(budget: object) -> None:
         search(made_up(2, 0), budget)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("bits", [4, ("4",), (4.0,), "4"])
+def test_bits_that_are_no_whole_numbers_are_refused(bits: object) -> None:
+    x = np.ones((2, 4), np.float32)
+    with pytest.raises(InputError, match="are no whole numbers"):
+        qgraph.sensitivity(qgraph.trace(torch.nn.Linear(4, 2), torch.ones(2, 4)), "litert", x, bits=bits)  # type: ignore[arg-type]
+
+
 def test_a_graph_that_is_quantized_already_is_refused() -> None:
     graph = qgraph.parse("""graph @g level=float (%x: f32[N,4]) {
   %1: f32[N,4] = nn.tanh(%x)

@@ -102,7 +102,11 @@ def convolve(
     columns, out = window_columns(x, w.shape[2:], stride, pads, dilation, groups)
     weight = w.reshape(groups, w.shape[0] // groups, -1).transpose(0, 2, 1)
     y = np.matmul(columns, weight)  # [G, N*S', O/G]
-    y = y.reshape(groups, batch, int(np.prod(out)), -1).transpose(1, 0, 3, 2).reshape(batch, w.shape[0], *out)
+    y = (
+        y.reshape(groups, batch, int(np.prod(out)), w.shape[0] // groups)
+        .transpose(1, 0, 3, 2)
+        .reshape(batch, w.shape[0], *out)
+    )
     return np.asarray(y if bias is None else y + bias.reshape(-1, *(1,) * rank))
 
 
@@ -122,7 +126,8 @@ def window_columns(
     columns = np.moveaxis(columns, 1, 0)  # [G, N, C/G, *S', *K]
     order = (0, 1, *range(3, 3 + rank), 2, *range(3 + rank, 3 + 2 * rank))
     out = tuple(rest[:rank])
-    return columns.transpose(order).reshape(groups, batch * int(np.prod(out)), -1), out
+    seen = channels // groups * int(np.prod(kernel))
+    return columns.transpose(order).reshape(groups, batch * int(np.prod(out)), seen), out
 
 
 @op("nn.linear", linear=True)

@@ -23,6 +23,8 @@ from qgraph.targets.rules import QuantRules
 
 Kernel = Callable[..., Any]
 """Stands in for the `evaluate` of a dialect's op: (op instance, *operand arrays) -> array."""
+CForm = Callable[[Any, Any], None]
+"""Writes what an op instance becomes in C: (`c_source.Emission`, op instance)."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Target:
     """op of the dialect -> scales that this target's kernel alone refuses or gets wrong"""
     proven: str = ""  # the release of the runtime that all evidence is of (`qgraph.targets.releases`)
     earlier: Mapping[str, Mapping[str, Kernel]] = field(default_factory=dict)  # release -> kernels of those before it
+    c_forms: Mapping[str, CForm] = field(default_factory=dict)  # op of the dialect -> what it becomes in C99
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
 

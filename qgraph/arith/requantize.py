@@ -1,8 +1,9 @@
 """Accumulators to output integers: multiply by a real factor, round, add the zero point, clamp.
 
-Three ways, each bit for bit what a runtime does, are objects: made once of factors, scalars or [C], and called with
-`acc` [..., C], an accumulator of `exactness`, wrapped to int32 where it is wider.  They give `dtype` [..., C], of 8 or
-16 bits, which holds [quant_min, quant_max]: a fused activation may have narrowed it.
+Four ways, each bit for bit what a runtime does, are objects: made once of factors, scalars or [C], and called with
+`acc` [..., C], an accumulator of `exactness`, wrapped to int32 where it is wider, but for `WideRounding`.
+They give `dtype` [..., C], of 8 or 16 bits, which holds [quant_min, quant_max]: a fused activation may have narrowed
+it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from qgraph.arith.channel_rows import ChannelRows, PerChannel, cut
 from qgraph.arith.exactness import FLOAT32_EXACT, FLOAT64_EXACT, Accumulator, as_int32
-from qgraph.arith.fixed_point import multiply_double_rounding
+from qgraph.arith.fixed_point import multiply_double_rounding, multiply_wide
 from qgraph.arith.rounding import round_half_away
 
 Codes: TypeAlias = "np.int8 | np.uint8 | np.int16 | np.uint16"
@@ -203,6 +204,32 @@ class Float64Away(Requantization):
     @cached_property
     def _largest(self) -> float:
         return float(np.abs(self.multiplier).max(initial=0.0))
+
+
+class WideRounding(Requantization):
+    """clamp(multiply_wide(acc, multiplier, shift) + zero_point), of accumulators of 64 bits, which are not wrapped.
+
+    `shift`: left when positive.  Ranges as of `multiply_wide`.
+    Source: TFLite MultiplyByQuantizedMultiplier for int64_t.
+    """
+
+    def __init__(
+        self,
+        multiplier: ArrayLike,
+        shift: ArrayLike,
+        zero_point: int,
+        quant_min: int,
+        quant_max: int,
+        dtype: type[Codes],
+    ) -> None:
+        super().__init__(zero_point, quant_min, quant_max, dtype)
+        self.multiplier, self.shift = np.asarray(multiplier), np.asarray(shift)
+
+    def __call__(self, acc: Accumulator) -> NDArray[Codes]:
+        if not isinstance(acc, np.ndarray):
+            return acc.requantized(self)
+        total = multiply_wide(acc, self.multiplier, self.shift).astype(np.int64) + self.zero_point
+        return total.clip(self.quant_min, self.quant_max).astype(self.dtype)
 
 
 def multiply_float64_away(value: NDArray[np.int64], multiplier: ArrayLike) -> NDArray[np.int32]:

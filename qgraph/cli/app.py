@@ -172,7 +172,7 @@ def export(
         typer.Option(help="Words that go along, NAME=VALUE or NAME=@FILE: labels=@labels.txt. Repeat it."),
     ] = None,
 ) -> None:
-    """Export a lowered graph as the target's file (.tflite, .onnx; .cc for TFLite Micro)."""
+    """Export a lowered graph as the target's file (.tflite, .onnx; .cc for TFLite Micro), or as a folder of C99."""
     import qgraph
     from qgraph.cli.sources import key_values
     from qgraph.ir.files import read_bytes
@@ -181,7 +181,9 @@ def export(
     for name, value in key_values(metadata or []).items():
         graph.metadata[name] = read_bytes(value[1:]).decode() if value.startswith("@") else value
     qgraph.export(graph, output, **({"form": form} if form else {}))
-    typer.echo(f"{output}: {output.stat().st_size:,} bytes")
+    written = sorted(output.iterdir()) if output.is_dir() else [output]
+    for path in written:
+        typer.echo(f"{path}: {path.stat().st_size:,} bytes")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from qgraph.exporters.content import Content
 from qgraph.frontends.readers import readers, suffixes
 from qgraph.ir import Graph, storage
 from qgraph.ir.files import read_bytes, write_atomically
+from qgraph.targets.c_source import to_c99
 
 GRAPH_SUFFIX = ".qg"
 ONNX_SUFFIX = ".onnx"
@@ -110,8 +111,26 @@ def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
 def export(graph: Graph, path: str | os.PathLike[str], **options: str) -> None:
     """Write a lowered graph (or as `.onnx` a float one) as the file that its suffix names, whole or not at all.
 
+    A path without a suffix, such as "model_c/", becomes a folder of C99 source: `model.c` and `model.h`, which need no
+    library, and a test of them.
     `.onnx` takes `form="qdq"` for Q/DQ pairs; the default is the QOperator form, whose bytes do not depend on the
     level of optimization. Raises ExportError, and FileError when the file cannot be written.
     """
     _check_path(path)
-    write_atomically(path, to_file_bytes(graph, Path(path).suffix, **options))
+    if not Path(path).suffix and graph.level == "integer":
+        _export_folder(graph, Path(path), **options)
+    else:
+        write_atomically(path, to_file_bytes(graph, Path(path).suffix, **options))
+
+
+def _export_folder(graph: Graph, folder: Path, **options: str) -> None:
+    """Write C99 source; each file whole or not at all."""
+    if options:
+        raise ExportError(f"export to C99 has no option {', '.join(options)}")
+    files = to_c99(graph)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: {error.strerror or error}") from None
+    for name, content in files.items():
+        write_atomically(folder / name, content)

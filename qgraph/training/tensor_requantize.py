@@ -1,6 +1,6 @@
 """Accumulators on a device: the ways of `qgraph.arith.requantize` in torch, so that they need not leave it.
 
-A kernel of a target that is given such accumulators requantizes them there, whichever of the three ways it goes, and
+A kernel of a target that is given such accumulators requantizes them there, whichever of their ways it goes, and
 gives a tensor of codes; one that computes otherwise takes them as a NumPy array, which they are then made into.
 """
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from qgraph.arith.exactness import Accumulator, as_accumulator
-from qgraph.arith.requantize import BELOW_HALF, DoubleRounding, Float32Even, Float64Away, Requantization
+from qgraph.arith.requantize import BELOW_HALF, DoubleRounding, Float32Even, Float64Away, Requantization, WideRounding
 
 DTYPES: dict[type, torch.dtype] = {np.int8: torch.int8, np.uint8: torch.uint8, np.int16: torch.int16}
 
@@ -89,3 +89,13 @@ def _float64_away(how: Float64Away, acc: DeviceAccumulator) -> Tensor:
     value = value.add_(torch.copysign(torch.full_like(value, BELOW_HALF), value)).trunc_()
     whole = torch.where(value.abs() < 2.0**31, value, -(2.0**31)).to(torch.int64)
     return (whole + how.zero_point).to(torch.int32).clamp_(how.quant_min, how.quant_max).to(DTYPES[how.dtype])
+
+
+@_requantized.register
+def _wide_rounding(how: WideRounding, acc: DeviceAccumulator) -> Tensor:
+    """The steps of `multiply_wide`."""
+    multipliers = np.where(how.multiplier < 0x7FFF0000, (how.multiplier.astype(np.int64) + (1 << 15)) >> 16, 0x7FFF)
+    shift = acc.along(15 - how.shift.astype(np.int64), torch.int64)
+    product = acc.tensor.to(torch.int64) * acc.along(multipliers, torch.int64)
+    value = product.add_(torch.ones_like(shift) << (shift - 1)).__rshift__(shift).to(torch.int32).to(torch.int64)
+    return value.add_(how.zero_point).clamp_(how.quant_min, how.quant_max).to(DTYPES[how.dtype])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from qgraph.targets.litert import dialect, rounding
 from qgraph.targets.litert.agreement import ADVICE, ARITHMETIC, float_notes
 from qgraph.targets.litert.c_array import to_c_array
+from qgraph.targets.litert.c_forms import C_FORMS
 from qgraph.targets.litert.correspondences import CORRESPONDENCES, FLOAT_OPS, FLOATS, clamped, requantize
 from qgraph.targets.litert.earlier import EARLIER
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
@@ -35,6 +36,7 @@ TARGET = Target(
     requantize=requantize,
     clamp=clamped,
     exporters={".tflite": to_tflite, ".cc": to_c_array},
+    c_forms=C_FORMS,
     importers={".tflite": lambda content: from_tflite(content.data)},
     raising=lambda graph: raise_graph(without_splits(graph)),
     legalize=("nn.avg_pool", "nn.where", "nn.div", "nn.pow", "nn.expand", "nn.index", "nn.resize"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from qgraph.targets.litert import TARGET as REFERENCE
+from qgraph.targets.litert.c_forms import LAYERS
 from qgraph.targets.litert.rules import of_slope, quant_rules
 from qgraph.targets.litert_xnnpack.float_roots import root_of_floats
 from qgraph.targets.litert_xnnpack.processors import notes_of
@@ -21,6 +22,7 @@ def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
     return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256", activations)
 
 
+KERNELS = kernels_in(__name__, __path__)
 ROOTS = ("litert.sqrt", "litert.rsqrt")
 
 TARGET = replace(
@@ -30,7 +32,8 @@ TARGET = replace(
     rules=rules,
     floats=tuple(replace(row, lower=root_of_floats) if row.target in ROOTS else row for row in REFERENCE.floats),
     runtime_options={"kernels": "default"},
-    kernels=kernels_in(__name__, __path__),
+    kernels=KERNELS,
+    c_forms={op: form for op, form in REFERENCE.c_forms.items() if op in LAYERS or op not in KERNELS},
     explain=kernels_in(__name__, __path__, "EXPLAIN"),
     processors="x86, with and without AVX512",
     notes=notes_of("litert-xnnpack"),

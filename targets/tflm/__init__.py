@@ -14,6 +14,7 @@ from qgraph.targets.litert.tensor_rows import root
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import kernels_in
 from qgraph.targets.tflm.activation import sign_limit
+from qgraph.targets.tflm.c_forms import C_FORMS
 from qgraph.targets.tflm.earlier import EARLIER
 
 
@@ -78,6 +79,7 @@ TARGET = replace(
     runtime_options={},
     one_by_one=True,
     kernels=kernels_in(__name__, __path__),
+    c_forms={**REFERENCE.c_forms, **C_FORMS},
     limits={"litert.logistic": sign_limit, "litert.tanh": sign_limit},
     processors="any that computes IEEE floats and 32-bit integers; compared on x86-64",
 )

@@ -79,9 +79,13 @@ def prelu(
     Source: activations.cc (PreluPrepare), reference/prelu.h.
     """
     value = centred(x, tx)
-    slope = float(precision(scale(tx)) * precision(scale(ta)) / precision(scale(result)))
-    below = scaled(value * centred(alpha, ta), slope)
+    below = scaled(value * centred(alpha, ta), prelu_factor(tx, ta, result, precision))
     return saturated(np.where(value >= 0, scaled(value, ratio(tx, result, precision)), below), result)
+
+
+def prelu_factor(tx: TensorType, ta: TensorType, result: TensorType, precision: Precision) -> float:
+    """What scales the product with alpha to the result."""
+    return float(precision(scale(tx)) * precision(scale(ta)) / precision(scale(result)))
 
 
 @tabulated

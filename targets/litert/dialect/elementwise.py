@@ -47,10 +47,15 @@ def add(
     Three double roundings, their multipliers formed in float64. 255 << 20 and 2**15 << 15 are below 2**31.
     Source: reference/add.h, add.cc (AddOpData).
     """
-    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
+    twice = twice_the_larger(ta, tb)
     first, second = (at_common_scale(x, t, result, twice) for x, t in ((a, ta), (b, tb)))
     total = first + second if sign > 0 else first - second
     return requantized(total, sum_factor(twice, result), result, activation)
+
+
+def twice_the_larger(ta: TensorType, tb: TensorType) -> float:
+    """The scale in which ADD, SUB and SQUARED_DIFFERENCE have both operands, but for more bits."""
+    return 2.0 * max(float(scale(ta)), float(scale(tb)))
 
 
 def sum_factor(twice: float, result: TensorType) -> float:
@@ -70,9 +75,14 @@ def sum_factor(twice: float, result: TensorType) -> float:
 
 def requantized(acc: Array, real: float, result: TensorType, activation: str) -> Array:
     """round(acc * real) + zero_point with double rounding, clamped as the fused activation says; acc int32 [...]."""
+    return double_rounding(real, result, activation)(acc)
+
+
+def double_rounding(real: float, result: TensorType, activation: str = "NONE") -> DoubleRounding:
+    """From integers in steps of `real` of the result's scale to its codes."""
     multiplier, shift = quantize_multiplier(real)
     bounds = activation_range(activation, result)
-    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)(acc)
+    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)
 
 
 @tabulated
@@ -120,8 +130,13 @@ def multiply(
 
     The product is below 2**31: 255**2, or 2**15 * 2**15. Source: mul.cc, reference/integer_ops/mul.h.
     """
-    real = float(precision(scale(ta)) * precision(scale(tb)) / precision(scale(result)))
+    real = product_factor(ta, tb, result, precision)
     return requantized(centred(a, ta) * centred(b, tb), real, result, activation)
+
+
+def product_factor(ta: TensorType, tb: TensorType, result: TensorType, precision: Precision = np.float32) -> float:
+    """What scales the product of MUL to the result."""
+    return float(precision(scale(ta)) * precision(scale(tb)) / precision(scale(result)))
 
 
 @tabulated_pairs
@@ -130,15 +145,20 @@ def squared_difference(a: Array, b: Array, ta: TensorType, tb: TensorType, resul
 
     255 << 7 < 2**15, so the square is below 2**31. Source: squared_difference.cc.
     """
-    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
-    first, second = (scaled(centred(x, t) << 7, float(scale(t)) / twice) for x, t in ((a, ta), (b, tb)))
+    twice = twice_the_larger(ta, tb)
+    first, second = (at_seven_more_bits(x, t, twice) for x, t in ((a, ta), (b, tb)))
     square = (first - second) * (first - second)
     return saturated(scaled(square, square_factor(ta, tb, result)), result)
 
 
+def at_seven_more_bits(x: Array, type: TensorType, twice: float) -> Array:
+    """An operand of SQUARED_DIFFERENCE, times scale / twice; int32."""
+    return scaled(centred(x, type) << 7, float(scale(type)) / twice)
+
+
 def square_factor(ta: TensorType, tb: TensorType, result: TensorType) -> float:
     """What scales the square of SQUARED_DIFFERENCE to the result."""
-    twice = 2.0 * max(float(scale(ta)), float(scale(tb)))
+    twice = twice_the_larger(ta, tb)
     return twice * twice / (2.0**14 * float(scale(result)))
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from qgraph.arith.exactness import Accumulator
-from qgraph.arith.fixed_point import multiply_wide, quantize_multiplier
-from qgraph.arith.requantize import DoubleRounding, Float64Away, multiply_float64_away
+from qgraph.arith.fixed_point import quantize_multiplier
+from qgraph.arith.requantize import DoubleRounding, Float64Away, WideRounding, multiply_float64_away
 from qgraph.errors import TypeMismatch, UnsupportedOp
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, TensorType, Value, kept_by_node, op_def
@@ -88,10 +88,8 @@ def product_scaled(op: BatchMatmul, acc: Accumulator, real: float) -> Array:
     """The accumulators of a matrix product times `real`."""
     result = op.result.type
     multiplier, shift = quantize_multiplier(real)
-    if result.dtype == "i16":
-        return saturated(multiply_wide(acc, multiplier, shift), result)
-    bounds = activation_range("NONE", result)
-    return DoubleRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)(acc)
+    how = WideRounding if result.dtype == "i16" else DoubleRounding
+    return how(multiplier, shift, zero_point(result), *activation_range("NONE", result), result.numpy.type)(acc)
 
 
 def is_wide(op: Layer) -> bool:
@@ -121,9 +119,15 @@ def _double_rounding(op: Layer) -> DoubleRounding:
 
 def wide(op: Layer, acc: Accumulator) -> Array:
     """Accumulators of int64, times a multiplier of 16 bits. Source: reference/integer_ops/conv.h, for int16."""
+    return _wide_rounding(op)(acc)
+
+
+@kept_by_node
+def _wide_rounding(op: Layer) -> WideRounding:
+    result = op.result.type
     multiplier, shift = quantize_multiplier(layer_multiplier(op))
-    value = multiply_wide(acc, multiplier, shift)
-    return saturated(value, op.result.type, *activation_range(op.activation, op.result.type))
+    bounds = activation_range(op.activation, result)
+    return WideRounding(multiplier, shift, zero_point(result), *bounds, result.numpy.type)
 
 
 def layer_multiplier(op: Layer) -> Array:

@@ -29,9 +29,14 @@ def mean(x: Array, axes: tuple[int, ...], keep_dims: bool, type: TensorType, res
     Source: reference/reduce.h (QuantizedMeanOrSum), reduce.cc (the shift of the multiplier).
     """
     total, count = centred_sum(x, axes, keep_dims, type)
+    return saturated(multiply_double_rounding(total, *mean_multiplier(count, type, result)), result)
+
+
+def mean_multiplier(count: int, type: TensorType, result: TensorType) -> tuple[int, int]:
+    """Multiplier and shift from a sum of `count` integers to their mean in the result's scale."""
     multiplier, shift = (int(part) for part in quantize_multiplier(float(scale(type)) / float(scale(result))))
     more = min(count.bit_length() - 1, 32, 31 + shift)
-    return saturated(multiply_double_rounding(total, (multiplier << more) // count, shift - more), result)
+    return (multiplier << more) // count, shift - more
 
 
 def sum_of_bytes(x: Array, axes: tuple[int, ...], keep_dims: bool, type: TensorType, result: TensorType) -> Array:

@@ -25,7 +25,7 @@ def bilinear(x: Array, size: tuple[int, int], align_corners: bool, half_pixel_ce
     Source: reference/resize_bilinear.h (ResizeBilinearInteger).
     """
     (y_weight, top, bottom), (x_weight, left, right) = (
-        _places(x.shape[axis], size[axis - 1], align_corners, half_pixel_centers) for axis in (1, 2)
+        places(x.shape[axis], size[axis - 1], align_corners, half_pixel_centers) for axis in (1, 2)
     )
     y_weight, x_weight = y_weight[:, None, None], x_weight[:, None]
     wide, one = x.astype(np.int64), 1 << BITS
@@ -36,7 +36,7 @@ def bilinear(x: Array, size: tuple[int, int], align_corners: bool, half_pixel_ce
     return truncating_divide(total + half, 1 << (2 * BITS)).astype(x.dtype)
 
 
-def _places(size: int, out: int, align_corners: bool, half_pixel_centers: bool) -> tuple[Array, Array, Array]:
+def places(size: int, out: int, align_corners: bool, half_pixel_centers: bool) -> tuple[Array, Array, Array]:
     """Of each output position: the weight of the second neighbour, and both neighbours."""
     one = 1 << BITS
     if align_corners and out > 1:

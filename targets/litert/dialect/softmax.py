@@ -33,7 +33,7 @@ def softmax(x: Array, type: TensorType, result: TensorType, beta: float) -> Arra
     is 512 or more: LiteRT's reference kernels and TFLite Micro abort the process there.
     Source: reference/softmax.h (Softmax for 8 bits), quantization_util.cc (PreprocessSoftmaxScaling).
     """
-    exponentials, counts = _exponentials(float(scale(type)), beta)
+    exponentials, counts = exponentials_of(float(scale(type)), beta)
     below = x.max(axis=-1, keepdims=True).astype(np.int64) - x
     terms = exponentials[below]
     total = divide_by_pot(exponentials, SUM_BITS)[below].sum(axis=-1, keepdims=True)
@@ -52,7 +52,7 @@ def softmax(x: Array, type: TensorType, result: TensorType, beta: float) -> Arra
 
 
 @lru_cache(maxsize=64)
-def _exponentials(scale: float, beta: float) -> tuple[Array, Array]:
+def exponentials_of(scale: float, beta: float) -> tuple[Array, Array]:
     """exp of -0, -1, ... -255 steps in Q0, zero where too small, and which are not too small; [256] each."""
     real = min(beta * scale * 2.0 ** (31 - INPUT_BITS), 2.0**31 - 1)
     if real <= 1:

@@ -1,0 +1,539 @@
+/* Sizes of a window op: x [height, width, channels] to y [out_height, out_width, out_channels]. */
+typedef struct {
+    int height, width, channels, out_height, out_width, out_channels;
+    int kernel_h, kernel_w, stride_h, stride_w, dilation_h, dilation_w, pad_top, pad_left;
+} qg_window;
+
+/* Turns a row of n accumulators, of channels 0 to n - 1, into codes y. */
+typedef void (*qg_rounding)(const void *acc, void *y, int n, const void *how);
+
+/* The taps first to last - 1 of a window that begins at `start` which lie inside a side of `size`. */
+static void qg_inside(int start, int size, int kernel, int dilation, int *first, int *last) {
+    int begin = start < 0 ? (-start + dilation - 1) / dilation : 0;
+    int end = start >= size ? 0 : (size - start + dilation - 1) / dilation;
+    *first = begin < kernel ? begin : kernel;
+    *last = end < kernel ? end : kernel;
+    if (*last < *first) {
+        *last = *first;
+    }
+}
+
+/* value * multiplier * 2^(shift - 31), rounded to 31 bits (half up), then by the right shift n, if any (half away from
+ * zero): with p the product both are (p + 2^(30 + n) +- 2^30) >> (31 + n), the sign being that of p.
+ * Source: TFLite MultiplyByQuantizedMultiplier with gemmlowp's SaturatingRoundingDoublingHighMul, RoundingDivideByPOT. */
+static int32_t qg_multiply(int32_t value, int32_t multiplier, int shift) {
+    const int right = shift < 0 ? -shift : 0;
+    const int64_t second = shift < 0 ? (int64_t)1 << 30 : 0;
+    const uint32_t left = (uint32_t)value << (shift > 0 ? shift : 0);
+    const int64_t product = (int64_t)(int32_t)left * multiplier;
+    return (int32_t)((product + ((int64_t)1 << (30 + right)) + (product < 0 ? -second : second)) >> (31 + right));
+}
+
+/* value between low and high. */
+static int32_t qg_clamp(int32_t value, int32_t low, int32_t high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+/* a + b modulo 2^32. */
+static int32_t qg_add_wrapped(int32_t a, int32_t b) {
+    return (int32_t)((uint32_t)a + (uint32_t)b);
+}
+
+/* Requantization by fixed-point multipliers with two roundings; with a `step` of 0 one for all channels. */
+typedef struct {
+    const int32_t *multiplier;
+    const int8_t *shift;
+    int step;
+    int32_t zero_point, low, high;
+} qg_double_rounding;
+
+/* clamp(qg_multiply(acc) + zero_point). */
+static void qg_round_double__Y(const void *acc, void *y, int n, const void *how) {
+    const qg_double_rounding h = *(const qg_double_rounding *)how;
+    const int32_t *const from = acc;
+    Y_t *const out = y;
+    for (int i = 0; i < n; ++i) {
+        const int32_t value = qg_multiply(from[i], h.multiplier[i * h.step], h.shift[i * h.step]);
+        out[i] = (Y_t)qg_clamp(qg_add_wrapped(value, h.zero_point), h.low, h.high);
+    }
+}
+
+/* clamp(acc * multiplier * 2^(shift - 31) + zero_point), the multiplier cut to 16 bits, rounded once, half up; of
+ * accumulators of 64 bits. Source: TFLite MultiplyByQuantizedMultiplier for int64_t. */
+static void qg_round_wide__Y(const void *acc, void *y, int n, const void *how) {
+    const qg_double_rounding h = *(const qg_double_rounding *)how;
+    const int64_t *const from = acc;
+    Y_t *const out = y;
+    for (int i = 0; i < n; ++i) {
+        const int c = i * h.step, right = 15 - h.shift[c];
+        const int64_t factor = h.multiplier[c] < 0x7FFF0000 ? (h.multiplier[c] + (1 << 15)) >> 16 : 0x7FFF;
+        const int64_t value = (from[i] * factor + ((int64_t)1 << (right - 1))) >> right;
+        out[i] = (Y_t)qg_clamp(qg_add_wrapped((int32_t)value, h.zero_point), h.low, h.high);
+    }
+}
+
+/* As qg_round_double, for shifts to the right by 1 or more alone, which nearly all factors are. */
+static void qg_round_right__Y(const void *acc, void *y, int n, const void *how) {
+    const qg_double_rounding h = *(const qg_double_rounding *)how;
+    const int32_t *const from = acc;
+    Y_t *const out = y;
+    for (int i = 0; i < n; ++i) {
+        const int right = 30 - h.shift[i * h.step];
+        const int64_t product = (int64_t)from[i] * h.multiplier[i * h.step];
+        const int64_t sum = product + ((int64_t)1 << right) + ((int64_t)1 << 30) + (product >> 63) * ((int64_t)1 << 31);
+        out[i] = (Y_t)qg_clamp((int32_t)(sum >> right >> 1) + h.zero_point, h.low, h.high);
+    }
+}
+
+/* Requantization by float factors; low and high of a code minus its zero point. */
+typedef struct {
+    const float *scale;
+    int step;
+    int32_t zero_point, low, high;
+} qg_float_even;
+
+/* clamp(rint(float(acc) * scale) + zero_point), ties to even, whatever the rounding mode: adding 3 * 2^22 leaves no
+ * fraction. Source: XNNPACK qs8 requantization `fp32`, ONNX Runtime MlasRequantizeOutput. */
+static void qg_round_even__Y(const void *acc, void *y, int n, const void *how) {
+    const qg_float_even h = *(const qg_float_even *)how;
+    const int32_t *const from = acc;
+    const float low = (float)h.low, high = (float)h.high;
+    Y_t *const out = y;
+    for (int i = 0; i < n; ++i) {
+        float value = (float)from[i] * h.scale[i * h.step];
+        value = value < low ? low : value > high ? high : value;
+        out[i] = (Y_t)((int32_t)rintf(value) + h.zero_point);
+    }
+}
+
+/* Requantization by double factors. */
+typedef struct {
+    const double *multiplier;
+    int step;
+    int32_t zero_point, low, high;
+} qg_double_away;
+
+/* clamp(int32(round(acc * multiplier)) + zero_point), ties away from zero; a product outside int32 becomes INT32_MIN.
+ * Source: TFLite reference_integer_ops::FullyConnected with a double scale. */
+static void qg_round_away__Y(const void *acc, void *y, int n, const void *how) {
+    const qg_double_away h = *(const qg_double_away *)how;
+    const int32_t *const from = acc;
+    Y_t *const out = y;
+    for (int i = 0; i < n; ++i) {
+        const double value = round((double)from[i] * h.multiplier[i * h.step]);
+        const int32_t whole = value >= 2147483648.0 || value <= -2147483648.0 ? INT32_MIN : (int32_t)value;
+        out[i] = (Y_t)qg_clamp(qg_add_wrapped(whole, h.zero_point), h.low, h.high);
+    }
+}
+
+/* Adds to acc[k] the sum of (x - zero) * w of filter k, of up to four filters that are `apart`; x - zero fits 16 bits, as
+ * 16-bit codes have the zero point 0. Four at a time load x once. */
+static void qg_dot__X_W_A(const X_t *x, const W_t *w, int n, int32_t zero, int filters, int apart, A_t *acc) {
+    if (filters == 4) {
+        const W_t *const w1 = w + apart, *const w2 = w1 + apart, *const w3 = w2 + apart;
+        A_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+        for (int i = 0; i < n; ++i) {
+            const int16_t code = (int16_t)(x[i] - zero);
+            a0 += (int32_t)code * w[i];
+            a1 += (int32_t)code * w1[i];
+            a2 += (int32_t)code * w2[i];
+            a3 += (int32_t)code * w3[i];
+        }
+        acc[0] += a0;
+        acc[1] += a1;
+        acc[2] += a2;
+        acc[3] += a3;
+        return;
+    }
+    for (int k = 0; k < filters; ++k, w += apart) {
+        A_t sum = 0;
+        for (int i = 0; i < n; ++i) {
+            sum += (int32_t)(int16_t)(x[i] - zero) * w[i];
+        }
+        acc[k] += sum;
+    }
+}
+
+/* Convolution of x [H, W, C] with w [O, Kh, Kw, C / groups]; `row`: room for the accumulators of one pixel. */
+static void qg_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s, int groups,
+                              int32_t zero, A_t *row, int size_y, qg_rounding round_row, const void *how) {
+    const int depth = s->channels / groups, outs = s->out_channels / groups;
+    const int row_x = s->width * s->channels, row_w = s->kernel_w * depth, filter = s->kernel_h * row_w;
+    const int joined = groups == 1 && s->dilation_w == 1;
+    unsigned char *out = y;
+    for (int oy = 0; oy < s->out_height; ++oy) {
+        int top, bottom;
+        const int y0 = oy * s->stride_h - s->pad_top;
+        qg_inside(y0, s->height, s->kernel_h, s->dilation_h, &top, &bottom);
+        for (int ox = 0; ox < s->out_width; ++ox) {
+            int left, right, many;
+            const int x0 = ox * s->stride_w - s->pad_left;
+            qg_inside(x0, s->width, s->kernel_w, s->dilation_w, &left, &right);
+            const int taps = joined ? (left < right ? 1 : 0) : right - left, length = joined ? (right - left) * depth : depth;
+            memcpy(row, bias, (size_t)s->out_channels * sizeof *row);
+            for (int o = 0; o < s->out_channels; o += many) {
+                const int rest = outs - o % outs;
+                const X_t *const first = x + o / outs * depth + (x0 + left * s->dilation_w) * s->channels;
+                many = rest < 4 ? rest : 4;
+                for (int ky = top; ky < bottom; ++ky) {
+                    const X_t *const line = first + (y0 + ky * s->dilation_h) * row_x;
+                    const W_t *const line_w = w + o * filter + ky * row_w + left * depth;
+                    for (int k = 0; k < taps; ++k) {
+                        qg_dot__X_W_A(line + k * s->dilation_w * s->channels, line_w + k * depth, length, zero, many, filter, row + o);
+                    }
+                }
+            }
+            round_row(row, out, s->out_channels, how);
+            out += s->out_channels * size_y;
+        }
+    }
+}
+
+/* Depthwise convolution of x [H, W, C] with w [Kh, Kw, C * M]: channel c * M + m reads channel c. */
+static void qg_depthwise_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
+                                      int32_t zero, A_t *row, int size_y, qg_rounding round_row,
+                                      const void *how) {
+    const int many = s->out_channels / s->channels;
+    unsigned char *out = y;
+    for (int oy = 0; oy < s->out_height; ++oy) {
+        int top, bottom;
+        const int y0 = oy * s->stride_h - s->pad_top;
+        qg_inside(y0, s->height, s->kernel_h, s->dilation_h, &top, &bottom);
+        for (int ox = 0; ox < s->out_width; ++ox) {
+            int left, right;
+            const int x0 = ox * s->stride_w - s->pad_left;
+            qg_inside(x0, s->width, s->kernel_w, s->dilation_w, &left, &right);
+            memcpy(row, bias, (size_t)s->out_channels * sizeof *row);
+            for (int ky = top; ky < bottom; ++ky) {
+                for (int kx = left; kx < right; ++kx) {
+                    const X_t *const from = x + ((y0 + ky * s->dilation_h) * s->width + x0 + kx * s->dilation_w) * s->channels;
+                    const W_t *const taps = w + (ky * s->kernel_w + kx) * s->out_channels;
+                    if (many == 1) {
+                        for (int c = 0; c < s->channels; ++c) {
+                            row[c] += (int32_t)(int16_t)(from[c] - zero) * taps[c];
+                        }
+                    } else {
+                        for (int c = 0; c < s->channels; ++c) {
+                            for (int m = 0; m < many; ++m) {
+                                row[c * many + m] += (from[c] - zero) * taps[c * many + m];
+                            }
+                        }
+                    }
+                }
+            }
+            round_row(row, out, s->out_channels, how);
+            out += s->out_channels * size_y;
+        }
+    }
+}
+
+/* Transposed convolution: window ox * stride - pad of y [H', W', O] gets x [H, W, C] times w [O, Kh, Kw, C]; here each
+ * element of y gathers what reaches it. */
+static void qg_transpose_conv__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
+                                   int32_t zero, A_t *row, int size_y, qg_rounding round_row, const void *how) {
+    unsigned char *out = y;
+    for (int oy = 0; oy < s->out_height; ++oy) {
+        for (int ox = 0; ox < s->out_width; ++ox) {
+            memcpy(row, bias, (size_t)s->out_channels * sizeof *row);
+            for (int ky = 0; ky < s->kernel_h; ++ky) {
+                const int from_y = oy + s->pad_top - ky;
+                if (from_y < 0 || from_y % s->stride_h != 0 || from_y / s->stride_h >= s->height) {
+                    continue;
+                }
+                for (int kx = 0; kx < s->kernel_w; ++kx) {
+                    const int from_x = ox + s->pad_left - kx;
+                    if (from_x < 0 || from_x % s->stride_w != 0 || from_x / s->stride_w >= s->width) {
+                        continue;
+                    }
+                    const X_t *const pixel = x + (from_y / s->stride_h * s->width + from_x / s->stride_w) * s->channels;
+                    const W_t *const taps = w + (ky * s->kernel_w + kx) * s->channels;
+                    const int filter = s->kernel_h * s->kernel_w * s->channels;
+                    for (int o = 0; o < s->out_channels; o += 4) {
+                        const int many = s->out_channels - o < 4 ? s->out_channels - o : 4;
+                        qg_dot__X_W_A(pixel, taps + o * filter, s->channels, zero, many, filter, row + o);
+                    }
+                }
+            }
+            round_row(row, out, s->out_channels, how);
+            out += s->out_channels * size_y;
+        }
+    }
+}
+
+/* x [rows, depth] times w [outs, depth]. */
+static void qg_fully_connected__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, int rows, int depth,
+                                    int outs, int32_t zero, A_t *row, int size_y, qg_rounding round_row,
+                                    const void *how) {
+    unsigned char *out = y;
+    for (int r = 0; r < rows; ++r) {
+        memcpy(row, bias, (size_t)outs * sizeof *row);
+        for (int o = 0; o < outs; o += 4) {
+            qg_dot__X_W_A(x + r * depth, w + o * depth, depth, zero, outs - o < 4 ? outs - o : 4, depth, row + o);
+        }
+        round_row(row, out, outs, how);
+        out += outs * size_y;
+    }
+}
+
+/* One matrix x (element [m][k] at m * x_row + k * x_step) times w ([k][n] likewise). */
+static void qg_matrix_product__X_W_A(const X_t *x, const W_t *w, void *y, int rows, int depth, int columns, int x_row,
+                                   int x_step, int w_row, int w_step, int32_t x_zero, int32_t w_zero, A_t *row,
+                                   int size_y, qg_rounding round_row, const void *how) {
+    unsigned char *out = y;
+    for (int m = 0; m < rows; ++m) {
+        for (int n = 0; n < columns; ++n) {
+            A_t acc = 0;
+            for (int k = 0; k < depth; ++k) {
+                acc += (x[m * x_row + k * x_step] - x_zero) * (w[k * w_row + n * w_step] - w_zero);
+            }
+            row[n] = acc;
+        }
+        round_row(row, out, columns, how);
+        out += columns * size_y;
+    }
+}
+
+/* The largest of each window, then clamped. */
+static void qg_max_pool__X(const X_t *x, X_t *y, const qg_window *s, int32_t low, int32_t high) {
+    for (int oy = 0; oy < s->out_height; ++oy) {
+        int top, bottom;
+        const int y0 = oy * s->stride_h - s->pad_top;
+        qg_inside(y0, s->height, s->kernel_h, 1, &top, &bottom);
+        for (int ox = 0; ox < s->out_width; ++ox, y += s->channels) {
+            int left, right;
+            const int x0 = ox * s->stride_w - s->pad_left;
+            qg_inside(x0, s->width, s->kernel_w, 1, &left, &right);
+            for (int c = 0; c < s->channels; ++c) {
+                y[c] = (X_t)low;
+            }
+            for (int ky = top; ky < bottom; ++ky) {
+                for (int kx = left; kx < right; ++kx) {
+                    const X_t *const from = x + ((y0 + ky) * s->width + x0 + kx) * s->channels;
+                    for (int c = 0; c < s->channels; ++c) {
+                        y[c] = from[c] > y[c] ? from[c] : y[c];
+                    }
+                }
+            }
+            for (int c = 0; c < s->channels; ++c) {
+                y[c] = y[c] > high ? (X_t)high : y[c];
+            }
+        }
+    }
+}
+
+/* The mean of what lies inside each window, half away from zero, then clamped. */
+static void qg_average_pool__X(const X_t *x, X_t *y, const qg_window *s, int32_t low, int32_t high, int32_t *row) {
+    for (int oy = 0; oy < s->out_height; ++oy) {
+        int top, bottom;
+        const int y0 = oy * s->stride_h - s->pad_top;
+        qg_inside(y0, s->height, s->kernel_h, 1, &top, &bottom);
+        for (int ox = 0; ox < s->out_width; ++ox, y += s->channels) {
+            int left, right;
+            const int x0 = ox * s->stride_w - s->pad_left;
+            qg_inside(x0, s->width, s->kernel_w, 1, &left, &right);
+            const int32_t count = (bottom - top) * (right - left);
+            memset(row, 0, (size_t)s->channels * sizeof *row);
+            for (int ky = top; ky < bottom; ++ky) {
+                for (int kx = left; kx < right; ++kx) {
+                    const X_t *const from = x + ((y0 + ky) * s->width + x0 + kx) * s->channels;
+                    for (int c = 0; c < s->channels; ++c) {
+                        row[c] += from[c];
+                    }
+                }
+            }
+            for (int c = 0; c < s->channels; ++c) {
+                const int32_t mean = (row[c] + (row[c] > 0 ? count / 2 : -(count / 2))) / count;
+                y[c] = (X_t)qg_clamp(mean, low, high);
+            }
+        }
+    }
+}
+
+/* a * b / 2^31, half up, saturated: gemmlowp's SaturatingRoundingDoublingHighMul. */
+static int32_t qg_high_mul(int32_t a, int32_t b) {
+    const int64_t high = ((int64_t)a * b + ((int64_t)1 << 30)) >> 31;
+    return high > INT32_MAX ? INT32_MAX : (int32_t)high;
+}
+
+/* 1 / (1 + a) in Q0, for a in Q0, [0, 1): three Newton steps. Source: gemmlowp fixedpoint.h. */
+static int32_t qg_one_over_one_plus(int32_t a) {
+    const int32_t half = (int32_t)(((int64_t)a + INT32_MAX + 1) >> 1);
+    int32_t x = 1515870810 + qg_high_mul(half, -1010580540);
+    for (int i = 0; i < 3; ++i) {
+        const int32_t error = (1 << 29) - qg_high_mul(half, x);
+        const int64_t step = (int64_t)qg_high_mul(x, error) * 4;
+        const int32_t saturated = step > INT32_MAX ? INT32_MAX : step < INT32_MIN ? INT32_MIN : (int32_t)step;
+        x = qg_add_wrapped(x, saturated);
+    }
+    return x > INT32_MAX / 2 ? INT32_MAX : x < -(1 << 30) ? INT32_MIN : x * 2;
+}
+
+/* Softmax of rows of 8-bit codes; `exponentials` in Q0 of 0 to -255 steps, of which the first `counting` count. Gives 1
+ * where the exponentials of a row sum up to 512 or more, which the runtime aborts on.
+ * Source: TFLite reference/softmax.h (Softmax for 8 bits). */
+static int qg_softmax__X_Y(const X_t *x, Y_t *y, int rows, int n, const int32_t *exponentials, int counting,
+                            int32_t low, int32_t high) {
+    for (int r = 0; r < rows; ++r, x += n, y += n) {
+        int32_t largest = x[0];
+        int64_t total = 0;
+        int bits = 0;
+        for (int i = 1; i < n; ++i) {
+            largest = x[i] > largest ? x[i] : largest;
+        }
+        for (int i = 0; i < n; ++i) {
+            const int32_t term = exponentials[largest - x[i]];
+            total += (term >> 12) + ((term & 4095) > 2047 ? 1 : 0);
+        }
+        while (total >> bits != 0) {
+            ++bits;
+        }
+        if (bits + 12 - 32 > 8) {
+            return 1;
+        }
+        const int32_t reciprocal = qg_one_over_one_plus((int32_t)((total << (32 - bits)) - ((int64_t)1 << 31)));
+        const int exponent = bits + 12 - 32 + 31 - 8 * (int)sizeof *y;
+        for (int i = 0; i < n; ++i) {
+            const int32_t below = largest - x[i];
+            const int64_t value = qg_high_mul(reciprocal, exponentials[below]), mask = ((int64_t)1 << exponent) - 1;
+            const int64_t code = (value >> exponent) + ((value & mask) > mask >> 1 ? 1 : 0) + low;
+            y[i] = (Y_t)(below >= counting ? low : code > high ? high : code);
+        }
+    }
+    return 0;
+}
+
+/* A function of codes, by their bits, the unsigned U. */
+static void qg_look_up__X_U_Y(const X_t *x, Y_t *y, int n, const Y_t *table) {
+    for (int i = 0; i < n; ++i) {
+        y[i] = table[(U_t)x[i]];
+    }
+}
+
+/* clamp(round(x / scale) + zero_point), half away from zero; NaN gives the lowest code. */
+static void qg_quantize_away__Y(const float *x, Y_t *y, int n, float scale, float zero, float low, float high) {
+    for (int i = 0; i < n; ++i) {
+        const float code = roundf(x[i] / scale) + zero;
+        y[i] = (Y_t)(code > high ? high : code > low ? code : low);
+    }
+}
+
+/* clamp(rint(x * reciprocal) + zero_point), ties to even; NaN gives the lowest code. */
+static void qg_quantize_even__Y(const float *x, Y_t *y, int n, float reciprocal, float zero, float low, float high) {
+    for (int i = 0; i < n; ++i) {
+        const float code = rintf(x[i] * reciprocal) + zero;
+        y[i] = (Y_t)(code > high ? high : code > low ? code : low);
+    }
+}
+
+/* (x - zero_point) * scale. */
+static void qg_dequantize__X(const X_t *x, float *y, int n, int32_t zero, float scale) {
+    for (int i = 0; i < n; ++i) {
+        y[i] = (float)(x[i] - zero) * scale;
+    }
+}
+
+/* An operand of a sum: its codes minus the zero point, times 2^left, times a multiplier; a step of 0 repeats one code. */
+typedef struct {
+    int step, left, shift;
+    int32_t zero_point, multiplier;
+} qg_term;
+
+/* Element i of an operand in the terms of a sum. */
+static int32_t qg_scaled__X(const X_t *x, int i, const qg_term *t) {
+    return qg_multiply((x[i * t->step] - t->zero_point) * (1 << t->left), t->multiplier, t->shift);
+}
+
+/* Rows of up to 64 of n elements of two operands. */
+static int qg_row_length(int n, int at) {
+    return n - at < 64 ? n - at : 64;
+}
+
+/* The sum of two operands, or with sign = -1 the difference, requantized. */
+static void qg_sum__X(const X_t *a, const X_t *b, void *y, int size_y, int n, const qg_term *s, const qg_term *t,
+                      int sign, qg_rounding round_row, const void *how) {
+    int32_t row[64];
+    unsigned char *out = y;
+    for (int at = 0; at < n; at += 64) {
+        const int m = qg_row_length(n, at);
+        for (int i = 0; i < m; ++i) {
+            row[i] = qg_scaled__X(a, at + i, s) + sign * qg_scaled__X(b, at + i, t);
+        }
+        round_row(row, out + at * size_y, m, how);
+    }
+}
+
+/* The square of the difference of two operands, requantized. */
+static void qg_squared_difference__X(const X_t *a, const X_t *b, void *y, int size_y, int n, const qg_term *s,
+                                     const qg_term *t, qg_rounding round_row, const void *how) {
+    int32_t row[64];
+    unsigned char *out = y;
+    for (int at = 0; at < n; at += 64) {
+        const int m = qg_row_length(n, at);
+        for (int i = 0; i < m; ++i) {
+            const int32_t difference = qg_scaled__X(a, at + i, s) - qg_scaled__X(b, at + i, t);
+            row[i] = difference * difference;
+        }
+        round_row(row, out + at * size_y, m, how);
+    }
+}
+
+/* The product of codes minus their zero points, requantized. */
+static void qg_product__X(const X_t *a, const X_t *b, void *y, int size_y, int n, const qg_term *s, const qg_term *t,
+                          qg_rounding round_row, const void *how) {
+    int32_t row[64];
+    unsigned char *out = y;
+    for (int at = 0; at < n; at += 64) {
+        const int m = qg_row_length(n, at);
+        for (int i = 0; i < m; ++i) {
+            row[i] = (a[(at + i) * s->step] - s->zero_point) * (b[(at + i) * t->step] - t->zero_point);
+        }
+        round_row(row, out + at * size_y, m, how);
+    }
+}
+
+/* Four neighbours weighted in 10-bit fixed point, half away from zero; for each row and column of y the weight of the
+ * second neighbour and the places of both. Source: TFLite reference/resize_bilinear.h (ResizeBilinearInteger). */
+static void qg_resize_bilinear__X(const X_t *x, X_t *y, const qg_window *s, const int32_t *rows, const int32_t *columns) {
+    const int h = s->out_height, w = s->out_width;
+    for (int oy = 0; oy < h; ++oy) {
+        const int64_t dy = rows[oy];
+        const X_t *const upper = x + rows[h + oy] * s->width * s->channels;
+        const X_t *const lower = x + rows[2 * h + oy] * s->width * s->channels;
+        for (int ox = 0; ox < w; ++ox, y += s->channels) {
+            const int64_t dx = columns[ox];
+            const int left = columns[w + ox] * s->channels, right = columns[2 * w + ox] * s->channels;
+            for (int c = 0; c < s->channels; ++c) {
+                const int64_t above = upper[left + c] * (1024 - dx) + upper[right + c] * dx;
+                const int64_t below = lower[left + c] * (1024 - dx) + lower[right + c] * dx;
+                const int64_t total = above * (1024 - dy) + below * dy;
+                y[c] = (X_t)((total + (total > 0 ? 1 << 19 : -(1 << 19))) / (1 << 20));
+            }
+        }
+    }
+}
+
+/* The first index of the largest element along an axis of n elements, `inner` apart; with sign = -1 of the smallest. */
+static void qg_place__X_Y(const X_t *x, Y_t *y, int outer, int n, int inner, int sign) {
+    for (int o = 0; o < outer; ++o) {
+        for (int i = 0; i < inner; ++i) {
+            const X_t *const from = x + o * n * inner + i;
+            int best = 0;
+            for (int k = 1; k < n; ++k) {
+                best = sign * from[k * inner] > sign * from[best * inner] ? k : best;
+            }
+            y[o * inner + i] = best;
+        }
+    }
+}
+
+/* PReLU: codes minus their zero point by one multiplier, or below zero times those of alpha by another; both terms have
+ * their multipliers, of x and of the product. */
+static void qg_prelu__X(const X_t *x, const X_t *alpha, X_t *y, int n, const qg_term *s, const qg_term *t, int32_t zero,
+                        int32_t low, int32_t high) {
+    for (int i = 0; i < n; ++i) {
+        const int32_t value = x[i * s->step] - s->zero_point, slope = alpha[i * t->step] - t->zero_point;
+        const int32_t made = value >= 0 ? qg_multiply(value, s->multiplier, s->shift)
+                                        : qg_multiply(value * slope, t->multiplier, t->shift);
+        y[i] = (X_t)qg_clamp(qg_add_wrapped(made, zero), low, high);
+    }
+}

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 
+from qgraph.errors import UnsupportedOp
 from qgraph.ir import Array
 from qgraph.ir.types import NUMPY_DTYPE, integer_range
 from qgraph.targets.onnxruntime import kernels
+from qgraph.targets.onnxruntime.float_kernels import normalized, welford
 from qgraph.targets.onnxruntime.functions import QLinearSoftmax, exponentials
 from qgraph.targets.target import Kernel
 
@@ -40,8 +43,24 @@ def _codes(op: QLinearSoftmax, x: Array) -> Array:
     return (codes.astype(np.int64) + int(op.result.type.q.zero_points[0])).astype(np.int32)  # wraps
 
 
+def in_one_pass(x: Array, gain: Array, bias: Array | None, eps: float) -> Array:
+    """Layer normalization of rows [R, K]: sums of values and of squares, one by one, the variance by their difference.
+
+    Measured on 1.23.2 to 1.26.0. Source: layer_norm_impl.cc of those releases.
+    """
+    count = np.float32(x.shape[1])
+    if count < 2:
+        raise UnsupportedOp("ONNX Runtime before 1.27 has no layer normalization of one value")
+    mean = np.add.accumulate(x, axis=1)[:, -1:] / count
+    squares = np.add.accumulate(x * x, axis=1)[:, -1:] / count
+    made = (x - mean) / np.sqrt(squares - mean * mean + np.float32(eps)) * gain
+    return np.asarray(made if bias is None else made + bias)
+
+
 EARLIER: Mapping[str, Mapping[str, Kernel]] = {
+    "1.27": {"nn.layer_norm": partial(normalized, of_rows=in_one_pass)},
     "1.29": {"ort.QLinearSoftmax": unclamped_softmax},
+    "1.30": {"nn.layer_norm": partial(normalized, of_rows=welford)},
     "1.32": {"ort.QLinearSoftmax": softmax},
 }
 """release -> kernels of all releases before it."""

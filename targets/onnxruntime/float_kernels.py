@@ -161,11 +161,12 @@ def layer_norm(x: Float, gain: Float, bias: Float | None, eps: float) -> Float:
     lanes, which are halved; what is left over follows one by one, the first four not fused.
     """
     rows = x.reshape(-1, x.shape[-1])
-    made = _welford(rows, gain, bias, eps) if rows.shape[1] < 8 else _in_lanes(rows, gain, bias, eps)
+    made = welford(rows, gain, bias, eps) if rows.shape[1] < 8 else _in_lanes(rows, gain, bias, eps)
     return made.reshape(x.shape)
 
 
-def _welford(x: Float, gain: Float, bias: Float | None, eps: float) -> Float:
+def welford(x: Float, gain: Float, bias: Float | None, eps: float) -> Float:
+    """Layer normalization of rows [R, K] by Welford's running mean and sum of squares."""
     count = x.shape[1]
     mean, squares = np.zeros((len(x), 1), f32), np.zeros((len(x), 1), f32)
     for k in range(count):
@@ -370,12 +371,15 @@ def over_axis(function: Callable[[Float], Float]) -> Callable[..., Array]:
     return lambda view, x: np.moveaxis(function(np.moveaxis(x, view.axis, -1)), -1, view.axis)
 
 
-def normalized(view: Any, x: Array, gamma: Array | None, beta: Array | None) -> Array:
-    """`nn.layer_norm`, whose last axes are as one; without a gain the file has one of ones."""
+def normalized(
+    view: Any, x: Array, gamma: Array | None, beta: Array | None, of_rows: Callable[..., Array] = layer_norm
+) -> Array:
+    """`nn.layer_norm`, whose last axes are as one; without a gain the file has one of ones. `of_rows`: of [R, K], the
+    gain [K], the bias, and eps."""
     count = int(np.prod(x.shape[x.ndim - view.axes :]))
     gain = np.ones(count, f32) if gamma is None else gamma.reshape(-1)
     bias = None if beta is None else beta.reshape(-1)
-    return layer_norm(x.reshape(-1, count), gain, bias, view.eps).reshape(x.shape)
+    return of_rows(x.reshape(-1, count), gain, bias, view.eps).reshape(x.shape)
 
 
 KERNELS: dict[str, Callable[..., Array]] = {

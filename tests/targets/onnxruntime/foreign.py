@@ -20,7 +20,7 @@ from qgraph.runtimes import Worker
 
 PROVEN = pytest.mark.skipif(
     find_spec("onnxruntime") is not None and version("onnxruntime") != targets.get("onnxruntime").proven,
-    reason="other releases refuse it, or optimize otherwise",
+    reason="other releases refuse it, or compute or optimize otherwise",
 )
 LEVELS = ("all", "extended", "basic", "disabled")
 TYPES = {"u8u8": ("QUInt8", "QUInt8"), "u8s8": ("QUInt8", "QInt8"), "s8s8": ("QInt8", "QInt8")}

@@ -200,6 +200,7 @@ def test_a_cast_through_doubles_is_kept(ort: Worker, tmp_path: Path) -> None:
         assert not differing(path, [floats(2, 4, 5, 5)], ort, level)
 
 
+@PROVEN
 @pytest.mark.parametrize(
     ("op", "attrs", "folded"),
     [

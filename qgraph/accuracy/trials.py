@@ -206,9 +206,10 @@ def _range_of(seen: Array) -> tuple[float, float]:
     return min(float(seen.min()), 0.0), max(float(seen.max()), 0.0)
 
 
-def _bits(mark: Node) -> float:
+def _bits(mark: Node) -> int:
+    """How many bits the codes of a grid take; a symmetric one of 16 leaves out its lowest."""
     low, high = mark.attrs["range"]
-    return float(np.log2(high - low + 1))
+    return int(high - low).bit_length()
 
 
 def has_16(unit: Unit, rules: QuantRules | None) -> bool:

@@ -24,13 +24,18 @@ SIZE, CLASSES, MOST = 64, 10, 4
 GRIDS = (8, 4)
 LARGEST = 24
 """Pixels up to which an object belongs to the finer grid."""
-FIELDS = 1 + 4 + CLASSES
+SCORES = 1 + CLASSES
+"""Of a cell: whether there is an object, and of which class."""
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 CELLS = sum(grid * grid for grid in GRIDS)
 
 
 class Detector(nn.Module):
-    """Strided convolutions with shortcuts; a head on either grid: [N, CELLS * FIELDS]."""
+    """Strided convolutions with shortcuts; two heads on either grid: scores [N, CELLS * SCORES], boxes [N, CELLS * 4].
+
+    Scores and boxes are results of their own, so that each has a grid of its own in integers: among scores from -20 to
+    10 a box would have steps of a tenth of a cell.
+    """
 
     def __init__(self, width: int = 24) -> None:
         super().__init__()
@@ -40,15 +45,19 @@ class Detector(nn.Module):
             nn.Sequential(*_layer(2 * width, 3 * width, 2)),
         )
         self.more = nn.ModuleList(nn.Sequential(*_layer(w * width, w * width, 1)) for w in (2, 3))
-        self.heads = nn.ModuleList(nn.Conv2d(w * width, FIELDS, 1) for w in (2, 3))
+        self.scores = nn.ModuleList(nn.Conv2d(w * width, SCORES, 1) for w in (2, 3))
+        self.boxes = nn.ModuleList(nn.Conv2d(w * width, 4, 1) for w in (2, 3))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         fine = self.fine(self.stem(x))
         fine = fine + self.more[0](fine)
         coarse = self.coarse(fine)
         coarse = coarse + self.more[1](coarse)
-        found = [head(feature).flatten(1) for head, feature in zip(self.heads, (fine, coarse), strict=True)]
-        return torch.cat(found, 1)
+        scores, boxes = (
+            torch.cat([head(feature).flatten(1) for head, feature in zip(heads, (fine, coarse), strict=True)], 1)
+            for heads in (self.scores, self.boxes)
+        )
+        return scores, boxes
 
 
 def _layer(before: int, after: int, stride: int) -> list[nn.Module]:
@@ -116,34 +125,40 @@ def encoded(objects: Array) -> Array:
     return made
 
 
-def _by_cell(made: Any) -> Any:
-    """Results [N, CELLS * FIELDS] as [N, CELLS, FIELDS]."""
-    ends = np.cumsum([grid * grid * FIELDS for grid in GRIDS])
-    starts = [0, *ends[:-1]]
-    grids = [made[:, a:b].reshape(len(made), FIELDS, -1) for a, b in zip(starts, ends, strict=True)]
-    if isinstance(made, Tensor):
-        return torch.cat(grids, 2).permute(0, 2, 1)
-    return np.concatenate(grids, 2).transpose(0, 2, 1)
+def _by_cell(made: Any) -> tuple[Any, Any]:
+    """Both results as scores [N, CELLS, SCORES] and boxes [N, CELLS, 4]; NumPy has them joined."""
+    if isinstance(made, np.ndarray):
+        made = np.split(made, [CELLS * SCORES], 1)
+    join = torch.cat if isinstance(made[0], Tensor) else np.concatenate
+    fine = GRIDS[0] ** 2
+    scores, boxes = (
+        join(
+            [each.reshape(len(each), fields, -1) for each in (result[:, : fine * fields], result[:, fine * fields :])],
+            2,
+        )
+        for result, fields in zip(made, (SCORES, 4), strict=True)
+    )
+    return scores.swapaxes(1, 2), boxes.swapaxes(1, 2)
 
 
-def loss(made: Tensor, target: Tensor) -> Tensor:
+def loss(made: tuple[Tensor, Tensor], target: Tensor) -> Tensor:
     """Whether there is an object; where one is, also its box and class."""
-    cells, there = _by_cell(made), target[..., 0] > 0
-    presence = F.binary_cross_entropy_with_logits(cells[..., 0], target[..., 0], reduction="sum")
-    box = F.smooth_l1_loss(cells[there][:, 1:5], target[there][:, 1:5], reduction="sum")
-    kind = F.cross_entropy(cells[there][:, 5:], target[there][:, 5].long(), reduction="sum")
+    (scores, boxes), there = _by_cell(made), target[..., 0] > 0
+    presence = F.binary_cross_entropy_with_logits(scores[..., 0], target[..., 0], reduction="sum")
+    box = F.smooth_l1_loss(boxes[there], target[there][:, 1:5], reduction="sum")
+    kind = F.cross_entropy(scores[there][:, 1:], target[there][:, 5].long(), reduction="sum")
     return (presence + 5 * box + kind) / len(made)
 
 
 def decoded(made: Array) -> list[Array]:
     """For each scene the boxes found [n, 6]: x, y, width, height, class, score; of overlapping ones the best."""
-    cells, places = _by_cell(made), _cells()
+    (scores, boxes), places = _by_cell(made), _cells()
     step = SIZE / places[:, :1]
-    middle = (cells[..., 1:3] + places[:, [2, 1]]) * step
-    size = np.exp(np.clip(cells[..., 3:5], -4, 4)) * step
-    chances = np.exp(cells[..., 5:] - cells[..., 5:].max(-1, keepdims=True))
+    middle = (boxes[..., :2] + places[:, [2, 1]]) * step
+    size = np.exp(np.clip(boxes[..., 2:], -4, 4)) * step
+    chances = np.exp(scores[..., 1:] - scores[..., 1:].max(-1, keepdims=True))
     chances /= chances.sum(-1, keepdims=True)
-    score = chances.max(-1) / (1 + np.exp(-cells[..., 0]))
+    score = chances.max(-1) / (1 + np.exp(-scores[..., 0]))
     found = np.concatenate([middle, size, chances.argmax(-1)[..., None], score[..., None]], -1)
     return [_suppressed(each[each[:, 5] > 0.02]) for each in found]
 

@@ -157,6 +157,7 @@ def parts(inputs: Inputs) -> list[Inputs]:
 
 def joined(made: Any) -> Array:
     """One array of a model's result, or of several."""
+    made = [*made.values()] if isinstance(made, Mapping) else made
     results: Sequence[Any] = made if isinstance(made, (tuple, list)) else [made]
     return np.concatenate([np.asarray(each) for each in results], axis=-1)
 

@@ -66,11 +66,11 @@ def test_what_is_encoded_decodes_to_the_objects() -> None:
     images, labels = rng.integers(0, 255, (20, 28, 28), np.uint8), rng.integers(0, 10, 20)
     _, objects = detection.scenes(images, labels, 50, rng)
     wanted = np.stack([detection.encoded(here) for here in objects])
-    cells = np.full((50, detection.CELLS, detection.FIELDS), -20.0, np.float32)
-    cells[..., 0] = np.where(wanted[..., 0] > 0, 20, -20)
-    cells[..., 1:5] = wanted[..., 1:5]
-    np.put_along_axis(cells[..., 5:], wanted[..., 5:].astype(int), 20.0, -1)
+    scores = np.full((50, detection.CELLS, detection.SCORES), -20.0, np.float32)
+    scores[..., 0] = np.where(wanted[..., 0] > 0, 20, -20)
+    np.put_along_axis(scores[..., 1:], wanted[..., 5:].astype(int), 20.0, -1)
     fine = detection.GRIDS[0] ** 2
-    flat = [part.transpose(0, 2, 1).reshape(50, -1) for part in (cells[:, :fine], cells[:, fine:])]
+    results = scores, wanted[..., 1:5]
+    flat = [part.transpose(0, 2, 1).reshape(50, -1) for cells in results for part in (cells[:, :fine], cells[:, fine:])]
     found = detection.decoded(np.concatenate(flat, 1))
     assert detection.mean_average_precision(found, detection.padded(objects)) > 97  # two middles in one cell are rare

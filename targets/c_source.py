@@ -6,7 +6,7 @@ elementwise, a table of what its kernel gives for every code: so both need no fo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -14,10 +14,11 @@ import numpy as np
 from qgraph.arith.requantize import DoubleRounding, Float32Even, Float64Away, Requantization, WideRounding
 from qgraph.errors import ExportError, QGraphError, UnsupportedOp
 from qgraph.exporters.c99 import Program, ctext, test_program
-from qgraph.interpreter.execute import execute, node_requantizer
+from qgraph.interpreter.execute import node_requantizer
 from qgraph.interpreter.plan import Step, kernels_of
 from qgraph.interpreter.samples import sample_batches
-from qgraph.ir import Array, Graph, Node, TensorType, Value, op_def
+from qgraph.interpreter.streaming import Stream
+from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, op_def, states_of
 from qgraph.ir.types import element_count
 from qgraph.passes import set_batch
 from qgraph.targets.c_moves import copied, places_of, sides
@@ -53,19 +54,25 @@ class Emission:
         self.kernels = kernels_of(graph)
         self._requantized = node_requantizer(graph)
         self._names: dict[Value, str] = {}
+        self._results: list[tuple[str, Value]] = []
         self._outputs = {*graph.outputs}
         self._graph = graph
 
     def begin(self) -> None:
-        """Declare the arguments."""
+        """Declare the arguments, and what is kept from one call to the next."""
+        states = {state.input: state for state in states_of(self._graph)}
         for value in self._graph.inputs:
-            self._names[value] = self._parameter(value.name, value, given=True)
-        self._results: list[tuple[str, Value]] = []
-        for name, value in zip(self._graph.output_names, self._graph.outputs, strict=True):
-            parameter = self._parameter(name, value, given=False)
-            self._results.append((parameter, value))
+            if value in states:
+                self._names[value] = self.program.state(value.name, states[value].first_value())
+            else:
+                self._names[value] = self._parameter(value.name, value, given=True)
+        names, self._results = self._graph.output_names, []
+        for number in data_outputs(self._graph):
+            value = self._graph.outputs[number]
+            self._results.append((self._parameter(names[number], value, given=False), value))
             if not value.is_constant and value not in self._names:
-                self._names[value] = parameter
+                self._names[value] = self._results[-1][0]
+        self._results += [(self._names[state.input], self._graph.outputs[state.output]) for state in states.values()]
 
     def _parameter(self, name: str, value: Value, *, given: bool) -> str:
         type = value.type
@@ -81,9 +88,15 @@ class Emission:
             self.program.line(*(f"(void){name};" for name in unread))
         copies = [(name, value) for name, value in self._results if self.of(value) != name]
         if copies:
-            self.program.step("results that are inputs, constants, or returned twice")
+            self.program.step("results that are inputs, constants, states, or returned twice")
+        states = {state.name for state in self.program.states}
+        before: dict[Value, str] = {}
+        for _, value in copies:
+            if self.of(value) in states and value not in before:  # which others may be written to first
+                before[value] = self.room(ctext.word(value.type), element_count(value.type.shape))
+                self.copy(before[value], self.of(value), value.type)
         for name, value in copies:
-            self.copy(name, self.of(value), value.type)
+            self.copy(name, before.get(value) or self.of(value), value.type)
 
     def of(self, value: Value) -> str:
         """The array of a value; a constant's is defined where it is first asked for."""
@@ -104,7 +117,8 @@ class Emission:
 
     def share(self, result: Value, operand: Value) -> None:
         """Let a result be the array of its operand, where neither is the caller's."""
-        if self.of(operand) in (each.name for each in self.program.parameters) or result in self._names:
+        callers = (each.name for each in self.program.parameters)
+        if self.of(operand) in callers or result in self._names:
             self.copy(self.of(result), self.of(operand), result.type)
         else:
             self._names[result] = self.of(operand)
@@ -247,9 +261,10 @@ clean:
 """
 README = """# {name} in C99
 
-`model.c` and `model.h` are the model, for any compiler of C99 whose `int` has 32 bits: no library but the C standard's,
-no allocation, no recursion, {used} bytes of static memory that it writes, {constants} bytes of constants. Its results
-are those of {target}, byte by byte, if floats are IEEE and are not contracted (`-ffp-contract=off`).
+`model.c` and `model.h` are the model, for any compiler of C99 whose `int` has 32 bits and wraps where it is converted
+to, as with gcc and clang: no library but the C standard's, no allocation, no recursion, {used} bytes of static memory
+that it writes, {constants} bytes of constants. Its results are those of {target}, byte by byte, if floats are IEEE and
+are not contracted (`-ffp-contract=off`).
 
 `make` builds the test, {cases} examples, and runs it: it prints how many bytes differ.
 
@@ -270,10 +285,7 @@ def to_c99(graph: Graph) -> dict[str, bytes]:
     graph = _of_one_example(graph)
     program = to_program(graph, targets.get(graph.target).c_forms)
     source, header, used = program.source(f"{graph.name}, a model for {graph.target}.")
-    cases = [
-        [*(batch[value.name] for value in graph.inputs), *execute(graph, batch)]
-        for batch in sample_batches(graph, EXAMPLES)
-    ]
+    cases = list(_cases(graph))
     readme = README.format(
         name=graph.name,
         used=used,
@@ -287,6 +299,15 @@ def to_c99(graph: Graph) -> dict[str, bytes]:
         **{"Makefile": MAKEFILE, "README.md": readme},
     }
     return {name: text.encode() for name, text in texts.items()}
+
+
+def _cases(graph: Graph) -> Iterator[list[Array]]:
+    """Inputs and results of calls: examples, or the steps of a stream."""
+    stream, names = Stream(graph), [value.name for value in data_inputs(graph)]
+    for batch in sample_batches(graph, EXAMPLES):
+        taken = stream.take({name: batch[name] for name in names})
+        made = stream.advance(taken)
+        yield [*(taken[name] for name in names), *(made[number] for number in data_outputs(graph))]
 
 
 def _of_one_example(graph: Graph) -> Graph:

@@ -45,6 +45,7 @@ from qgraph.targets.litert.dialect.reduction import Extremum, Mean, mean_multipl
 from qgraph.targets.litert.dialect.reduction import Sum as ReduceSum
 from qgraph.targets.litert.dialect.resizing import ResizeBilinear, places
 from qgraph.targets.litert.dialect.softmax import Softmax, exponentials_of
+from qgraph.targets.litert.dialect.svdf import Svdf, factors
 from qgraph.targets.litert.dialect.transposed import TransposeConv
 from qgraph.targets.litert.dialect.windows import pads_of
 
@@ -69,20 +70,13 @@ class Products(NamedTuple):
 
 
 def products(c: Emission, op: Layer, how: Requantization, channels: int) -> Products:
-    """Of a constant weight; raises UnsupportedOp for one that is computed, and where the accumulators could leave what
-    holds them."""
+    """Of a constant weight; raises UnsupportedOp for one that is computed."""
     only(CODES, op.x.type, op.result.type)
     if not op.w.is_constant or (op.bias is not None and not op.bias.is_constant):
         raise UnsupportedOp("C has it for constant weights and biases")
     codes = op.w.data.astype(np.int32) - np.int32(op.w.type.q.zero_point[0])
     bias = np.zeros(channels, np.int64) if op.bias is None else op.bias.data.astype(np.int64)
-    axis = 3 if isinstance(op, DepthwiseConv2d) else 0
-    steps = [int(each) - zero_point(op.x.type) for each in integer_range(op.x.type.dtype)]
-    extremes = np.stack([codes.astype(np.int64) * step for step in steps])
-    others = tuple(i for i in range(codes.ndim) if i != axis)
     accumulator = accumulator_of(how)
-    lowest, highest = (bias + part.sum(axis=others) for part in (extremes.min(axis=0), extremes.max(axis=0)))
-    within(int(lowest.min(initial=0)), int(highest.max(initial=0)), accumulator)
     fits = codes.min(initial=0) >= -128 and codes.max(initial=0) <= 127
     codes, bias = codes.astype(np.int8 if fits else np.int16), bias.astype(accumulator)
     names = c.constant(op.w.name, codes), c.constant("bias", bias)
@@ -92,13 +86,6 @@ def products(c: Emission, op: Layer, how: Requantization, channels: int) -> Prod
 def accumulator_of(how: Requantization) -> np.dtype[np.signedinteger[Any]]:
     """The storage of the accumulators that are requantized so."""
     return np.dtype(np.int64) if isinstance(how, WideRounding) else np.dtype(np.int32)
-
-
-def within(lowest: int, highest: int, accumulator: np.dtype[np.signedinteger[Any]]) -> None:
-    """Raise UnsupportedOp where a sum may overflow, which C does not define; all of its parts lie between both."""
-    info = np.iinfo(accumulator)
-    if lowest < info.min or highest > info.max:
-        raise UnsupportedOp(f"its accumulators may reach {lowest} or {highest} and leave {accumulator}")
 
 
 def window(c: Emission, op: Any, kernel: tuple[int, int], dilation: tuple[int, int], pads: tuple[int, ...]) -> str:
@@ -128,7 +115,9 @@ def layer(c: Emission, op: Any, function: str, arguments: list[object]) -> None:
     channels = int(op.result.type.shape[3])
     p = products(c, op, how, channels)
     sizes = window(c, op, tuple(int(k) for k in op.w.type.shape[1:3]), getattr(op, "dilation", (1, 1)), _pads(op))  # type: ignore[arg-type]
-    called = c.program.library.use(function, X=ctext.word(op.x.type), W=p.storage, A=p.accumulator)
+    called = c.program.library.use(
+        function, X=ctext.word(op.x.type), W=p.storage, A=p.accumulator, U=f"u{p.accumulator}"
+    )
     row, rounding = c.room(p.accumulator, channels), c.requantization(how)
     bytes_y = op.result.type.numpy.itemsize
 
@@ -168,7 +157,9 @@ def fully_connected(c: Emission, op: FullyConnected) -> None:
     p = products(c, op, how, outs)
     row, bytes_y = c.room(p.accumulator, outs), op.result.type.numpy.itemsize
     c.program.call(
-        c.program.library.use("qg_fully_connected", X=ctext.word(op.x.type), W=p.storage, A=p.accumulator),
+        c.program.library.use(
+            "qg_fully_connected", X=ctext.word(op.x.type), W=p.storage, A=p.accumulator, U=f"u{p.accumulator}"
+        ),
         *(c.of(op.x), p.weight, p.bias, c.of(op.result), element_count(op.x.type.shape) // depth, depth, outs),
         *(zero_point(op.x.type), row, bytes_y, *c.requantization(how)),
     )
@@ -180,10 +171,8 @@ def matrix_product(c: Emission, op: BatchMatmul) -> None:
     *batch, rows, columns = (int(side) for side in op.result.type.shape)
     depth, how = int(op.x.type.shape[-2 if op.adj_x else -1]), c.rounding()
     accumulator = accumulator_of(how)
-    bound = depth << (8 * (op.x.type.numpy.itemsize + op.y.type.numpy.itemsize))
-    within(-bound, bound, accumulator)
     steps = (*((1, rows) if op.adj_x else (depth, 1)), *((1, depth) if op.adj_y else (columns, 1)))
-    words = {"X": ctext.word(op.x.type), "W": ctext.word(op.y.type), "A": accumulator.name}
+    words = {"X": ctext.word(op.x.type), "W": ctext.word(op.y.type), "A": accumulator.name, "U": f"u{accumulator}"}
     function, row = c.program.library.use("qg_matrix_product", **words), c.room(accumulator.name, columns)
     zeros, rounding = (zero_point(op.x.type), zero_point(op.y.type)), c.requantization(how)
     starts = [_starts(batch, value.type.shape[:-2]) for value in (op.x, op.y)]
@@ -246,10 +235,7 @@ def reduced(c: Emission, op: Any, first: str, update: str) -> str:
 
 
 def _sum_to(c: Emission, op: Any, how: Requantization) -> None:
-    count = element_count(op.x.type.shape) // max(element_count(op.result.type.shape), 1)
-    bound = count << (8 * op.x.type.numpy.itemsize)
-    within(-bound, bound, np.dtype(np.int32))
-    row = reduced(c, op, "0", f"acc + (x - {zero_point(op.x.type)})")
+    row = reduced(c, op, "0", f"(int32_t)((uint32_t)acc + (uint32_t)(x - {zero_point(op.x.type)}))")
     function, struct = c.requantization(how)
     c.program.call(function, row, c.of(op.result), element_count(op.result.type.shape), struct)
 
@@ -465,6 +451,29 @@ def place(c: Emission, op: Any, sign: int) -> None:
     c.program.call(called, c.of(op.x), c.of(op.result), outer, shape[axis], inner, sign)
 
 
+def svdf(c: Emission, op: Svdf, real: type[np.floating] = np.float32) -> None:
+    """SVDF of one example; of LiteRT with a state of 16 bits and the activation RELU, which it does not compute."""
+    if real is np.float32 and (op.state.type.dtype == "i8" or op.activation != "RELU"):
+        raise UnsupportedOp("LiteRT's SVDF has a state of 16 bits, and the activation RELU")
+    if op.x.type.shape[0] != 1 or not all(value.is_constant for value in (op.w_feature, op.w_time)):
+        raise UnsupportedOp("C has it for one example, and constant weights")
+    filters, memory = sides(op.w_time.type)
+    inputs, units = int(op.x.type.shape[1]), filters // op.rank
+    bias = np.zeros(units, np.int32) if op.bias is None else op.bias.data
+    to_state, to_y = (float(factor) for factor in factors(op, real))
+    made, stored = op.y.type, op.state.type
+    bounds = integer_range(stored.dtype)
+    feature = DoubleRounding(*quantize_multiplier(to_state), 0, *bounds, stored.numpy.type)
+    called = c.program.library.use("qg_svdf", S=ctext.word(stored))
+    c.program.call(
+        called,
+        *(c.of(value) for value in (op.x, op.w_feature, op.w_time, op.state, op.after)),
+        *(c.constant("bias", bias), c.of(op.y), inputs, filters, memory, op.rank, zero_point(op.x.type)),
+        *(zero_point(stored), c.room("int32", filters), *c.requantization(feature)),
+        *c.requantization(double_rounding(to_y, made)),
+    )
+
+
 def quantize(c: Emission, op: Quantize, function: str = "qg_quantize_away", reciprocal: bool = False) -> None:
     """QUANTIZE: floats half away from zero; codes of 8 bits by a table."""
     if op.x.type.quant is not None:
@@ -512,6 +521,7 @@ C_FORMS: dict[str, Form] = {
     "litert.resize_bilinear": resize_bilinear,
     "litert.lookup": lambda c, op: c.table(),
     "litert.resize_nearest_neighbor": lambda c, op: c.move(),
+    "litert.svdf": svdf,
     "litert.quantize": quantize,
     "litert.dequantize": dequantize,
     "litert.add": reference_add,

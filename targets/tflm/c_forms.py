@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from qgraph.targets.litert.c_forms import add, multiply, prelu, reduce_sum
+from qgraph.targets.litert.c_forms import add, multiply, prelu, reduce_sum, svdf
 from qgraph.targets.target import CForm
 
 C_FORMS: dict[str, CForm] = {
@@ -14,5 +14,6 @@ C_FORMS: dict[str, CForm] = {
     "litert.sub": add,
     "litert.mul": partial(multiply, precision=np.float64),
     "litert.prelu": partial(prelu, precision=np.float64),
+    "litert.svdf": partial(svdf, real=np.float64),
     "litert.sum": reduce_sum,
 }

@@ -126,36 +126,36 @@ static void qg_round_away__Y(const void *acc, void *y, int n, const void *how) {
     }
 }
 
-/* Adds to acc[k] the sum of (x - zero) * w of filter k, of up to four filters that are `apart`; x - zero fits 16 bits, as
- * 16-bit codes have the zero point 0. Four at a time load x once. */
-static void qg_dot__X_W_A(const X_t *x, const W_t *w, int n, int32_t zero, int filters, int apart, A_t *acc) {
+/* Adds to acc[k] the sum of (x - zero) * w of filter k, of up to four filters that are `apart`, modulo 2^32 (or 2^64), as
+ * the unsigned U does; x - zero fits 16 bits, as 16-bit codes have the zero point 0. Four at a time load x once. */
+static void qg_dot__X_W_A_U(const X_t *x, const W_t *w, int n, int32_t zero, int filters, int apart, A_t *acc) {
     if (filters == 4) {
         const W_t *const w1 = w + apart, *const w2 = w1 + apart, *const w3 = w2 + apart;
-        A_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
+        U_t a0 = 0, a1 = 0, a2 = 0, a3 = 0;
         for (int i = 0; i < n; ++i) {
             const int16_t code = (int16_t)(x[i] - zero);
-            a0 += (int32_t)code * w[i];
-            a1 += (int32_t)code * w1[i];
-            a2 += (int32_t)code * w2[i];
-            a3 += (int32_t)code * w3[i];
+            a0 += (U_t)((int32_t)code * w[i]);
+            a1 += (U_t)((int32_t)code * w1[i]);
+            a2 += (U_t)((int32_t)code * w2[i]);
+            a3 += (U_t)((int32_t)code * w3[i]);
         }
-        acc[0] += a0;
-        acc[1] += a1;
-        acc[2] += a2;
-        acc[3] += a3;
+        acc[0] = (A_t)((U_t)acc[0] + a0);
+        acc[1] = (A_t)((U_t)acc[1] + a1);
+        acc[2] = (A_t)((U_t)acc[2] + a2);
+        acc[3] = (A_t)((U_t)acc[3] + a3);
         return;
     }
     for (int k = 0; k < filters; ++k, w += apart) {
-        A_t sum = 0;
+        U_t sum = 0;
         for (int i = 0; i < n; ++i) {
-            sum += (int32_t)(int16_t)(x[i] - zero) * w[i];
+            sum += (U_t)((int32_t)(int16_t)(x[i] - zero) * w[i]);
         }
-        acc[k] += sum;
+        acc[k] = (A_t)((U_t)acc[k] + sum);
     }
 }
 
 /* Convolution of x [H, W, C] with w [O, Kh, Kw, C / groups]; `row`: room for the accumulators of one pixel. */
-static void qg_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s, int groups,
+static void qg_conv_2d__X_W_A_U(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s, int groups,
                               int32_t zero, A_t *row, int size_y, qg_rounding round_row, const void *how) {
     const int depth = s->channels / groups, outs = s->out_channels / groups;
     const int row_x = s->width * s->channels, row_w = s->kernel_w * depth, filter = s->kernel_h * row_w;
@@ -179,7 +179,7 @@ static void qg_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void 
                     const X_t *const line = first + (y0 + ky * s->dilation_h) * row_x;
                     const W_t *const line_w = w + o * filter + ky * row_w + left * depth;
                     for (int k = 0; k < taps; ++k) {
-                        qg_dot__X_W_A(line + k * s->dilation_w * s->channels, line_w + k * depth, length, zero, many, filter, row + o);
+                        qg_dot__X_W_A_U(line + k * s->dilation_w * s->channels, line_w + k * depth, length, zero, many, filter, row + o);
                     }
                 }
             }
@@ -190,7 +190,7 @@ static void qg_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void 
 }
 
 /* Depthwise convolution of x [H, W, C] with w [Kh, Kw, C * M]: channel c * M + m reads channel c. */
-static void qg_depthwise_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
+static void qg_depthwise_conv_2d__X_W_A_U(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
                                       int32_t zero, A_t *row, int size_y, qg_rounding round_row,
                                       const void *how) {
     const int many = s->out_channels / s->channels;
@@ -210,12 +210,14 @@ static void qg_depthwise_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *b
                     const W_t *const taps = w + (ky * s->kernel_w + kx) * s->out_channels;
                     if (many == 1) {
                         for (int c = 0; c < s->channels; ++c) {
-                            row[c] += (int32_t)(int16_t)(from[c] - zero) * taps[c];
+                            const U_t product = (U_t)((int32_t)(int16_t)(from[c] - zero) * taps[c]);
+                            row[c] = (A_t)((U_t)row[c] + product);
                         }
                     } else {
                         for (int c = 0; c < s->channels; ++c) {
                             for (int m = 0; m < many; ++m) {
-                                row[c * many + m] += (from[c] - zero) * taps[c * many + m];
+                                const U_t product = (U_t)((from[c] - zero) * taps[c * many + m]);
+                                row[c * many + m] = (A_t)((U_t)row[c * many + m] + product);
                             }
                         }
                     }
@@ -229,7 +231,7 @@ static void qg_depthwise_conv_2d__X_W_A(const X_t *x, const W_t *w, const A_t *b
 
 /* Transposed convolution: window ox * stride - pad of y [H', W', O] gets x [H, W, C] times w [O, Kh, Kw, C]; here each
  * element of y gathers what reaches it. */
-static void qg_transpose_conv__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
+static void qg_transpose_conv__X_W_A_U(const X_t *x, const W_t *w, const A_t *bias, void *y, const qg_window *s,
                                    int32_t zero, A_t *row, int size_y, qg_rounding round_row, const void *how) {
     unsigned char *out = y;
     for (int oy = 0; oy < s->out_height; ++oy) {
@@ -250,7 +252,7 @@ static void qg_transpose_conv__X_W_A(const X_t *x, const W_t *w, const A_t *bias
                     const int filter = s->kernel_h * s->kernel_w * s->channels;
                     for (int o = 0; o < s->out_channels; o += 4) {
                         const int many = s->out_channels - o < 4 ? s->out_channels - o : 4;
-                        qg_dot__X_W_A(pixel, taps + o * filter, s->channels, zero, many, filter, row + o);
+                        qg_dot__X_W_A_U(pixel, taps + o * filter, s->channels, zero, many, filter, row + o);
                     }
                 }
             }
@@ -261,14 +263,14 @@ static void qg_transpose_conv__X_W_A(const X_t *x, const W_t *w, const A_t *bias
 }
 
 /* x [rows, depth] times w [outs, depth]. */
-static void qg_fully_connected__X_W_A(const X_t *x, const W_t *w, const A_t *bias, void *y, int rows, int depth,
+static void qg_fully_connected__X_W_A_U(const X_t *x, const W_t *w, const A_t *bias, void *y, int rows, int depth,
                                     int outs, int32_t zero, A_t *row, int size_y, qg_rounding round_row,
                                     const void *how) {
     unsigned char *out = y;
     for (int r = 0; r < rows; ++r) {
         memcpy(row, bias, (size_t)outs * sizeof *row);
         for (int o = 0; o < outs; o += 4) {
-            qg_dot__X_W_A(x + r * depth, w + o * depth, depth, zero, outs - o < 4 ? outs - o : 4, depth, row + o);
+            qg_dot__X_W_A_U(x + r * depth, w + o * depth, depth, zero, outs - o < 4 ? outs - o : 4, depth, row + o);
         }
         round_row(row, out, outs, how);
         out += outs * size_y;
@@ -276,17 +278,17 @@ static void qg_fully_connected__X_W_A(const X_t *x, const W_t *w, const A_t *bia
 }
 
 /* One matrix x (element [m][k] at m * x_row + k * x_step) times w ([k][n] likewise). */
-static void qg_matrix_product__X_W_A(const X_t *x, const W_t *w, void *y, int rows, int depth, int columns, int x_row,
+static void qg_matrix_product__X_W_A_U(const X_t *x, const W_t *w, void *y, int rows, int depth, int columns, int x_row,
                                    int x_step, int w_row, int w_step, int32_t x_zero, int32_t w_zero, A_t *row,
                                    int size_y, qg_rounding round_row, const void *how) {
     unsigned char *out = y;
     for (int m = 0; m < rows; ++m) {
         for (int n = 0; n < columns; ++n) {
-            A_t acc = 0;
+            U_t acc = 0;
             for (int k = 0; k < depth; ++k) {
-                acc += (x[m * x_row + k * x_step] - x_zero) * (w[k * w_row + n * w_step] - w_zero);
+                acc += (U_t)((x[m * x_row + k * x_step] - x_zero) * (w[k * w_row + n * w_step] - w_zero));
             }
-            row[n] = acc;
+            row[n] = (A_t)acc;
         }
         round_row(row, out, columns, how);
         out += columns * size_y;
@@ -536,4 +538,34 @@ static void qg_prelu__X(const X_t *x, const X_t *alpha, X_t *y, int n, const qg_
                                         : qg_multiply(value * slope, t->multiplier, t->shift);
         y[i] = (X_t)qg_clamp(qg_add_wrapped(made, zero), low, high);
     }
+}
+
+/* One step of SVDF: the features of x [inputs] become the newest of `memory` steps of each of `filters` filters in
+ * `after`, the others move up; y [filters / rank] adds up the filters of a unit over all steps. `feature`: how sums of
+ * features are requantized to the state's storage without its zero point, which wraps. Source: TFLite reference/svdf.h. */
+static void qg_svdf__S(const int8_t *x, const int8_t *w_feature, const S_t *w_time, const S_t *state, S_t *after,
+                       const int32_t *bias, void *y, int inputs, int filters, int memory, int rank, int32_t x_zero,
+                       int32_t state_zero, int32_t *row, qg_rounding round_feature, const void *feature,
+                       qg_rounding round_row, const void *how) {
+    for (int f = 0; f < filters; ++f) {
+        uint32_t acc = 0;
+        for (int i = 0; i < inputs; ++i) {
+            acc += (uint32_t)((x[i] - x_zero) * w_feature[f * inputs + i]);
+        }
+        row[f] = (int32_t)acc;
+    }
+    for (int f = 0; f < filters; ++f) {
+        S_t *const steps = after + f * memory;
+        memcpy(steps, state + f * memory + 1, (size_t)(memory - 1) * sizeof *steps);
+        round_feature(row + f, steps + memory - 1, 1, feature);
+        steps[memory - 1] = (S_t)(steps[memory - 1] + state_zero);
+    }
+    for (int u = 0; u < filters / rank; ++u) {
+        uint32_t acc = (uint32_t)bias[u];
+        for (int k = u * rank * memory; k < (u + 1) * rank * memory; ++k) {
+            acc += (uint32_t)((after[k] - state_zero) * w_time[k]);
+        }
+        row[u] = (int32_t)acc;
+    }
+    round_row(row, y, filters / rank, how);
 }

@@ -27,6 +27,15 @@ class Parameter(NamedTuple):
     given: bool  # an input
 
 
+class State(NamedTuple):
+    """An array that is kept from one call to the next, and the constant that it begins with."""
+
+    name: str
+    word: str
+    elements: int
+    first: str
+
+
 @dataclass
 class _Value:
     """An array in static memory: `count` elements, needed from step `first` to `last`."""
@@ -43,6 +52,7 @@ class Program:
     """What `model_run` does, statement by statement; a step is what one node becomes."""
 
     parameters: list[Parameter] = field(default_factory=list)
+    states: list[State] = field(default_factory=list)
     library: Library = field(default_factory=Library)
     constant_bytes: int = 0
     _constants: dict[Hashable, str] = field(default_factory=dict)
@@ -55,6 +65,12 @@ class Program:
         """The name of a new argument."""
         self.parameters.append(Parameter(self.name(name), word, count, note, given))
         return self.parameters[-1].name
+
+    def state(self, wanted: str, first: NDArray[np.generic]) -> str:
+        """The name of a new array that `model_reset` gives its first values."""
+        name = self.name(f"state_{wanted}")
+        self.states.append(State(name, ctext.word_of(first), first.size, self.constant(f"first_{wanted}", first)))
+        return name
 
     def name(self, wanted: str) -> str:
         """A new identifier."""
@@ -131,19 +147,26 @@ class Program:
     def source(self, title: str) -> tuple[str, str, int]:
         """`model.c`, `model.h`, and the bytes of static memory."""
         blocks, pointers, bytes_used = self.memory()
-        signature = f"int model_run({', '.join(map(_declared, self.parameters))})"
+        signature = f"int model_run({', '.join(map(_declared, self.parameters)) or 'void'})"
+        bytes_used += sum(SIZES[each.word] * each.elements for each in self.states)
         statements = "\n\n".join("\n".join(f"    {line}" for line in step) for step in self._steps)
         parts = [
             f"/* {title} Written by qgraph; see README.md. */",
             '#include <math.h>\n#include <stdint.h>\n#include <string.h>\n\n#include "model.h"',
             self.library.text,
             "\n\n".join(self._texts),
-            "\n".join(blocks),
+            "\n".join([*blocks, *(f"static {_array(each)};" for each in self.states)]),
+            self._reset(),
             f"{signature} {{",
         ]
         body = "\n".join(f"    {line}" for line in pointers)
         code = "\n\n".join(filter(None, parts)) + "\n" + "\n\n".join(filter(None, [body, statements]))
         return f"{code}\n\n    return 0;\n}}\n", self._header(title, signature, bytes_used), bytes_used
+
+    def _reset(self) -> str:
+        """The definition of `model_reset`, where there are states."""
+        copies = [f"    memcpy({each.name}, {each.first}, sizeof {each.name});" for each in self.states]
+        return "\n".join(["void model_reset(void) {", *copies, "}"]) if copies else ""
 
     def _header(self, title: str, signature: str, bytes_used: int) -> str:
         notes = "\n".join(f" * {each.name}: {ctext.type_name(each.word)} {each.note}" for each in self.parameters)
@@ -151,8 +174,18 @@ class Program:
             f"/* {title} */\n#ifndef MODEL_H\n#define MODEL_H\n\n#include <stdint.h>\n\n"
             f"/* Bytes of static memory that model_run writes. */\n#define MODEL_ARENA_BYTES {bytes_used}\n\n"
             f"/* Computes the outputs; gives 0. The arrays must not overlap. Not reentrant: it has static memory.\n"
-            f"{notes}\n */\n{signature};\n\n#endif\n"
+            f"{notes}\n */\n{signature};\n{RESET if self.states else ''}\n#endif\n"
         )
+
+
+RESET = """
+/* Begins a stream: to be called before the first step, which each call of model_run is. */
+void model_reset(void);
+"""
+
+
+def _array(state: State) -> str:
+    return f"{ctext.type_name(state.word)} {state.name}[{max(state.elements, 1)}]"
 
 
 def _declared(parameter: Parameter) -> str:
@@ -160,9 +193,10 @@ def _declared(parameter: Parameter) -> str:
 
 
 def test_program(program: Program, cases: Sequence[Sequence[NDArray[np.generic]]]) -> str:
-    """`main.c`: runs the model on each case (arrays in the order of the parameters) and compares what it gives, byte
-    by byte; exits with 1 where any differs."""
-    texts, calls = [], []
+    """`main.c`: runs the model on each case (arrays in the order of the parameters), the steps of a stream where there
+    are states, and compares what it gives, byte by byte; exits with 1 where any differs."""
+    texts: list[str] = []
+    calls = ["    model_reset();"] if program.states else []
     for number, case in enumerate(cases):
         names = []
         for parameter, data in zip(program.parameters, case, strict=True):

@@ -81,18 +81,24 @@ def step(op: Svdf, real: type[np.floating], x: Array, w_feature: Array, w_time: 
     state, bias = (*more, None)[:2]
     assert state is not None  # it is no optional operand
     filters, memory = w_time.shape
-    x_scale, feature_scale, time_scale, state_scale, y_scale = (
-        real(scale(each.type)) for each in (op.x, op.w_feature, op.w_time, op.state, op.y)
-    )
+    to_state, to_y = factors(op, real)
     acc = centred(x, op.x.type).astype(np.int64) @ w_feature.T.astype(np.int64)
     low, high = integer_range(op.state.type.dtype)
-    new = np.clip(_requantized(acc, x_scale * feature_scale / state_scale), low, high) + zero_point(op.state.type)
+    new = np.clip(_requantized(acc, to_state), low, high) + zero_point(op.state.type)
     steps = state.reshape(-1, filters, memory)
     after = np.concatenate([steps[..., 1:], new[..., None].astype(state.dtype)], axis=-1)
     products = centred(after, op.state.type).astype(np.int64) * w_time
     total = products.reshape(len(x), filters // op.rank, -1).sum(-1) + (0 if bias is None else bias)
-    made = _requantized(total, state_scale * time_scale / y_scale)
+    made = _requantized(total, to_y)
     return saturated(made, op.y.type), after.reshape(state.shape)
+
+
+def factors(op: Svdf, real: type[np.floating]) -> tuple[np.floating, np.floating]:
+    """What scales sums of features to the state, and sums over steps to the result."""
+    x_scale, feature_scale, time_scale, state_scale, y_scale = (
+        real(scale(each.type)) for each in (op.x, op.w_feature, op.w_time, op.state, op.y)
+    )
+    return x_scale * feature_scale / state_scale, state_scale * time_scale / y_scale
 
 
 def _requantized(acc: Array, factor: np.floating) -> Array:

@@ -20,6 +20,7 @@ BENCHMARKS = {
     "litert": ("interpreter", "against_litert"),
     "models": ("published_models", "against_kernels"),
     "latency": ("published_models", "one_example"),
+    "c99": ("c_programs", "against_tflm"),
     "import": ("importing", "large_file"),
     "training": ("training", "step_cost"),
     "bit-true": ("training", "bit_true_cost"),

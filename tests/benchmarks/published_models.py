@@ -79,22 +79,22 @@ def on_batch(model: bytes, batch: int) -> Graph:
 
 def _seconds(graph: Graph, model: bytes, worker: Worker, size: Size) -> list[float]:
     """Seconds of one run by the interpreter, the reference kernels and XNNPACK."""
-    feed = _feed(graph, size.batch)
+    inputs = feed(graph, size.batch)
 
     def kernels(family: str) -> float:
-        answer = worker.run(model, [list(feed.values())], options={"kernels": family}, repeats=3)
+        answer = worker.run(model, [list(inputs.values())], options={"kernels": family}, repeats=3)
         return min(answer.runs[0].seconds[1:])
 
-    clocks = [clock(lambda: execute(graph, feed)), lambda: kernels("reference"), lambda: kernels("default")]
+    clocks = [clock(lambda: execute(graph, inputs)), lambda: kernels("reference"), lambda: kernels("default")]
     return in_turns(clocks, size.repeats)
 
 
-def _feed(graph: Graph, batch: int) -> dict[str, Array]:
+def feed(graph: Graph, batch: int) -> dict[str, Array]:
     """A random input set, of so many examples where the file leaves the batch open, and of one where it does not."""
     rng = np.random.default_rng(0)
-    feed: dict[str, Array] = {}
+    made: dict[str, Array] = {}
     for value in graph.inputs:
         shape = [batch if isinstance(size, str) else size for size in value.type.shape]
         floats = rng.normal(size=shape).astype(np.float32)
-        feed[value.name] = floats if value.type.is_float else rng.integers(0, 100, shape).astype(value.type.numpy)
-    return qgraph.quantize_inputs(graph, feed)
+        made[value.name] = floats if value.type.is_float else rng.integers(0, 100, shape).astype(value.type.numpy)
+    return qgraph.quantize_inputs(graph, made)

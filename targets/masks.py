@@ -20,10 +20,9 @@ def masks_of(graph: Graph) -> Collection[Value]:
     and constants, one of which has such."""
     reaches: dict[Value, bool | None] = {}  # whether such a number is among what makes a value; None: it is activations
     reaches.update((value, None if value.type.is_float else False) for value in graph.inputs)
+    constants = graph.constants.values()
+    reaches.update((value, value.type.is_float and bool((value.data <= OUT).any())) for value in constants)
     for node in graph.nodes:
-        for value in node.inputs:
-            if value.is_constant and value not in reaches:
-                reaches[value] = value.type.is_float and bool(value.data.min(initial=0) <= OUT)
         made = _made(node, reaches)
         reaches.update((value, made if value.type.is_float else False) for value in node.results)
     return {value for value, out in reaches.items() if out}
@@ -75,10 +74,10 @@ def held_scores(graph: Graph, masks: Collection[Value]) -> Held:
             before = [each for each in _before(place, masks, reaches) if each.value not in met]
             met.update(each.value for each in before)
             places += before
-            added = [(value, sign) for value, sign in _terms(place.value) if value in masks or value in reaches]
-            for value, sign in added:
+            added = [(value, plus) for value, plus in _terms(place.value) if value in masks or value in reaches]
+            for value, plus in added:
                 if value not in masks:
-                    _hold_mask(held, value, sign, reaches)
+                    _hold_mask(held, value, plus, reaches)
             if added:
                 _hold_scores(held, place, any(value in masks or reaches[value] for value, _ in added))
     return held
@@ -94,9 +93,10 @@ def _hold_scores(held: Held, place: _Place, certain: bool) -> None:
         at = at.after
 
 
-def _hold_mask(held: Held, mask: Value, sign: int, reaches: Mapping[Value, bool]) -> None:
-    """Hold what is added, and all that it is made of, where a number next to an infinity is among that."""
-    option = "" if sign > 0 else ":-1"
+def _hold_mask(held: Held, mask: Value, plus: bool, reaches: Mapping[Value, bool]) -> None:
+    """Hold what is added, or taken away, and all that it is made of, where a number next to an infinity is among
+    that."""
+    option = "" if plus else ":-1"
     if not reaches[mask]:
         held.observers[_moved(mask)] = f"addend{option}"
         return
@@ -110,12 +110,12 @@ def _hold_mask(held: Held, mask: Value, sign: int, reaches: Mapping[Value, bool]
             parts += maker.inputs
 
 
-def _terms(value: Value) -> list[tuple[Value, int]]:
-    """The operands of a sum or a difference, with their signs; none of another op."""
+def _terms(value: Value) -> list[tuple[Value, bool]]:
+    """The operands of a sum or a difference, and whether they are added; none of another op."""
     node = value.producer
     if node is None or node.op not in ("nn.add", "nn.sub"):
         return []
-    return [(node.operand(0), 1), (node.operand(1), 1 if node.op == "nn.add" else -1)]
+    return [(node.operand(0), True), (node.operand(1), node.op == "nn.add")]
 
 
 def _before(place: _Place, masks: Collection[Value], reaches: Mapping[Value, bool]) -> Iterator[_Place]:
@@ -125,10 +125,10 @@ def _before(place: _Place, masks: Collection[Value], reaches: Mapping[Value, boo
         return
     yield from (
         place.before(value)
-        for value, sign in _terms(place.value)
-        if sign > 0 and not value.is_constant and value not in masks and value not in reaches
+        for value, plus in _terms(place.value)
+        if plus and not value.is_constant and value not in masks and value not in reaches
     )
-    x = node.inputs[0]
+    x = node.operand(0)
     if node.op == "nn.transpose":
         rank, perm = x.type.rank, node.attrs["perm"]
         yield place.before(x, perm[place.axis] - rank)
@@ -173,7 +173,7 @@ def _is_far(value: Value) -> bool:
 def _moved(value: Value) -> Value:
     """The value whose elements one is, on whose grid it lies."""
     node = value.producer
-    while node is not None and op_def(node.op).traits.moves_data and not node.inputs[0].is_constant:
-        value = node.inputs[0]
+    while node is not None and op_def(node.op).traits.moves_data and not node.operand(0).is_constant:
+        value = node.operand(0)
         node = value.producer
     return value

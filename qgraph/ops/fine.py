@@ -16,6 +16,6 @@ def gives_places(value: Value) -> bool:
     """Whether a value, maybe behind ops that move its elements, is where a `nn.grid_sample` samples."""
     return any(
         (user.op == "nn.grid_sample" and user.operand(1) is value)
-        or (op_def(user.op).traits.moves_data and gives_places(user.results[0]))
+        or (op_def(user.op).traits.moves_data and gives_places(user.result))
         for user in value.users
     )

@@ -37,7 +37,8 @@ class Layer:
         attrs = self.node.attrs
         self.node.attrs = {**attrs, **NO_ACTIVATION}
         try:
-            return self.evaluate(self.node, operands)[0]
+            (result,) = self.evaluate(self.node, operands)
+            return result
         finally:
             self.node.attrs = attrs
 
@@ -110,4 +111,4 @@ def _compute(node: Node, real: dict[Value, Array], rounded: dict[Value, Array], 
 def _compute_parameter(value: Value, real: dict[Value, Array], rounded: dict[Value, Array], evaluate: Evaluate) -> None:
     """Round a parameter again, which may have other data now; what ops make of others has not."""
     if value.producer is not None and value.producer.op in FAKE_QUANTS and value.producer.operand(0).is_constant:
-        rounded[value] = evaluate(value.producer, _operands(value.producer, rounded))[0]
+        (rounded[value],) = evaluate(value.producer, _operands(value.producer, rounded))

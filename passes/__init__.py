@@ -23,6 +23,7 @@ from qgraph.passes.legalize import legalize
 from qgraph.passes.lower import lower
 from qgraph.passes.partition import partition
 from qgraph.passes.raise_to_fake_quant import raise_to_fake_quant
+from qgraph.passes.recognize import recognize
 from qgraph.passes.set_batch import set_batch
 from qgraph.passes.simplify import simplify
 from qgraph.passes.strip_fake_quant import strip_fake_quant
@@ -53,6 +54,7 @@ __all__ = [
     "names",
     "partition",
     "raise_to_fake_quant",
+    "recognize",
     "set_batch",
     "simplify",
     "strip_fake_quant",

@@ -41,14 +41,15 @@ def prepare(
     transposed convolution, and alone, it becomes factors and summands of its running statistics, which are trained),
     "fold" folds it beforehand. `overrides` maps patterns of origins to {"bits": n, "activation_bits": n};
     `observers` names quantizers (`qgraph.quantizers`) for "activation" and "weight", such as {"activation":
-    "percentile:99.9"}. `fallback="float"`: what the target has no integer form for stays in float. `check`: run the
+    "percentile:99.9"}. What the model writes by exponentials, such as a softmax, becomes the op that the target has
+    (`recognize`). `fallback="float"`: what the target has no integer form for stays in float. `check`: run the
     graph after each step on random inputs; without its fake-quant it must compute what it was made of. Further
     options are the target's (`qgraph targets NAME`).
     """
     check_graph(graph)
     graph = PassManager(["canonicalize"], check=check).run(graph)
     check_finite(graph, masks=fallback is None)
-    steps: list[object] = []
+    steps: list[object] = ["recognize"]
     if batchnorm == "fold":
         steps.append("fold-batchnorm")
     insertion = {"target": target, "batchnorm": batchnorm, "overrides": overrides, "observers": observers, **options}

@@ -2,8 +2,9 @@
 
 Both graphs run in the interpreter on the same random inputs. What a pass says it keeps decides how they are compared:
 "bits" every bit; "real" in float64, where rounding is far smaller than what a wrong formula does, and where before was
-a number: the softmax of a row that is masked as a whole is NaN, of which real arithmetic says nothing. A graph that is
-not calibrated yet is given scales, the same ones before and after.
+a number: the softmax of a row that is masked as a whole is NaN, of which real arithmetic says nothing. Nor does it of
+exp(1000): where finite operands made an infinity, infinite outputs say nothing either. A graph that is not calibrated
+yet is given scales, the same ones before and after.
 """
 
 from __future__ import annotations
@@ -62,24 +63,25 @@ def validate(
     if exact == "no" or not _comparable(before, after):
         return False
     if exact == "bits":
-        _compare(before, after, lambda largest: _same_bits, log)
+        _compare(before, after, lambda largest, over: _same_bits, log)
         return True
     before, after = widened(before), widened(after)
-    _compare(before, after, lambda largest: _close_numbers(ROUNDED * largest), log)
+    _compare(before, after, lambda largest, over: _close_numbers(ROUNDED * largest, over), log)
     if again is not None:
         after = before.clone()
         again(after)
-        _compare(before, after, lambda largest: _close_numbers(SHARP * largest), log)
+        _compare(before, after, lambda largest, over: _close_numbers(SHARP * largest, over), log)
     return True
 
 
-def _compare(before: Graph, after: Graph, judge: Callable[[float], Same], log: Log | None) -> None:
-    """Run both and compare their outputs; `judge`: largest magnitude on the way -> whether two arrays are the same."""
+def _compare(before: Graph, after: Graph, judge: Callable[[float, bool], Same], log: Log | None) -> None:
+    """Run both and compare their outputs; `judge`: largest magnitude on the way, and whether numbers
+    overflowed in the first -> whether two arrays are the same."""
     for inputs in _runs(after):
         given = dict(zip(inputs, _moved(list(inputs.values()), after, before), strict=True))
         expected, old, largest = _computed(before, given)
         got, new, other = _computed(after, inputs)
-        same = judge(max(largest, other))
+        same = judge(max(largest, other), _overflows(before, old))
         for value, a, b in zip(after.outputs, _moved(expected, before, after), got, strict=True):
             if not same(a, b):
                 culprit = _culprit(after, value, old, new, same)
@@ -142,6 +144,17 @@ def _computed(graph: Graph, inputs: Mapping[str, Array]) -> tuple[list[Array], d
     return outputs, results, float(max([1.0, *finite]))
 
 
+def _overflows(graph: Graph, results: Mapping[Value, Array]) -> bool:
+    """Whether a node made an infinity of operands that are finite."""
+
+    def infinite(values: Sequence[Value]) -> bool:
+        arrays = [results[value] for value in values if value in results]
+        arrays += [value.data for value in values if value.is_constant]
+        return any(bool(np.isinf(array).any()) for array in arrays if array.dtype.kind == "f")
+
+    return any(infinite(node.results) and not infinite(node.inputs) for node in graph.nodes)
+
+
 def _same_bits(a: Array, b: Array) -> bool:
     return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
 
@@ -153,12 +166,13 @@ def _close(bound: float) -> Same:
     return same
 
 
-def _close_numbers(bound: float) -> Same:
-    """`_close` where the first array has numbers."""
+def _close_numbers(bound: float, overflown: bool = False) -> Same:
+    """`_close` where the first array has numbers; where they overflowed, infinities are none."""
 
     def same(a: Array, b: Array) -> bool:
-        comparable = a.shape == b.shape and a.dtype.kind == b.dtype.kind == "f"
-        return _close(bound)(a, np.where(np.isnan(a), a, b) if comparable else b)
+        if a.shape == b.shape and a.dtype.kind == b.dtype.kind == "f":
+            b = np.where(np.isnan(a) | (np.isinf(a) & overflown), a, b)
+        return _close(bound)(a, b)
 
     return same
 

@@ -41,10 +41,10 @@ class Grid:
     """One scale and zero point. `root` is the value whose range it is first of all, and after which it is named."""
 
     root: Value
+    default: bool  # whether it has 16 bits where nobody asks for a number
     fixed: Fixed | None = None
     bits: Asked | None = None
     number: float = 0.0  # what a pad brings in, which the range includes too
-    default: bool = False  # whether it has 16 bits where nobody asks for a number
 
     @property
     def wide(self) -> bool:
@@ -86,7 +86,7 @@ class Grids:
     def __post_init__(self) -> None:
         for value in self.graph.inputs:
             if value.type.is_float:
-                self._of[value] = Grid(value, default=self.rules.by_default)
+                self._of[value] = Grid(value, self.rules.by_default)
         for node in self.graph.nodes:
             if is_activation(node):
                 self._place(node)
@@ -143,7 +143,7 @@ class Grids:
             self._of[result] = self.narrowed(grid) if narrow else grid
         else:
             wide = self.rules.by_default or node in self.fine
-            self._of[result] = Grid(result, default=wide and not (said is not None and said.narrow))
+            self._of[result] = Grid(result, wide and not (said is not None and said.narrow))
         grid = self.of(result)
         if rule == "fixed":
             self._fix(node, grid)
@@ -213,7 +213,7 @@ class Grids:
         if id(own) not in self._converted:
             fixed = own.root.producer if own.fixed is not None and not self.is_fine(own.root) else None
             rule = self.rules.ops[fixed.op] if fixed is not None else None
-            self._converted[id(own)] = Grid(own.root, rule.fixed(wide) if rule else None, default=wide)
+            self._converted[id(own)] = Grid(own.root, wide, rule.fixed(wide) if rule else None)
         return self._converted[id(own)]
 
     def __contains__(self, value: Value) -> bool:

@@ -268,3 +268,35 @@ def test_all_rows_of_a_table_lie_on_the_grid_of_those_that_are_chosen() -> None:
     ((node, index, grid),) = grids.edges()
     assert index == 0
     assert grid is grids.of(node.result)
+
+
+def test_bits_that_are_asked_for_what_moves_a_state_are_those_of_its_next_value() -> None:
+    def grids(**bits: int) -> Grids:
+        graph = graph_of([MOVED.replace("%a", "%x"), ADD], "r s")
+        set_states(graph, {"x": 1})
+        rules = targets.get("litert").quant_rules()
+        return Grids(graph, rules, lambda node, among=(): asked_for(node, bits))
+
+    def asked_for(node: Node, bits: dict[str, int]) -> tuple[int, str] | None:
+        return (bits[node.result.name], node.result.name) if node.result.name in bits else None
+
+    for bits in ({"r": 4}, {"s": 4}, {"r": 4, "s": 4}):
+        made = grids(**bits)
+        assert groups(made) == "r s x | y"
+        found = made.of(made.graph.outputs[1]).bits
+        assert found is not None
+        assert found[0] == 4
+    with pytest.raises(InputError, match="'s' and 'r' ask for activations of 5 and 4 bits on one grid"):
+        grids(r=4, s=5)
+
+
+def test_a_state_whose_next_value_is_a_constant_keeps_a_grid_of_its_own() -> None:
+    graph = qgraph.parse("""graph @g level=float (%x: f32[1,2], %h: f32[1,2]) {
+      const @k: f32[1,2] = 0.5
+      %1: f32[1,2] = nn.add(%x, %h)
+      return %1, @k
+    }""")
+    set_states(graph, {"h": 1})
+    grids = Grids(graph, targets.get("litert").quant_rules(), lambda node, among=(): None)
+    assert groups(grids).count("|") == 2
+    assert grids.edges() == []

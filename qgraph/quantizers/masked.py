@@ -68,8 +68,11 @@ class Addend(Following):
     sign: float = 1.0
 
     def seen(self, x: Tensor, axis: int | None) -> Tensor:
+        import torch
+
         x = x * self.sign
-        return _signed(super().seen(x.clamp(min=FLOOR) if bool((x < -FAR).any()) else x, axis), self.sign)
+        floor = torch.where((x < -FAR).any(), FLOOR, -torch.inf)  # no branch: a GPU would be waited for
+        return _signed(super().seen(x.clamp(min=floor), axis), self.sign)
 
 
 @quantizer("of_masks")
@@ -100,8 +103,9 @@ class Scores(Following):
         rows = largest > OUT / REACH * self.reach
         kept = torch.where(rows, torch.maximum(x, largest - self.reach), torch.zeros_like(x))
         low, negative_high = super().seen(kept, axis)
-        if self.certain and bool(rows.any()):
-            low = torch.minimum(low, largest[rows].min() - self.reach)
+        if self.certain:
+            lowest = torch.where(rows, largest, torch.inf).amin() - self.reach  # infinite without rows
+            low = torch.minimum(low, lowest)
         return torch.stack((low, negative_high))
 
 

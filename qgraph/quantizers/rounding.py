@@ -68,7 +68,10 @@ class OfMean(Rounding):
         return np.asarray(self.of_steps(round_half_even(x / scale * count) / count, zero))
 
     def torch_codes(self, x: Tensor, scale: Tensor, zero: Tensor, source: Tensor | None = None) -> Tensor:
-        return self.of_torch_steps((x / scale).mul_(self.count).round_().div_(self.count), zero)
+        import torch
+
+        count = torch.full((), self.count, dtype=x.dtype, device=x.device)  # CUDA multiplies by a number's reciprocal
+        return self.of_torch_steps((x / scale).mul_(count).round_().div_(count), zero)
 
     def of_steps(self, steps: Array, zero: Array) -> Array:
         """The codes of steps above the zero point."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from qgraph.ops.quant import INT32
 from qgraph.quantizers.gradients import STRAIGHT_THROUGH, Gradient
 from qgraph.quantizers.rounding import get_rounding
+from qgraph.training.fused import kernels_for
 
 
 def per_axis(values: Tensor, rank: int, axis: int | None) -> Tensor:
@@ -161,6 +162,10 @@ def fake_quantize(
     scale, zero_point: [1], or [channels] along `axis`; source: [1], as in `quant.fake_quant`. The gradient reaches x
     only.
     """
+    kernels = kernels_for(x) if axis is None and gradient.plain else None
+    if kernels is not None and kernels.takes(x, quant_range, scale, zero_point) and rounding in kernels.ROUNDINGS:
+        made: Tensor = kernels.fake_quantize(x, scale, zero_point, quant_range, rounding)
+        return made
     wide = x if x.dtype == torch.float64 else x.float()
     result: Tensor = _FakeQuantize.apply(wide, scale, zero_point, quant_range, axis, rounding, source, gradient)  # type: ignore[no-untyped-call]
     return result

@@ -20,6 +20,7 @@ from qgraph.quantizers.weight_scale import BIAS_LIMIT
 from qgraph.training.code_layers import Beside
 from qgraph.training.exact_products import Window
 from qgraph.training.fake_quant import fake_quantize_unfolded, per_axis
+from qgraph.training.fused import BatchNormOf
 from qgraph.training.observers import BiasQuantizer, WeightQuantizer
 from qgraph.training.remembered import Remembering
 from qgraph.training.windows import convolve
@@ -80,18 +81,14 @@ class LayerBatchNorm(Remembering):
         x_scale: Tensor | None = None,
         beside: Beside | None = None,
     ) -> Tensor:
-        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
-        gain = batch_norm_gain(gamma, var, self.eps)
+        batch_norm = gamma, beta, mean, var
         if self.training and not self.frozen_statistics:
-            quantizer = self.quantizer
-            settings = quantizer.quant_range, quantizer.axis, quantizer.quantizer.gradient
-            weight = w
-            if not quantizer.delayed:
-                weight = fake_quantize_unfolded(w, gain.detach(), scale, zero_point, *settings)
-            batch_norm = gamma, beta, mean, var
+            weight = self._unfolded(w, bias, batch_norm, scale, zero_point, x_scale)
             if beside is not None and beside.run is not None:
                 return self._beside(beside, (x, weight, bias), w, batch_norm, (scale, zero_point, x_scale), batches)
             return normalized(self._layer(x, weight, bias), batch_norm, batches, self.momentum, self.eps)
+        self.refresh(w, bias, gamma, beta, mean, var, scale, zero_point, batches, x_scale)
+        gain = batch_norm_gain(gamma, var, self.eps)
         folded = w * per_axis(gain, w.ndim, 0)
         weight = self.quantizer.fake_quantized(folded, scale, zero_point)
         shift = folded_bias(bias, gain, beta, mean)
@@ -102,6 +99,28 @@ class LayerBatchNorm(Remembering):
         return self._layer(x, weight, shift) if y is None else y
 
     _left_alone = torch.compiler.disable(_computed)
+
+    def _unfolded(
+        self,
+        w: Tensor,
+        bias: Tensor | None,
+        batch_norm: tuple[Tensor, Tensor, Tensor, Tensor],
+        scale: Tensor,
+        zero_point: Tensor,
+        x_scale: Tensor | None,
+    ) -> Tensor:
+        """The weight of training, and its scale set."""
+        quantizer, eps = self.quantizer, self.eps
+        shift = None if x_scale is None else bias
+        made = quantizer.in_one_pass(w, scale, zero_point, shift, x_scale, BatchNormOf(*batch_norm, eps))
+        if made is not None:
+            return made
+        self.refresh(w, bias, *batch_norm, scale, zero_point, None, x_scale)
+        if quantizer.delayed:
+            return w
+        gain = batch_norm_gain(batch_norm[0], batch_norm[3], eps).detach()
+        settings = quantizer.quant_range, quantizer.axis, quantizer.quantizer.gradient
+        return fake_quantize_unfolded(w, gain, scale, zero_point, *settings)
 
     def _beside(
         self,

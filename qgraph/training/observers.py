@@ -16,16 +16,37 @@ from torch import Tensor, nn
 from qgraph import quantizers
 from qgraph.errors import NotCalibrated
 from qgraph.quantizers.histogram import Histogram
+from qgraph.quantizers.min_max import MinMax
+from qgraph.quantizers.moving_average import MovingAverage
 from qgraph.quantizers.reciprocal import BEYOND
+from qgraph.quantizers.registry import Quantizer
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
 from qgraph.training.bounds import hold
 from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_bias, per_axis, rounded_through
+from qgraph.training.fused import BatchNormOf, kernels_for
 from qgraph.training.integer_run import Run, rounded
 from qgraph.training.processes import Group
 from qgraph.training.remembered import Remembering
 
 TINY = torch.finfo(torch.float32).tiny
+
+
+def _momentum(quantizer: Quantizer) -> float | None:
+    """By how much the range moves towards the extremes of a batch, 0 where it covers them all; None where it follows
+    something else."""
+    if quantizer.power_of_two or type(quantizer).seen is not MinMax.seen:
+        return None
+    if isinstance(quantizer, MovingAverage) and type(quantizer).trained is MovingAverage.trained:
+        return quantizer.momentum if 0 < quantizer.momentum < 0.5 else None
+    return 0.0 if type(quantizer).trained is MinMax.trained else None
+
+
+def _is_of_extremes(quantizer: Quantizer) -> bool:
+    """Whether the scale of a weight is that of its largest magnitude, and its gradient straight through."""
+    straight = quantizer.gradient.plain and not quantizer.gradient.random
+    free = not (quantizer.power_of_two or quantizer.trains)
+    return straight and free and type(quantizer).torch_scale is MinMax.torch_scale
 
 
 class FakeQuantizer(Remembering):
@@ -86,8 +107,31 @@ class WeightQuantizer(FakeQuantizer):
 
     def forward(self, w: Tensor, scale: Tensor, zero_point: Tensor, *layers: Tensor | None) -> Tensor:
         """`layers`: bias and scale of the input of each layer that has the weight, in turn."""
+        if len(layers) in (0, 2):
+            bias, x_scale = layers or (None, None)
+            made = self.in_one_pass(w, scale, zero_point, bias, x_scale)
+            if made is not None:
+                return made
         self.refresh(w, scale, zero_point, *layers)
         return self.fake_quantized(w, scale, zero_point)
+
+    def in_one_pass(
+        self,
+        w: Tensor,
+        scale: Tensor,
+        zero_point: Tensor,
+        bias: Tensor | None,
+        x_scale: Tensor | None,
+        batch_norm: BatchNormOf | None = None,
+    ) -> Tensor | None:
+        """`refresh` and `fake_quantized` by kernels that do both; None where they are not for this weight."""
+        if self.frozen or self.delayed or self.axis != 0 or not _is_of_extremes(self.quantizer):
+            return None
+        kernels = kernels_for(w)
+        if kernels is None or not kernels.takes_weight(w, self.quant_range, scale, zero_point, bias):
+            return None
+        made: Tensor = kernels.fake_quantize_weight(w, scale, zero_point, self.quant_range, bias, x_scale, batch_norm)
+        return made
 
     def fake_quantized(
         self,
@@ -254,6 +298,8 @@ class ActivationQuantizer(FakeQuantizer):
     @torch.no_grad()
     def observe(self, x: Tensor, scale: Tensor, zero_point: Tensor, first: bool) -> None:
         """Take x into the range, and set scale and zero point from it."""
+        if self._observed_in_one_pass(x, scale, zero_point, first):
+            return
         if self.has_pole and not self.observing:
             x = self._without_poles(x, scale, zero_point)
         free = self.axis is None and not self.quantizer.by_rows
@@ -269,6 +315,18 @@ class ActivationQuantizer(FakeQuantizer):
         if self.observing and self.quantizer.searches:
             self.add(Histogram.of(x, self.axis))
         self.take(self.before, seen, scale, zero_point)
+
+    def _observed_in_one_pass(self, x: Tensor, scale: Tensor, zero_point: Tensor, first: bool) -> bool:
+        """Whether kernels have done it: for one range that is all that a batch asks for, in one process."""
+        momentum = _momentum(self.quantizer)
+        if momentum is None or self.axis is not None or self.has_pole or self.observing or Group.present().size > 1:
+            return False
+        kernels = kernels_for(x)
+        if kernels is None or not kernels.takes(x, self.quant_range, scale, zero_point):
+            return False
+        state = self.seen, self.before, self.range
+        kernels.observe(x, state, scale, zero_point, self.quant_range, momentum, self.symmetric, first)
+        return True
 
     @torch.no_grad()
     def take(self, before: Tensor, seen: Tensor, scale: Tensor, zero_point: Tensor) -> None:
@@ -312,7 +370,8 @@ class ActivationQuantizer(FakeQuantizer):
             sides = torch.stack((zero_point - quant_min, quant_max - zero_point))  # integers below and above zero
             wanted = torch.where(sides > 0, -self.range / sides, 0.0).amax(dim=0)
         else:
-            wanted = -self.range.sum(dim=0) / (quant_max - quant_min)
+            steps = torch.full_like(scale, quant_max - quant_min)  # CUDA multiplies by the reciprocal of a number
+            wanted = -self.range.sum(dim=0) / steps
         wanted = self.quantizer.torch_allowed(wanted)
         scale.copy_(torch.where(wanted < TINY, torch.nan_to_num(scale, nan=1.0), wanted))
         if not self.symmetric:

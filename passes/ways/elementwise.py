@@ -119,11 +119,14 @@ def mean(match: Match, build: Builder) -> Replacement:
     return pooled if match.root.attrs["keepdims"] else build.nn.reshape(pooled, shape=(-1, int(x.type.shape[1])))
 
 
-@way("nn.avg_pool", "nn.mean", "nn.avg_pool", "nn.reshape")
+@way("nn.avg_pool", "nn.mean", "nn.avg_pool", "nn.reshape", "nn.pad", "nn.slice")
 def average(match: Match, build: Builder) -> Replacement:
     """As `global_average`; a window over three dimensions as a mean over parts of the first, or a window over it, and
-    one over the last two. The mean comes first, as its result may have a finer grid."""
+    one over the last two. The mean comes first, as its result may have a finer grid. Padding that does not count as
+    `evenly_padded` writes it."""
     made, a = global_average(match, build), match.root.attrs
+    if isinstance(made, Declined):
+        made = evenly_padded(match, build)
     kernel, stride, pads = ([*a[name]] for name in ("kernel", "stride", "pads"))
     still = [(k, s) == (1, 1) for k, s in zip(kernel, stride, strict=True)]
     if not isinstance(made, Declined) or len(kernel) != 3 or still[0] or all(still[1:]):
@@ -137,6 +140,36 @@ def average(match: Match, build: Builder) -> Replacement:
         return build.node("nn.avg_pool", [over_depth], {**a, **plane}).result
     over_plane = build.node("nn.avg_pool", [x], {**a, **plane}).result
     return build.node("nn.avg_pool", [over_plane], {**a, **depth}).result
+
+
+def evenly_padded(match: Match, build: Builder) -> Replacement:
+    """Windows over padding that does not count, with as much of it at the end as at the start, or one more: what
+    windows add beyond the end is such padding, and where none reaches it, the dimension grows by a window for now."""
+    node, x = match.root, match.root.operand(0)
+    a, sizes = node.attrs, x.type.shape[2:]
+    if not (any(a["pads"]) or a["ceil_mode"]) or (any(a["pads"]) and a["count_include_pad"]):
+        return Declined("there is no padding, or it counts")
+    if not all(isinstance(size, int) for size in x.type.shape[1:]):
+        return Declined(f"the sizes of {x.type} are not known")
+    outs, rank = [int(size) for size in node.result.type.shape[2:]], len(sizes)
+    before, kernel, stride = a["pads"][:rank], a["kernel"], a["stride"]
+    dims = [*zip(map(int, sizes), outs, kernel, stride, before, strict=True)]
+    ends = [(out - 1) * s + k - b - size for size, out, k, s, b in dims]
+    more = [
+        out * s + k - 2 * b - size if b and end <= 0 < k - 2 * b <= s else 0
+        for (size, out, k, s, b), end in zip(dims, ends, strict=True)
+    ]
+    after = [b if added else max(end, 0) for b, end, added in zip(before, ends, more, strict=True)]
+    if (not any(more) and (*before, *after) == a["pads"]) or any(
+        b != (b + end) // 2 for b, end in zip(before, after, strict=True)
+    ):
+        return Declined("it is padded as it is reached, or unevenly")
+    made = build.nn.pad(x, pads=(0,) * (rank + 2 + 2) + tuple(more)) if any(more) else x
+    even: dict[str, Attr] = {"pads": (*before, *after), "ceil_mode": False, "count_include_pad": False}
+    made = build.node("nn.avg_pool", [made], {**a, **even}).result
+    for axis, (out, added) in enumerate(zip(outs, more, strict=True), 2):
+        made = build.nn.slice(made, axis=axis, start=0, end=out) if added else made
+    return made
 
 
 def _mean_of_parts(build: Builder, x: Value, size: int) -> Value | None:

@@ -209,6 +209,24 @@ def test_padded_average_pool(litert: Families, counted: bool) -> None:
     assert_follows(lowered, graph, x)
 
 
+@pytest.mark.parametrize(
+    ("pool", "size"),
+    [
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (12, 16)),
+        (nn.AvgPool2d(3, 2, 1, count_include_pad=False), (12, 9)),
+        (nn.AvgPool2d(2, 2, ceil_mode=True), (7, 9)),
+        (nn.AvgPool2d(3, 2, ceil_mode=True, count_include_pad=False), (8, 10)),
+        (nn.AvgPool1d(2, 2, ceil_mode=True), (9,)),
+    ],
+)
+def test_averages_over_padding_that_windows_reach_in_part(
+    litert: Families, pool: nn.Module, size: tuple[int, ...]
+) -> None:
+    x = np.random.default_rng(0).normal(size=(6, 3, *size)).astype(np.float32)
+    graph = prepared(nn.Sequential(pool), x)
+    assert_follows(check(litert, graph, x), graph, x)
+
+
 class Signal(nn.Module):
     """Windows over one dimension."""
 
@@ -451,8 +469,8 @@ def test_linear_layers_over_channels_take_no_transposes(litert: Families, mixed:
 
 
 REFUSED = {
-    "no ceil_mode": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, ceil_mode=True),
-    "are not LiteRT's SAME": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, 1, count_include_pad=False),
+    "no ceil_mode": lambda m, x: nn.functional.avg_pool2d(x, 3, 2, 1, ceil_mode=True),
+    "are not LiteRT's SAME": lambda m, x: nn.functional.avg_pool2d(x, 4, 1, 2, count_include_pad=False),
     "MAX_POOL_2D has no dilation": lambda m, x: nn.functional.max_pool2d(x, 2, dilation=2),
 }
 

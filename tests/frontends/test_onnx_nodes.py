@@ -47,6 +47,14 @@ def test_what_is_taken_computes_what_onnx_says() -> None:
     assert passed >= {f"test_{name}" for name in QUANTIZED}
 
 
+def test_sums_of_products_are_read() -> None:
+    """All but the one of a diagonal."""
+    cases = node_tests("einsum")
+    taken = [case for case in cases if "diagonal" not in case.name]
+    assert len(taken) == 4
+    assert not any(difference(case) for case in taken)
+
+
 def test_others_can_run_models_by_the_backend() -> None:
     """One that is refused says why; a scale may be an input."""
     cases = {case.name: case for case in node_tests("quantizelinear")}

@@ -72,6 +72,16 @@ CASES: dict[str, Case] = {
     "einsum of attention": (lambda q, k: torch.einsum("bqhd,bkhd->bhqk", q, k), ((2, 5, 3, 4), (2, 7, 3, 4))),
     "einsum with a sum": (lambda x, y: torch.einsum("bij,bkl->bl", x, y), (S, (2, 3, 4))),
     "einsum of one": (lambda x: torch.einsum("bij->bj", x), (S,)),
+    "einsum of three": (
+        lambda q, k, z: torch.einsum("btd,bde,bt->bte", q, k, z),
+        ((2, 3, 4), (2, 4, 5), (2, 3)),
+    ),
+    "einsum of four": (
+        lambda a, b, c, d: torch.einsum("ni,nj,njk,nk->ni", a, b, c, d),
+        ((2, 3), (2, 4), (2, 4, 5), (2, 5)),
+    ),
+    "einsum of dots": (lambda x, y: torch.einsum("...ij,...jk->...ik", x, y), ((2, 3, 4, 5), (2, 3, 5, 6))),
+    "einsum without a result": (lambda x, y: torch.einsum("n...i,nij", x, y), ((2, 3, 4), (2, 4, 5))),
     "einsum of an outer product": (lambda x, y: torch.einsum("bi,bj->bij", x, y), ((2, 3), (2, 4))),
     "bilinear": (nn.Bilinear(6, 5, 3), (S, (2, 5, 5))),
     "cdist": (lambda x, y: torch.cdist(x, y), (S, (2, 4, 6))),

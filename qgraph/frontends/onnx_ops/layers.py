@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from qgraph.frontends.composed import cast, number, one_hot_conditions, scaled
+from qgraph.frontends.einsum import einsum
 from qgraph.frontends.onnx_node import OnnxNode, shortest
 from qgraph.frontends.onnx_ops.rows import axis_of, reads
 from qgraph.frontends.target_shapes import reshaped
@@ -40,6 +41,11 @@ def _gemm(node: OnnxNode, build: Builder) -> Value:
     if beta == 1 and bias.type.shape == outputs:
         return build.nn.linear(x, weight, bias)
     return build.nn.add(build.nn.linear(x, weight), scaled(build, bias, beta))
+
+
+@reads("Einsum")
+def _einsum(node: OnnxNode, build: Builder) -> Value:
+    return einsum(build, str(node.attr("equation", "")), node.operands())
 
 
 @reads("MatMul")

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from qgraph.errors import TypeMismatch
 from qgraph.frontends.composed import scaled
+from qgraph.frontends.einsum import einsum
 from qgraph.frontends.target_shapes import reshaped
 from qgraph.frontends.torch_ops.rows import Arguments, aten
 from qgraph.ir import Builder, Value
 from qgraph.ir.derived import derived
-from qgraph.ir.types import Dim, dim_product
 
 if TYPE_CHECKING:
     from qgraph.frontends.torch_importer import Importer
@@ -48,52 +48,9 @@ def addmm(at: Importer, a: Arguments) -> Value:
 
 
 @aten("einsum.default")
-def einsum(at: Importer, a: Arguments) -> Value:
-    """Einstein's sum over one or two values, as a matrix product between transposes."""
-    words, _, out = a["equation"].replace(" ", "").partition("->")
-    terms = words.split(",")
-    if "." in a["equation"] or not 1 <= len(terms) <= 2 or any(len({*term}) < len(term) for term in (*terms, out)):
-        raise TypeMismatch(f"the sum {a['equation']} is not supported: ellipses, diagonals, three values")
-    if "->" not in a["equation"]:
-        letters = words.replace(",", "")
-        out = "".join(letter for letter in sorted({*letters}) if letters.count(letter) == 1)
-    values = [at.value(x) for x in a["tensors"]]
-    return _einsum(at, values, terms, out)
-
-
-def _einsum(at: Importer, values: list[Value], terms: list[str], out: str) -> Value:
-    sizes = dict(zip("".join(terms), [size for x in values for size in x.type.shape], strict=True))
-    for i, term in enumerate(terms):  # what only one value has, and the result has not, is summed beforehand
-        others = out + "".join(terms[:i] + terms[i + 1 :])
-        axes = tuple(place for place, letter in enumerate(term) if letter not in others)
-        values[i] = at.build.nn.sum(values[i], axes=axes) if axes else values[i]
-        terms[i] = "".join(letter for letter in term if letter in others)
-    if len(terms) == 1:
-        return _ordered(at, values[0], terms[0], out)
-    first, second = terms
-    batch = [letter for letter in first if letter in second and letter in out]
-    shared = [letter for letter in first if letter in second and letter not in out]
-    rows = [letter for letter in first if letter not in second]
-    columns = [letter for letter in second if letter not in first]
-    x = _grouped(at, values[0], first, batch, rows, shared, sizes)
-    y = _grouped(at, values[1], second, batch, shared, columns, sizes)
-    made = at.build.nn.matmul(x, y)
-    order = [*batch, *rows, *columns]
-    return _ordered(at, reshaped(at.build, made, tuple(sizes[letter] for letter in order)), "".join(order), out)
-
-
-def _grouped(
-    at: Importer, x: Value, term: str, batch: list[str], a: list[str], b: list[str], sizes: dict[str, Dim]
-) -> Value:
-    """x as a batch of matrices, whose rows are the letters a and whose columns are the letters b."""
-    x = _ordered(at, x, term, "".join([*batch, *a, *b]))
-    return reshaped(
-        at.build, x, (*(sizes[c] for c in batch), *(dim_product([sizes[c] for c in each]) for each in (a, b)))
-    )
-
-
-def _ordered(at: Importer, x: Value, term: str, wanted: str) -> Value:
-    return x if term == wanted else at.build.nn.transpose(x, perm=tuple(term.index(letter) for letter in wanted))
+def sum_of_products(at: Importer, a: Arguments) -> Value:
+    """Einstein's sum."""
+    return einsum(at.build, a["equation"], [at.value(x) for x in a["tensors"]])
 
 
 @aten("scaled_dot_product_attention.default")

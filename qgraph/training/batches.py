@@ -63,8 +63,8 @@ def rebatched(values: Sequence[Value], batches: Iterable[list[Tensor]]) -> Itera
 
 def is_open(values: Sequence[Value]) -> bool:
     """Whether a graph with these inputs takes any number of examples at once."""
-    sizes = {value.type.shape[0] if value.type.rank else 1 for value in values}
-    return len(sizes) == 1 and isinstance(sizes.pop(), str)
+    sizes = {value.type.shape[:1] for value in values}
+    return len(sizes) == 1 and any(isinstance(size, str) for size in sizes.pop())
 
 
 def _joined(parts: list[list[Tensor]]) -> list[Tensor]:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from qgraph.errors import InputError
 from qgraph.ir import Graph, TensorType, Value
-from qgraph.training.batches import CHUNK, module_inputs, rebatched
+from qgraph.training.batches import CHUNK, checked, device_of, is_open, module_inputs, rebatched
 
 
 def inputs(*shapes: tuple[int | str, ...], dtype: str = "f32") -> list[Value]:
@@ -87,3 +87,57 @@ def test_words_are_no_numbers() -> None:
     value = Value(TensorType(("N", 3)), "x")
     with pytest.raises(InputError, match="batch 0: %x is not numeric: an array of <U1"):
         module_inputs(torch.nn.Identity(), [value], np.array([["a", "b", "c"]]), "batch 0")
+
+
+LIST = "give a list of them: [examples]"
+
+
+@pytest.mark.parametrize(
+    ("batches", "message"),
+    [
+        ({"x": np.ones((2, 3))}, f"calibration takes batches, a dictionary is given\n  help    {LIST}"),
+        (np.ones((2, 3)), f"calibration takes batches, one array is given\n  help    {LIST}"),
+        (torch.ones(3), f"calibration takes batches, one array is given\n  help    {LIST}"),
+        ("words", "calibration takes batches of arrays, not 'words'\n  help    give a list: [examples]"),
+        (b"words", "calibration takes batches of arrays, not b'words'\n  help    give a list: [examples]"),
+        (3, "calibration takes batches of arrays, not 3\n  help    give a list: [examples]"),
+    ],
+)
+def test_what_is_one_batch_or_none_is_refused(batches: object, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        checked(batches, inputs(("N", 3)))  # type: ignore[arg-type]
+    assert str(caught.value) == message
+
+
+def test_an_array_with_a_dimension_more_is_several_batches() -> None:
+    for batches in (np.ones((4, 2, 3)), torch.ones(4, 2, 3), [np.ones((2, 3))], iter([])):
+        assert checked(batches, inputs(("N", 3))) is batches  # type: ignore[comparison-overlap]
+    assert checked([], []) == []
+    with pytest.raises(InputError, match="one array is given"):
+        checked(np.array(3.0), [])
+    assert len(list(checked(np.ones(2), []))) == 2
+
+
+@pytest.mark.parametrize(
+    ("shapes", "is_one"),
+    [
+        ((("N", 2),), True),
+        ((("N",), ("N", 3)), True),
+        ((("N",), ("M",)), False),
+        ((("N",), ()), False),
+        (((3, "N"),), False),
+    ],
+)
+def test_a_graph_takes_any_number_of_examples_where_all_inputs_have_one_open_batch(
+    shapes: tuple[tuple[int | str, ...], ...], is_one: bool
+) -> None:
+    assert is_open(inputs(*shapes)) is is_one
+    assert not is_open([])
+    assert not is_open(inputs(()))
+
+
+def test_inputs_go_to_the_device_of_parameters_or_of_buffers_or_to_the_cpu() -> None:
+    module = torch.nn.Module()
+    assert device_of(module) == torch.device("cpu")
+    module.register_buffer("b", torch.empty(1, device="meta"))
+    assert device_of(module) == torch.device("meta")

@@ -164,7 +164,7 @@ class Lowering:
         value = node.operand(index)
         if value not in self.lowered:
             if value.is_constant and not value.type.is_float:
-                return self.plain_constant(value, node.result.type.rank if op_def(node.op).traits.elementwise else 0)
+                return self.plain_constant(value, _rank(node))
             maker = value.producer
             if maker is None or maker.op != "quant.fake_quant":  # of a constant: what is computed is lowered
                 raise fail(node, f"operand {value} of {node.op} is neither computed from an input nor fake-quantized")
@@ -216,7 +216,7 @@ class Lowering:
     def bias_constant(self, node: Node, bias: Array, weight: QuantizedWeight, x: Value, name: str) -> Value:
         """`bias` (real values, [O]) as constant of int32, or wider, of scale `x_scale * w_scale`."""
         with np.errstate(over="ignore", under="ignore"):
-            scale = np.broadcast_to(x.type.q.scales[0] * weight.quant.scales, bias.shape).astype(np.float32)
+            scale = np.broadcast_to(x.type.q.scales * weight.quant.scales, bias.shape).astype(np.float32)
         if scale.min() < np.finfo(np.float32).tiny or not np.isfinite(scale).all():
             span = f"{scale.min():.3g} to {scale.max():.3g}"
             raise fail(node, f"x_scale * w_scale is {span}, outside float32's normal range", CALIBRATE)
@@ -407,7 +407,7 @@ class Lowering:
         row = choose(node, self.target, in_float=True)
         if isinstance(row, Refusal):
             raise fail(node, *row)
-        rank = node.result.type.rank if op_def(node.op).traits.elementwise else 0
+        rank = _rank(node)
         given = node.operands if row.weight is None else node.operands[:1]
         operands: list[Any] = [None if value is None else self.as_float(value, rank) for value in given]
         call = Call(self, node, operands, ("f32", None))
@@ -557,6 +557,11 @@ def known_data(value: Value) -> Array:
     if maker is None or maker.op not in FAKE_QUANTS or not all(each.is_constant for each in maker.inputs):
         raise LoweringError(f"operand {value} is neither a constant nor the fake-quantized form of one")
     return op_def(maker.op).evaluate(maker, [each.data for each in maker.inputs])[0]
+
+
+def _rank(node: Node) -> int:
+    """How many dimensions the constants that a node reads have at least: an elementwise one broadcasts them."""
+    return node.result.type.rank if op_def(node.op).traits.elementwise else 0
 
 
 def _source(value: Value) -> Value:

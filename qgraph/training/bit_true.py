@@ -46,7 +46,7 @@ class Integers(Remembering):
         """`constants`: in the order of the graph's."""
         if self.observing:
             return None
-        if Group.present().size > 1:  # fully_shard frees parameters, which it cannot while NumPy holds their memory
+        if Group.present().several:  # fully_shard frees parameters, which it cannot while NumPy holds their memory
             constants = tuple(constant.clone() for constant in constants)
         tensors = dict(zip(self.graph.constants, constants, strict=True))
         if self._program is not None and not self._program.is_of(tensors):

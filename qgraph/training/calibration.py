@@ -103,9 +103,9 @@ def _run(traced: fx.GraphModule, observed: Observed, chunks: Iterator[list[Tenso
             for quantizer, *_ in observed:
                 quantizer.observing = first + group.rank
             traced(*(tensor.to(device) for tensor in turn[group.rank]))
-        if group.size > 1 and observed:
+        if group.several and observed:
             _take_in(observed, before, group, range(first, first + len(turn)))
-    if group.size > 1 and count:
+    if group.several and count:
         for quantizer, _, _ in observed:
             _add_up(quantizer, group)
     return count

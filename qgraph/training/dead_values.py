@@ -114,7 +114,7 @@ def _size(node: Node, of: dict[str, Tensor], but: Value | None) -> float:
     scales = [float(of[mark.operand(1).name].max()) for mark in marks if mark.operand(1) is not but]
     if node.op == "nn.mul":
         return math.prod(scales)
-    return max(scales, default=1.0) if but is None else 1.0
+    return max(scales, default=0.0) if but is None else 1.0  # floats have no steps
 
 
 def _readers(value: Value) -> Iterator[tuple[Node, Value]]:

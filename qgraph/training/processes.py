@@ -34,9 +34,14 @@ class Group:
             return ALONE
         return Group(distributed.get_rank(), distributed.get_world_size())
 
+    @property
+    def several(self) -> bool:
+        """Whether there are other processes."""
+        return self.size > 1
+
     def exchanged(self, item: T) -> list[T]:
         """What each process gives, by number; every process has to call it. Tensors have to be on the CPU."""
-        if self.size == 1:
+        if not self.several:
             return [item]
         found: list[Any] = [None] * self.size
         distributed.all_gather_object(found, item)
@@ -44,14 +49,14 @@ class Group:
 
     def least(self, x: Tensor) -> Tensor:
         """For each element the least that any process has; every process has to call it."""
-        if self.size > 1:
+        if self.several:
             x = x.contiguous()
             distributed.all_reduce(x, distributed.ReduceOp.MIN)
         return x
 
     def stacked(self, x: Tensor) -> Tensor:
         """The tensors of all processes, of one shape, along a new first dimension."""
-        if self.size == 1:
+        if not self.several:
             return x[None]
         found = [torch.empty_like(x) for _ in range(self.size)]
         distributed.all_gather(found, x.contiguous())
@@ -99,7 +104,7 @@ def put_together(
     Tensors of a batch have the examples along their first dimension. `examples`: how many there are; those that come
     after them fill up shares, and are left out. `whole`: batches stay as they are.
     """
-    if group.size == 1:
+    if not group.several:
         yield from map(list, batches)
         return
     own, count = iter(batches), 0

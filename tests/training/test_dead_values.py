@@ -283,3 +283,14 @@ def test_the_scale_that_a_product_bounds_is_no_part_of_the_bound() -> None:
     np.testing.assert_allclose(scale(graph, "dead"), LARGEST_RATIO * product / large, rtol=1e-6)
     again = qgraph.calibrate(graph, [X * 1e6])
     assert scale(again, "dead") == scale(graph, "dead")
+
+
+def test_a_sum_of_floats_bounds_no_scale() -> None:
+    graph = qgraph.parse("""graph @g level=fake_quant (%x: f32[N,2]) {
+  const @m: f32[1] = [nan], @n: i32[1] = 0
+  %1: f32[N,2] = nn.add(%x, %x)
+  %2: f32[N,2] = quant.fake_quant(%1, @m, @n) {type="i16", range=[-32767,32767], symmetric=true}
+  return %2
+}""")
+    made = qgraph.calibrate(graph, [np.zeros((2, 2), np.float32)])
+    np.testing.assert_allclose(made.constants["m"].data, 1 / 32767, rtol=1e-6)

@@ -400,7 +400,11 @@ class Lowering:
             return True
         if row.on_floats and is_read_both_ways(node.results[0]):
             return True
-        return row.result != "operand" and not any(user.op == "quant.fake_quant" for user in node.results[0].users)
+        only_without_form = self.target.exact_in_float is None
+        quantized = any(user.op == "quant.fake_quant" for user in node.results[0].users) or (
+            only_without_form and fake_quant_of(node.results[0]) is not None
+        )
+        return row.result != "operand" and not quantized
 
     def _in_float(self, node: Node) -> Value:
         """The node by the target's op on floats, behind what makes floats of its operands."""

@@ -275,3 +275,13 @@ def test_an_op_of_several_results_stays_in_float() -> None:
     low = qgraph.quantize(graph, "onnxruntime", calibration=[x.numpy()], fallback="float")
     assert "nn.topk" in [node.op for node in low.nodes]
     assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+
+
+@pytest.mark.parametrize("target", ["litert", "tflm", "litert-xnnpack"])
+def test_what_has_an_integer_form_keeps_it_where_others_may_stay_in_float(target: str) -> None:
+    """Convolutions of one dimension become others between reshapes, behind which the fake-quantization stands."""
+    model, x = seeded(OneDimensional()).eval(), torch.randn(4, 3, 14)
+    graph = qgraph.trace(model, x)
+    lowered = [qgraph.quantize(graph, target, calibration=[x.numpy()], fallback=word) for word in (None, "float")]
+    integers, allowed = ([(node.op, node.result.type) for node in each.nodes] for each in lowered)
+    assert integers == allowed

@@ -201,7 +201,9 @@ def _look_up(emission: Emission, moved: Sequence[Value], to: str, places: Places
     index = places.reshape(-1).astype(np.uint16 if counts[0] <= 1 << 16 else np.int32)
     table = emission.constant("places", index)
     source = emission.of(moved[0])
-    emission.program.line(f"for (int i = 0; i < {index.size}; ++i) {{ {to}[i] = {source}[{table}[i]]; }}")
+    emission.program.line(
+        f"for (int qg_i = 0; qg_i < {index.size}; ++qg_i) {{ {to}[qg_i] = {source}[{table}[qg_i]]; }}"
+    )
 
 
 def _copy(
@@ -259,9 +261,9 @@ def _loops(emission: Emission, loops: Sequence[Loop], body: Callable[[str, str],
     """Nested loops around a statement, which is given the two offsets."""
     to, source = [], []
     for depth, (length, step_to, step_source) in enumerate(loops):
-        emission.program.line(f"{'    ' * depth}for (int i{depth} = 0; i{depth} < {length}; ++i{depth}) {{")
-        to += [f"i{depth} * {step_to}"] if step_to else []
-        source += [f"i{depth} * {step_source}"] if step_source else []
+        emission.program.line(f"{'    ' * depth}for (int qg_i{depth} = 0; qg_i{depth} < {length}; ++qg_i{depth}) {{")
+        to += [f"qg_i{depth} * {step_to}"] if step_to else []
+        source += [f"qg_i{depth} * {step_source}"] if step_source else []
     emission.program.line("    " * len(loops) + body(" + ".join(to), " + ".join(source)))
     emission.program.line(*("    " * depth + "}" for depth in reversed(range(len(loops)))))
 

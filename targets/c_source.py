@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from qgraph.arith.requantize import DoubleRounding, Float32Even, Float64Away, Requantization, WideRounding
-from qgraph.errors import ExportError, QGraphError, UnsupportedOp
+from qgraph.errors import ExportError, InputError, QGraphError, UnsupportedOp
 from qgraph.exporters.c99 import Program, ctext, test_program
 from qgraph.interpreter.execute import node_requantizer
 from qgraph.interpreter.plan import Step, kernels_of
@@ -173,22 +173,44 @@ class Emission:
         step, count = Step(self.node, self.kernels), element_count(x.type.shape)
         every = 1 << (8 * x.type.numpy.itemsize)
         bits, table = np.dtype(f"u{x.type.numpy.itemsize}"), np.zeros(every, y.type.numpy)
+        known = np.ones(every, bool)
 
         def made(codes: Array) -> Array:
-            given = codes.astype(bits).view(x.type.numpy).reshape(sides(x.type))
-            others = [None if value is None else value._data for value in self.node.operands]
-            operands = zip(self.node.operands, others, strict=True)
-            return step([given if value is x else data for value, data in operands])[0].reshape(-1)
+            """What the kernel gives for codes, by their bits, of which there are as many as x has, or fewer."""
+            given = np.resize(codes, count).astype(bits).view(x.type.numpy).reshape(sides(x.type))
+            operands = [given if value is x else value and value._data for value in self.node.operands]
+            return step(operands)[0].reshape(-1)[: len(codes)]  # type: ignore[arg-type]  # arrays and None
 
+        def look(codes: Array) -> None:
+            """Fill in the table; the kernel may refuse some codes."""
+            try:
+                table[codes] = made(codes)
+            except InputError:
+                if len(codes) == 1:
+                    known[codes] = False
+                else:
+                    for half in np.array_split(codes, 2):
+                        look(half)
+
+        codes = np.arange(every).astype(bits)[np.argsort(np.arange(every).astype(bits).view(x.type.numpy))]
         for begin in range(0, every, count):
-            codes = (begin + np.arange(count)) % every
-            table[codes] = made(codes)
-        codes = np.random.default_rng(0).integers(0, every, count)
-        if not np.array_equal(table[codes], made(codes)):
+            look(codes[begin : begin + count])
+        taken = np.random.default_rng(0).choice(np.flatnonzero(known), count)
+        if not np.array_equal(table[taken], made(taken)):
             raise UnsupportedOp("what it makes of a code depends on where that stands")
+        self._refuse(x, codes[known[codes]].view(x.type.numpy), every)
         words = {"X": ctext.word(x.type), "U": bits.name, "Y": ctext.word(y.type)}
         call = self.of(x), self.of(y), count, self.constant(f"{y.name}_table", table)
         self.program.call(self.program.library.use("qg_look_up", **words), *call)
+
+    def _refuse(self, x: Value, known: Array, every: int) -> None:
+        """Let the model give 1 for codes that the kernel refuses; `known` are the others, in order."""
+        if len(known) == every:
+            return
+        if not len(known) or int(known[-1]) - int(known[0]) + 1 != len(known):
+            raise UnsupportedOp("the codes that it refuses lie among others")
+        outside = self.program.library.use("qg_outside", X=ctext.word(x.type))
+        self.program.check(ctext.call(outside, self.of(x), element_count(x.type.shape), known[0], known[-1]))
 
 
 def to_program(graph: Graph, forms: Forms) -> Program:
@@ -302,11 +324,14 @@ def to_c99(graph: Graph) -> dict[str, bytes]:
 
 
 def _cases(graph: Graph) -> Iterator[list[Array]]:
-    """Inputs and results of calls: examples, or the steps of a stream."""
+    """Inputs and results of calls, examples or the steps of a stream, but for inputs that the runtime refuses."""
     stream, names = Stream(graph), [value.name for value in data_inputs(graph)]
     for batch in sample_batches(graph, EXAMPLES):
         taken = stream.take({name: batch[name] for name in names})
-        made = stream.advance(taken)
+        try:
+            made = stream.advance(taken)
+        except InputError:
+            continue
         yield [*(taken[name] for name in names), *(made[number] for number in data_outputs(graph))]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import subprocess
 from pathlib import Path
 
@@ -163,6 +164,25 @@ def test_states_that_change_places_are_read_before_they_are_written(tmp_path: Pa
     set_states(graph, {"a": "to_a", "b": "to_b"}, {"a": 1.0, "b": -1.0})
     qgraph.export(graph, tmp_path / "c")
     assert "0 bytes differ" in build_and_run(tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("id", "code", "refused"), [(4, 3, 0), (5, 3, 1), (-1, 3, 1), (0, 2, 1), (0, -128, 1), (0, 127, 0)]
+)
+def test_what_the_runtime_refuses_is_said(id: int, code: int, refused: int, tmp_path: Path) -> None:
+    """An id that is none, and the root of a number below zero."""
+    graph = Graph("g", "integer", {"target": "litert"})
+    ids, x = graph.add_input("ids", TensorType((1,), "i32")), graph.add_input("x", TensorType((1,), "i8", CODES))
+    build = Builder(graph)
+    table = build.constant(np.arange(10, dtype=np.int8).reshape(5, 2), "table", CODES)
+    found = build.litert.gather(table, ids, element=("i8", CODES))
+    graph.set_outputs([found, build.litert.rsqrt(x, element=("i8", CODES))])
+    qgraph.export(graph, tmp_path / "c")
+    build_and_run(tmp_path / "c", "-O1")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", "model.so", "model.c", "-lm"], cwd=tmp_path / "c", check=True)
+    arrays = np.array([id], np.int32), np.array([code], np.int8), np.empty(2, np.int8), np.empty(1, np.int8)
+    run = ctypes.CDLL(str(tmp_path / "c" / "model.so")).model_run
+    assert run(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays)) == refused
 
 
 def test_all_ops_without_a_form_are_named_at_once(tmp_path: Path) -> None:

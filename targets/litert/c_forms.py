@@ -6,6 +6,7 @@ records; so they hold for every target of the family. Other forms say which kern
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -35,6 +36,7 @@ from qgraph.targets.litert.dialect.elementwise import (
     sum_factor,
     twice_the_larger,
 )
+from qgraph.targets.litert.dialect.gathering import EmbeddingLookup, Gather
 from qgraph.targets.litert.dialect.layers import Layer
 from qgraph.targets.litert.dialect.linear import BatchMatmul, FullyConnected
 from qgraph.targets.litert.dialect.parameters import activation_range, scale, zero_point
@@ -101,10 +103,10 @@ def each_example(c: Emission, x: Value, y: Value, write: Callable[[str, str], No
     if batch == 1:
         write(c.of(x), c.of(y))
         return
-    c.program.line(f"for (int n = 0; n < {batch}; ++n) {{")
+    c.program.line(f"for (int qg_n = 0; qg_n < {batch}; ++qg_n) {{")
     write(
-        f"{c.of(x)} + n * {element_count(x.type.shape) // batch}",
-        f"{c.of(y)} + n * {element_count(y.type.shape) // batch}",
+        f"{c.of(x)} + qg_n * {element_count(x.type.shape) // batch}",
+        f"{c.of(y)} + qg_n * {element_count(y.type.shape) // batch}",
     )
     c.program.line("}")
 
@@ -212,30 +214,30 @@ def average_pool(c: Emission, op: AveragePool2d) -> None:
 
 
 def reduced(c: Emission, op: Any, first: str, update: str) -> str:
-    """An array of int32 in which each element of the result has what `update` makes of `acc` and the elements x."""
+    """An array of int32 in which each element of the result has what `update` makes of `qg_acc` and each `qg_x`."""
     shape, places = [int(side) for side in op.x.type.shape], op.places()
     steps = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
     kept = [axis for axis in range(len(shape)) if axis not in places]
     row = c.room("int32", element_count(op.result.type.shape))
-    at = " + ".join(f"i{axis} * {steps[axis]}" for axis in range(len(shape))) or "0"
-    lines = ["{", "    int k = 0;"]
+    at = " + ".join(f"qg_i{axis} * {steps[axis]}" for axis in range(len(shape))) or "0"
+    lines = ["{", "    int qg_k = 0;"]
     for depth, axis in enumerate(kept):
-        lines.append(f"{'    ' * (depth + 1)}for (int i{axis} = 0; i{axis} < {shape[axis]}; ++i{axis}) {{")
+        lines.append(f"{'    ' * (depth + 1)}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
     inner = "    " * (len(kept) + 1)
-    lines.append(f"{inner}int32_t acc = {first};")
+    lines.append(f"{inner}int32_t qg_acc = {first};")
     for depth, axis in enumerate(places):
-        lines.append(f"{inner}{'    ' * depth}for (int i{axis} = 0; i{axis} < {shape[axis]}; ++i{axis}) {{")
+        lines.append(f"{inner}{'    ' * depth}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
     deepest = inner + "    " * len(places)
-    lines += [f"{deepest}const int32_t x = {c.of(op.x)}[{at}];", f"{deepest}acc = {update};"]
+    lines += [f"{deepest}const int32_t qg_x = {c.of(op.x)}[{at}];", f"{deepest}qg_acc = {update};"]
     lines += [inner + "    " * depth + "}" for depth in reversed(range(len(places)))]
-    lines.append(f"{inner}{row}[k++] = acc;")
+    lines.append(f"{inner}{row}[qg_k++] = qg_acc;")
     lines += ["    " * (depth + 1) + "}" for depth in reversed(range(len(kept)))]
     c.program.line(*lines, "}")
     return row
 
 
 def _sum_to(c: Emission, op: Any, how: Requantization) -> None:
-    row = reduced(c, op, "0", f"(int32_t)((uint32_t)acc + (uint32_t)(x - {zero_point(op.x.type)}))")
+    row = reduced(c, op, "0", f"(int32_t)((uint32_t)qg_acc + (uint32_t)(qg_x - {zero_point(op.x.type)}))")
     function, struct = c.requantization(how)
     c.program.call(function, row, c.of(op.result), element_count(op.result.type.shape), struct)
 
@@ -259,10 +261,10 @@ def extremum(c: Emission, op: Extremum, sign: str) -> None:
     """REDUCE_MAX and REDUCE_MIN, of the sign that the better code has."""
     only(CODES, op.x.type)
     low, high = integer_range(op.x.type.dtype)
-    row = reduced(c, op, str(low if sign == ">" else high), f"x {sign} acc ? x : acc")
+    row = reduced(c, op, str(low if sign == ">" else high), f"qg_x {sign} qg_acc ? qg_x : qg_acc")
     word = ctext.type_name(ctext.word(op.result.type))
     count = element_count(op.result.type.shape)
-    c.program.line(f"for (int i = 0; i < {count}; ++i) {{ {c.of(op.result)}[i] = ({word}){row}[i]; }}")
+    c.program.line(f"for (int qg_i = 0; qg_i < {count}; ++qg_i) {{ {c.of(op.result)}[qg_i] = ({word}){row}[qg_i]; }}")
 
 
 def softmax(c: Emission, op: Softmax) -> None:
@@ -277,7 +279,7 @@ def softmax(c: Emission, op: Softmax) -> None:
         *(c.constant("exponentials", exponentials.astype(np.int32)), int(counts.sum())),
         *integer_range(op.result.type.dtype),
     )
-    c.program.line(f"if ({call} != 0) {{ return 1; }}")
+    c.program.check(call)
 
 
 Write = Callable[..., None]
@@ -293,8 +295,8 @@ def broadcast(c: Emission, result: Value, operands: Sequence[Value], write: Writ
     *outer, (length, *along) = _contiguous([(side, *each) for side, *each in zip(shape, *steps, strict=True)])
     at = ["0"] * len(values)
     for depth, (times, *by) in enumerate(outer):
-        c.program.line(f"{'    ' * depth}for (int i{depth} = 0; i{depth} < {times}; ++i{depth}) {{")
-        at = [f"{so_far} + i{depth} * {step}" if step else so_far for so_far, step in zip(at, by, strict=True)]
+        c.program.line(f"{'    ' * depth}for (int qg_i{depth} = 0; qg_i{depth} < {times}; ++qg_i{depth}) {{")
+        at = [f"{so_far} + qg_i{depth} * {step}" if step else so_far for so_far, step in zip(at, by, strict=True)]
     write(*(f"{c.of(value)} + {place}" for value, place in zip(values, at, strict=True)), length, *along[:-1])
     c.program.line(*("    " * depth + "}" for depth in reversed(range(len(outer)))))
 
@@ -305,10 +307,9 @@ def each_element(c: Emission, result: Value, operands: Sequence[Value], expressi
 
     def write(*words: Any) -> None:
         (*read, made), length, steps = words[: count + 1], words[count + 1], words[count + 2 :]
-        elements = (f"({value})[k * {step}]" for value, step in zip(read, steps, strict=True))
-        c.program.line(
-            f"for (int k = 0; k < {length}; ++k) {{ ({made})[k] = ({type})({expression.format(*elements)}); }}"
-        )
+        elements = (f"({value})[qg_k * {step}]" for value, step in zip(read, steps, strict=True))
+        element = f"({type})({expression.format(*elements)})"
+        c.program.line(f"for (int qg_k = 0; qg_k < {length}; ++qg_k) {{ ({made})[qg_k] = {element}; }}")
 
     broadcast(c, result, operands, write)
 
@@ -402,6 +403,37 @@ def elementwise(c: Emission, op: Any, expression: str, operands: tuple[str, ...]
     read = [getattr(op, name) for name in operands]
     only(STORED, *(value.type for value in (*read, op.result)))
     each_element(c, op.result, read, expression)
+
+
+def arithmetic(c: Emission, op: Any, symbol: str) -> None:
+    """ADD, SUB, MUL of floats, or of plain integers, which wrap."""
+    if op.activation != "NONE":
+        raise UnsupportedOp(f"C has it without an activation, not with {op.activation}")
+    word = ctext.word(op.result.type)
+    unsigned = "" if op.result.type.is_float else f"(u{word}_t)"
+    each_element(c, op.result, (op.a, op.b), f"{unsigned}{{0}} {symbol} {unsigned}{{1}}")
+
+
+def gather(c: Emission, op: Gather) -> None:
+    """GATHER; `model_run` gives 1 for an index that is none."""
+    axis, batch = op.places()
+    x, indices = sides(op.x.type), sides(op.indices.type)
+    _gather(
+        c, op.x, op.indices, op.result, (x[:batch], x[batch:axis], x[axis : axis + 1], indices[batch:], x[axis + 1 :])
+    )
+
+
+def embedding_lookup(c: Emission, op: EmbeddingLookup) -> None:
+    """EMBEDDING_LOOKUP; `model_run` gives 1 for an id that is none."""
+    table = sides(op.table.type)
+    _gather(c, op.table, op.ids, op.result, ((), (), table[:1], sides(op.ids.type), table[1:]))
+
+
+def _gather(c: Emission, x: Value, indices: Value, result: Value, shapes: Sequence[tuple[int, ...]]) -> None:
+    """`shapes`: of the dimensions that both share, those before the axis, the axis, the indices, those behind."""
+    function = c.program.library.use("qg_gather", X=ctext.word(x.type), I=ctext.word(indices.type))
+    sizes = (math.prod(shape) for shape in shapes)
+    c.program.check(ctext.call(function, c.of(x), c.of(indices), c.of(result), *sizes))
 
 
 def cast(c: Emission, op: Cast) -> None:
@@ -532,6 +564,11 @@ C_FORMS: dict[str, Form] = {
     "litert.minimum": partial(elementwise, expression="{0} < {1} ? {0} : {1}"),
     "litert.select": partial(elementwise, expression="{0} ? {1} : {2}", operands=("condition", "a", "b")),
     "litert.cast": cast,
+    "litert.gather": gather,
+    "litert.embedding_lookup": embedding_lookup,
+    "litert.float_add": partial(arithmetic, symbol="+"),
+    "litert.float_sub": partial(arithmetic, symbol="-"),
+    "litert.float_mul": partial(arithmetic, symbol="*"),
     "litert.logical_not": partial(elementwise, expression="!{0}", operands=("x",)),
     **{
         f"litert.{op}": partial(elementwise, expression=f"{{0}} {symbol} {{1}}")

@@ -569,3 +569,28 @@ static void qg_svdf__S(const int8_t *x, const int8_t *w_feature, const S_t *w_ti
     }
     round_row(row, y, filters / rank, how);
 }
+
+/* Parts of x [shared, outer, count, inner] at the indices [shared, many]; gives 1 for an index that is none. */
+static int qg_gather__X_I(const X_t *x, const I_t *indices, X_t *y, int shared, int outer, int count, int many, int inner) {
+    for (int b = 0; b < shared; ++b) {
+        for (int o = 0; o < outer; ++o, x += count * inner) {
+            for (int k = 0; k < many; ++k, y += inner) {
+                const I_t index = indices[b * many + k];
+                if (index < 0 || index >= count) {
+                    return 1;
+                }
+                memcpy(y, x + (int)index * inner, (size_t)inner * sizeof *y);
+            }
+        }
+    }
+    return 0;
+}
+
+/* Whether any code lies outside low to high. */
+static int qg_outside__X(const X_t *x, int n, int32_t low, int32_t high) {
+    int outside = 0;
+    for (int i = 0; i < n; ++i) {
+        outside |= x[i] < low || x[i] > high;
+    }
+    return outside;
+}

@@ -103,6 +103,10 @@ class Program:
         """Statements of the present step."""
         self._steps[-1].extend(lines)
 
+    def check(self, call: str) -> None:
+        """A call of a function that gives 0, and else lets the whole model give 1."""
+        self.line(f"if ({call} != 0) {{ return 1; }}")
+
     def call(self, function: str, *arguments: object) -> None:
         """A call of a function."""
         self.line(f"{ctext.call(function, *arguments)};")
@@ -173,7 +177,8 @@ class Program:
         return (
             f"/* {title} */\n#ifndef MODEL_H\n#define MODEL_H\n\n#include <stdint.h>\n\n"
             f"/* Bytes of static memory that model_run writes. */\n#define MODEL_ARENA_BYTES {bytes_used}\n\n"
-            f"/* Computes the outputs; gives 0. The arrays must not overlap. Not reentrant: it has static memory.\n"
+            "/* Computes the outputs and gives 0, or 1 where the runtime refuses the inputs.\n"
+            " * The arrays must not overlap. Not reentrant: it has static memory.\n"
             f"{notes}\n */\n{signature};\n{RESET if self.states else ''}\n#endif\n"
         )
 
@@ -205,7 +210,7 @@ def test_program(program: Program, cases: Sequence[Sequence[NDArray[np.generic]]
             names.append(name)
         pairs = zip(program.parameters, names, strict=True)
         arguments = ", ".join(name if each.given else f"got_{each.name}" for each, name in pairs)
-        calls.append(f"    model_run({arguments});")
+        calls.append(f"    differing += model_run({arguments});")
         calls.extend(
             f"    differing += compare(got_{each.name}, {name}, sizeof {name});"
             for each, name in zip(program.parameters, names, strict=True)

@@ -13,11 +13,13 @@ import pytest
 from qgraph.errors import ExportError, UnsupportedOp
 from qgraph.exporters.c99 import test_program as program_of_cases
 from qgraph.interpreter import execute
+from qgraph.ir import TensorType
 from qgraph.targets import get
 from qgraph.targets.c_source import to_program
 from tests.c_compiler import build_and_run
 from tests.targets.litert import (
     test_elementwise,
+    test_functions,
     test_matmul,
     test_plain,
     test_reductions,
@@ -119,6 +121,9 @@ OPS: dict[str, Callable[[Cases], None]] = {
     "look-up": look_up,
     "softmax to 16": test_softmax.widened,
     "arg_max": test_reductions.arg_max,
+    "embedding": test_shapes.embedding_lookup,
+    "rsqrt": partial(test_functions.root, name="rsqrt", storage="i8"),
+    "sqrt": partial(test_functions.root, name="sqrt", storage="i8"),
     "cast": test_plain.cast_of_codes,
     **{
         f"{op} of {dtype}": partial(pool, op=op, dtype=dtype)
@@ -164,3 +169,31 @@ def test_accumulators_on_both_sides_of_every_step(op: str, name: str, tmp_path: 
         for factor in factors:
             boundary(cases, op, KINDS[name], float(factor))
         check_in_c(cases, "litert", tmp_path)
+
+
+@pytest.mark.parametrize("op", ["add", "sub", "mul"])
+@pytest.mark.parametrize("dtype", ["i32", "f32"])
+def test_numbers_as_they_are(op: str, dtype: str, tmp_path: Path) -> None:
+    """Integers wrap, floats are rounded once."""
+    cases = Cases(np.random.default_rng(5))
+    info = np.iinfo(np.int32)
+    for a, b in (((2, 1, 5), (3, 1)), ((4,), (4,)), ((1,), (2, 3))):
+        drawn = [cases.rng.integers(info.min, info.max, shape, dtype=np.int32) for shape in (a, b)]
+        arrays = [each if dtype == "i32" else (each / 3e8).astype(np.float32) for each in drawn]
+        cases.output(getattr(cases.build.litert, f"float_{op}")(*(cases.input(array, None) for array in arrays)))
+    check_in_c(cases, "litert", tmp_path)
+
+
+@pytest.mark.parametrize("ids", ["i32", "i64"])
+def test_parts_at_computed_places(ids: str, tmp_path: Path) -> None:
+    """Along any axis, also of a batch that both share."""
+    cases = Cases(np.random.default_rng(6))
+    for shape, places, axis, batch in (
+        *(((5, 3), (4,), 0, 0), ((2, 5, 3), (2, 4), 1, 1), ((2, 5, 3), (3,), -1, 0), ((2, 3, 4), (2, 3, 2), 2, 2)),
+    ):
+        x = cases.input(integers(cases.rng, shape), params(cases.rng))
+        drawn = cases.rng.integers(0, shape[axis], places).astype(TensorType((), ids).numpy)
+        indices = cases.input(drawn, None)
+        attrs = {"axis": axis, "batch_dims": batch}
+        cases.output(cases.build.litert.gather(x, indices, **attrs, element=("i8", x.type.quant)))
+    check_in_c(cases, "litert", tmp_path)

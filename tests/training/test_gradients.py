@@ -10,7 +10,7 @@ import torch
 
 from qgraph.ops.quant import folded_layer, per_axis, quantize
 from qgraph.quantizers.rounding import OfMean, roundings
-from qgraph.training.fake_quant import fake_quantize, fake_quantize_unfolded
+from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_unfolded
 from qgraph.training.functions import elu
 from qgraph.training.layers import ConvBatchNorm, batch_norm_gain
 from qgraph.training.observers import WeightQuantizer
@@ -168,3 +168,14 @@ def test_the_slope_of_elu_is_torchs_at_zero_too() -> None:
         function(given).sum().backward()
         slopes.append(given.grad)
     torch.testing.assert_close(*slopes)
+
+
+def test_weights_are_moved_by_chance_by_up_to_half_a_step_each_way() -> None:
+    w, scale = torch.full((20000,), 0.3), torch.tensor(2.0)
+    torch.manual_seed(0)
+    moved = by_chance(w, scale)
+    assert float((moved - w).abs().max()) <= 1.0
+    assert float((moved - w).min()) < -0.99
+    assert float((moved - w).max()) > 0.99
+    codes = torch.round(moved / scale)
+    assert float(codes.mean()) == pytest.approx(0.15, abs=0.01)  # up as often as 0.3 lies near 2

@@ -247,3 +247,21 @@ def test_in_training_what_is_infinite_at_a_pole_does_not_count(x: list[float]) -
     q.observing = 1
     q(torch.tensor([torch.inf]), scale, zero, None, "half_even", True)
     assert scale.isinf().all(), "calibration refuses it by name"
+
+
+def test_the_size_of_a_trained_scale_is_its_largest_channel() -> None:
+    made = WeightQuantizer((-127, 127), 0, "lsq")
+    scale, zero = torch.tensor([0.5, -2.0, 1.0]), torch.zeros(3, dtype=torch.int32)
+    assert made.sizes(scale, zero)[scale] == 2.0
+    assert WeightQuantizer((-127, 127), 0, "min_max").sizes(scale, zero) == {}
+    offset = ActivationQuantizer(3, (-128, 127), 1, "lsq_plus", False)
+    found = {name: offset.sizes(scale, zero)[each] for name, each in offset.own().items()}
+    assert found == {name: offset.quantizer.size(name, 2.0 * 255) for name in offset.own()}
+    assert found
+
+
+def test_what_is_saved_of_a_quantizer_is_the_range_that_it_has_seen() -> None:
+    made, (scale, zero) = quantizer(), parameters()
+    assert list(made.state_dict()) == []
+    made.train()(torch.tensor([[-1.0, 2.0]]), scale, zero, None, "half_even", True)
+    assert {name: each.tolist() for name, each in made.state_dict().items()} == {"range": [[-1.0], [-2.0]]}

@@ -87,3 +87,34 @@ def test_weights_that_stay_or_go_one_way_are_never_held() -> None:
         assert freezer.step() == 0
         with torch.no_grad():
             weight[0, :5] += 0.02
+
+
+def test_a_weight_that_two_layers_have_is_one() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.layer(self.layer(x).relu())
+
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    graph = qgraph.trace(Twice(), torch.from_numpy(x[:2]))
+    made = qgraph.to_torch(qgraph.calibrate(qgraph.prepare(graph, "litert"), [x]))
+    assert [each.path for each in quantized_weights(made)] == ["layer.weight"]
+
+
+def test_held_weights_have_their_codes_behind_the_gains_of_a_batch_normalization() -> None:
+    made = module()
+    freezer = OscillationFreezer(made)
+    freezer.step()
+    (each,) = (each for each in quantized_weights(made) if each.path == "0.weight")
+    assert each.gain is not None
+    assert not torch.allclose(each.gain, torch.ones(4), atol=0.1)
+    kept = freezer.state["0.weight"]
+    kept["value"] = torch.randint(-3, 4, kept["value"].shape, generator=torch.Generator().manual_seed(0)).float()
+    kept["held"].fill_(1)
+    with torch.no_grad():
+        freezer._hold(each, kept)
+    assert torch.equal(each.codes(), kept["value"])

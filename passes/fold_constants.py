@@ -39,6 +39,7 @@ def compute_constants(graph: Graph) -> None:
         if not _is_known(node):
             continue
         learned = [value for value in node.inputs if is_trained(value, said)]
+        trained.update({value.name: True for value in learned})  # which no layer may read any more
         arrays = op_def(node.op).evaluate(node, [None if value is None else value.data for value in node.operands])
         for result, data in zip(node.results, arrays, strict=True):
             array = data.astype(result.type.numpy, copy=False)
@@ -49,8 +50,8 @@ def compute_constants(graph: Graph) -> None:
                 derive(graph, folded, node)
             graph.replace_uses(result, folded)
         graph.erase(node)
-    declare(graph, trained)
     graph.drop_unused_constants()
+    declare(graph, trained)
 
 
 @graph_pass(exact="bits")

@@ -152,3 +152,26 @@ def test_integer_graphs_say_nothing_of_training() -> None:
     graph = qgraph.trace(seeded(Odd()).eval(), x)
     assert "trained" in graph.metadata
     assert "trained" not in qgraph.quantize(graph, "litert", calibration=[x.numpy()]).metadata
+
+
+class Latents(nn.Module):
+    """Normalized latent vectors that attend to a sequence: what a norm and a layer make of them reads no input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.latents, self.norm = nn.Parameter(torch.randn(4, 8)), nn.LayerNorm(8)
+        self.queries, self.keys = nn.Linear(8, 8), nn.Linear(6, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        latents = self.norm(self.latents[None].repeat(x.shape[0], 1, 1))
+        return (self.queries(latents) @ self.keys(x).transpose(1, 2)).softmax(-1) @ self.keys(x) + latents
+
+
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_a_normalization_of_parameters_alone_is_learned(target: str) -> None:
+    model, x = seeded(Latents()), torch.randn(4, 5, 6)
+    prepared = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x), target), [x.numpy()])
+    module = qgraph.to_torch(prepared)
+    assert {name for name, _ in module.named_parameters()} == {name for name, _ in model.named_parameters()}
+    module(x).square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())

@@ -37,25 +37,27 @@ def pruned() -> nn.Module:
     return layer
 
 
-WEIGHTS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
-    "weight_norm": (lambda: parametrizations.weight_norm(conv()), ["0.weight", "0.bias"]),
-    "weight_norm, old": (lambda: nn.utils.weight_norm(conv()), ["0.weight", "0.bias"]),
-    "spectral_norm": (lambda: parametrizations.spectral_norm(conv()), ["0.weight", "0.bias"]),
-    "spectral_norm, old": (lambda: nn.utils.spectral_norm(conv()), ["0.weight", "0.bias"]),
-    "orthogonal": (lambda: parametrizations.orthogonal(nn.Linear(6, 6)), ["0.weight", "0.bias"]),
-    "pruning": (pruned, ["0.weight", "0.bias"]),
+LAYER = ("0.weight", "0.bias")
+NORMED = tuple(f"0.parametrizations.weight.original{i}" for i in "01")
+WEIGHTS: dict[str, tuple[Callable[[], nn.Module], tuple[str, ...]]] = {
+    "weight_norm": (lambda: parametrizations.weight_norm(conv()), (*NORMED, "0.bias")),
+    "weight_norm, old": (lambda: nn.utils.weight_norm(conv()), ("0.weight_g", "0.weight_v", "0.bias")),
+    "spectral_norm": (lambda: parametrizations.spectral_norm(conv()), (NORMED[0][:-1], "0.bias")),
+    "spectral_norm, old": (lambda: nn.utils.spectral_norm(conv()), ("0.weight_orig", "0.bias")),
+    "orthogonal": (lambda: parametrizations.orthogonal(nn.Linear(6, 6)), LAYER),
+    "pruning": (pruned, ("0.weight_orig", "0.bias_orig")),  # the masks hold in training, too
 }
+"""The layer, and what is learned: what its weight is made of, where ops of `nn` say how."""
 
 
 @pytest.mark.parametrize("name", WEIGHTS)
 def test_a_computed_weight_becomes_the_weight_of_its_layer(name: str) -> None:
-    make, names = WEIGHTS[name]
+    make, learned = WEIGHTS[name]
     shape = (2, 6) if name == "orthogonal" else IMAGE
     graph = quietly(lambda: check_traced(nn.Sequential(make(), nn.ReLU()), shape))
     assert len(graph) == 2
-    assert sorted(name for name, value in graph.constants.items() if value.users) == sorted(names)
+    assert sorted(name for name, value in graph.constants.items() if value.users) == sorted(LAYER)
     module = qgraph.to_torch(graph)
-    learned = ["0.weight_orig", "0.bias_orig"] if name == "pruning" else names  # the masks hold in training, too
     assert sorted(name for name, _ in module.named_parameters()) == sorted(learned)
 
 

@@ -175,3 +175,35 @@ def test_a_normalization_of_parameters_alone_is_learned(target: str) -> None:
     assert {name for name, _ in module.named_parameters()} == {name for name, _ in model.named_parameters()}
     module(x).square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in module.parameters())
+
+
+class Normed(nn.Module):
+    """Layers whose weights are made of other parameters, before and behind batch normalization."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight_norm, spectral_norm = nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.spectral_norm
+        self.first, self.batch = weight_norm(nn.Conv1d(3, 8, 3)), nn.BatchNorm1d(8)
+        self.up, self.last = weight_norm(nn.ConvTranspose1d(8, 6, 4, 2)), spectral_norm(nn.Conv1d(6, 4, 1))
+        self.head = nn.utils.weight_norm(nn.Linear(4, 5), dim=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(self.up(self.batch(self.first(x)).relu()).relu()).mean(2))
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.* is deprecated:FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*was assigned during export:UserWarning")
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_weights_that_are_normalized_are_learned_as_the_model_learns_them(target: str) -> None:
+    model, x = seeded(Normed()).eval(), torch.randn(16, 3, 12)
+    module = qgraph.to_torch(qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x), target), [x.numpy()]))
+    assert {name for name, _ in module.named_parameters()} == {name for name, _ in model.named_parameters()}
+    optimizer = torch.optim.SGD(module.parameters(), lr=0.01)
+    module(x).square().sum().backward()
+    assert all(p.grad is not None for p in module.parameters())
+    optimizer.step()
+    lowered = qgraph.lower(qgraph.from_torch(module.eval()), target)
+    assert qgraph.verify(lowered, inputs=x.numpy(), layout="NCHW").bit_exact
+    step = 1.5 * float(lowered.outputs[0].type.quant.scales[0]) if lowered.outputs[0].type.quant else 0.05
+    given = qgraph.run(lowered, x.numpy(), dequantize=True, layout="NCHW")
+    assert abs(given - module(x).detach().numpy()).max() < step

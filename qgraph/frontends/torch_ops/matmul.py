@@ -36,6 +36,13 @@ def product(at: Importer, x: Value, y: Value) -> Value:
     return reshaped(at.build, made, shape)
 
 
+@aten("mv.default", "dot.default", "vdot.default")
+def product_of_vectors(at: Importer, a: Arguments) -> Value:
+    """The product of a matrix and a vector, or of two vectors."""
+    name = next(word for word in ("vec", "tensor", "other") if word in a)
+    return product(at, at.value(a["self"]), at.value(a[name]))
+
+
 @aten("addmm.default", "addbmm.default", "baddbmm.default")
 def addmm(at: Importer, a: Arguments) -> Value:
     """beta * bias + alpha * (a @ b); with a known b and a bias of its width it is a linear layer."""

@@ -46,3 +46,14 @@ def instance_norm(at: Importer, a: Arguments) -> Value:
         filled = (given or at.filled_like(mean, number) for given, number in ((gamma, 1), (beta, 0)))
         return at.build.nn.batch_norm(x, *filled, mean, var, eps=a["eps"], momentum=a["momentum"])
     return at.build.nn.group_norm(x, gamma, beta, groups=x.type.shape[1], eps=a["eps"])
+
+
+@aten("_weight_norm.default", "_weight_norm_interface.default")
+def weight_norm(at: Importer, a: Arguments) -> Value | list[Value]:
+    """v with norms g along one dimension: v * g / norm(v) (Salimans and Kingma 2016); or that, and the norms of v."""
+    v, g = at.value(a["v"]), at.value(a["g"])
+    dim = a["dim"] % v.type.rank if a["dim"] != -1 else None
+    axes = tuple(axis for axis in range(v.type.rank) if axis != dim)
+    norms = at.build.nn.sqrt(at.build.nn.sum(at.build.nn.mul(v, v), axes=axes, keepdims=True))
+    made: Value = at.build.nn.mul(v, at.build.nn.div(g, norms))
+    return [made, norms] if "interface" in at.op else made

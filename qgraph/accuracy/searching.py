@@ -141,16 +141,16 @@ class _Program:
         """One number of bits for each row; pairs; the budget."""
         size = len(price)
         for number, row in enumerate(self.rows):
-            line = np.zeros((1, size))
-            line[0, [self.columns[number, score.bits] for score in row.scores]] = 1
+            line = np.zeros(size)
+            line[[self.columns[number, score.bits] for score in row.scores]] = 1
             yield line, 1.0, 1.0
         for place, (a, b, _) in enumerate(self.pairs, len(self.noise)):
-            line = np.zeros((1, size))
-            line[0, [a, b]], line[0, place] = 1, -1
+            line = np.zeros(size)
+            line[[a, b]], line[place] = 1, -1
             yield line, -np.inf, 1.0
         if budget is not None:
             most = float(price.max()) or 1.0
-            yield price.reshape(1, -1) / most, -np.inf, budget / most
+            yield price / most, -np.inf, budget / most
 
     def plan(self, taken: Sequence[bool]) -> Plan:
         """The plan that the variables stand for."""

@@ -48,4 +48,5 @@ def method_tries(runs: TwoRuns) -> Iterator[Try]:
 
 def _others(noise: Noise) -> float:
     """The SQNR of the examples that a method was not fitted on."""
-    return Noise(noise.signal[1::2], noise.error[1::2]).sqnr_db
+    others = slice(1, None, 2)
+    return Noise(noise.signal[others], noise.error[others]).sqnr_db

@@ -152,5 +152,5 @@ def test_channels_of_one_size_count_alike_and_dead_ones_do_not() -> None:
 
 def test_a_value_of_one_dimension_has_no_channels() -> None:
     mark = fake_quantized("-4,3", "2.0", "0", "4")
-    found = _grid_of(mark, np.float32([100, 0, 2, 4]))
+    found = _grid_of(mark, np.float32([0, 2, 4, 100]))
     assert (found.dead, found.saturated, found.clipped) == ((), (0,), 1 / 4)

@@ -1,4 +1,4 @@
-"""Scales of activations that calibration has seen as nothing but zeros.
+"""Scales of activations that calibration has seen as nothing but zeros, or as less than floats can count with.
 
 Such a scale is free, but it is a factor of what stands beside it: the bias of the layer behind is an integer at scale
 `x_scale * w_scale`, and the layer before multiplies its sums by `x_scale * w_scale / result_scale`, which runtimes
@@ -17,6 +17,10 @@ from qgraph.ops.quant import maker_of
 from qgraph.training.bounds import bounded_by, hold
 from qgraph.training.observers import ActivationQuantizer
 
+NOTHING = 2.0**-100
+"""Values below are as good as zeros: products of their scales with others leave the floats that runtimes count in."""
+LEAST_FREE = 2.0**-64
+"""Of a free scale, so that its products with those of weights are normal floats."""
 FACTOR = 2.0**-8
 """`x_scale * w_scale / result_scale` to aim at: a bias is then exact to 1/512 of a step of the result."""
 LARGEST_FACTOR = 2.0**7
@@ -34,7 +38,7 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
     dead = {
         str(node.args[1].target): 1.0 / owner.quant_range[1] if owner.symmetric else 1.0
         for node, owner in owners
-        if isinstance(owner, ActivationQuantizer) and owner.range.numel() == 2 and not owner.range.any()
+        if isinstance(owner, ActivationQuantizer) and owner.range.numel() == 2 and _is_nothing(owner)
     }
     names = {path: name for name, path in paths.items()}
     free = set(dead)
@@ -57,6 +61,10 @@ def settle_scales(traced: fx.GraphModule, graph: Graph, tensors: dict[str, Tenso
                 hold(bound[0], own[0], own[1], int(mark.attrs["range"][1]), of[bound[1].name])
 
 
+def _is_nothing(owner: ActivationQuantizer) -> bool:
+    return bool(owner.range.abs().max() < NOTHING)
+
+
 def _moves(owner: nn.Module) -> bool:
     return isinstance(owner, ActivationQuantizer) and owner.quantizer.observes and not owner.frozen
 
@@ -75,7 +83,7 @@ def _settled(
     if not goals and not before:
         return None
     least = max([unit / LARGEST_FACTOR for unit in before], default=0.0)
-    return (max(min(goals), least) if goals else max(before) / FACTOR), least
+    return (max(min(goals), least) if goals else max(*before, FACTOR * LEAST_FREE) / FACTOR), least
 
 
 def _within_bounds(

@@ -294,3 +294,23 @@ def test_a_sum_of_floats_bounds_no_scale() -> None:
 }""")
     made = qgraph.calibrate(graph, [np.zeros((2, 2), np.float32)])
     np.testing.assert_allclose(made.constants["m"].data, 1 / 32767, rtol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["litert", "tflm", "onnxruntime"])
+def test_values_that_are_next_to_nothing_are_lowered_as_zeros_are(target: str) -> None:
+    """A deep network with small random weights ends at 1e-35, which no runtime can count in."""
+    layers = "".join(f"  %{i + 1}: f32[N,4] = nn.linear(%{i}, @w) loc(layer{i} m.py:{i})\n" for i in range(1, 15))
+    lowered = qgraph.quantize(
+        qgraph.parse(
+            "graph @g level=float (%x: f32[N,4]) {\n  const @w: f32[4,4] = 1e-3, @gain: f32[4] = 1.0\n"
+            f'  %1: f32[N,4] = nn.linear(%x, @w) {{activation="relu"}} loc(small m.py:1)\n{layers}'
+            "  %16: f32[N,4] = nn.layer_norm(%15, @gain) {axes=1, eps=1e-5} loc(norm m.py:16)\n"
+            "  %17: f32[N,4] = nn.add(%16, %15) loc(sum m.py:17)\n  return %17, %1\n}"
+        ),
+        target,
+        calibration=[X],
+    )
+    assert qgraph.verify(lowered, inputs=X).bit_exact
+    nothing, small = qgraph.run(lowered, X, dequantize=True).values()
+    assert abs(nothing).max() < 1e-12
+    assert small.max() > 1e-3

@@ -44,13 +44,12 @@ class LeastSquares(Searched):
         import torch
 
         widest = Quantizer.torch_allowed(self, super().torch_scale(channels, limit))
-        wide, bound = channels.double(), int(limit)
-        errors = []
-        for fraction in self._fractions():
-            step = (widest * fraction).double().clamp(min=1e-300)[:, None]
+        wide, bound = channels.double(), limit.double()
+        scales, errors = [widest * fraction for fraction in self._fractions()], []
+        for scale in scales:
+            step = scale.double().clamp(min=1e-300)[:, None]
             errors.append(((wide / step).round().clamp(-bound, bound) * step - wide).square().sum(dim=1))
-        best = torch.stack(errors).argmin(dim=0)
-        return widest * torch.tensor(self._fractions(), dtype=widest.dtype, device=widest.device)[best]
+        return _with_least(torch.stack(errors), torch.stack(scales))
 
     def seen(self, x: Tensor, axis: int | None) -> Tensor:
         """The best fraction of the range of one batch."""
@@ -58,13 +57,11 @@ class LeastSquares(Searched):
 
         widest = super().seen(x, axis).clamp(max=0)
         rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
-        errors = []
-        for fraction in FRACTIONS:
-            low, negated_high = (widest * fraction)[:, :, None]
+        ranges, errors = [widest * fraction for fraction in FRACTIONS], []
+        for low, negated_high in (each[:, :, None] for each in ranges):
             step = (-(low + negated_high) / self.levels).clamp(min=1e-30)
             errors.append((((rows - low) / step).round().clamp(0, self.levels) * step + low - rows).square().sum(dim=1))
-        best = torch.stack(errors).argmin(dim=0)
-        return widest * torch.tensor(FRACTIONS, dtype=widest.dtype, device=widest.device)[best]
+        return _with_least(torch.stack(errors), torch.stack(ranges))
 
     def loss(self, counts: Array, values: Array, width: float, bounds: tuple[float, float]) -> float:
         low, high = bounds
@@ -75,3 +72,9 @@ class LeastSquares(Searched):
 
     def trained(self, before: Tensor, seen: Tensor) -> Tensor:
         return before.lerp(seen, MOMENTUM)
+
+
+def _with_least(errors: Tensor, candidates: Tensor) -> Tensor:
+    """Of candidates [K, ..., R] the first with the least of errors [K, R], for each row."""
+    best = errors.argmin(dim=0).expand_as(candidates[0])
+    return candidates.gather(0, best[None])[0]

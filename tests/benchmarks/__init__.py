@@ -7,6 +7,7 @@ seconds), so that a busy or slow machine touches both sides alike. No test reads
     litert      integer interpreter against LiteRT's reference kernels
     import      reading a .tflite file of 20 MB
     training    a quantization-aware training step against the float step
+    peer-steps  the same on ResNet-18, MobileNetV2 and an encoder, beside torch.ao and torchao; on a GPU where one is
     compiling   from a traced demo model to its lowered graph
     help        `qgraph --help`, process start included
     graphs      reading, writing, checking and changing graphs of up to 100,000 nodes, beside torch.fx and onnx-ir

@@ -24,6 +24,7 @@ BENCHMARKS = {
     "import": ("importing", "large_file"),
     "training": ("training", "step_cost"),
     "bit-true": ("training", "bit_true_cost"),
+    "peer-steps": ("peer_steps", "against_peers"),
     "compiling": ("compiling", "trace_to_lowered"),
     "help": ("compiling", "help_text"),
     "graphs": ("graphs", "scale"),

@@ -98,6 +98,8 @@ PTQ = {
     "gptq, bias-correction": Way(MSE, "gptq,bias-correction"),
     "adaround": Way(MSE, "adaround"),
     "adaround, bias-correction": Way(MSE, "adaround,bias-correction"),
+    "brecq": Way(MSE, "brecq"),
+    "qdrop": Way(MSE, "qdrop"),
 }
 LSQ = {"activation": "lsq", "weight": "mse"}
 QAT = {

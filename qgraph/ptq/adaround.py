@@ -45,10 +45,11 @@ def adaround(graph: Graph, examples: Inputs, reference: Graph | None = None, ste
     Weights then lie on their grids. `examples`: as `qgraph.run` takes them; more than a row has weights are wanted.
     What stays, and what it raises: see `qgraph.ptq.weight_rounding`.
     """
-    return round_weights(graph, examples, functools.partial(_rounded, steps=steps), reference)
+    return round_weights(graph, examples, functools.partial(adarounded, steps=steps), reference)
 
 
-def _rounded(rows: Rows, steps: int) -> Wide:
+def adarounded(rows: Rows, steps: int) -> Wide:
+    """The codes [O, K] of rows."""
     x, y = rows.x.astype(np.float64), rows.wanted.astype(np.float64)
     hessian, target = 2 * (x.T @ x) / len(x), 2 * (x.T @ y).T / len(x)  # [K, K], [O, K]
     below = np.floor(rows.weight / rows.scale)

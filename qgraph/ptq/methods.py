@@ -15,6 +15,7 @@ from qgraph.passes.engine.manager import PassManager
 from qgraph.ptq.adaround import adaround
 from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
+from qgraph.ptq.block_rounding import brecq, qdrop
 from qgraph.ptq.gptq import gptq
 from qgraph.ptq.smooth import smooth
 
@@ -47,10 +48,13 @@ METHODS: Mapping[str, Method] = {
     ),
     "gptq": Method("weights are rounded in turn, each row making up for the error (GPTQ)", improve=gptq),
     "adaround": Method("rounding up or down is learned, layer by layer (AdaRound)", improve=adaround),
+    "brecq": Method("rounding is learned, block by block (BRECQ); wants torch", improve=brecq),
+    "qdrop": Method("the same, activations rounded by chance while it learns (QDrop); wants torch", improve=qdrop),
     "bias-correction": Method("biases take away the mean error of each channel", improve=correct_biases),
 }
-"""In the order in which they help: ranges first, then weights, then what is left of their errors. Of `gptq` and
-`adaround` one is enough; `equalize` folds the batch normalizations that `batchnorm` and `bias-absorption` go by."""
+"""In the order in which they help: ranges first, then weights, then what is left of their errors. Of `gptq`,
+`adaround`, `brecq` and `qdrop` one is enough; `equalize` folds the batch normalizations that `batchnorm` and
+`bias-absorption` go by."""
 
 
 def check_methods(given: str | Sequence[str]) -> list[Method]:

@@ -20,6 +20,24 @@ Evaluate = Callable[[Node, Sequence[Array | None]], tuple[Array, ...]]
 
 
 @dataclass(frozen=True)
+class Values:
+    """What is known of values, by example: in the float model, and in the fake-quantized graph."""
+
+    real: Mapping[Value, Array]
+    rounded: Mapping[Value, Array]
+    evaluate: Evaluate
+
+    def float_result(self, nodes: Sequence[Node], of: Value) -> Array:
+        """A value that nodes compute of what is known, in the float model."""
+        known = dict(self.real)
+        for node in nodes:
+            given = _operands(node, known)
+            made = (given[0],) if node.op in FAKE_QUANTS else self.evaluate(node, given)
+            known.update(zip(node.results, made, strict=True))  # type: ignore[arg-type]  # as _compute
+        return known[of]
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer with a fake-quantized weight, before it is computed.
 
@@ -55,18 +73,45 @@ def improve_layers(
     `reference`: the graph before others improved it, with the weights of the float model; the graph itself by default.
     Live batch normalizations are folded. Raises InputError for a graph that is not calibrated.
     """
+    made = folded(graph)
+
+    def improve_layer(node: Node, values: Values) -> list[Value]:
+        if node.op not in LAYERS or unquantized(node.operand(1)) is node.operand(1):
+            return []
+        improve(layer_of(node, values))
+        return node.inputs[1:]
+
+    return walk(made, examples, improve_layer, reference)
+
+
+def layer_of(node: Node, values: Values) -> Layer:
+    """A node as a layer, with its operands as they are known."""
+    return Layer(node, _operands(node, values.real), _operands(node, values.rounded), values.evaluate)
+
+
+def folded(graph: Graph) -> Graph:
+    """A copy of a calibrated graph without live batch normalizations; raises InputError for one without ranges."""
     check_calibrated(graph)
-    made = fold_batchnorm(graph)
+    return fold_batchnorm(graph)
+
+
+def walk(
+    made: Graph,
+    examples: Inputs | Sequence[Array],
+    improve: Callable[[Node, Values], Sequence[Value]],
+    reference: Graph | None,
+) -> Graph:
+    """The graph, node by node: `improve` is called before each is computed, with what the values before it are, and
+    gives the parameters that it has changed."""
     real = dict(zip(made.inputs, quantize_inputs(made, examples).values(), strict=True))
     rounded = dict(real)
     real.update(_weights_of(made, made if reference is None else fold_batchnorm(reference)))
     evaluate = node_evaluator(made)
+    values = Values(real, rounded, evaluate)
     left = {value: value.use_count for value in [*made.inputs, *(v for node in made.nodes for v in node.results)]}
     for node in made.nodes:
-        if node.op in LAYERS and unquantized(node.operand(1)) is not node.operand(1):
-            improve(Layer(node, _operands(node, real), _operands(node, rounded), evaluate))
-            for value in node.inputs[1:]:  # of the parameters as they are now
-                _compute_parameter(value, real, rounded, evaluate)
+        for value in improve(node, values):  # of the parameters as they are now
+            _compute_parameter(value, real, rounded, evaluate)
         _compute(node, real, rounded, evaluate)
         for value in node.inputs:
             left[value] = left.get(value, 0) - 1

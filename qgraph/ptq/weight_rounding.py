@@ -46,25 +46,38 @@ def round_weights(graph: Graph, examples: Inputs, codes: Callable[[Rows], Wide],
     Transposed convolutions and weights that several layers share stay; so do rows whose new weights would need another
     scale than they have, which a target's rule may ask for. Further as `improve_layers`.
     """
-    return improve_layers(graph, examples, lambda layer: _round(layer, codes), reference)
+    return improve_layers(graph, examples, lambda layer: round_layer(layer, codes), reference)
 
 
-def _round(layer: Layer, codes: Callable[[Rows], Wide]) -> None:
+def round_layer(layer: Layer, codes: Callable[[Rows], Wide]) -> None:
+    """Put the weight of one layer on the codes that `codes` gives."""
+    if not can_be_rounded(layer.node):
+        return
     node, fake_quant = layer.node, layer.node.operand(1).producer
     assert fake_quant is not None
     weight = fake_quant.operand(0)
-    if node.op not in ("nn.conv", "nn.linear") or not weight.is_constant or node.operand(1).use_count > 1:
-        return
-    if weight.use_count > 1 or fake_quant.attrs["axis"] not in (None, 0):
-        return
-    w, groups = weight.data, int(node.attrs.get("groups", 1))
-    scale = np.broadcast_to(per_axis(fake_quant.operand(1).data, w.ndim, fake_quant.attrs["axis"]), w.shape)
+    w, groups, scale = weight.data, int(node.attrs.get("groups", 1)), scales_of(fake_quant)
     rows, steps = (each.reshape(groups, len(w) // groups, -1).astype(np.float64) for each in (w, scale))
     low, high = fake_quant.attrs["range"]
     given = zip(rows, steps[..., :1], _columns(node, layer.rounded[0], groups), _wanted(layer, groups), strict=True)
     made = [codes(Rows(row, step, low, high, x, wanted)) for row, step, x, wanted in given]
     found = (np.stack(made).reshape(w.shape) * scale).astype(w.dtype)
-    node.graph.set_data(weight, np.where(_fits(fake_quant, found, high), found, w))
+    node.graph.set_data(weight, np.where(fits(fake_quant, found), found, w))
+
+
+def can_be_rounded(layer: Node) -> bool:
+    """Whether a layer's weight is its own, and its rows are what one input is multiplied by."""
+    fake_quant = layer.operand(1).producer
+    if layer.op not in ("nn.conv", "nn.linear") or fake_quant is None or layer.operand(1).use_count > 1:
+        return False
+    weight = fake_quant.operand(0)
+    return weight.is_constant and weight.use_count == 1 and fake_quant.attrs["axis"] in (None, 0)
+
+
+def scales_of(fake_quant: Node) -> Array:
+    """The scale of each element of a fake-quantized weight."""
+    shape = fake_quant.operand(0).data.shape
+    return np.broadcast_to(per_axis(fake_quant.operand(1).data, len(shape), fake_quant.attrs["axis"]), shape)
 
 
 def _columns(node: Node, x: Array | None, groups: int) -> Array:
@@ -84,10 +97,10 @@ def _wanted(layer: Layer, groups: int) -> Array:
     return np.moveaxis(y.reshape(-1, groups, y.shape[-1] // groups), 1, 0)
 
 
-def _fits(fake_quant: Node, w: Array, limit: int) -> Array:
+def fits(fake_quant: Node, w: Array) -> Array:
     """Which rows need no larger scale than they have, by the quantizer of the weight; [O, 1, ...]."""
     quantizer = get(fake_quant.attrs["observer"])
     if not quantizer.binding:
         return np.ones((len(w), *(1,) * (w.ndim - 1)), bool)
-    needed = quantizer.scale(w.reshape(len(w), -1), limit)
+    needed = quantizer.scale(w.reshape(len(w), -1), fake_quant.attrs["range"][1])
     return np.asarray(needed <= fake_quant.operand(1).data * (1 + 1e-6)).reshape(-1, *(1,) * (w.ndim - 1))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from qgraph.ir import Array
-from qgraph.ptq.adaround import _learned, _rounded
+from qgraph.ptq.adaround import _learned, adarounded
 from qgraph.ptq.weight_rounding import Rows
 
 
@@ -77,7 +77,7 @@ def test_each_row_is_rounded_as_learned_where_that_is_better_than_to_the_nearest
         return np.square(given.x @ (codes * given.scale).T - given.wanted).sum(0)
 
     better = error(learned_codes) < error(nearest)
-    found = _rounded(given, 60)
+    found = adarounded(given, 60)
     assert np.array_equal(found, np.where(better[:, None], learned_codes, nearest))
     assert better.any()
     assert (error(learned_codes) > error(nearest)).any()
@@ -86,9 +86,9 @@ def test_each_row_is_rounded_as_learned_where_that_is_better_than_to_the_nearest
 def test_a_weight_in_the_middle_of_two_codes_goes_up() -> None:
     """Its inputs are zero, so that nothing is learned, and both roundings cost nothing: to the nearest then."""
     given = Rows(np.float64([[0.5, 1.5, -0.5]]), np.ones((1, 1)), -3, 3, np.zeros((4, 3), np.float32), np.zeros((4, 1)))
-    assert _rounded(given, 1).tolist() == [[0, 2, 0]]
+    assert adarounded(given, 1).tolist() == [[0, 2, 0]]
     seen = Rows(np.float64([[0.5]]), np.ones((1, 1)), -3, 3, np.ones((4, 1), np.float32), np.ones((4, 1)))
-    assert _rounded(seen, 1).tolist() == [[1]]
+    assert adarounded(seen, 1).tolist() == [[1]]
 
 
 def test_codes_are_the_nearest_within_the_grid() -> None:

@@ -190,8 +190,8 @@ def test_methods_may_stand_in_one_word() -> None:
 
 def test_a_method_that_there_is_not_is_named() -> None:
     graph = qgraph.trace(nn.Linear(2, 2), torch.zeros(2, 2))
-    with pytest.raises(InputError, match="there is no method 'brecq'"):
-        qgraph.quantize(graph, "litert", calibration=[np.zeros((2, 2), np.float32)], ptq=["brecq"])
+    with pytest.raises(InputError, match="there is no method 'zeroq'"):
+        qgraph.quantize(graph, "litert", calibration=[np.zeros((2, 2), np.float32)], ptq=["zeroq"])
 
 
 def test_a_graph_without_ranges_is_refused() -> None:

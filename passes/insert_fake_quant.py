@@ -50,7 +50,7 @@ from qgraph.passes.fold_batchnorm import (
 from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.islands import of_16_bits, of_floats, of_known_bits, reads_finely
-from qgraph.passes.rules.overrides import CheckedOverrides, Overrides
+from qgraph.passes.rules.overrides import FLOAT, CheckedOverrides, Overrides
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.masked import BOUND, FLOOR
 from qgraph.quantizers.rounding import get_rounding
@@ -92,9 +92,11 @@ def insert_fake_quant(
     rules = chosen(targets.get(target).quant_rules(**options), observers or {})
     checked = CheckedOverrides(graph, overrides or {}, 8 if rules.wide is None else 16)
     chosen_target = targets.get(target)
+    if not fallback and checked.in_float():
+        raise InputError(f"bits={FLOAT} keep nodes in float", help="allow it: fallback='float'")
     never_alive = graph.find("nn.conv_transpose")
     if fallback:
-        never_alive += float_nodes(graph, chosen_target)
+        never_alive += [*float_nodes(graph, chosen_target), *checked.in_float()]
         graph.metadata[FALLBACK] = fallback
     _fold_behind(graph, never_alive if batchnorm == "live" else graph.nodes)
     graph.level = "fake_quant"
@@ -103,7 +105,7 @@ def insert_fake_quant(
     if batchnorm == "live":
         inserter.keep_batch_norms()
     rewrite(graph, [become_layer])
-    refused = float_nodes(graph, chosen_target) if fallback else {}
+    refused = [*float_nodes(graph, chosen_target), *checked.in_float()] if fallback else []
     tied = lambda node: checked.bits(node, "activation_bits") is not None  # noqa: E731
     inserter.floats = {*refused, *of_floats(graph, chosen_target, refused, tied)}
     inserter.fine = () if rules.by_default else of_16_bits(graph, chosen_target, tied)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import qgraph as qg
+from qgraph.errors import InputError
 
 MODEL = """
 import torch
@@ -298,3 +299,30 @@ def test_the_demo_runs_on_all_targets(tmp_path: Path) -> None:
     for name in ("litert", "litert-xnnpack", "onnxruntime"):
         assert f"interpreter ({name})" in text
         assert "bit-exact" in qgraph("verify", tmp_path / "out" / f"{name}-5-lowered.qg", "--samples", "4")
+
+
+def test_a_float_onnx_file_becomes_a_quantized_one_with_its_names_and_what_is_excluded_stays_in_float(
+    tmp_path: Path,
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    parser = '<ir_version: 8, opset_import: ["": 13]> g (float[n,4] features) => (float[n,2] scores) {%s}'
+    made = onnx.parser.parse_model(parser % "h = Gemm(features, w) scores = Gemm(h, v)")
+    rng = np.random.default_rng(0)
+    for name, shape in (("w", (4, 4)), ("v", (4, 2))):
+        made.graph.initializer.append(onnx.numpy_helper.from_array(rng.normal(size=shape).astype(np.float32), name))
+    made.graph.node[0].name, made.graph.node[1].name = "first", "last"
+    onnx.save(made, tmp_path / "float.onnx")
+    np.savez(tmp_path / "data.npz", features=rng.normal(size=(16, 4)).astype(np.float32))
+    command = ("quantize", "float.onnx", "--target", "onnxruntime", "--calibration", "data.npz", "-o", "out.onnx")
+    assert "QGemm 2" in qgraph(*command, cwd=tmp_path)
+    said = qgraph(*command, "--exclude", "last", cwd=tmp_path)
+    assert "QGemm 1" in said
+    assert "excluded by last" in said
+    graph = onnx.load(tmp_path / "out.onnx").graph
+    assert [each.name for each in (*graph.input, *graph.output)] == ["features", "scores"]
+    assert "writes no such file" in qgraph(*command[:-1], "out.tflite", cwd=tmp_path, status=2)
+
+
+def test_bits_that_keep_nodes_in_float_want_a_fallback(folder: Path) -> None:
+    with pytest.raises(InputError, match="keep nodes in float"):
+        qg.prepare(qg.load(folder / "g.qg"), "litert", overrides={"head": {"bits": 32}})

@@ -10,7 +10,10 @@ from qgraph.errors import InputError
 from qgraph.ir import Graph, Node
 
 Overrides = Mapping[str, Mapping[str, int]]
-"""Pattern of origin paths ("stem.*") -> {"bits": bits of weights, "activation_bits": bits of results}."""
+"""Pattern of origin paths ("stem.*") -> {"bits": bits of weights, "activation_bits": bits of results}; bits of `FLOAT`
+keep the nodes in float."""
+
+FLOAT = 32
 
 WORDS = ("bits", "activation_bits")
 HAVE_NONE = {"bits": "have a weight", "activation_bits": "have a result with a scale of their own"}
@@ -43,7 +46,7 @@ class CheckedOverrides:
                 )
             for word, bits in words.items():
                 most = self.most if word == "activation_bits" else 8
-                if not 2 <= bits <= most:
+                if (word, bits) != ("bits", FLOAT) and not 2 <= bits <= most:
                     raise InputError(f"override {pattern!r}: {word}={bits} is outside 2..{most}")
 
     def bits(self, node: Node, word: str, among: Collection[int] = range(17)) -> tuple[int, str] | None:
@@ -53,6 +56,10 @@ class CheckedOverrides:
                 self._used.add((pattern, word))
                 return words[word], pattern
         return None
+
+    def in_float(self) -> list[Node]:
+        """The nodes that stay in float because an override says so."""
+        return [node for node in self.graph.nodes if self.bits(node, "bits", (FLOAT,))]
 
     def check_effect(self) -> None:
         """Raise InputError for an override that no node took: it would be lost in silence."""

@@ -11,6 +11,7 @@ import typer
 from qgraph.cli.diff_command import diff
 from qgraph.cli.explain_command import explain
 from qgraph.cli.opt_command import opt
+from qgraph.cli.quantize_command import quantize
 from qgraph.cli.report_command import report
 from qgraph.cli.sensitivity_command import search, sensitivity
 from qgraph.cli.show_command import show
@@ -80,57 +81,7 @@ app.command()(search)
 app.command()(opt)
 app.command()(report)
 app.command()(show)
-
-
-@app.command()
-def quantize(
-    file: GraphFile,
-    target: Target,
-    calibration: Annotated[Path, typer.Option("--calibration", help="An .npz file of inputs.")],
-    output: Output,
-    batch: Annotated[int, typer.Option(help="Examples in a batch.")] = 64,
-    option: Annotated[list[str] | None, typer.Option(help="An option of the target: weights=u8. Repeat it.")] = None,
-    observer: Annotated[
-        list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
-    ] = None,
-    fallback: Fallback = None,
-    overrides: Annotated[
-        Path | None,
-        typer.Option("--overrides", help="A .json file of bits by origin, as `qgraph search -o` writes it."),
-    ] = None,
-    ptq: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Methods, in that order: equalize,gptq,bias-correction; see `qgraph ptq`. Or auto: see --goal."
-        ),
-    ] = None,
-    goal: Annotated[
-        float, typer.Option(help="For auto: dB by which results are larger than their errors, on the examples.")
-    ] = 30.0,
-) -> None:
-    """Insert fake-quant as the target's rules say and calibrate it (then: `qgraph lower`)."""
-    import qgraph
-    from qgraph.cli.arrays import batches, read_npz
-    from qgraph.cli.sources import key_values, read_overrides
-    from qgraph.ir import data_inputs, states_of
-    from qgraph.ptq import auto, before_preparing, check_methods, improved, on_examples
-
-    graph = qgraph.load(file)
-    data = read_npz(calibration, [value.name for value in data_inputs(graph)])
-    examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
-    observers, options = key_values(observer or []), key_values(option or [])
-    bits = None if overrides is None else read_overrides(overrides)
-    if ptq == ["auto"]:
-        score = on_examples(graph, examples)
-        tried = auto(graph, target, calibration=examples, evaluate=score, goal=goal, overrides=bits, **options)
-        qgraph.save(tried.graph, output)
-        typer.echo(tried)
-        raise typer.Exit(0 if tried.reached else 1)
-    methods = check_methods(ptq or [])
-    graph = before_preparing(graph, examples, methods)
-    prepared = qgraph.prepare(graph, target, overrides=bits, observers=observers, fallback=fallback, **options)
-    qgraph.save(improved(qgraph.calibrate(prepared, examples), examples, methods), output)
-    typer.echo(f"{output}: fake-quantized for {target}")
+app.command()(quantize)
 
 
 @app.command()

@@ -75,9 +75,15 @@ def damage_named() -> Iterator[None]:
         raise FileError(f"this is no valid ONNX model: {type(error).__name__}: {error}") from None
 
 
+UNNAMED = re.compile(r"output(_\d+)?")
+"""What an output is called that nobody named."""
+
+
 def _given(name: str, value: Value) -> str:
-    """The name of an output; "" where it is the value's, a number, or what the exporter calls a copy."""
-    return "" if name == value.name or name.isdigit() or COPY in name else name
+    """The name of an output, which a graph keeps through all levels; "" for a number, what the exporter calls a copy,
+    and the name that an output without one has anyway."""
+    unnamed = name == value.name and UNNAMED.fullmatch(name)
+    return "" if unnamed or name.isdigit() or COPY in name else name
 
 
 def with_weights(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:

@@ -28,6 +28,7 @@ BENCHMARKS = {
     "compiling": ("compiling", "trace_to_lowered"),
     "help": ("compiling", "help_text"),
     "graphs": ("graphs", "scale"),
+    "quantize-static": ("quantize_static", "against_quantize_static"),
 }
 
 

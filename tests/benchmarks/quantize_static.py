@@ -1,0 +1,139 @@
+"""`qgraph quantize FLOAT.onnx -o OUT.onnx` beside onnxruntime's quantize_static, on ten models.
+
+Each quantizes in a process of its own, whose seconds and peak memory (the most that was resident) count from its start
+to its end, imports included. Accuracy is signal over error of the results, in dB, against the float model on examples
+that did not calibrate; latency that of ONNX Runtime with one thread and one example.
+
+`python -m tests.benchmarks.quantize_static [--model NAME] [-o FILE.json]` prints the table of all models in Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import geometric_mean
+from typing import Any
+
+import numpy as np
+
+from qgraph.ir import Array
+from tests.benchmarks.measure import Result, Size, clock, in_turns
+
+Row = dict[str, Any]
+SIDES = ("qgraph", "peer")
+
+
+MEASURED = """
+import atexit, resource, runpy, sys
+def say():
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print("measured", used.ru_utime + used.ru_stime, int(peak) / 1024, file=sys.stderr)
+atexit.register(say)
+sys.argv = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+"""Runs a module and says its seconds of the processor and its peak memory. That is VmHWM, which begins with the
+program: `ru_maxrss` begins with what the parent had when it forked."""
+
+
+def in_child(arguments: list[str]) -> Row:
+    """Seconds, those of the processor, and peak MB of a Python process; what it said last where it failed."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", MEASURED, *arguments], capture_output=True, text=True)
+    row: Row = {"seconds": time.perf_counter() - start}
+    lines = done.stderr.strip().splitlines()
+    row["CPU s"], row["MB"] = (float(word) for word in lines[-1].split()[1:])
+    return row | ({"failed": "\n".join(lines[-4:-1])} if done.returncode else {})
+
+
+def sqnr(reference: list[Array], made: list[Array]) -> float:
+    """Signal over error in dB, of all results together."""
+    signal = sum(float((each.astype(np.float64) ** 2).sum()) for each in reference)
+    error = sum(float(((a.astype(np.float64) - b) ** 2).sum()) for a, b in zip(reference, made, strict=True))
+    return 10 * float(np.log10(signal / error)) if error else 200.0
+
+
+def session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def compare(name: str, repeats: int) -> Row:
+    """The figures of one model, by side; "failed" where there is no file."""
+    from tests.benchmarks.static_models import write
+
+    with tempfile.TemporaryDirectory() as folder:
+        home = Path(folder)
+        source, data = home / "float.onnx", home / "data.npz"
+        test = write(name, home)
+        command = ["qgraph", "quantize", str(source), "--target", "onnxruntime", "--calibration", str(data), "-o"]
+        commands = {"qgraph": command, "peer": ["tests.benchmarks.peer_static", str(source), str(data)]}
+        row: Row = {"model": name}
+        for side in SIDES:
+            row[side] = in_child([*commands[side], str(home / f"{side}.onnx")])
+        reference = session(source).run(None, test)
+        made = {side: session(home / f"{side}.onnx") for side in SIDES if "failed" not in row[side]}
+        one = {key: array[:1] for key, array in test.items()}
+        times = in_turns([clock(lambda each=each: each.run(None, one)) for each in made.values()], repeats)  # type: ignore[misc]
+        for (side, each), latency in zip(made.items(), times, strict=True):
+            row[side] |= {"dB": sqnr(reference, each.run(None, test)), "ms": 1000 * latency}
+            row[side]["KB"] = (home / f"{side}.onnx").stat().st_size / 1000
+    return row
+
+
+def ratio(rows: list[Row], key: str) -> float:
+    """The geometric mean over models of qgraph's figure over that of quantize_static."""
+    return geometric_mean([row["qgraph"][key] / row["peer"][key] for row in rows if all(key in row[s] for s in SIDES)])
+
+
+def table(rows: list[Row]) -> str:
+    """The figures in Markdown: qgraph / quantize_static in each cell."""
+    keys = {"dB": ".1f", "ms": ".3f", "seconds": ".1f", "CPU s": ".1f", "MB": ".0f", "KB": ".0f"}
+    lines = ["| model | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
+    for row in rows:
+        cells = [" / ".join(format(row[s][k], f) if k in row[s] else "failed" for s in SIDES) for k, f in keys.items()]
+        lines.append(f"| {row['model']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def against_quantize_static(size: Size) -> Result:
+    """All models (the first alone where `channels` are few): seconds, with the other figures beside them."""
+    from tests.benchmarks.static_models import MODELS
+
+    rows = [compare(name, 20 * size.repeats) for name in list(MODELS)[: None if size.channels[0] >= 16 else 1]]
+    details = {f"{key}, ratio": ratio(rows, key) for key in ("CPU s", "MB", "ms", "KB")}
+    details["least gain in dB"] = min(row["qgraph"].get("dB", 0.0) - row["peer"].get("dB", 0.0) for row in rows)
+    what = "qgraph quantize over quantize_static, seconds of the process"
+    return Result("quantize-static", what, ratio(rows, "seconds"), "times", "<=", 0.5, details)
+
+
+def main() -> None:
+    from tests.benchmarks.static_models import MODELS
+
+    parser = argparse.ArgumentParser("python -m tests.benchmarks.quantize_static")
+    parser.add_argument("--model", action="append", choices=MODELS, help="one of them; give it again for more")
+    parser.add_argument("-o", "--output", type=Path, help="a file of JSON")
+    arguments = parser.parse_args()
+    rows = []
+    for name in arguments.model or MODELS:
+        rows.append(compare(name, 200))
+        for side in SIDES:
+            if "failed" in rows[-1][side]:
+                print(f"{name}, {side}: {rows[-1][side]['failed']}", file=sys.stderr)
+    print(table(rows))
+    if arguments.output:
+        arguments.output.write_text(json.dumps(rows, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

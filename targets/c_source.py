@@ -76,9 +76,7 @@ class Emission:
 
     def _parameter(self, name: str, value: Value, *, given: bool) -> str:
         type = value.type
-        return self.program.parameter(
-            name, ctext.word(type), element_count(type.shape), str(type).replace("*/", ""), given=given
-        )
+        return self.program.parameter(name, ctext.word(type), element_count(type.shape), str(type), given=given)
 
     def end(self) -> None:
         """Copy the results that no node wrote where they belong."""

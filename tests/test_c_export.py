@@ -106,7 +106,7 @@ def test_a_wrong_constant_shows(folder: Path, tmp_path: Path) -> None:
     for each in folder.glob("*.[ch]"):
         (tmp_path / each.name).write_text(each.read_text())
     source = (tmp_path / "model.c").read_text()
-    begin = source.index("static const int32_t bias")
+    begin = source.index("static const int32_t k_bias")
     number = source.index("= {\n", begin) + 4
     (tmp_path / "model.c").write_text(f"{source[:number]}    4000 +{source[number:].lstrip()}")
     with pytest.raises(AssertionError, match=r"[1-9]\d* bytes differ"):
@@ -185,6 +185,17 @@ def test_what_the_runtime_refuses_is_said(id: int, code: int, refused: int, tmp_
     assert run(*(array.ctypes.data_as(ctypes.c_void_p) for array in arrays)) == refused
 
 
+@pytest.mark.parametrize("names", [("memcpy", "int8_arena"), ("int8_t", "MODEL_H"), ("row", "NAN"), ("k_table", "v_y")])
+def test_names_do_not_clash_with_what_files_use(names: tuple[str, str], tmp_path: Path) -> None:
+    x = torch.randn(4, 3, 8, 8)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sigmoid(), nn.AvgPool2d(2), nn.ZeroPad2d(1)).eval()
+    graph = qgraph.quantize(qgraph.trace(module, x), "tflm", calibration=[x.numpy()])
+    graph.inputs[0].name, graph.name = names[0], "a*/b/*c\\"
+    graph.set_outputs(graph.outputs, [names[1]])
+    qgraph.export(graph, tmp_path / "c")
+    assert "0 bytes differ" in build_and_run(tmp_path / "c")
+
+
 def test_all_ops_without_a_form_are_named_at_once(tmp_path: Path) -> None:
     graph = Graph("g", "integer", {"target": "litert"})
     x = graph.add_input("x", TensorType((1, 6), "i8", QuantParams.of(2.0**-7, 0)))
@@ -261,6 +272,7 @@ def test_numbers_are_c_expressions_of_their_type(value: object, text: str) -> No
     [
         *[("a/b:0", (), "a_b_0"), ("for", (), "vfor"), ("3x", (), "v3x"), ("x", ("x", "x_2"), "x_3")],
         *[("é", (), "value"), ("qg_dot", (), "vqg_dot"), ("n" * 50, (), "n" * 40)],
+        *[(word, (), f"v{word}") for word in ("memcpy", "int8_t", "int8_arena", "model_run", "NAN", "MODEL_H", "main")],
     ],
 )
 def test_names_are_c_identifiers(name: str, taken: tuple[str, ...], made: str) -> None:

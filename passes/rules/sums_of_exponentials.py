@@ -184,14 +184,20 @@ class Summed:
 
 
 def summed_exponentials(value: Value) -> Summed | None:
-    """What is summed where the value is a sum of exponentials that kept its dimensions, maybe repeated along them."""
-    node = value.producer
+    """What is summed where the value is a sum of exponentials that stands beside them as its dimensions say: that kept
+    them, has them again, or lost the leading ones; maybe repeated along them."""
+    node, put_back = value.producer, False
     while node is not None and node.op in ("nn.expand", "nn.reshape"):
         value = node.operand(0)
         if node.op == "nn.reshape" and not _puts_back(node):
             return None
+        put_back = put_back or node.op == "nn.reshape"
         node = value.producer
-    return None if node is None or node.op != "nn.sum" else _summed(node)
+    if node is None or node.op != "nn.sum":
+        return None
+    axes = node.attrs["axes"]
+    aligned = put_back or node.attrs["keepdims"] or sorted(axes) == list(range(len(axes)))
+    return _summed(node) if aligned else None
 
 
 def _summed(node: Node) -> Summed | None:

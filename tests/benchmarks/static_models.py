@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -188,13 +189,15 @@ def write(name: str, folder: Path) -> dict[str, Array]:
     with torch.no_grad():
         for _ in range(30):  # so that batch normalization has statistics
             model(*(torch.from_numpy(array[:CALIBRATION]) for array in data.values()))
-    torch.onnx.export(
-        model.eval(),
-        tuple(torch.from_numpy(array[:2]) for array in data.values()),
-        str(folder / "float.onnx"),
-        input_names=list(data),
-        dynamic_axes={key: {0: "batch"} for key in data},
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch's older exporter, whose files people have
+        torch.onnx.export(
+            model.eval(),
+            tuple(torch.from_numpy(array[:2]) for array in data.values()),
+            str(folder / "float.onnx"),
+            input_names=list(data),
+            dynamic_axes={key: {0: "batch"} for key in data},
+            dynamo=False,
+        )
     np.savez(folder / "data.npz", **{key: array[:CALIBRATION] for key, array in data.items()})  # type: ignore[arg-type]
     return {key: array[CALIBRATION:] for key, array in data.items()}

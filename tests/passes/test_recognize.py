@@ -216,3 +216,30 @@ def test_onnx_nodes_by_hand_are_recognized_alike() -> None:
     )
     onnx.checker.check_model(model)
     assert [node.op for node in passes.recognize(from_onnx(model)).nodes] == ["nn.softmax"]
+
+
+@pytest.mark.parametrize(
+    ("axes", "keepdims", "whole"),
+    [([2], "true", True), ([2], "false", False), ([1], "false", False), ([0], "false", True)],
+)
+@pytest.mark.parametrize("guard", [False, True])
+def test_a_sum_that_lost_its_dimensions_is_aligned_as_broadcasting_says(
+    axes: list[int], keepdims: str, whole: bool, guard: bool
+) -> None:
+    kept = "[" + ",".join("1" if i in axes else "4" for i in range(3)) + "]" if keepdims == "true" else "[4,4]"
+    lines = [
+        "graph @g level=float (%x: f32[4,4,4]) {",
+        "  const @one: f32[1] = [1.0]" if guard else "",
+        "  %1: f32[4,4,4] = nn.exp(%x)",
+        f"  %2: f32{kept} = nn.sum(%1) {{axes={axes}, keepdims={keepdims}}}",
+        f"  %3: f32{kept} = nn.add(%2, @one)" if guard else "",
+        f"  %4: f32[4,4,4] = nn.div(%1, {'%3' if guard else '%2'})",
+        "  return %4",
+        "}",
+    ]
+    graph = qgraph.parse("\n".join(filter(None, lines)))
+    made = PassManager(["recognize"], check=True).run(graph)
+    x = np.random.default_rng(0).normal(size=(4, 4, 4)).astype(np.float32)
+    np.testing.assert_allclose(qgraph.run(made, x), qgraph.run(graph, x), rtol=1e-5)
+    changed = "nn.softmax" in str(made) or "nn.max" in str(made)
+    assert changed is whole

@@ -15,45 +15,12 @@ C_TYPES = {
     **{"f32": "float", "f64": "double", "bool": "uint8"},
 }
 """Storage of qgraph -> the word of its C type."""
-KEYWORDS = frozenset(
-    [
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "main",
-    ]
+RESERVED = re.compile(
+    "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register|"
+    "restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while|main|size_t|"
+    r"u?int\d+_t|memcpy|memset|roundf?|rintf|\w+_arena|(qg|model)_\w*|[A-Z_][A-Z0-9_]{2,}"
 )
+"""Keywords, and what files use: types, functions, blocks of memory, and macros, which are written in capitals."""
 WIDTH = 116
 LONGEST = 40
 """Characters of a name that are kept, the last ones."""
@@ -94,6 +61,11 @@ def call(function: str, *arguments: object) -> str:
     return f"{function}({', '.join(given)})"
 
 
+def comment(text: str) -> str:
+    """A text as it may stand in a comment."""
+    return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/").replace("\n", " ")
+
+
 def array(name: str, data: NDArray[np.generic]) -> str:
     """The definition of a constant array."""
     values = [literal(value) for value in data.reshape(-1)] or ["0"]
@@ -113,7 +85,7 @@ def _lines(values: Iterable[str]) -> str:
 def identifier(name: str, taken: Iterable[str] = ()) -> str:
     """A C identifier that says a name, and is none of those taken."""
     base = re.sub(r"\W", "_", name, flags=re.ASCII)[-LONGEST:].strip("_") or "value"
-    base = f"v{base}" if base[0].isdigit() or base in KEYWORDS or base.startswith("qg_") else base
+    base = f"v{base}" if base[0].isdigit() or RESERVED.fullmatch(base) else base
     known, number, found = set(taken), 1, base
     while found in known:
         number += 1

@@ -82,7 +82,7 @@ class Program:
         """The name of a constant array; equal ones are one."""
         key = (data.dtype.str, data.tobytes())
         if key not in self._constants:
-            self._constants[key] = self.name(wanted)
+            self._constants[key] = self.name(f"k_{wanted}")
             self._texts.append(ctext.array(self._constants[key], data))
             self.constant_bytes += data.nbytes
         return self._constants[key]
@@ -91,13 +91,13 @@ class Program:
         """The name of a constant struct of a type of the library; fields are numbers, or C expressions."""
         text = ", ".join(each if isinstance(each, str) else ctext.literal(each) for each in fields)
         if (type, text) not in self._constants:
-            self._constants[type, text] = self.name(wanted)
+            self._constants[type, text] = self.name(f"k_{wanted}")
             self._texts.append(f"static const {type} {self._constants[type, text]} = {{{text}}};")
         return self._constants[type, text]
 
     def step(self, comment: str) -> None:
         """Begin what the next node becomes."""
-        self._steps.append([f"/* {comment.replace('*/', '* /')} */"])
+        self._steps.append([f"/* {ctext.comment(comment)} */"])
 
     def line(self, *lines: str) -> None:
         """Statements of the present step."""
@@ -114,7 +114,7 @@ class Program:
     def value(self, wanted: str, word: str, count: int) -> str:
         """The name of an array that lives from the present step on."""
         now = len(self._steps) - 1
-        made = _Value(self.name(wanted), word, max(count, 1), now, now)
+        made = _Value(self.name(f"v_{wanted}"), word, max(count, 1), now, now)
         self._values[made.name] = made
         return made.name
 
@@ -155,7 +155,7 @@ class Program:
         bytes_used += sum(SIZES[each.word] * each.elements for each in self.states)
         statements = "\n\n".join("\n".join(f"    {line}" for line in step) for step in self._steps)
         parts = [
-            f"/* {title} Written by qgraph; see README.md. */",
+            f"/* {ctext.comment(title)} Written by qgraph; see README.md. */",
             '#include <math.h>\n#include <stdint.h>\n#include <string.h>\n\n#include "model.h"',
             self.library.text,
             "\n\n".join(self._texts),
@@ -173,9 +173,11 @@ class Program:
         return "\n".join(["void model_reset(void) {", *copies, "}"]) if copies else ""
 
     def _header(self, title: str, signature: str, bytes_used: int) -> str:
-        notes = "\n".join(f" * {each.name}: {ctext.type_name(each.word)} {each.note}" for each in self.parameters)
+        notes = "\n".join(
+            f" * {each.name}: {ctext.type_name(each.word)} {ctext.comment(each.note)}" for each in self.parameters
+        )
         return (
-            f"/* {title} */\n#ifndef MODEL_H\n#define MODEL_H\n\n#include <stdint.h>\n\n"
+            f"/* {ctext.comment(title)} */\n#ifndef MODEL_H\n#define MODEL_H\n\n#include <stdint.h>\n\n"
             f"/* Bytes of static memory that model_run writes. */\n#define MODEL_ARENA_BYTES {bytes_used}\n\n"
             "/* Computes the outputs and gives 0, or 1 where the runtime refuses the inputs.\n"
             " * The arrays must not overlap. Not reentrant: it has static memory.\n"

@@ -27,6 +27,12 @@ def takes(x: Tensor, quant_range: tuple[int, int], scale: Tensor, zero_point: Te
     return single and x.dtype in FLOATS and x.numel() > 0 and max(map(abs, quant_range)) <= WIDEST
 
 
+def _launch(kernel: Any, programs: int, x: Tensor, *arguments: object, **constants: object) -> None:
+    """Launch so many programs of a kernel, whose first argument is x, on the device where that lies."""
+    with torch.cuda.device_of(x):
+        kernel[(programs,)](x, *arguments, **constants, **EXACT)
+
+
 def observe(
     x: Tensor,
     state: tuple[Tensor, Tensor, Tensor],
@@ -43,8 +49,10 @@ def observe(
     x = _dense(x.detach())
     programs = min(triton.cdiv(x.numel(), BLOCK), MOST_PROGRAMS)
     partial = torch.empty(2, programs, device=x.device)
-    kernels.extremes[(programs,)](x, partial, x.numel(), BLOCK=BLOCK, **EXACT)
-    kernels.settle[(1,)](
+    _launch(kernels.extremes, programs, x, partial, x.numel(), BLOCK=BLOCK)
+    _launch(
+        kernels.settle,
+        1,
         partial,
         programs,
         *state,
@@ -56,7 +64,6 @@ def observe(
         MOVING=momentum > 0,
         SYMMETRIC=symmetric,
         BLOCK=MOST_PROGRAMS,
-        **EXACT,
     )
 
 
@@ -75,17 +82,17 @@ class _FakeQuantize(torch.autograd.Function):
         result = torch.empty_like(x, dtype=torch.float32)
         steps = torch.empty(2, device=x.device)
         ctx.settings = (x.numel(), *map(float, quant_range))
-        grid = (triton.cdiv(x.numel(), BLOCK),)
-        kernels.quantize[grid](x, scale, zero_point, result, steps, *ctx.settings, AWAY=away, BLOCK=BLOCK, **EXACT)
+        programs = triton.cdiv(x.numel(), BLOCK)
+        _launch(kernels.quantize, programs, x, scale, zero_point, result, steps, *ctx.settings, AWAY=away, BLOCK=BLOCK)
         ctx.save_for_backward(x, steps)
-        ctx.grid, ctx.away = grid, away
+        ctx.programs, ctx.away = programs, away
         return result
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, steps = ctx.saved_tensors
         grad, result = _as_lies(grad, x), torch.empty_like(x)
-        kernels.pass_back[ctx.grid](x, steps, grad, result, *ctx.settings, AWAY=ctx.away, BLOCK=BLOCK, **EXACT)
+        _launch(kernels.pass_back, ctx.programs, x, steps, grad, result, *ctx.settings, AWAY=ctx.away, BLOCK=BLOCK)
         return result, None, None, None, None
 
 
@@ -144,7 +151,9 @@ class _FakeQuantizeWeight(torch.autograd.Function):
         beside = absent if x_scale is None else x_scale
         apart = int(zero_point.numel() > 1)
         flags = {"NORMALIZED": batch_norm is not None, "BESIDE": x_scale is not None}
-        kernels.weight_rows[(rows,)](
+        _launch(
+            kernels.weight_rows,
+            rows,
             w,
             *of,
             absent if bias is None else bias.contiguous(),
@@ -158,9 +167,10 @@ class _FakeQuantizeWeight(torch.autograd.Function):
             BIASED=bias is not None,
             BLOCK=block,
             **flags,
-            **EXACT,
         )
-        kernels.quantize_rows[(rows,)](
+        _launch(
+            kernels.quantize_rows,
+            rows,
             w,
             beside,
             scale,
@@ -175,7 +185,6 @@ class _FakeQuantizeWeight(torch.autograd.Function):
             ROWS=triton.next_power_of_2(rows),
             BLOCK=block,
             **flags,
-            **EXACT,
         )
         ctx.save_for_backward(w, zero_point, steps)
         ctx.settings, ctx.block, ctx.normalized = (rows, count, low, high, apart), block, batch_norm is not None
@@ -185,9 +194,8 @@ class _FakeQuantizeWeight(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         w, zero_point, steps = ctx.saved_tensors
         grad, result = _as_lies(grad, w), torch.empty_like(w)
-        kernels.pass_back_rows[(len(w),)](
-            w, zero_point, steps, grad, result, *ctx.settings, NORMALIZED=ctx.normalized, BLOCK=ctx.block, **EXACT
-        )
+        of = zero_point, steps, grad, result, *ctx.settings
+        _launch(kernels.pass_back_rows, len(w), w, *of, NORMALIZED=ctx.normalized, BLOCK=ctx.block)
         return result, *(None,) * 6
 
 

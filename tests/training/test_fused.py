@@ -48,7 +48,7 @@ def test_a_quantizer_is_three_launches_where_it_was_thirty() -> None:
     found = _answer("launches")
     activations, means, weights = 6, 1, 3  # LiteRT's rounding of a mean is none that the kernels know
     assert found["kernels"] == 3 * activations - means + 2 * weights
-    assert found["plain"] > 5 * (found["fused"] + found["kernels"])
+    assert found["plain"] > 4 * (found["fused"] + found["kernels"])
 
 
 @needs_triton

@@ -1,6 +1,6 @@
 """What `test_fused.py` runs in a process of its own: kernels under Triton's interpreter, and compiled for GPUs.
 
-python -m tests.training.fused_worker proof | model | launches        (TRITON_INTERPRET=1)
+python -m tests.training.fused_worker proof | model | penalized | launches        (TRITON_INTERPRET=1)
 python -m tests.training.fused_worker compiled
 """
 
@@ -92,6 +92,21 @@ def differing(target: str) -> list[str]:
     return [name for name in wanted if not torch.equal(wanted[name], made[name])]
 
 
+def penalized(target: str) -> list[str]:
+    """Which parameters have another gradient with kernels, where the loss has the size of its own gradient in it."""
+    found = []
+    for by_kernels in (False, True):
+        net, x = module(target)
+        x.requires_grad_()
+        with fused.taken(CPU, by_kernels):
+            loss = net(x).square().sum()
+            (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+            (loss + slope.square().sum()).backward()
+        found.append({"x": x.grad} | {name: each.grad for name, each in net.named_parameters()})
+    wanted, made = found
+    return [name for name, grad in wanted.items() if grad is not None and not torch.equal(grad, made[name])]
+
+
 class Counted(TorchDispatchMode):
     """Counts the ops of torch that compute something."""
 
@@ -159,6 +174,7 @@ def main() -> None:
     answers = {
         "proof": lambda: proof.difference(CPU),
         "model": lambda: differing(*words),
+        "penalized": lambda: penalized(*words),
         "launches": launches,
         "compiled": compiled,
     }

@@ -44,6 +44,12 @@ def test_training_by_kernels_leaves_the_same_state(target: str) -> None:
 
 
 @needs_triton
+@pytest.mark.parametrize("target", ["litert", "onnxruntime"])
+def test_the_gradient_of_a_gradient_goes_through_the_kernels_too(target: str) -> None:
+    assert _answer("penalized", target) == []
+
+
+@needs_triton
 def test_a_quantizer_is_three_launches_where_it_was_thirty() -> None:
     found = _answer("launches")
     activations, means, weights = 6, 1, 3  # LiteRT's rounding of a mean is none that the kernels know

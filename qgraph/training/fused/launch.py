@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -91,9 +92,28 @@ class _FakeQuantize(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, steps = ctx.saved_tensors
-        grad, result = _as_lies(grad, x), torch.empty_like(x)
-        _launch(kernels.pass_back, ctx.programs, x, steps, grad, result, *ctx.settings, AWAY=ctx.away, BLOCK=BLOCK)
-        return result, None, None, None, None
+
+        def pass_back(grad: Tensor, result: Tensor) -> None:
+            _launch(kernels.pass_back, ctx.programs, x, steps, grad, result, *ctx.settings, AWAY=ctx.away, BLOCK=BLOCK)
+
+        return _PassedBack.apply(grad, x, pass_back), None, None, None, None  # type: ignore[no-untyped-call]
+
+
+class _PassedBack(torch.autograd.Function):
+    """A gradient where the codes of x lie within the range: linear, so that its own gradient is the same again."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, x: Tensor, pass_back: Callable[[Tensor, Tensor], None]) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.dtype, ctx.pass_back = grad.dtype, pass_back
+        result = torch.empty_like(x)
+        pass_back(_as_lies(grad, x), result)
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        again: Tensor = _PassedBack.apply(grad, *ctx.saved_tensors, ctx.pass_back)  # type: ignore[no-untyped-call]
+        return again.to(ctx.dtype), None, None
 
 
 def takes_weight(
@@ -193,10 +213,12 @@ class _FakeQuantizeWeight(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         w, zero_point, steps = ctx.saved_tensors
-        grad, result = _as_lies(grad, w), torch.empty_like(w)
-        of = zero_point, steps, grad, result, *ctx.settings
-        _launch(kernels.pass_back_rows, len(w), w, *of, NORMALIZED=ctx.normalized, BLOCK=ctx.block)
-        return result, *(None,) * 6
+
+        def pass_back(grad: Tensor, result: Tensor) -> None:
+            of = zero_point, steps, grad, result, *ctx.settings
+            _launch(kernels.pass_back_rows, len(w), w, *of, NORMALIZED=ctx.normalized, BLOCK=ctx.block)
+
+        return _PassedBack.apply(grad, w, pass_back), *(None,) * 6  # type: ignore[no-untyped-call]
 
 
 def _is_by_rows(w: Tensor) -> bool:

@@ -236,6 +236,15 @@ def test_a_file_in_the_folders_place_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "c").read_text() == "mine"
 
 
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "model.h").mkdir()
+    (tmp_path / "model.c").write_text("mine")
+    with pytest.raises(FileError, match=r"model\.h cannot be written"):
+        qgraph.export(graph_of("z"), tmp_path)
+    assert {each.name for each in tmp_path.iterdir()} == {"model.h", "model.c"}
+    assert (tmp_path / "model.c").read_text() == "mine"
+
+
 def test_options_of_files_are_none_of_c(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="no option form"):
         qgraph.export(graph_of("z"), tmp_path / "c", form="qdq")

@@ -11,7 +11,7 @@ from qgraph.errors import ExportError, FileError, InputError
 from qgraph.exporters.content import Content
 from qgraph.frontends.readers import readers, suffixes
 from qgraph.ir import Graph, storage
-from qgraph.ir.files import read_bytes, write_atomically
+from qgraph.ir.files import read_bytes, write_atomically, write_together
 from qgraph.targets.c_source import to_c99
 
 GRAPH_SUFFIX = ".qg"
@@ -124,7 +124,7 @@ def export(graph: Graph, path: str | os.PathLike[str], **options: str) -> None:
 
 
 def _export_folder(graph: Graph, folder: Path, **options: str) -> None:
-    """Write C99 source; each file whole or not at all."""
+    """Write C99 source, all files or none."""
     if options:
         raise ExportError(f"export to C99 has no option {', '.join(options)}")
     files = to_c99(graph)
@@ -132,5 +132,4 @@ def _export_folder(graph: Graph, folder: Path, **options: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"{folder}: {error.strerror or error}") from None
-    for name, content in files.items():
-        write_atomically(folder / name, content)
+    write_together({folder / name: content for name, content in files.items()})

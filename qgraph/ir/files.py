@@ -28,19 +28,27 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
     Of several processes that were started together (`is_writer`) one alone writes; the others do nothing.
     """
+    write_together({Path(path): data})
+
+
+def write_together(files: Mapping[Path, bytes]) -> None:
+    """`write_atomically` for files that belong together: none is there before all are written."""
     if not is_writer():
         return
-    target = Path(path)
-    temporary = None
+    temporaries: dict[Path, str] = {}
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, target)
+        for target, data in files.items():
+            if target.is_dir():
+                raise IsADirectoryError(0, "it is a folder")
+            descriptor, temporaries[target] = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+            os.chmod(temporaries[target], 0o666 & ~_umask())
+        for target, temporary in temporaries.items():
+            os.replace(temporary, target)
     except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
+        for temporary in temporaries.values():
+            Path(temporary).unlink(missing_ok=True)
         raise FileError(f"{target} cannot be written: {error.strerror or error}", help="choose another path") from None
 
 

@@ -8,17 +8,19 @@
                                                ->     %2 = nn.hard_swish(%1)
 
 Every op without a counterpart in the target goes its way of `decompose`, if one leads to ops that have one; what does
-something else in training stays. With `fallback=float` ops that the target holds in float stay too. `Target.legalize`
-names ops that have better forms in some cases, such as an average pool over everything, which is a mean; their ways
-decline the others. An activation that the target's op does not carry becomes a node of its own. A mask that is added
-before a factor is added behind it (`passes/rules/scaled_masks.py`).
+something else in training stays. An LSTM becomes one op where the target's rules, for its `options`, know
+`nn.sequence_lstm` (`passes/rules/whole_lstm.py`), unless `overrides` ask for what that op does not have. With
+`fallback=float` ops that the target holds in float stay too. `Target.legalize` names ops that have better forms in some
+cases, such as an average pool over everything, which is a mean; their ways decline the others. An activation that the
+target's op does not carry becomes a node of its own. A mask that is added before a factor is added behind it
+(`passes/rules/scaled_masks.py`).
 
 Exact in real arithmetic; constants such as 1/6 are rounded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,24 +35,44 @@ from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_constants import compute_constants
 from qgraph.passes.rewriter import Declined, Match, Replacement, Rewrite, Rule, pattern, rewrite, rule
 from qgraph.passes.rules.clamps import CARRIERS, activation_value
+from qgraph.passes.rules.overrides import FLOAT, CheckedOverrides, Overrides
 from qgraph.passes.rules.scaled_masks import bound_of_masks, mask_behind_factor
 from qgraph.passes.rules.spread import transposed_by_zeros
+from qgraph.passes.rules.whole_lstm import whole_lstm
 from qgraph.passes.ways import chosen_ways
 from qgraph.targets.correspondence import Correspondence
+from qgraph.targets.grids import NARROW
+from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Target
 
 
 @graph_pass(exact="real", needs={"level": "float", "layout": "NCHW"})
-def legalize(graph: Graph, target: str, fallback: str | None = None) -> None:
+def legalize(
+    graph: Graph, /, target: str, fallback: str | None = None, overrides: Overrides | None = None, **options: str
+) -> None:
     chosen = targets.get(target)
     rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen)), mask_behind_factor, bound_of_masks]
     legal = chosen.offered | (chosen.kept_in_float if fallback else set())
     ways = chosen_ways(legal, better=chosen.legalize)
+    quant_rules = chosen.quant_rules(**options)
+    if "nn.sequence_lstm" in quant_rules.ops:
+        rules.append(whole_lstm(_asked_otherwise(graph, quant_rules, overrides or {})))
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     with keeping_trained(graph):
         rewrite(graph, rules)
         erase_dead_code(graph)
     compute_constants(graph)  # a way may lead from a constant through several ops
+
+
+def _asked_otherwise(graph: Graph, rules: QuantRules, overrides: Overrides) -> Collection[Node]:
+    """The LSTMs of which overrides ask for floats, or for results of 16 bits that the op does not have."""
+    checked = CheckedOverrides(graph, overrides, 8 if rules.wide is None else 16)
+    wide = range(NARROW + 1, 17 if rules.ops["nn.sequence_lstm"].narrow else NARROW + 1)
+    return {
+        node
+        for node in graph.find("nn.lstm")
+        if checked.bits(node, "bits", (FLOAT,)) or checked.bits(node, "activation_bits", wide)
+    }
 
 
 def _splitting(target: Target) -> Rewrite:

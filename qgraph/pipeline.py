@@ -56,7 +56,7 @@ def prepare(
     kept = {"fallback": fallback} if fallback is not None else {}
     steps += [
         ("drop-unreachable", {"target": target, **kept}),
-        ("legalize", {"target": target, **kept}),
+        ("legalize", {"target": target, "overrides": overrides, **options, **kept}),
         "fuse-conv-relu",
         ("check-lowerable", {"target": target, **kept}),
         ("insert-fake-quant", insertion | kept),

@@ -367,9 +367,11 @@ class Lowering:
         return self._within(made, behind) if behind is not None and on_its_grid else made
 
     def _made(self, row: Correspondence, call: Call) -> Value:
-        """What a row makes of a node: its first result; the others are noted."""
+        """What a row makes of a node: its first result; the others are noted, unless nobody reads them."""
         made = row.lowered(call) if row.lower is None else row.lower(row, call)
-        self.lowered.update(zip(call.node.results[1:], call.more, strict=True))
+        others = call.node.results[1:]
+        if call.more or any(value.users or value.is_output for value in others):
+            self.lowered.update(zip(others, call.more, strict=True))
         return made
 
     def _within(self, value: Value, fake_quant: Node) -> Value:
@@ -469,7 +471,7 @@ class Lowering:
             places = [
                 i
                 for i, value in enumerate(node.operands)
-                if not (row.of_computed and value is not None and is_known(value))
+                if not (row.of_computed and (value is None or is_known(value)))
             ]
             xs = [self.operand(node, index) for index in places]
             return Call(self, node, xs, self._result_element(row, node, xs[0]))

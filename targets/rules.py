@@ -60,6 +60,7 @@ class OpRule:
     result: ResultRule = "own"
     weights: Mapping[str, QuantSpec] = field(default_factory=dict)
     biases: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    inner: Mapping[str, QuantSpec] = field(default_factory=dict)  # further results, which the op rounds inside
     scale: float = 0.0  # where the result is "fixed"
     zero_point: int = 0
     wide: Fixed | None = None  # the same, of 16 bits

@@ -35,6 +35,26 @@ def lstm(match: Match, build: Builder) -> Replacement:
     return _unrolled(match.root, layer, build, [layer.h, layer.c], step, one_bias=True)
 
 
+@way("nn.sequence_lstm", "nn.lstm")
+def sequence_lstm(match: Match, build: Builder) -> Replacement:
+    """The layer whose weights are those of its gates together."""
+    x, *parts = match.root.operands
+    if match.root.results[1].users or match.root.results[1].is_output:
+        return Declined("c of every step is read")
+    given = [part for part in parts if part is not None]
+    if not all(part.is_constant for part in given):
+        return Declined("a weight is not a constant")
+    layer = [_together(build, *given[at : at + 4]) for at in range(0, len(given), 4)]
+    steps = build.node("nn.lstm", [x, *layer], {}).results[0]
+    return [steps, steps]  # nobody reads the other
+
+
+def _together(build: Builder, *parts: Value) -> Value:
+    """A constant of those of the gates."""
+    stem = parts[0].name.removesuffix(".input")
+    return derived(build, f"{stem}.gates", lambda build, *parts: build.nn.concat(*parts, axis=0), *parts)
+
+
 @way("nn.gru", "nn.linear", "nn.sigmoid", "nn.tanh", "nn.add", "nn.sub", "nn.mul", *MOVES)
 def gru(match: Match, build: Builder) -> Replacement:
     """The gates of every step; the new state is n + z (h - n)."""

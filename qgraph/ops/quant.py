@@ -1,4 +1,4 @@
-"""The `quant` dialect: fake-quantization, and convolution with a live batch normalization.
+"""The `quant` dialect: fake-quantization, layers with a live batch normalization, and an LSTM that rounds its states.
 
 `scale` and `zero_point` are constant operands, so that they can be trained, and so that values that must share their
 parameters name the same constants.
@@ -6,15 +6,18 @@ parameters name the same constants.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Attr, Node, Operand, Result, TensorType, Value, attr, op, op_def, operand, result
-from qgraph.ir.types import NUMPY_DTYPE, element_count
+from qgraph.ir.types import NUMPY_DTYPE, element_count, integer_range
 from qgraph.ops.nn.activation import ACTIVATIONS, Bounds, activate, check_activation
 from qgraph.ops.nn.linear import check_groups, convolve, window_shape
 from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.ops.nn.permuting import Perm
+from qgraph.ops.nn.sequence_lstm import SequenceLstm
 from qgraph.quantizers.rounding import get_rounding
 
 INT32 = (-(2**31), 2**31 - 1)
@@ -290,3 +293,39 @@ class LinearBatchNorm:
             w, bias, (gamma, beta, mean, var), (scale, zero_point), self.range, self.eps, x_scale
         )
         return activate(np.matmul(x, weight.T) + bias, self.activation, self.clamp)
+
+
+CELL_TYPE = "i16"
+"""Storage of the cell of a `quant.sequence_lstm`, which is symmetric."""
+
+
+@op("quant.sequence_lstm", like="nn.sequence_lstm", acts_in_training=True)
+class RoundingLstm(SequenceLstm):
+    """`nn.sequence_lstm` whose states are rounded after each step, as integers keep them: h to codes of dtype `type`
+    with `state_scale` and `state_zero_point`, c to 16 bits with `cell_scale`.
+
+    The results are h and c before they are rounded, which is what a fake-quant behind them has to see. Scales of NaN
+    have not been calibrated yet: nothing is rounded.
+    """
+
+    state_scale: Operand = operand("f[1]", role="scale")
+    state_zero_point: Operand = operand("i32[1]", role="zero_point")
+    cell_scale: Operand = operand("f[1]", role="scale")
+    type: str = attr("i8", choices=("i8", CELL_TYPE))
+
+    def rounded_state(self, h: Array, arrays: Sequence[Array | None]) -> Array:
+        scale, zero_point, _ = arrays[12:]
+        return _on_grid(h, scale, zero_point, self.type)
+
+    def rounded_cell(self, c: Array, arrays: Sequence[Array | None]) -> Array:
+        return _on_grid(c, arrays[14], np.zeros(1, np.int32), CELL_TYPE)
+
+
+def _on_grid(x: Array, scale: Array | None, zero_point: Array | None, dtype: str) -> Array:
+    """x on a grid of all codes of a dtype; x itself where there is no scale yet."""
+    assert scale is not None
+    assert zero_point is not None
+    if np.isnan(scale).any():
+        return x
+    codes = quantize(x, scale, zero_point, integer_range(dtype), None)
+    return np.asarray((codes - zero_point.astype(x.dtype)) * scale.astype(x.dtype))

@@ -25,7 +25,7 @@ from qgraph.training.conversion import (
 )
 from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
-from qgraph.training.observers import ActivationQuantizer, BiasQuantizer, FakeQuantizer
+from qgraph.training.observers import ActivationQuantizer, FakeQuantizer, RoundsByOthers
 from qgraph.training.processes import ALONE, Group, dealt_out, put_together, spread_parts, whole
 from qgraph.training.streams import with_states
 
@@ -170,7 +170,7 @@ def _observing(traced: fx.GraphModule) -> Iterator[list[ActivationQuantizer]]:
     """Eval mode with observers on; afterwards everything is as before."""
     found = [part for part in traced.modules() if isinstance(part, ActivationQuantizer)]
     quantizers = [part for part in found if not part.frozen and part.quantizer.observes]
-    rounding = [part for part in traced.modules() if isinstance(part, (BiasQuantizer, Integers))]
+    rounding = [part for part in traced.modules() if isinstance(part, (RoundsByOthers, Integers))]
     modes = {part: part.training for part in traced.modules()}
     before = [each.observing for each in rounding]
     traced.eval()

@@ -157,11 +157,15 @@ class WeightQuantizer(FakeQuantizer):
         scale.copy_(torch_weight_scale(w, limit, self.axis, self.quantizer, layers))
 
 
-class BiasQuantizer(Remembering):
-    """Rounds a bias to steps of `x_scale * w_scale`; calibration, which is in float, takes it as it is."""
+class RoundsByOthers(Remembering):
+    """A module that rounds by scales that others set, but not in calibration, which is in float."""
 
     flags = ("observing",)
     observing = False
+
+
+class BiasQuantizer(RoundsByOthers):
+    """Rounds a bias to steps of `x_scale * w_scale`; in calibration it passes it on as it is."""
 
     def forward(self, bias: Tensor, x_scale: Tensor, w_scale: Tensor) -> Tensor:
         return bias if self.observing else fake_quantize_bias(bias, x_scale, w_scale)

@@ -13,7 +13,7 @@ from qgraph.errors import InputError
 from qgraph.training.bit_true import Integers
 from qgraph.training.calibration import freeze
 from qgraph.training.conversion import activation_quantizers, graph_module, source_of
-from qgraph.training.observers import BiasQuantizer, FakeQuantizer
+from qgraph.training.observers import FakeQuantizer, RoundsByOthers
 
 
 def delay_quantization(module: nn.Module, delayed: bool = True) -> nn.Module:
@@ -27,7 +27,7 @@ def delay_quantization(module: nn.Module, delayed: bool = True) -> nn.Module:
     for part in traced.modules():
         if isinstance(part, FakeQuantizer):
             part.delayed = delayed
-        elif isinstance(part, (BiasQuantizer, Integers)):
+        elif isinstance(part, (RoundsByOthers, Integers)):
             part.observing = delayed
     return module
 

@@ -33,6 +33,7 @@ from qgraph.targets.litert.limits import (
     ratio_refusal,
     sum_limits,
 )
+from qgraph.targets.litert.lstm_rows import LSTMS
 from qgraph.targets.litert.plain_rows import OF_PLAIN
 from qgraph.targets.litert.rows import BY_OP
 from qgraph.targets.litert.sampling_rows import SAMPLING
@@ -549,6 +550,7 @@ FLOAT_MOVES = ("litert.reshape", "litert.transpose", "litert.concatenation", "li
 CORRESPONDENCES = (
     *DEPTHS,
     *LAYERS,
+    *LSTMS,
     *POOLS,
     *BINARY,
     *UNARY,
@@ -565,7 +567,7 @@ CORRESPONDENCES = (
 FLOATS = tuple(
     replace(row, when=lambda node: None) if row.target == "litert.div" else row
     for row in CORRESPONDENCES
-    if row.target in (*FLOAT_OPS, *FLOAT_MOVES) or row in (*OF_PLAIN, *OF_SIZES)
+    if (row.target in (*FLOAT_OPS, *FLOAT_MOVES) and row not in LSTMS) or row in (*OF_PLAIN, *OF_SIZES)
 )
 """The rows by which ops are lowered that stay in float: those whose op there is on floats too."""
 

@@ -11,6 +11,7 @@ import json
 from qgraph.errors import FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Graph, verify_graph
+from qgraph.targets.litert.begun_states import with_begins
 from qgraph.targets.litert.file_writer import METADATA, VERSION, to_tflite
 from qgraph.targets.litert.foreign_files import read_foreign
 from qgraph.targets.litert.own_files import read_graph
@@ -24,7 +25,7 @@ def from_tflite(data: bytes) -> Graph:
     with inputs and outputs in the file's order of dimensions (NHWC). Raises FileError for a file that is damaged, or
     holds what qgraph does not run.
     """
-    model = tflite.read(data)
+    model = with_begins(tflite.read(data))
     if METADATA not in model.metadata:
         return read_foreign(model)
     try:

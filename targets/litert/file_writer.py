@@ -12,6 +12,7 @@ from qgraph.errors import ExportError
 from qgraph.exporters import tflite
 from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, op_def, states_of
 from qgraph.ir.types import dim_factors
+from qgraph.targets.litert.begun_states import BEGINS
 from qgraph.targets.litert.rows import BY_OP, FileRow
 from qgraph.targets.litert.variables import Variable, changes, with_variables
 from qgraph.version import __version__
@@ -183,6 +184,8 @@ def _placed(writer: Writer, node: Node, row: FileRow, name: str, operands: list[
             placed[place] = _constant_operand(writer, node, name, attr)
     for place, type in (row.states(node) if row.states else {}).items():
         placed[place] = writer.add(f"{name}.state{place}", type, None, is_variable=True)
+        if row.begins.get(place) in placed:
+            writer.operators.append(tflite.Operator(BEGINS, (placed[row.begins[place]],), (placed[place],)))
     return tuple(placed.get(place, -1) for place in range(row.length or max(placed) + 1))
 
 

@@ -19,6 +19,7 @@ from qgraph.ir.op import OpDef, op_def
 from qgraph.ir.states import as_first, set_states
 from qgraph.ir.types import dim_size
 from qgraph.targets.litert.agreement import mark_hybrid
+from qgraph.targets.litert.begun_states import begun
 from qgraph.targets.litert.correspondences import row_of
 from qgraph.targets.litert.dialect.layers import weight_axis
 from qgraph.targets.litert.file_reader import Reader, add_node, check_parameters, check_size, node_parts
@@ -48,9 +49,11 @@ def read_foreign(model: tflite.Model) -> Graph:
 
 
 def _words(subgraph: tflite.SubGraph, *, symbolic: bool) -> dict[str, Any]:
-    """What `Reader` wants to know beside the tensors. State has a size of its own, so then the batch is not open."""
+    """What `Reader` wants to know beside the tensors. State that goes on has a size of its own, so
+    then the batch is not open."""
     words: dict[str, Any] = {"names": {}, "shapes": {}, "axes": {}, "origins": {}}
-    symbolic = symbolic and not any(tensor.is_variable for tensor in subgraph.tensors)
+    fresh = begun(subgraph.operators)
+    symbolic = symbolic and not any(each.is_variable and i not in fresh for i, each in enumerate(subgraph.tensors))
     for tensor in subgraph.tensors:
         if symbolic and tensor.shape_signature is not None:
             words["shapes"][tensor.name] = _symbolic(tensor.shape_signature)

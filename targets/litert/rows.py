@@ -43,6 +43,9 @@ class FileRow:
     places: tuple[int, ...] = ()  # of the op's operands among the operator's; in order where there are none
     length: int = 0  # of the operator's operands where `places` are given; -1 stands in the others
     states: Callable[[Node], Mapping[int, TensorType]] | None = None  # variable tensors, by place
+    begins: Mapping[int, int] = field(
+        default_factory=dict
+    )  # place of a state -> of what it begins with, behind `length`
     intermediates: Callable[[Node], Sequence[TensorType]] | None = None
     read_types: Callable[[tflite.Operator, TypeOf], dict[str, Any]] | None = None
     per_axis: tuple[str, ...] = ()  # operands and results that may have several scales, beside weights and biases

@@ -11,6 +11,8 @@ import numpy as np
 
 from qgraph.ir import Node
 from qgraph.ops.fine import gives_places, is_soft_cap
+from qgraph.ops.nn.sequence_lstm import GATES
+from qgraph.targets.litert import cells as cells  # its quantizer is there with the rules
 from qgraph.targets.litert.function_rows import LOOKED_UP
 from qgraph.targets.litert.plain_rows import of_condition
 from qgraph.targets.rules import OpRule, QuantRules, QuantSpec, Rounding, layer_rule, of_mean
@@ -19,6 +21,15 @@ ACTIVATION = QuantSpec("i8", -128, 127)
 WIDE = QuantSpec("i16", -(2**15), 2**15 - 1, symmetric=True)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")  # narrow: LiteRT 8-bit specification
 PER_TENSOR = QuantSpec("i8", -127, 127, symmetric=True, observer="min_max")
+
+CELL = QuantSpec("i16", -(2**15), 2**15 - 1, symmetric=True, observer="cell")
+LSTM = OpRule(
+    narrow=True,
+    weights={f"{of}_{gate}": PER_TENSOR for of in "wr" for gate in GATES},
+    biases={f"b_{gate}": ("x", f"w_{gate}") for gate in GATES},
+    inner={"cells": CELL},
+)
+"""Of an LSTM in one kernel, which has no scales per channel, and no form of 16 bits."""
 
 RESULTS = {
     **dict.fromkeys(LOOKED_UP, OpRule(narrow=True, constants=False)),
@@ -91,14 +102,16 @@ def quant_rules(
     roundings: Mapping[str, Rounding] = ROUNDINGS,
     requantizing: str = "double_rounding",
     activations: str = "i8",
+    lstm: str = "kernel",
 ) -> QuantRules:
     """The rules; `rounding` and `requantizing`: how the family's QUANTIZE rounds floats and integers; `roundings`: how
-    its other ops do."""
+    its other ops do; `lstm`: "kernel" for an op of its own, where activations have 8 bits."""
     weight = WEIGHT if weights == "per-channel" else PER_TENSOR
     layer, transposed = layer_rule(weight), layer_rule(replace(weight, axis=None if weight.axis is None else 1))
     own = {
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
         **{op: OpRule(rounding=word) for op, word in roundings.items()},
+        **({"nn.sequence_lstm": LSTM} if lstm == "kernel" and activations == "i8" else {}),
     }
     return QuantRules(
         ACTIVATION, {**RESULTS, **own}, rounding, requantizing, WIDE, activations == "i16", "double_rounding"

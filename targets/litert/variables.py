@@ -26,6 +26,7 @@ from qgraph.errors import ExportError, FileError
 from qgraph.exporters import tflite
 from qgraph.ir import Array
 from qgraph.ir.types import NUMPY_DTYPE
+from qgraph.targets.litert.begun_states import begun
 
 CHANGING = {"SVDF": 4}
 """Operators that change a tensor -> its place among their operands."""
@@ -166,6 +167,7 @@ def without_variables(
     names = {**dict.fromkeys(step.handles, ""), **{each.before: each.name for each in variables}}
     tensors = [replace(tensor, name=names.get(index, tensor.name)) for index, tensor in enumerate(step.tensors)]
     hidden = {index for operator in operators for index in operator.inputs if index >= 0 and tensors[index].is_variable}
+    hidden -= begun(operators)
     if variables and hidden - step.changed.keys():
         raise FileError(
             f"tensor {tensors[min(hidden - step.changed.keys())].name!r} keeps a state beside those of variables",

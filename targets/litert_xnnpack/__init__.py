@@ -17,9 +17,9 @@ ROUNDINGS: Mapping[str, Rounding] = {"nn.mean": "half_even", "nn.leaky_relu": of
 """MEAN is one multiply-add in float32."""
 
 
-def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
+def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "kernel") -> QuantRules:
     """The rules of `litert`, with XNNPACK's rounding of floats: half to even, by the reciprocal of the scale."""
-    return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256", activations)
+    return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256", activations, lstm)
 
 
 KERNELS = kernels_in(__name__, __path__)

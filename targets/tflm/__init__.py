@@ -46,9 +46,9 @@ NARROW = (
 others."""
 
 
-def rules(weights: str = "per-channel", activations: str = "i8") -> QuantRules:
+def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "kernel") -> QuantRules:
     """Those of the reference kernels; but that some ops have 8 bits alone."""
-    family = REFERENCE.rules(weights, activations)
+    family = REFERENCE.rules(weights, activations, lstm)
     return replace(family, ops={**family.ops, **{op: replace(family.ops[op], narrow=True) for op in NARROW}})
 
 

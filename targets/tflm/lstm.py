@@ -6,6 +6,7 @@ Source: tensorflow/lite/micro/kernels/lstm_eval.h and lstm_eval_common.cc.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def _output(op: UnidirectionalSequenceLstm) -> tuple[float, int]:
 MICRO = Arithmetic(_gate_scale, True, _gates, _cell, _products, _output)
 
 
-def lstm(op: UnidirectionalSequenceLstm, *arrays: Array) -> Array:
+def lstm(op: UnidirectionalSequenceLstm, *arrays: Any) -> Array:
     """The outputs of all steps; see `kernels.lstm.sequence`."""
     return sequence(op, arrays, MICRO)
 

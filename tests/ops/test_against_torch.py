@@ -188,6 +188,12 @@ def recurrent(gates: int) -> Callable[[Draw], Case]:
     return case
 
 
+def sequence(draw: Draw) -> Case:
+    steps, size, units = many(draw, SIZE, 3)
+    bias = (units,) if draw(st.booleans()) else None
+    return [(2, steps, size)], [*[(units, size)] * 4, *[(units, units)] * 4, *[bias] * 4], {}
+
+
 def functions() -> dict[str, Callable[[Draw], Case]]:
     """Functions of one element; attributes where an op has some."""
     attrs: dict[str, Attrs] = {
@@ -298,6 +304,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "nn.lstm": recurrent(4),
     "nn.gru": recurrent(3),
     "nn.rnn": recurrent(1),
+    "nn.sequence_lstm": sequence,
     **functions(),
     "nn.prelu": prelu,
     "nn.log_softmax": axis,

@@ -42,7 +42,8 @@ def _started(x: Array, r: Array, *given: Array | None) -> list[Array]:
     return [np.zeros((len(x), r.shape[1]), x.dtype) if state is None else state for state in given]
 
 
-def _sigmoid(x: Array) -> Array:
+def sigmoid(x: Array) -> Array:
+    """1 / (1 + exp(-x))."""
     with np.errstate(over="ignore"):  # exp(-x) = inf gives the 0 that is right
         return np.asarray(1 / (1 + np.exp(-x)))
 
@@ -92,8 +93,8 @@ class Lstm:
     ) -> tuple[Array, ...]:
         def step(inputs: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
             i, f, g, o = np.split(inputs + _recurrent(states[0], r, more), 4, axis=1)
-            cell = _sigmoid(f) * states[1] + _sigmoid(i) * np.tanh(g)
-            hidden = _sigmoid(o) * np.tanh(cell)
+            cell = sigmoid(f) * states[1] + sigmoid(i) * np.tanh(g)
+            hidden = sigmoid(o) * np.tanh(cell)
             return (hidden if projection is None else hidden @ projection.T), cell
 
         (first,), (cells,) = _started(x, r, h), _started(x, r if projection is None else projection, c)
@@ -128,7 +129,7 @@ class Gru:
     ) -> tuple[Array, ...]:
         def step(inputs: Array, states: tuple[Array, ...]) -> tuple[Array, ...]:
             (a, b, c), (d, e, f) = (np.split(each, 3, axis=1) for each in (inputs, _recurrent(states[0], r, more)))
-            update, new = _sigmoid(b + e), np.tanh(c + _sigmoid(a + d) * f)
+            update, new = sigmoid(b + e), np.tanh(c + sigmoid(a + d) * f)
             return ((1 - update) * new + update * states[0],)
 
         return _run(x, w, bias, _started(x, r, h), self.reverse, step)

@@ -89,8 +89,9 @@ class BitTrueEmitter(Emitter):
 
     def words(self, node: Node) -> dict[str, Any]:
         if node.op == "quant.fake_quant":
-            held = {"held": self.operands(node, 3)[1:]}
-            return {**held, "beside": (self._run, self._keys[node.result])} if _is_plain(node) else held
+            held, key = {"held": self.operands(node, 3)[1:]}, self._keys[node.result]
+            has_integers = _is_plain(node) and key in self._plan.values  # what nobody reads is observed alone
+            return {**held, "beside": (self._run, key)} if has_integers else held
         names = (*(node.operand(place).name for place in (5, 6, 7)), self._plan.live_weights[self._keys[node.result]])
         run: Any = self._run  # a Run when the module runs
         return {"beside": Beside(run, self._keys[node.result], names, _is_narrow(node))}

@@ -184,10 +184,8 @@ class Emitter:
         for layer in weight.result.users:
             scale = self.input_scale(layer) if op_def(layer.op).operand_index("weight") == 1 else None
             if scale is not None:
-                bias = layer.operands[2] if len(layer.operands) > 2 else None
-                bias = None if bias is None else unquantized(bias)
-                fits = bias is not None and bias.is_constant and bias.type.shape == weight.result.type.shape[:1]
-                found += [self.value(bias) if fits and bias is not None else None, scale]
+                bias = bias_of(layer, weight)
+                found += [None if bias is None else self.value(bias), scale]
         return found
 
     # ---- the module tree
@@ -261,6 +259,18 @@ def is_weight(node: Node) -> bool:
     scale = node.operand(1)
     marks = [mark for mark in scale.users if mark.op == "quant.fake_quant" and mark.operand(1) is scale]
     return bool(node.attrs["symmetric"]) and all(mark.operand(0).is_constant for mark in marks)
+
+
+def bias_of(layer: Node, weight: Node) -> Value | None:
+    """The constant bias that stands beside a fake-quantized weight, of several of a layer the one that is rounded in
+    its steps; None where there is none."""
+    if len(op_def(layer.op).operand_indices("weight")) == 1:
+        bias = layer.operands[2] if len(layer.operands) > 2 else None
+        bias = None if bias is None else unquantized(bias)
+        fits = bias is not None and bias.is_constant and bias.type.shape == weight.result.type.shape[:1]
+        return bias if fits else None
+    rounded = (x.producer for x in layer.inputs if x.producer is not None and x.producer.op == "quant.fake_quant_bias")
+    return next((maker.operand(0) for maker in rounded if maker.operand(2) is weight.operand(1)), None)
 
 
 MODES = ("fake-quant", "bit-true")

@@ -25,6 +25,7 @@ from qgraph.errors import TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, QuantParams, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
+from qgraph.targets.litert.cells import CELL_POWERS
 from qgraph.targets.litert.dialect.parameters import scale, zero_point
 from qgraph.targets.litert.rows import FUSED, TypeOf, float_row, row
 
@@ -57,12 +58,13 @@ class Arithmetic:
     output: Callable[[UnidirectionalSequenceLstm], tuple[float, int]]
 
 
-def sequence(op: UnidirectionalSequenceLstm, arrays: Sequence[Array], family: Arithmetic) -> Array:
-    """The outputs of all steps from a state of real 0, codes [N, T, U] (or [T, N, U]) of int8.
+def sequence(op: UnidirectionalSequenceLstm, arrays: Sequence[Any], family: Arithmetic) -> Array:
+    """The outputs of all steps, codes [N, T, U] (or [T, N, U]) of int8.
 
-    `arrays`: x, the weights of x, the weights of the output before, the biases.
+    `arrays`: x, the weights of x, the weights of the output before, the biases; the states before the first step, or
+    None for real 0.
     """
-    x, weights, recurrent, biases = arrays[0], arrays[1:5], arrays[5:9], arrays[9:13]
+    x, weights, recurrent, biases, begins = arrays[0], arrays[1:5], arrays[5:9], arrays[9:13], arrays[13:]
     steps = x if op.time_major else x.swapaxes(0, 1)
     scales = scale(op.x.type), np.float32(op.state_scale)
     of_x, of_state = (
@@ -74,15 +76,21 @@ def sequence(op: UnidirectionalSequenceLstm, arrays: Sequence[Array], family: Ar
     )
     inputs = _clipped(multiply_double_rounding(sums, *quantize_multiplier(of_x)).astype(np.int64))
     outputs = _recurrence(
-        op, inputs, gates_side_by_side(recurrent).astype(np.float64), double_rounding(of_state), family
+        op, inputs, gates_side_by_side(recurrent).astype(np.float64), double_rounding(of_state), family, begins
     )
     return np.stack(outputs, 0 if op.time_major else 1).astype(np.int8)
 
 
 def _recurrence(
-    op: UnidirectionalSequenceLstm, inputs: Integers, recurrent: Array, of_state: Rescale, family: Arithmetic
+    op: UnidirectionalSequenceLstm,
+    inputs: Integers,
+    recurrent: Array,
+    of_state: Rescale,
+    family: Arithmetic,
+    begins: Sequence[Array | None],
 ) -> list[Integers]:
-    """The outputs [N, U] of all steps; `inputs` [T, N, 4 U]: what x gives to the gates; `recurrent` [U, 4 U]."""
+    """The outputs [N, U] of all steps; `inputs` [T, N, 4 U]: what x gives to the gates; `recurrent` [U, 4 U]; `begins`:
+    codes of the output and the cell before, or None."""
     _, batch, columns = inputs.shape
     units = columns // 4
     table, places = _gate_table(family, units)
@@ -93,6 +101,9 @@ def _recurrence(
     floor, bound = (np.array(-op.clip), np.array(op.clip)) if op.clip else (LOWEST, HIGHEST)
     output = np.zeros((batch, units))  # code - state_zero_point
     factors: Integers = np.zeros((batch, 2 * units), np.int64)  # of the input and the forget gate: candidate, cell
+    first, first_cell = begins
+    if first is not None and first_cell is not None:
+        output, factors[:, units:] = first.astype(np.float64) - op.state_zero_point, first_cell
     shift = np.array(float(zero - op.state_zero_point))
     outputs = []
     for given in inputs:
@@ -189,20 +200,21 @@ PLACES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15)
 """Places of the op's operands among the operator's: between them stand peepholes."""
 OUTPUT_STATE, CELL_STATE = 18, 19
 """Places of the states among the operator's operands."""
+LENGTH = 24
+"""How many operands the operator has; what its states begin with stands behind them (`begun_states`)."""
 HIDDEN = 4
 """Place of the output's parameters among the intermediates."""
 HALF, ONE = np.float32(0.5), np.float32(1)
-CELL_POWERS = (-15, -9)
-"""Lowest and highest exponent of the cell's scale, a power of two. Source: lstm_eval.cc, ApplyTanh (0 to 6 bits)."""
 
 
-@op("litert.unidirectional_sequence_lstm")
+@op("litert.unidirectional_sequence_lstm", kind="lstm")
 class UnidirectionalSequenceLstm:
     """UNIDIRECTIONAL_SEQUENCE_LSTM: x [N, T, I] (or [T, N, I] where `time_major`) to the outputs [N, T, U].
 
-    Without coupled gates, peepholes, projection and layer normalization. Each sequence starts at a state of real 0:
-    codes `state_zero_point` of the output, 0 of the cell. `state_scale` and `cell_scale`: of the output and the cell;
-    `hidden_scale` and `hidden_zero_point`: of the output as LiteRT computes it (files give both alike).
+    Without coupled gates, peepholes, projection and layer normalization. Each sequence starts at the states `h` and
+    `c`, or without them at what the runtime resets its own to, real 0: codes `state_zero_point` of the output, 0 of the
+    cell. `state_scale` and `cell_scale`: of the output and the cell; `hidden_scale` and `hidden_zero_point`: of the
+    output as LiteRT computes it (files give both alike).
     `cell_clip`: bound of the cell in real numbers, 0 for none.
     """
 
@@ -219,6 +231,8 @@ class UnidirectionalSequenceLstm:
     b_forget: Operand = operand(BIAS, role="bias")
     b_cell: Operand = operand(BIAS, role="bias")
     b_output: Operand = operand(BIAS, role="bias")
+    h: Operand | None = operand("i8q[N, U]", optional=True, role="state")
+    c: Operand | None = operand("i16q[N, U]", optional=True, role="state")
     result: Result = result("i8q[A, B, U]", free=True)
     state_scale: float = attr()
     state_zero_point: int = attr()
@@ -236,13 +250,24 @@ class UnidirectionalSequenceLstm:
         fraction, exponent = np.frexp(self.cell_scale)
         if fraction != 0.5 or not low <= exponent - 1 <= high:
             raise TypeMismatch(f"cell_scale {self.cell_scale} is not a power of two from 2**{low} to 2**{high}")
-        if any(isinstance(size, str) for size in self.x.type.shape[:2]):
-            raise TypeMismatch(f"the batch of {self.x.type} must be known: the file holds a state for each example")
+        self._check_begins()
         if not (self.state_scale > 0 and self.hidden_scale > 0 and self.cell_clip >= 0):
             raise TypeMismatch("state_scale and hidden_scale must be positive, cell_clip must not be negative")
         for w in (*self.weights, *self.recurrent):
             if w.type.q.axis is not None or any(w.type.q.zero_point):
                 raise TypeMismatch(f"a weight {w.type} must have one scale and a zero point of 0")
+
+    def _check_begins(self) -> None:
+        if self.h is None and self.c is None:
+            if any(isinstance(size, str) for size in self.x.type.shape[:2]):
+                raise TypeMismatch(f"the batch of {self.x.type} must be known: the file holds a state for each example")
+            return
+        wanted = QuantParams.of(self.state_scale, self.state_zero_point), QuantParams.of(self.cell_scale)
+        batch = self.x.type.shape[1 if self.time_major else 0]
+        for state, quant in zip((self.h, self.c), wanted, strict=True):
+            if state is None or state.type.quant != quant or state.type.shape[0] != batch:
+                given = "none" if state is None else state.type
+                raise TypeMismatch(f"h and c must be {batch} examples on the grids of the states, not {given}")
 
     @property
     def weights(self) -> tuple[Operand, ...]:
@@ -269,7 +294,7 @@ class UnidirectionalSequenceLstm:
         inputs = element_count((*self.x.type.shape, units))
         return 4 * (inputs + element_count((*self.result.type.shape, units)))  # four gates, of x and of the state
 
-    def evaluate(self, *arrays: Array) -> Array:
+    def evaluate(self, *arrays: Any) -> Array:
         return sequence(self, arrays, REFERENCE)
 
 
@@ -317,9 +342,10 @@ row(
     "UNIDIRECTIONAL_SEQUENCE_LSTM",
     options={"cell_clip": "cell_clip", "time_major": "time_major"},
     fixed={FUSED: "TANH"},
-    places=PLACES,
-    length=24,
+    places=(*PLACES, LENGTH, LENGTH + 1),
+    length=LENGTH,
     states=_states,
+    begins={OUTPUT_STATE: LENGTH, CELL_STATE: LENGTH + 1},
     intermediates=_intermediates,
     read_types=_read_types,
     read=read_options,
@@ -387,7 +413,7 @@ float_row(
     options={"cell_clip": "cell_clip", "time_major": "time_major"},
     fixed={FUSED: "TANH"},
     places=PLACES,
-    length=24,
+    length=LENGTH,
     states=_float_states,
     read=read_options,
 )

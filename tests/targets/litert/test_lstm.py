@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ def weight(cases: Cases, shape: tuple[int, int], quant: QuantParams) -> object:
     return cases.build.constant(data, "w", quant)
 
 
-def random_case(cases: Cases) -> None:
+def random_case(cases: Cases, begins: bool = False) -> None:
     rng = cases.rng
     units, features, steps = (int(rng.integers(1, 9)) for _ in range(3))
     time_major = bool(rng.integers(2))
@@ -37,14 +38,21 @@ def random_case(cases: Cases) -> None:
         cases.build.constant(rng.integers(-3000, 3000, units).astype(np.int32), "b", QuantParams.of(0.001))
         for _ in range(4)
     ]
+    cell_scale = 2.0 ** int(rng.integers(-15, -8))
+    begin = []
+    if begins:
+        quants = QuantParams.of(state_scale, state_zero), QuantParams.of(cell_scale)
+        codes = integers(rng, (batch, units)), rng.integers(-32768, 32768, (batch, units)).astype(np.int16)
+        add = cases.input if rng.integers(2) else lambda array, quant: cases.build.constant(array, "first", quant)
+        begin = [add(array, quant) for array, quant in zip(codes, quants, strict=True)]
     made = cases.build.litert.unidirectional_sequence_lstm(
-        *(x, *ws, *rs, *bs),
+        *(x, *ws, *rs, *bs, *begin),
         element=("i8", QuantParams.of(state_scale, state_zero)),
         state_scale=state_scale,
         state_zero_point=state_zero,
         hidden_scale=state_scale,
         hidden_zero_point=state_zero,
-        cell_scale=2.0 ** int(rng.integers(-15, -8)),
+        cell_scale=cell_scale,
         cell_clip=float(rng.choice([0.0, 0.5, 3.0, 10.0])),
         time_major=time_major,
     )
@@ -56,10 +64,16 @@ def test_random_sequences(litert: Families) -> None:
         cases.check(litert)
 
 
+def test_sequences_from_given_states(litert: Families) -> None:
+    for cases in groups(120, partial(random_case, begins=True), seed=3):
+        cases.check(litert)
+
+
 @pytest.mark.slow
 def test_many_random_sequences(litert: Families) -> None:
-    for cases in groups(3000, random_case, seed=1):
-        cases.check(litert)
+    for begins in (False, True):
+        for cases in groups(1500, partial(random_case, begins=begins), seed=1):
+            cases.check(litert)
 
 
 def boundary_case(cases: Cases) -> None:
@@ -93,9 +107,9 @@ def test_sums_next_to_ties(litert: Families) -> None:
         cases.check(litert)
 
 
-def one() -> qgraph.Graph:
+def one(begins: bool = False) -> qgraph.Graph:
     cases = Cases(np.random.default_rng(5))
-    random_case(cases)
+    random_case(cases, begins)
     cases.graph.set_outputs(cases.outputs)
     return cases.graph
 
@@ -118,6 +132,52 @@ def test_a_file_of_another_tool_reads_alike() -> None:
     model.metadata.clear()
     back = from_tflite(tflite.write(model))
     assert next(iter(back.nodes)).attrs == next(iter(graph.nodes)).attrs
+
+
+def test_given_states_are_written_before_the_operator_and_read_back() -> None:
+    graph = one(begins=True)
+    model = tflite.read(to_tflite(graph))
+    *writes, operator = model.subgraphs[0].operators
+    assert [(each.name, each.outputs) for each in writes] == [("QUANTIZE", (operator.inputs[i],)) for i in (18, 19)]
+    assert from_tflite(to_tflite(graph)) == graph
+    model.metadata.clear()
+    back = from_tflite(tflite.write(model))
+    (node,) = back.nodes
+    assert node.attrs == graph.nodes[0].attrs
+    assert [None if value is None else value.type for value in node.operands] == [
+        value.type for value in graph.nodes[0].inputs
+    ]
+
+
+def written(*changes: tuple[str, str]) -> bytes:
+    """A file of another tool whose operators before the LSTM are others."""
+    model = tflite.read(to_tflite(one(begins=True)))
+    model.metadata.clear()
+    main = model.subgraphs[0]
+    *writes, operator = main.operators
+    for change, name in changes:
+        if change == "operator":
+            writes = [tflite.Operator(name, (i, i), each.outputs) for each in writes for i in each.inputs]
+        elif change == "twice":
+            writes = [*writes, *writes]
+        elif change == "again":
+            main.operators[:] = [*writes, operator]
+            writes = [*writes, operator]
+    main.operators[:] = [*writes, operator]
+    return tflite.write(model)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("operator", "MAXIMUM"), r"MAXIMUM writes into 'y0\.state18', a state of another operator"),
+        (("twice", ""), r"QUANTIZE writes into 'y0\.state18', a state of another operator"),
+        (("again", ""), r"UNIDIRECTIONAL_SEQUENCE_LSTM reads 'y0\.state18', a state of another operator"),
+    ],
+)
+def test_what_else_writes_into_a_state_is_refused(change: tuple[str, str], message: str) -> None:
+    with pytest.raises(FileError, match=message):
+        from_tflite(written(change))
 
 
 def test_a_peephole_is_refused() -> None:

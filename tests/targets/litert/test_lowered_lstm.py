@@ -1,0 +1,202 @@
+"""`nn.LSTM` as one op of LiteRT's, from torch to the runtimes' bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import qgraph
+from qgraph.exporters import tflite
+from qgraph.ir import Builder, Graph, TensorType
+
+KERNEL = "litert.unidirectional_sequence_lstm"
+TARGETS = ["litert", "litert-xnnpack", "tflm"]
+
+
+class Net(nn.Module):
+    """The steps of an LSTM, its last h, and a head on the last step."""
+
+    def __init__(self, size: int = 3, hidden: int = 5, **words: object) -> None:
+        super().__init__()
+        self.body = nn.LSTM(size, hidden, **{"batch_first": True, **words})  # type: ignore[arg-type]
+        self.head = nn.Linear(hidden * (2 if self.body.bidirectional else 1), 2)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        steps, (h, _) = self.body(x)
+        return steps, h[-1], self.head(steps[:, -1])
+
+
+def seeded(make: Callable[[], nn.Module], gain: float = 1.0) -> nn.Module:
+    torch.manual_seed(0)
+    model = make().eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(gain)
+    return model
+
+
+def lowered(model: nn.Module, x: Tensor, target: str = "litert", dynamic: bool = True, **words: object) -> Graph:
+    graph = qgraph.trace(model, x, dynamic_batch=dynamic)
+    return qgraph.quantize(graph, target=target, calibration=[x.numpy()], **words)  # type: ignore[arg-type]
+
+
+def kernels(graph: Graph) -> int:
+    return len(graph.find(KERNEL))
+
+
+def check_random(target: str, dynamic: bool, count: int, seed: int) -> None:
+    """Layers of random sizes and forms are one op for each layer and direction, and exact."""
+    rng = np.random.default_rng(seed)
+    for number in range(count):
+        size, hidden, length = (int(n) for n in rng.integers(1, [9, 20, 31]))
+        batch = 4 if dynamic else int(rng.integers(1, 5))
+        words = {
+            "num_layers": int(rng.integers(1, 3)),
+            "bidirectional": bool(rng.integers(2)),
+            "bias": bool(rng.integers(4)),
+            "batch_first": bool(dynamic or rng.integers(2)),
+        }
+        make = partial(Net, size, hidden, **words)
+        x = torch.randn(batch, length, size) * float(rng.choice([0.01, 1, 300]))
+        low = lowered(seeded(make, float(rng.choice([1, 4]))), x, target, dynamic)
+        assert kernels(low) == words["num_layers"] * (1 + words["bidirectional"]), (number, words)
+        report = qgraph.verify(low, inputs=(torch.randn(4 * batch, length, size) * x.std()).numpy())
+        assert report.bit_exact, (number, words)
+        assert qgraph.verify(low, samples=8).bit_exact, (number, words)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open batch", "known batch"])
+def test_layers_are_one_op_each_and_exact(target: str, dynamic: bool) -> None:
+    check_random(target, dynamic, count=2, seed=0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open batch", "known batch"])
+def test_many_layers_are_one_op_each_and_exact(target: str, dynamic: bool) -> None:
+    check_random(target, dynamic, count=20, seed=1)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open batch", "known batch"])
+def test_a_file_computes_the_same_in_every_call(target: str, dynamic: bool) -> None:
+    """Nobody resets its variables: `steps` leaves that out."""
+    x = torch.randn(2, 7, 3)
+    low = lowered(seeded(Net, 3.0), x, target, dynamic)
+    runs = np.random.default_rng(1).normal(size=(12, 7, 3)).astype(np.float32)
+    assert qgraph.verify(low, inputs=runs, options={"steps": True}).bit_exact
+    model = tflite.read(qgraph.frontends.to_file_bytes(low, ".tflite"))
+    assert [tensor.name for tensor in model.subgraphs[0].tensors if tensor.is_variable]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_cells_that_saturate_are_exact(target: str) -> None:
+    """Gates wide open add up cells of up to 30, calibrated on less."""
+    model = seeded(Net)
+    with torch.no_grad():
+        for name, value in (("weight_ih_l0", 9.0), ("bias_ih_l0", 9.0)):
+            getattr(model.body, name).fill_(value)
+    x = torch.rand(4, 5, 3)
+    low = lowered(model, x, target)
+    long = lowered(model, torch.rand(4, 30, 3), target)
+    for graph, length in ((low, 5), (long, 30)):
+        assert kernels(graph) == 1
+        assert qgraph.verify(graph, inputs=(torch.rand(16, length, 3) * 2).numpy()).bit_exact
+    (node,) = long.find(KERNEL)
+    assert node.attrs["cell_scale"] == 2.0**-10, "30 needs 5 bits before the point"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("gain", [0.0, 1e-6, 50.0])
+def test_weights_of_nothing_and_large_ones_are_exact(target: str, gain: float) -> None:
+    x = torch.randn(4, 6, 3)
+    low = lowered(seeded(Net, gain), x, target)
+    assert kernels(low) == 1
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+    assert qgraph.verify(low, samples=16).bit_exact
+
+
+def test_an_open_number_of_steps_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    graph = Graph("open")
+    x = graph.add_input("x", TensorType(("N", "T", 3)))
+    w, r = (graph.add_constant(rng.normal(size=(20, n)).astype(np.float32), name) for n, name in ((3, "w"), (5, "r")))
+    graph.set_outputs(Builder(graph).node("nn.lstm", [x, w, r], {}).results[:1])
+    low = qgraph.quantize(graph, target="litert", calibration=[rng.normal(size=(4, 6, 3)).astype(np.float32)])
+    assert kernels(low) == 1
+    for length in (1, 6, 13):
+        assert qgraph.verify(low, inputs=rng.normal(size=(3, length, 3)).astype(np.float32)).bit_exact
+
+
+class Apart(nn.Module):
+    """An LSTM in a form that the kernel does not have."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form = form
+        self.body = nn.LSTM(3, 5, batch_first=True, proj_size=2 if form == "projection" else 0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.form == "states":
+            return self.body(x, (x[None, :, 0, :1].expand(1, -1, 5), x[None, :, 0, 1:2].expand(1, -1, 5)))[0]  # type: ignore[no-any-return]
+        steps, (_, c) = self.body(x)
+        return steps if self.form == "projection" else c[0]  # type: ignore[no-any-return]
+
+
+@pytest.mark.filterwarnings("ignore:LSTM with projections")
+@pytest.mark.parametrize("form", ["projection", "states", "last c"])
+def test_forms_that_the_kernel_does_not_have_go_by_the_steps(form: str) -> None:
+    x = torch.randn(4, 3, 3)
+    low = lowered(seeded(lambda: Apart(form)), x)
+    assert not kernels(low)
+    assert low.find("litert.logistic")
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+
+
+def test_the_target_has_an_option_for_the_steps_and_takes_them_for_16_bits() -> None:
+    x = torch.randn(4, 3, 3)
+    for words in ({"lstm": "steps"}, {"activations": "i16"}):
+        low = lowered(seeded(Net), x, **words)
+        assert not kernels(low)
+        assert low.find("litert.logistic")
+
+
+@pytest.mark.parametrize("words", [{"activation_bits": 16}, {"bits": 32}], ids=["16 bits", "float"])
+def test_an_override_that_asks_for_what_the_kernel_has_not_gets_the_steps(words: dict[str, int]) -> None:
+    x = torch.randn(4, 3, 3)
+    model = nn.Sequential(nn.Linear(3, 3), nn.LSTM(3, 5, batch_first=True))
+    graph = qgraph.trace(seeded(lambda: model), x)
+    graph.set_outputs(graph.outputs[:1])
+    low = qgraph.quantize(graph, target="litert", calibration=[x.numpy()], overrides={"1": words}, fallback="float")
+    assert not kernels(low)
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+
+
+def test_fewer_bits_of_weights_and_results_are_exact() -> None:
+    x = torch.randn(4, 6, 3)
+    low = lowered(seeded(Net), x, overrides={"body": {"bits": 4, "activation_bits": 5}})
+    (node,) = low.find(KERNEL)
+    assert max(int(np.abs(node.operand(place).data).max()) for place in range(1, 9)) == 7
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+
+
+def test_it_is_nearer_to_the_float_model_than_the_steps_of_8_bits() -> None:
+    torch.manual_seed(0)
+    x = torch.randn(64, 24, 3)
+    model = seeded(lambda: Net(hidden=16))
+    wanted = model(x)[0].detach().numpy()
+
+    def decibels(low: Graph) -> float:
+        got = qgraph.run(low, x.numpy(), dequantize=True)["output_0"]
+        return 10 * float(np.log10((wanted**2).sum() / ((got - wanted) ** 2).sum()))
+
+    kernel, steps = lowered(model, x), lowered(model, x, lstm="steps")
+    assert decibels(kernel) > 36
+    assert decibels(kernel) > decibels(steps) + 5
+    assert len(list(kernel.nodes)) < 12 < 200 < len(list(steps.nodes))

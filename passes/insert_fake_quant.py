@@ -51,6 +51,7 @@ from qgraph.passes.lower import check_fallback, float_nodes
 from qgraph.passes.rewriter import Declined, Match, Replacement, rewrite, rule
 from qgraph.passes.rules.islands import of_16_bits, of_floats, of_known_bits, reads_finely
 from qgraph.passes.rules.overrides import FLOAT, CheckedOverrides, Overrides
+from qgraph.passes.rules.rounded_inside import round_inside
 from qgraph.passes.strip_fake_quant import check_prepared
 from qgraph.quantizers.masked import BOUND, FLOOR
 from qgraph.quantizers.rounding import get_rounding
@@ -118,7 +119,8 @@ def insert_fake_quant(
     inserter.quantize_activations()
     inserter.quantize_constants()
     inserter.quantize_biases()
-    inserter.round_inside()
+    inserter.quantize_inner()
+    round_inside(graph)
     checked.check_effect()
     graph.drop_unused_constants()
 
@@ -403,31 +405,14 @@ class _Inserter:
         build = Builder(self.graph, layer, layer.origins)
         self._set_operand(layer, name, build.quant.fake_quant_bias(bias, x_scale, maker.operand(1)))
 
-    def round_inside(self) -> None:
-        """Let ops that read their own results, as an LSTM its states, round them as what stands behind them does."""
+    def quantize_inner(self) -> None:
+        """Fake-quantize, for calibration to see, the results that ops round inside."""
         for node in self.graph.nodes:
             rule = self.rules.ops.get(node.op)
-            if rule is None or not rule.inner or node in self.floats:
-                continue
-            mark = next(user for user in node.results[0].users if user.op == "quant.fake_quant")
-            inner = [
-                (spec, self._constants(f"{_stem(node.results[0])}.{name}", np.full(1, np.nan, np.float32), spec))
-                for name, spec in rule.inner.items()
-            ]
-            build = Builder(self.graph, node, node.origins)
-            operands = [
-                *op_def(node.op).grouped(node.operands),
-                *mark.operands[1:3],
-                *(scale for _, (scale, _) in inner),
-            ]
-            op = f"quant.{node.op.partition('.')[2]}"
-            made = build.node(op, operands, {**node.attrs, "type": mark.attrs["type"]}).results
-            for old, new in zip(node.results, made, strict=True):
-                new.name = old.name
-                self.graph.replace_uses(old, new)
-            for value, (spec, parameters) in zip(made[1:], inner, strict=True):
-                self._fake_quant(build, value, *parameters, spec)
-            self.graph.erase(node)
+            for name, spec in rule.inner.items() if rule is not None and node not in self.floats else ():
+                value = node.results[[result.name for result in op_def(node.op).results].index(name)]
+                parameters = self._constants(f"{_stem(value)}.{name}", np.full(1, np.nan, np.float32), spec)
+                self._fake_quant(Builder(self.graph, self.graph.after(node), node.origins), value, *parameters, spec)
 
     def _set_operand(self, node: Node, name: str, value: Value) -> None:
         place = op_def(node.op).place(name)

@@ -6,13 +6,13 @@
     %4 = nn.conv(%1, %2, %3)
     %5 = quant.fake_quant(%3, @y_scale, @y_zero_point)
 
-A `quant.conv_batch_norm` or `quant.linear_batch_norm` becomes its layer and an `nn.batch_norm`. Parameters keep the
-values that training gave them.
+A `quant.conv_batch_norm` or `quant.linear_batch_norm` becomes its layer and an `nn.batch_norm`, a
+`quant.sequence_lstm` an `nn.sequence_lstm`. Parameters keep the values that training gave them.
 """
 
 from __future__ import annotations
 
-from qgraph.ir import Builder, Graph
+from qgraph.ir import Builder, Graph, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION, activation_attrs
 from qgraph.ops.quant import FAKE_QUANTS
 from qgraph.passes.engine.registry import graph_pass
@@ -37,9 +37,16 @@ def separate(match: Match, build: Builder) -> Replacement:
     return build.node("nn.batch_norm", [y, *node.operands[3:7]], attrs).result
 
 
+@rule(pattern("quant.sequence_lstm", bind="lstm"))
+def without_rounding(match: Match, build: Builder) -> Replacement:
+    """The LSTM whose states are not rounded."""
+    plain = "nn.sequence_lstm"
+    return build.node(plain, match.root.operands[: len(op_def(plain).operands)], {}).results
+
+
 @graph_pass(exact="no", needs={"level": "fake_quant"}, gives={"level": "float", "calibrated": "", "target": ""})
 def strip_fake_quant(graph: Graph) -> None:
-    rewrite(graph, [pass_through, separate])
+    rewrite(graph, [pass_through, separate, without_rounding])
     graph.level = "float"
     graph.metadata.pop("target", None)
     graph.drop_unused_constants()

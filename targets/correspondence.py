@@ -108,6 +108,7 @@ class Correspondence:
     only: Mapping[str, Attr] = field(default_factory=dict)  # attributes of the source that must have these values
     always: Mapping[str, Attr] = field(default_factory=dict)  # and of the target
     weight: Weight | None = None
+    weights: Weight | None = None  # of an op with several, each with its bias, which `lower` takes care of
     of_computed: bool = False  # `xs` are the computed operands alone: the row takes care of constants
     places: tuple[int, ...] = ()  # where each of the source's operands stands in the target's op; in order by default
     result: Literal["own", "operand", "fixed"] = "own"  # where its parameters come from; fixed: from the target's rules
@@ -125,6 +126,11 @@ class Correspondence:
     raised: Callable[[Builder, Any, Sequence[Any]], Value] | None = None  # instead of the source's op
     behind: Callable[[Builder, Value, str], Value] | None = None  # an activation behind it, where it carries none
     refused: Callable[[Any], Refusal | None] = lambda view: None  # instances of the target's op with no counterpart
+
+    @property
+    def form(self) -> Weight | None:
+        """How weights lie in the target's op; None where it has none."""
+        return self.weight or self.weights
 
     def against(self, node: Node, target: str) -> Refusal | None:
         """What keeps the target from lowering the node by this row, whatever its scales are."""

@@ -54,16 +54,17 @@ class Upward:
         refusal = None if row.raised is not None else row.refused(definition.view(node))
         if refusal is not None:
             raise UnsupportedOp(refusal.reason)
-        weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
+        roles = roles_of(definition, row)
         operands: list[Value | None] = []
         for index, value in enumerate(node.operands):
+            role = roles.get(index, "activation")
             if value is None:
                 operands.append(None)
-            elif index == weight:
-                assert row.weight is not None
-                operands.append(self.weight(node, value, row.weight))
+            elif role == "weight":
+                assert row.form is not None
+                operands.append(self.weight(node, value, row.form))
             else:
-                operands.append(self.bias(node, value) if index == bias else self.activation(value))
+                operands.append(self.bias(node, value) if role == "bias" else self.activation(value))
         if definition.traits.elementwise:
             operands = self._of_one_width(operands)
         return row.counterpart(self.build, definition.view(node), definition.grouped(operands), self.layout)
@@ -92,6 +93,12 @@ class Upward:
     def bias(self, node: Node, value: Value) -> Value:
         """A bias."""
         return self.activation(value)
+
+
+def roles_of(definition: OpDef, row: Correspondence) -> dict[int, str]:
+    """place -> "weight" or "bias", of the operands that a row takes for such."""
+    roles = ("weight", "bias") if row.form is not None else ()
+    return {place: role for role in roles for place in definition.operand_indices(role)}
 
 
 def real(value: Value) -> Array:
@@ -234,42 +241,44 @@ class Integers(Upward):
         """A bias as the real values of its integers; raises LoweringError for one that float32 does not hold."""
         if value.type.dtype == "f32":
             return self.activation(value)
-        scale = bias_scale(node, value.data.shape)
+        scale = bias_scale(node, value)
         floats = (value.data * scale.astype(np.float64)).astype(np.float32)
         lost = integer_bias(floats, scale) != value.data
         if lost.any():
             code = value.data[int(np.argmax(lost))]
             raise fail(node, f"nn.{node.op} cannot carry the bias {code}: float32 has 24 bits", "make it smaller")
-        x, w = factors(node)
+        x, w = factors(node, value)
         x_scale, _ = self.parameters[self._root(x)]
         return self.build.quant.fake_quant_bias(self.build.constant(floats, value.name), x_scale, self.scales[w])
 
 
-def factors(node: Node) -> tuple[Value, Value]:
-    """What a layer multiplies: its input and its weight."""
-    w = node.operand(op_def(node.op).operand_index("weight") or 0)
-    return next(value for value in node.inputs if not value.is_constant), w
+def factors(node: Node, bias: Value) -> tuple[Value, Value]:
+    """What is multiplied where a layer adds a bias: its input and a weight, of several the one of the same number."""
+    weights, biases = (op_def(node.op).operand_indices(role) for role in ("weight", "bias"))
+    number = next(i for i, place in enumerate(biases) if node.operands[place] is bias)
+    return next(value for value in node.inputs if not value.is_constant), node.operand(weights[number])
 
 
-def bias_scale(node: Node, shape: tuple[int, ...]) -> Array:
+def bias_scale(node: Node, bias: Value) -> Array:
     """x_scale * w_scale [O], which is the scale of a bias whatever the file says of it."""
-    x, w = factors(node)
-    return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, shape).astype(np.float32)
+    x, w = factors(node, bias)
+    return np.broadcast_to(x.type.q.scales[0] * w.type.q.scales, bias.data.shape).astype(np.float32)
 
 
 def uncarried(node: Node, row: Correspondence, kept: Kept, wide_bias: Mapping[str, str]) -> Refusal | None:
     """What of a node graphs of fake-quant cannot say, so that it could not be lowered to the same integers."""
     definition = op_def(node.op)
     defaults = {name: spec.default for name, spec in definition.attrs.items()}
-    weight, bias = (definition.operand_index(role) if row.weight else None for role in ("weight", "bias"))
-    for index, value in enumerate(definition.grouped(node.operands) if row.weight else node.operands):
-        if index == bias:
+    roles = roles_of(definition, row)
+    for index, value in enumerate(definition.grouped(node.operands) if row.form else node.operands):
+        role = roles.get(index, "activation")
+        if role == "bias":
             refusal = _uncarried_bias(value, wide_bias.get(node.result.type.dtype, "i32"))
         elif value is None or _is_index(definition, index, value):
             continue
         else:
             types = _uncarried_activation(value.type, kept)
-            refusal = _uncarried_weight(value, row, kept) if index == weight else types
+            refusal = _uncarried_weight(value, row, kept) if role == "weight" else types
         if refusal is not None:
             return refusal
     quants = {
@@ -321,7 +330,7 @@ def _uncarried_weight(value: Value, row: Correspondence, kept: Kept) -> Refusal 
     quant, symmetric = value.type.quant, 128 if value.type.dtype == "u8" else 0
     if any(zero != symmetric for zero in quant.zero_point):
         return Refusal(f"a symmetric int8 weight cannot carry zero_point={quant.zero_point[0]} of {value.type.dtype}")
-    if row.weight is not None and len(quant.scale) > 1 and quant.axis != row.weight.axis:
+    if row.form is not None and len(quant.scale) > 1 and quant.axis != row.form.axis:
         return Refusal(f"a scale per output channel cannot carry axis={quant.axis} of the weight")
     return _infinite(value.type)
 
@@ -351,6 +360,7 @@ def raise_graph(graph: Graph) -> Graph:
     """
     from qgraph.passes.convert_layout import convert_layout
     from qgraph.passes.drop_dead_code import erase_dead_code
+    from qgraph.passes.rules.rounded_inside import round_inside
 
     target = targets.get(graph.target)
     _refuse(graph, target)
@@ -375,6 +385,7 @@ def raise_graph(graph: Graph) -> Graph:
             raise fail(node, f"{node.op} has no counterpart in nn here: {error.what}", EXTRACT) from None
     names = graph.output_names if states else graph.given_output_names
     upward.new.set_outputs([upward.values[value] for value in graph.outputs], names)
+    round_inside(upward.new)
     erase_dead_code(upward.new)  # constants that have become attributes
     upward.new.drop_unused_constants()
     declare_summands(upward.new)

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from qgraph.ir import Node, QuantParams, Value, op_def
+from qgraph.errors import UnsupportedOp
+from qgraph.ir import Builder, Node, QuantParams, Value, op_def
 from qgraph.ops.quant import unquantized
-from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal, Weight
+from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
+from qgraph.targets.litert.rules import CELL
 from qgraph.targets.lowering import CALIBRATE, QuantizedWeight
 
 WEIGHTS, BIASES = range(1, 9), range(9, 13)
 """Places of the operands."""
 GATE_ONE = 2.0**12
 """Codes of 1 in a gate's sum, which has 16 bits."""
+ATTRIBUTES = (
+    *("state_scale", "state_zero_point", "hidden_scale", "hidden_zero_point", "cell_scale", "cell_clip", "time_major"),
+)
 LARGEST_SUM = 2.0**31 - 2**8
 SMALLEST_STATE = 2.0**-30
 """Of the scale of h, whose factor is 2**-30 divided by it."""
@@ -96,14 +104,65 @@ def _one_of_each(call: Call, x: Value) -> Value:
     return made
 
 
+def raised_lstm(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
+    """The op from zeros on, and the fake-quant of its cell; raises UnsupportedOp for the op on floats."""
+    if not hasattr(view, "cell_scale"):
+        raise UnsupportedOp("an LSTM on floats stays the operator that it is")
+    x, *parts = operands[:13]
+    steps, cells = build.node("nn.sequence_lstm", [_turned(build, x, view), *parts], {}).results
+    scale = build.constant(np.full(1, view.cell_scale, np.float32), "cell_scale")
+    zero_point = build.constant(np.zeros(1, np.int32), "cell_zero_point")
+    build.quant.fake_quant(
+        *(cells, scale, zero_point),
+        type=CELL.dtype,
+        range=(CELL.quant_min, CELL.quant_max),
+        symmetric=True,
+        observer=CELL.observer,
+    )
+    return _turned(build, steps, view)
+
+
+def _turned(build: Builder, x: Value, view: Any) -> Value:
+    """[N, T, ...] of what the op has as it says, and the way back."""
+    made: Value = build.nn.transpose(x, perm=(1, 0, 2)) if view.time_major else x
+    return made
+
+
+def unlike_lstm(view: Any) -> Refusal | None:
+    """What an LSTM of nn cannot say of the op."""
+    if view.cell_clip:
+        return Refusal(f"nn.sequence_lstm cannot carry cell_clip={view.cell_clip}")
+    if not _is_zero(view.h) or not _is_zero(view.c):
+        return Refusal("nn.sequence_lstm cannot carry states to begin with that are not zeros")
+    states = (view.state_scale, view.state_zero_point), (view.hidden_scale, view.hidden_zero_point)
+    if {QuantParams.of(*state) for state in states} != {view.result.type.q}:
+        return Refusal("nn.sequence_lstm cannot carry states on other grids than that of its result")
+    return None
+
+
+def _is_zero(state: Value | None) -> bool:
+    """Whether a state is none, or zeros as `_zeros` makes them."""
+    if state is None:
+        return True
+    if state.is_constant:
+        return bool((state.data == state.type.q.zero_points[0]).all())
+    maker = state.producer
+    if maker is None or maker.op not in ("litert.mul", "litert.quantize"):
+        return False
+    return any(_is_zero(each) for each in maker.inputs if maker.op == "litert.quantize" or each.is_constant)
+
+
 LSTMS = [
     Correspondence(
         source="sequence_lstm",
         target="litert.unidirectional_sequence_lstm",
+        weights=Weight(),
         of_computed=True,
         when=gives_steps_alone,
         limits=lstm_limits,
         lower=lowered_lstm,
-        raises=False,
+        codecs=(Codec(ATTRIBUTES),),
+        raised=raised_lstm,
+        refused=unlike_lstm,
     )
 ]

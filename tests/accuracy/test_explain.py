@@ -253,7 +253,7 @@ def test_nodes_of_one_path_are_told_apart_and_an_override_says_for_how_many_it_i
     class Recurrent(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.cells, self.head = nn.LSTM(3, 4, batch_first=True), nn.Linear(4, 2)
+            self.cells, self.head = nn.GRU(3, 4, batch_first=True), nn.Linear(4, 2)
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             y, _ = self.cells(x)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
+from qgraph.errors import LoweringError
 from qgraph.exporters import tflite
 from qgraph.ir import Builder, Graph, TensorType
 
@@ -200,3 +201,97 @@ def test_it_is_nearer_to_the_float_model_than_the_steps_of_8_bits() -> None:
     assert decibels(kernel) > 36
     assert decibels(kernel) > decibels(steps) + 5
     assert len(list(kernel.nodes)) < 12 < 200 < len(list(steps.nodes))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open batch", "known batch"])
+def test_what_is_raised_and_lowered_again_gives_the_same_integers(target: str, dynamic: bool) -> None:
+    x = torch.randn(2, 6, 3)
+    low = lowered(seeded(partial(Net, bidirectional=True)), x, target, dynamic)
+    back = qgraph.passes.raise_to_fake_quant(low)
+    again = qgraph.lower(back, target)
+    assert kernels(again) == kernels(low) == 2
+    inputs = np.random.default_rng(2).normal(size=(2, 6, 3)).astype(np.float32)
+    wanted, got = (qgraph.run(graph, inputs) for graph in (low, again))
+    assert all(np.array_equal(wanted[name], got[name]) for name in wanted)
+    trained = qgraph.to_torch(back, mode="bit-true").eval()
+    exact = trained(torch.from_numpy(inputs))
+    reals = qgraph.run(low, inputs, dequantize=True).values()
+    assert all(np.array_equal(one.detach(), other) for one, other in zip(exact, reals, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"cell_clip": 2.0}, r"cannot carry cell_clip=2\.0"),
+        ({"hidden_zero_point": 100}, "cannot carry states on other grids than that of its result"),
+    ],
+)
+def test_what_an_lstm_of_nn_cannot_say_is_not_raised(attrs: dict[str, float], message: str) -> None:
+    low = lowered(seeded(Net), torch.randn(2, 6, 3))
+    low.find(KERNEL)[0].attrs.update(attrs)
+    with pytest.raises(LoweringError, match=message):
+        qgraph.passes.raise_to_fake_quant(low)
+
+
+def test_states_that_are_not_zeros_are_not_raised() -> None:
+    low = lowered(seeded(Net), torch.randn(2, 6, 3), dynamic=False)
+    h = low.find(KERNEL)[0].operand(13)
+    low.set_data(h, h.data + 1)
+    with pytest.raises(LoweringError, match="cannot carry states to begin with that are not zeros"):
+        qgraph.passes.raise_to_fake_quant(low)
+
+
+@pytest.mark.parametrize("mode", ["fake-quant", "bit-true"])
+def test_every_parameter_of_the_model_is_trained(mode: str) -> None:
+    """Bit-true, the module gives the integers in training too; its gradients are near those of the float model."""
+    x = torch.randn(8, 6, 3)
+    model = seeded(Net)
+    prepared = qgraph.prepare(qgraph.trace(model, x), "litert")
+    module = qgraph.calibrate(qgraph.to_torch(prepared, mode=mode), [x.numpy()]).train()
+    made = module(x)
+    sum(result.square().mean() for result in made).backward()
+    sum(result.square().mean() for result in model(x)).backward()
+    wanted = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert {name for name, _ in module.named_parameters()} == {*wanted}
+    for name, parameter in module.named_parameters():
+        assert (parameter.grad - wanted[name]).norm() < 0.1 * wanted[name].norm(), name
+    if mode == "bit-true":
+        low = qgraph.lower(qgraph.from_torch(module), "litert")
+        reals = qgraph.run(low, x.numpy(), dequantize=True).values()
+        again = qgraph.freeze(module)(x)
+        assert all(np.array_equal(one.detach(), other) for one, other in zip(again, reals, strict=True))
+
+
+def test_fake_quant_predicts_the_integers() -> None:
+    x = torch.randn(32, 20, 3)
+    model = seeded(partial(Net, hidden=8), 2.0)
+    module = qgraph.calibrate(qgraph.to_torch(qgraph.prepare(qgraph.trace(model, x), "litert")), [x.numpy()]).eval()
+    graph = qgraph.from_torch(module)
+    steps = qgraph.run(qgraph.lower(graph, "litert"), x.numpy(), dequantize=True)["output_0"]
+    scale = graph.constants["body.sequence_lstm_scale"].data[0]
+    for predicted in (module(x)[0].detach().numpy(), qgraph.run(graph, x.numpy())["output_0"]):
+        codes = np.abs(np.rint((predicted - steps) / scale))
+        assert codes.max() <= 2
+        assert (codes > 0).mean() < 0.05
+
+
+def test_ranges_of_calibration_do_not_depend_on_how_examples_are_split() -> None:
+    x = np.random.default_rng(3).normal(size=(64, 6, 3)).astype(np.float32)
+    prepared = qgraph.prepare(qgraph.trace(seeded(Net), torch.from_numpy(x)), "litert")
+    whole, split = qgraph.calibrate(prepared, [x]), qgraph.calibrate(prepared, np.array_split(x, 7))
+    assert whole == split
+    cells = whole.constants["body.sequence_lstm.cells_scale"].data[0]
+    assert np.log2(cells) == round(float(np.log2(cells)))
+
+
+def test_without_its_fake_quant_it_is_the_float_model() -> None:
+    x = torch.randn(8, 6, 3)
+    model = seeded(Net)
+    prepared = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x), "litert", check=True), [x.numpy()])
+    plain = qgraph.passes.strip_fake_quant(prepared)
+    made = qgraph.run(plain, x.numpy())
+    for one, other in zip(made.values(), model(x), strict=True):
+        np.testing.assert_allclose(one, other.detach().numpy(), atol=1e-6)
+    low = qgraph.quantize(plain, target="onnxruntime", calibration=[x.numpy()])
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact, "the way back to nn.lstm"

@@ -15,5 +15,6 @@
 | `gemmlowp` | fixed-point exp, logistic, tanh; the multiplications and shifts they are made of |
 | `inverse_square_root` | 1 / sqrt(v) of an integer as multiplier and shift |
 | `c_library` | expf, logf, expm1f, tanhf, erfcf as the C library computes them |
+| `tosa_scale` | multiplication by multiplier and right shift as the TOSA specification has it |
 | `fused` | the fused multiply-add of float32 |
 """

@@ -13,7 +13,7 @@ import numpy as np
 from qgraph.errors import FileError, InputError
 from qgraph.imports import import_file, in_short, require_torch
 from qgraph.ir.files import read_bytes
-from qgraph.ir.types import NUMPY_DTYPE
+from qgraph.ir.types import NARROWER, NUMPY_DTYPE
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +60,7 @@ def _import(name: str) -> object:
     return import_file(Path(name))
 
 
-TYPES = [name for name in NUMPY_DTYPE if name != "i4"]  # which torch has not
+TYPES = [name for name in NUMPY_DTYPE if name not in NARROWER]  # which torch has not
 
 
 def example_inputs(text: str) -> list[torch.Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qgraph.ir import Graph, Node, TensorType, Value, op_def
-from qgraph.ir.types import element_count
+from qgraph.ir.types import NARROWER, element_count
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,9 @@ def _is_in_float(node: Node) -> bool:
 
 
 def byte_size(type: TensorType) -> int:
-    """Bytes of one value; two 4-bit integers in a byte."""
-    count = element_count(type.shape)
-    return -(-count // 2) if type.dtype == "i4" else count * type.numpy.itemsize
+    """Bytes of one value; two 4-bit integers in a byte, one of 48 bits in six."""
+    bits = int(type.dtype[1:]) if type.dtype in NARROWER else 8 * type.numpy.itemsize
+    return -(-element_count(type.shape) * bits // 8)
 
 
 def _peak(graph: Graph) -> int:

@@ -28,11 +28,14 @@ NUMPY_DTYPE: dict[str, np.dtype] = {
     "i16": np.dtype(np.int16),
     "u16": np.dtype(np.uint16),
     "i32": np.dtype(np.int32),
+    "i48": np.dtype(np.int64),
     "i64": np.dtype(np.int64),
     "bool": np.dtype(np.bool_),
 }
-"""How values of each storage type are held; those of "i4", -8 to 7, one a byte (a file packs them)."""
-_DTYPE_NAME = {dtype: name for name, dtype in NUMPY_DTYPE.items() if name != "i4"}
+"""How values of each storage type are held; those of "i4" one a byte, those of "i48" in eight (a file packs them)."""
+NARROWER = {"i4": (-8, 7), "i48": (-(2**47), 2**47 - 1)}
+"""Storage types that NumPy lacks, and their lowest and highest value."""
+_DTYPE_NAME = {dtype: name for name, dtype in NUMPY_DTYPE.items() if name not in NARROWER}
 
 
 def dtype_name(dtype: np.dtype) -> str:
@@ -44,8 +47,8 @@ def dtype_name(dtype: np.dtype) -> str:
 
 def integer_range(dtype: str) -> tuple[int, int]:
     """Lowest and highest value of an integer dtype, (-128, 127) for "i8"."""
-    if dtype == "i4":
-        return -8, 7
+    if dtype in NARROWER:
+        return NARROWER[dtype]
     info = np.iinfo(NUMPY_DTYPE[dtype])
     return int(info.min), int(info.max)
 

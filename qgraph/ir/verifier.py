@@ -13,6 +13,7 @@ from qgraph.ir.graph import Graph
 from qgraph.ir.node import Node, Value
 from qgraph.ir.op import TARGETS, op_def, provider_of
 from qgraph.ir.printer import node_printer
+from qgraph.ir.types import NARROWER
 
 FORBIDDEN = {
     "float": "the quant dialect or a target's",
@@ -41,7 +42,7 @@ def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
     for name, value in graph.constants.items():
         if value.name != name or tuple(value.type.shape) != value.data.shape or value.type.numpy != value.data.dtype:
             yield f"constant @{name} is {value.type}, its data {value.data.dtype}{list(value.data.shape)}"
-        elif value.type.dtype == "i4" and value.data.size and not -8 <= value.data.min() <= value.data.max() <= 7:
+        elif value.type.dtype in NARROWER and value.data.size and not _holds(value):
             yield f"constant @{name} is {value.type}, its data reach from {value.data.min()} to {value.data.max()}"
     text = node_printer(graph)
     for node in graph.nodes:
@@ -57,6 +58,12 @@ def _violations(graph: Graph, made_by: Mapping[Node, object]) -> Iterator[str]:
         if value not in known:
             yield f"the graph returns {value}, which is not in it"
     yield from states.violations(graph)
+
+
+def _holds(constant: Value) -> bool:
+    """Whether a storage type that NumPy lacks has all elements of a constant."""
+    low, high = NARROWER[constant.type.dtype]
+    return bool(low <= constant.data.min() and constant.data.max() <= high)
 
 
 def _origin(node: Node, made_by: Mapping[Node, object]) -> str:

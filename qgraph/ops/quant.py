@@ -69,7 +69,7 @@ class FakeQuant:
     zero_point: Operand = operand("i32[P]", role="zero_point")
     source: Operand | None = operand("f[1]", optional=True, role="x_scale")
     result: Result = result("f[...]")
-    type: str = attr("i8", choices=tuple(name for name in NUMPY_DTYPE if name[0] in "iu"))
+    type: str = attr("i8", choices=tuple(name for name in NUMPY_DTYPE if name[0] in "iu" and name != "i48"))
     range: tuple[int, int] = attr((-128, 127))
     axis: int | None = attr(None)
     symmetric: bool = attr(False)

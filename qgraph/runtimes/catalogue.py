@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from functools import cache
 
 from qgraph.extensions import RUNTIMES, installed
@@ -18,3 +20,13 @@ def programs() -> dict[str, Program]:
 def program_source(name: str) -> str:
     """The text of a program (a key of `programs()`) for any Python from 3.9 on: `python -c TEXT` answers requests."""
     return source_of(programs()[name])
+
+
+def python_variable(name: str) -> str:
+    """The environment variable that names the Python of a runtime in an environment of its own."""
+    return f"QGRAPH_{name.upper().replace('-', '_')}_PYTHON"
+
+
+def own_python(name: str) -> str:
+    """The Python that runs a program unless a command is given: that of `python_variable`, else this one."""
+    return os.environ.get(python_variable(name)) or sys.executable

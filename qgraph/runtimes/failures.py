@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from qgraph.errors import RuntimeFailure
-from qgraph.runtimes.catalogue import programs
+from qgraph.runtimes.catalogue import programs, python_variable
 
 STDERR_LINES = 8  # of the child's standard error, shown in a failure
 
@@ -21,7 +21,9 @@ def missing(program: str, reason: str, on: str | None) -> RuntimeFailure:
     entry = programs()[program]
     install = f"'qgraph-compiler[{entry.extra}]'" if entry.extra else entry.package
     if on is None:
-        return RuntimeFailure(f"{program} cannot be imported: {reason}", help=f"pip install {install}")
+        elsewhere = f"; or let {python_variable(program)} name the Python of an environment that has it"
+        help = f"pip install {install}{elsewhere * entry.own_environment}"
+        return RuntimeFailure(f"{program} cannot be imported: {reason}", help=help)
     return RuntimeFailure(
         f"{program} cannot be imported where {on!r} runs: {reason}",
         help=f"install there: python -m pip install numpy {entry.package}",

@@ -1,6 +1,7 @@
 """Run a model on a real runtime in a child process, here or elsewhere.
 
-The child is any Python that a command starts: this one by default, or that of `--on "ssh pi python3"`, an emulator, a
+The child is any Python that a command starts: this one by default (or that of an environment variable, for a runtime
+that cannot be installed beside others), or that of `--on "ssh pi python3"`, an emulator, a
 container. It needs NumPy and the runtime, not qgraph: the program travels to it through its standard input. A runtime
 that aborts takes the child down and not this process.
 """
@@ -8,12 +9,11 @@ that aborts takes the child down and not this process.
 from __future__ import annotations
 
 import shlex
-import sys
 from collections.abc import Mapping, Sequence
 
 from qgraph.errors import InputError, RuntimeFailure
 from qgraph.runtimes import failures
-from qgraph.runtimes.catalogue import program_source, programs
+from qgraph.runtimes.catalogue import own_python, program_source, programs
 from qgraph.runtimes.child import Child
 from qgraph.runtimes.messages import InputSet, NotAnAnswer, RunResult, pack_request
 
@@ -45,7 +45,8 @@ class Worker:
     def __init__(self, program: str, *, on: str | None = None, timeout: float = DEFAULT_TIMEOUT) -> None:
         """Prepare a worker; nothing starts yet.
 
-        program: a key of `programs()`.  on: a command that starts a Python, split as a shell splits it; None: this one.
+        program: a key of `programs()`.  on: a command that starts a Python, split as a shell splits it; None: that of
+        `own_python`.
         timeout: seconds for each request, the start of the child included.  Raises InputError for a wrong argument.
         """
         if program not in programs():
@@ -53,7 +54,7 @@ class Worker:
                 f"there is no program for a runtime {program!r}", help=f"choose from {', '.join(programs())}"
             )
         self.program, self.on, self.timeout = program, on, timeout
-        self._command = [sys.executable] if on is None else split_command(on)
+        self._command = [own_python(program)] if on is None else split_command(on)
         self._child: Child | None = None
 
     def run(
@@ -91,11 +92,11 @@ class Worker:
         try:
             return Child(self._command, program_source(self.program))
         except OSError as error:
-            raise failures.not_started(self.on or sys.executable, error) from None
+            raise failures.not_started(self.on or self._command[0], error) from None
 
     def _failure(self, error: BaseException, status: int, stderr: bytes) -> BaseException:
         """What to raise for an error of the exchange: an interrupt as it is, the child's failures in words."""
-        command = self.on or sys.executable
+        command = self.on or self._command[0]
         if isinstance(error, NotAnAnswer):
             return failures.not_an_answer(self.program, command, str(error), stderr)
         if isinstance(error, TimeoutError):

@@ -10,7 +10,8 @@ import pytest
 
 from qgraph.errors import FileError
 from qgraph.exporters.tflite import Model, Operator, Quantization, Signature, SubGraph, Tensor, read, write
-from qgraph.exporters.tflite.flat_writer import Record, write_root
+from qgraph.exporters.tflite.schema import SCHEMA
+from qgraph.exporters.flat import Record, write_root
 
 
 def small_model() -> Model:
@@ -102,7 +103,7 @@ def raw(**model: object) -> bytes:
     from flatbuffers import Builder
 
     record: Record = {"version": 3, "buffers": [{}], **model}
-    return write_root(Builder(1024), "Model", record, b"TFL3")
+    return write_root(Builder(1024), SCHEMA, "Model", record)
 
 
 def subgraph(**fields: object) -> dict[str, object]:

@@ -7,8 +7,9 @@ from types import ModuleType
 
 import pytest
 
+from qgraph.exporters.flat import Field
 from qgraph.exporters.tflite.enums import ENUMS, OPERATORS
-from qgraph.exporters.tflite.schema import FIELD_OF_UNION, OPTIONS_OF, TABLES, UNIONS, Field
+from qgraph.exporters.tflite.schema import FIELD_OF_UNION, OPTIONS_OF, TABLES, UNIONS
 
 bindings = pytest.importorskip("ai_edge_litert.schema_py_generated", reason="needs qgraph-compiler[litert]")
 

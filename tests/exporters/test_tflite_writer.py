@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qgraph.errors import FileError
+from qgraph.exporters.flat import Field
 from qgraph.exporters.tflite import (
     Model,
     Operator,
@@ -28,7 +29,7 @@ from qgraph.exporters.tflite import (
     write,
 )
 from qgraph.exporters.tflite.enums import ENUMS
-from qgraph.exporters.tflite.schema import OPTIONS_OF, TABLES, Field
+from qgraph.exporters.tflite.schema import OPTIONS_OF, TABLES
 
 ONES = np.ones((2, 3), np.float32)
 

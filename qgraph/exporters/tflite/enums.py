@@ -5,10 +5,7 @@ Source: schema.fbs of LiteRT (schema version 3d, as shipped with ai-edge-litert 
 
 from __future__ import annotations
 
-
-def names(text: str) -> tuple[str, ...]:
-    """The words of `text`."""
-    return tuple(text.split())
+from qgraph.exporters.flat.schema import names
 
 
 # TensorType, spelled as qgraph spells storage dtypes (FLOAT32 is f32, BFLOAT16 bf16, FLOAT8_E4M3FN f8e4m3fn).

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from qgraph.exporters.tflite.storage import PACKED_BITS, Array, unpack
-
-Option = int | float | bool | str | list[int] | list[float]
+from qgraph.exporters.flat import Array, Option
+from qgraph.exporters.tflite.storage import PACKED_BITS, unpack
 
 
 def _same(a: Array | None, b: Array | None) -> bool:

@@ -6,12 +6,14 @@ Whatever the bytes are, the result is a `Model` whose indices, sizes and names a
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import numpy as np
 
 from qgraph.errors import FileError
+from qgraph.exporters.flat import Array, FlatFile, Table, root
+from qgraph.exporters.flat.reader import damaged as damaged_file
 from qgraph.exporters.tflite.enums import OPERATORS
-from qgraph.exporters.tflite.flat_reader import FlatFile, Table, damaged, root
 from qgraph.exporters.tflite.model import (
     Model,
     Operator,
@@ -20,8 +22,10 @@ from qgraph.exporters.tflite.model import (
     SubGraph,
     Tensor,
 )
-from qgraph.exporters.tflite.schema import FIELD_OF_UNION, FILE_IDENTIFIER, OPTIONS_OF, SCHEMA_VERSION
-from qgraph.exporters.tflite.storage import NUMPY_OF, Array, stored_bytes
+from qgraph.exporters.tflite.schema import FIELD_OF_UNION, OPTIONS_OF, SCHEMA, SCHEMA_VERSION
+from qgraph.exporters.tflite.storage import NUMPY_OF, stored_bytes
+
+damaged = partial(damaged_file, SCHEMA.suffix)
 
 MAX_RANK = 32  # NumPy 1 stops here; LiteRT's kernels stop at 8
 
@@ -37,7 +41,7 @@ def read(data: bytes | bytearray | memoryview) -> Model:
     Constants are read-only views of `data`, so keep it unchanged.
     Raises `FileError` for anything that is no such file, is damaged, or keeps constants where `Model` cannot.
     """
-    model = root(data, "Model", FILE_IDENTIFIER)
+    model = root(data, "Model", SCHEMA)
     version = model.integer("version")
     if version != SCHEMA_VERSION:
         raise FileError(

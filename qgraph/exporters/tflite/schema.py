@@ -1,20 +1,13 @@
-"""The tables of the .tflite format as data: which field has which number, type and default.
-
-One row a table. The position of a field in its row is its number in the file; `-` is a number no longer in use; a union
-takes two numbers (the member's number, then the member). A scalar without `=` has the default 0; vectors, strings and
-tables have none. Tables of a union that have no row have no fields.
+"""The tables of the .tflite format as rows, which `qgraph.exporters.flat.schema` explains.
 
 Source: schema.fbs of LiteRT (schema version 3d, as shipped with ai-edge-litert 2.3.0).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from qgraph.exporters.flat.schema import Field, Schema, names, parse_tables
+from qgraph.exporters.tflite.enums import ENUM_STORAGE, ENUMS
 
-from qgraph.exporters.tflite.enums import ENUM_STORAGE, ENUMS, names
-
-FILE_IDENTIFIER = b"TFL3"
 SCHEMA_VERSION = 3
 
 _CONTAINERS = """
@@ -182,71 +175,17 @@ UNIONS: dict[str, tuple[str, ...]] = {  # member numbers count from 1; 0 means t
     ),
 }
 
-Kind = Literal["scalar", "enum", "string", "vector", "table", "tables", "union"]
-SCALARS = ("bool", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32", "f64")
+TABLES = parse_tables(_CONTAINERS + _OPTIONS.lstrip(), UNIONS, ENUMS, ENUM_STORAGE)
 
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a table.
-
-    `type` names the scalar, the enumeration, the element of a vector, the table or the union; `storage` is the scalar
-    that a scalar or an enumeration is stored as. A union's `number` is the member's; its type has the one before.
-    """
-
-    number: int
-    name: str
-    kind: Kind
-    type: str
-    storage: str = ""
-    default: int | float | bool | str = 0
-
-
-def _kind(type_name: str) -> tuple[Kind, str]:
-    if type_name.startswith("["):
-        element = type_name[1:-1]
-        return ("vector" if element in SCALARS else "tables"), element
-    for kind, members in (("scalar", SCALARS), ("enum", ENUMS), ("union", UNIONS), ("string", ("string",))):
-        if type_name in members:
-            return kind, type_name  # type: ignore[return-value]  # the first column holds members of Kind
-    return "table", type_name
-
-
-def _default(kind: Kind, type_name: str, text: str) -> int | float | bool | str:
-    if kind == "enum":
-        return text or ENUMS[type_name][0]
-    if type_name == "bool":
-        return text == "true"
-    return float(text or 0) if type_name.startswith("f") else int(text or 0)
-
-
-def _fields(row: list[str]) -> dict[str, Field]:
-    fields: dict[str, Field] = {}
-    number = 0
-    for entry in row:
-        name, _, rest = entry.partition(":")
-        type_name, _, default = rest.partition("=")
-        kind, element = _kind(type_name)
-        number += kind == "union"
-        if kind in ("scalar", "enum"):
-            storage = ENUM_STORAGE.get(element, "i8") if kind == "enum" else element
-            fields[name] = Field(number, name, kind, element, storage, _default(kind, element, default))
-        elif name != "-":
-            fields[name] = Field(number, name, kind, element)
-        number += 1
-    return fields
-
-
-def _tables(text: str) -> dict[str, dict[str, Field]]:
-    rows = text.strip().replace("\n    ", " ").splitlines()
-    return {name: _fields(row) for name, *row in (line.split() for line in rows)}
-
-
-TABLES: dict[str, dict[str, Field]] = {
-    **{member: {} for members in UNIONS.values() for member in members},
-    **_tables(_CONTAINERS),
-    **_tables(_OPTIONS),
-}
+SCHEMA = Schema(
+    suffix=".tflite",
+    identifier=b"TFL3",
+    wanted="a LiteRT (TensorFlow Lite) model",
+    tables=TABLES,
+    unions=UNIONS,
+    enums=ENUMS,
+    alignment={("Buffer", "data"): 16},  # the schema's force_align, so that constants can be used in place
+)
 
 FIELD_OF_UNION = {"BuiltinOptions": "builtin_options", "BuiltinOptions2": "builtin_options_2"}  # of an Operator
 

@@ -10,15 +10,16 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-Array = npt.NDArray[np.generic]
+from qgraph.exporters.flat.schema import SCALAR_DTYPES, Array
 
 NUMPY_OF: dict[str, np.dtype[np.generic]] = {
-    name: np.dtype(code)
-    for name, code in {
-        "bool": "?", "i8": "i1", "u8": "u1", "i16": "<i2", "u16": "<u2", "i32": "<i4", "u32": "<u4", "i64": "<i8",
-        "u64": "<u8", "f16": "<f2", "f32": "<f4", "f64": "<f8", "c64": "<c8", "c128": "<c16",
-        "bf16": "<u2", "f8e4m3fn": "u1", "f8e5m2": "u1",
-    }.items()
+    **SCALAR_DTYPES,
+    **{
+        name: np.dtype(code)
+        for name, code in {
+            "f16": "<f2", "c64": "<c8", "c128": "<c16", "bf16": "<u2", "f8e4m3fn": "u1", "f8e5m2": "u1",
+        }.items()
+    },
 }  # fmt: skip
 
 PACKED_BITS: dict[str, int] = {"i4": 4, "u4": 4, "i2": 2}  # several elements share a byte, the first in the lowest bits

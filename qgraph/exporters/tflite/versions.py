@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from qgraph.errors import FileError
-from qgraph.exporters.tflite.enums import names
+from qgraph.exporters.flat import names
 from qgraph.exporters.tflite.model import Operator, Tensor
 
 

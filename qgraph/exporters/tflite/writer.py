@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import numpy as np
 
 from qgraph.errors import FileError
+from qgraph.exporters.flat import Member, Record, write_root
 from qgraph.exporters.tflite.enums import OPERATORS
-from qgraph.exporters.tflite.flat_writer import Member, Record, write_root
 from qgraph.exporters.tflite.model import Model, Operator, Quantization, Signature, SubGraph, Tensor
-from qgraph.exporters.tflite.schema import FIELD_OF_UNION, FILE_IDENTIFIER, OPTIONS_OF, SCHEMA_VERSION
+from qgraph.exporters.tflite.schema import FIELD_OF_UNION, OPTIONS_OF, SCHEMA, SCHEMA_VERSION
 from qgraph.exporters.tflite.storage import NUMPY_OF, numpy_dtype, stored_bytes
 from qgraph.exporters.tflite.versions import lowest_version
 
@@ -44,7 +44,7 @@ def write(model: Model) -> bytes:
     if not model.subgraphs or size > MAX_BYTES:
         what = f"{len(model.subgraphs)} subgraphs and {size} bytes of constants"
         raise FileError(what, help=f"a .tflite file holds at least 1 subgraph and at most {MAX_BYTES} bytes")
-    return write_root(Builder(size + size // 8 + 4096), "Model", record, FILE_IDENTIFIER)
+    return write_root(Builder(size + size // 8 + 4096), SCHEMA, "Model", record)
 
 
 def _number(buffers: _Buffers, data: bytes | None) -> int:

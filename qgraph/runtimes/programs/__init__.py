@@ -18,12 +18,14 @@ class Program:
     module: str
     extra: str = ""  # of qgraph-compiler; "": it is installed by itself
     folder: str = __name__  # the package that holds the file
+    own_environment: bool = False  # it pins other versions of packages than qgraph takes
 
 
 PROGRAMS: dict[str, Program] = {
     "litert": Program("litert.py", "ai-edge-litert", "ai_edge_litert", "litert"),
     "onnxruntime": Program("onnxruntime.py", "onnxruntime", "onnxruntime", "onnxruntime"),
     "tflm": Program("tflm.py", "tflite-micro", "tflite_micro", "tflm"),
+    "tosa": Program("tosa.py", "tosa-tools", "tosa_reference_model", "tosa", own_environment=True),
 }
 
 SHARED_FILES = ("processor.py", "serving.py")

@@ -1,4 +1,4 @@
-"""Reading FlatBuffers tables by `schema.TABLES`, every offset checked against the file.
+"""Reading FlatBuffers tables by a `Schema`, every offset checked against the file.
 
 The generated bindings follow any offset that a file gives; this reader raises `FileError` instead. Tables nest as the
 schema nests (it has no cycle), so depth is bounded; as a hostile file may point many times at the same bytes, the total
@@ -16,10 +16,10 @@ from collections.abc import Callable
 import numpy as np
 
 from qgraph.errors import FileError
-from qgraph.exporters.tflite.enums import ENUMS
-from qgraph.exporters.tflite.model import Option
-from qgraph.exporters.tflite.schema import TABLES, UNIONS, Field
-from qgraph.exporters.tflite.storage import NUMPY_OF, Array
+from qgraph.exporters.flat.schema import SCALAR_DTYPES, Array, Field, Schema
+
+Option = int | float | bool | str | list[int] | list[float]
+"""The value of a field of an options table."""
 
 _CODES = {"bool": "<?", "i8": "<b", "u8": "<B", "i16": "<h", "u16": "<H", "i32": "<i", "u32": "<I", "i64": "<q"}
 FORMATS = {name: struct.Struct(code) for name, code in {**_CODES, "u64": "<Q", "f32": "<f", "f64": "<d"}.items()}
@@ -29,29 +29,34 @@ _DECODED_AT_LEAST = 1 << 16
 _TABLE_COST = 8  # bytes: the least that a table takes in an honest file
 
 
-def damaged(what: str, part: str, offset: int) -> FileError:
-    """The error for a file that contradicts itself."""
+def damaged(suffix: str, what: str, part: str, offset: int) -> FileError:
+    """The error for a file of that suffix that contradicts itself."""
     where = (f"part    {part}", f"offset  {offset}")
-    return FileError(f"damaged .tflite file: {what}", where=where, help="copy or export the file again")
+    return FileError(f"damaged {suffix} file: {what}", where=where, help="copy or export the file again")
 
 
 class FlatFile:
     """The bytes of a file and how many of them have been decoded so far."""
 
-    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+    def __init__(self, data: bytes | bytearray | memoryview, schema: Schema) -> None:
+        self.schema = schema
         self.data = memoryview(data).cast("B").toreadonly()
         self._left = _DECODED_PER_BYTE * len(self.data) + _DECODED_AT_LEAST
+
+    def damaged(self, what: str, part: str, offset: int) -> FileError:
+        """The error for a file that contradicts itself."""
+        return damaged(self.schema.suffix, what, part, offset)
 
     def check(self, start: int, size: int, part: str) -> None:
         """Raise unless `size` bytes from `start` lie within the file."""
         if start < 0 or start + size > len(self.data):
-            raise damaged(f"{size} bytes at {start} leave the {len(self.data)} bytes of the file", part, start)
+            raise self.damaged(f"{size} bytes at {start} leave the {len(self.data)} bytes of the file", part, start)
 
     def spend(self, size: int, part: str, offset: int) -> None:
         """Count decoded bytes; raise when they exceed what an honest file of this length holds."""
         self._left -= size
         if self._left < 0:
-            raise damaged("its parts overlap: it decodes to far more than its length", part, offset)
+            raise self.damaged("its parts overlap: it decodes to far more than its length", part, offset)
 
     def scalar(self, storage: str, position: int, part: str) -> int | float | bool:
         """The scalar at `position`."""
@@ -64,7 +69,7 @@ class FlatFile:
         """Where the u32 offset at `position` leads."""
         offset = int(self.scalar("u32", position, part))
         if offset == 0:
-            raise damaged("an offset of 0", part, position)
+            raise self.damaged("an offset of 0", part, position)
         return position + offset
 
     def vector(self, position: int, item_size: int, part: str) -> tuple[int, int]:
@@ -75,7 +80,7 @@ class FlatFile:
 
     def array(self, position: int, element: str, part: str) -> Array:
         """The vector of scalars at `position`, as a view of the file."""
-        dtype = NUMPY_OF[element]
+        dtype = SCALAR_DTYPES[element]
         start, length = self.vector(position, dtype.itemsize, part)
         if element != "u8":  # bytes are never looked at one by one
             self.spend(length * dtype.itemsize, part, position)
@@ -88,7 +93,7 @@ class FlatFile:
         try:
             return str(self.data[start : start + length], "utf-8")
         except UnicodeDecodeError as error:
-            raise damaged(f"a string that is not UTF-8 ({error.reason})", part, start) from None
+            raise self.damaged(f"a string that is not UTF-8 ({error.reason})", part, start) from None
 
 
 class Table:
@@ -101,7 +106,7 @@ class Table:
         self._vtable_size = int(file.scalar("u16", self._vtable, part))
         self._size = int(file.scalar("u16", self._vtable + 2, part))
         if self._vtable_size < 4 or self._vtable_size % 2 or self._size < 4:
-            raise damaged(f"no table: sizes {self._vtable_size} and {self._size}", part, position)
+            raise self.file.damaged(f"no table: sizes {self._vtable_size} and {self._size}", part, position)
         file.check(self._vtable, self._vtable_size, part)
         file.check(position, self._size, part)
 
@@ -112,9 +117,9 @@ class Table:
     def enumerator(self, name: str) -> str:
         """The enumerator's name."""
         field = self._field(name)
-        number, names = int(self._stored(field)), ENUMS[field.type]
+        number, names = int(self._stored(field)), self.file.schema.enums[field.type]
         if not 0 <= number < len(names):
-            raise damaged(f"{number} is no {field.type} (0 to {len(names) - 1})", self._path(name), self.position)
+            raise self.file.damaged(f"{number} is no {field.type} (0 to {len(names) - 1})", self._path(name), self.position)
         return names[number]
 
     def text(self, name: str) -> str:
@@ -127,7 +132,7 @@ class Table:
         field = self._field(name)
         position = self._target(field)
         if position is None:
-            return np.zeros(0, NUMPY_OF[field.type])
+            return np.zeros(0, SCALAR_DTYPES[field.type])
         return self.file.array(position, field.type, self._path(name))
 
     def has(self, name: str) -> bool:
@@ -150,19 +155,29 @@ class Table:
         parts = ((start + 4 * i, f"{self._path(name)}[{i}]") for i in range(length))
         return [Table(self.file, field.type, self.file.target(place, part), part) for place, part in parts]
 
+    def texts(self, name: str) -> list[str]:
+        """The vector of strings, empty if absent."""
+        position = self._target(self._field(name))
+        if position is None:
+            return []
+        start, length = self.file.vector(position, 4, self._path(name))
+        self.file.spend(4 * length, self._path(name), position)
+        parts = ((start + 4 * i, f"{self._path(name)}[{i}]") for i in range(length))
+        return [self.file.text(self.file.target(place, part), part) for place, part in parts]
+
     def member(self, name: str) -> Table | None:
         """The table in a union, None if there is none or it is newer than the schema's table here."""
         field = self._field(name)
         place = self._position(field.number - 1, 1)
         number = 0 if place is None else int(self.file.scalar("u8", place, self._path(name)))
-        position = self._target(field) if 0 < number <= len(UNIONS[field.type]) else None
+        position = self._target(field) if 0 < number <= len(self.file.schema.unions[field.type]) else None
         if position is None:
             return None
-        return Table(self.file, UNIONS[field.type][number - 1], position, self._path(name))
+        return Table(self.file, self.file.schema.unions[field.type][number - 1], position, self._path(name))
 
     def options(self) -> dict[str, Option]:
         """All fields of an options table by name, defaults filled in."""
-        return {name: _DECODERS[field.kind](self, name) for name, field in TABLES[self.name].items()}
+        return {name: _DECODERS[field.kind](self, name) for name, field in self.file.schema.tables[self.name].items()}
 
     def number(self, name: str) -> int | float | bool:
         """The scalar field in its own Python type."""
@@ -174,7 +189,7 @@ class Table:
         return values
 
     def _field(self, name: str) -> Field:
-        return TABLES[self.name][name]
+        return self.file.schema.tables[self.name][name]
 
     def _path(self, name: str) -> str:
         return f"{self.part}.{name}"
@@ -185,13 +200,13 @@ class Table:
             return None
         place = int(self.file.scalar("u16", self._vtable + entry, self.part))
         if place and not 4 <= place <= self._size - size:
-            raise damaged(f"field {number} lies outside its {self.name}", self.part, self.position)
+            raise self.file.damaged(f"field {number} lies outside its {self.name}", self.part, self.position)
         return self.position + place if place else None
 
     def _stored(self, field: Field) -> int | float | bool:
         position = self._position(field.number, FORMATS[field.storage].size)
         if position is None:
-            return ENUMS[field.type].index(str(field.default)) if field.kind == "enum" else _as_number(field.default)
+            return self.file.schema.enums[field.type].index(str(field.default)) if field.kind == "enum" else _as_number(field.default)
         return self.file.scalar(field.storage, position, self._path(field.name))
 
     def _target(self, field: Field) -> int | None:
@@ -211,14 +226,14 @@ _DECODERS: dict[str, Callable[[Table, str], Option]] = {
 }
 
 
-def root(data: bytes | bytearray | memoryview, table: str, identifier: bytes) -> Table:
-    """The root table of a file with the given identifier at byte 4."""
-    file = FlatFile(data)
+def root(data: bytes | bytearray | memoryview, table: str, schema: Schema) -> Table:
+    """The root table of a file, whose identifier stands at byte 4."""
+    file = FlatFile(data, schema)
     found = bytes(file.data[4:8])
-    if found != identifier:
+    if found != schema.identifier:
         raise FileError(
-            f"not a .tflite file: bytes 4 to 7 are {found!r}, not {identifier!r}",
+            f"not a {schema.suffix} file: bytes 4 to 7 are {found!r}, not {schema.identifier!r}",
             where=("offset  4",),
-            help="give a LiteRT (TensorFlow Lite) model; other formats have other suffixes",
+            help=f"give {schema.wanted}; other formats have other suffixes",
         )
     return Table(file, table, file.target(0, "root"), table)

@@ -1,0 +1,142 @@
+"""Arm's conformance suite on qgraph's TOSA: tests that `tosa_verif_build_tests` makes, judged by `tosa_verif_run_tests`.
+
+    python -m tests.tosa_conformance                     the generator's own selection: rank and type of every op
+    python -m tests.tosa_conformance --everything        all tests of the integer profile: half an hour or more
+    python -m tests.tosa_conformance --ops 'conv2d|rescale'
+
+Counts per op: positive tests that pass (the judge runs the reference model and compares every element) and negative
+ones that `qgraph.load` refuses. Needs the package `tosa-tools`, here or in the Python that QGRAPH_TOSA_PYTHON names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from qgraph.runtimes.catalogue import own_python
+from qgraph.targets.tosa.rows import BY_OPERATOR
+
+ROOT = Path(__file__).resolve().parent.parent
+SUT = Path(__file__).with_name("targets") / "tosa" / "sut"
+
+PROFILE = ("--profile", "tosa-pro-int")
+EXTENSIONS = ("--extension", *(f"tosa-ext-{name}" for name in ("int16", "int4", "doubleround", "inexactround")))
+SMALL = ("--tensor-dim-range", "1,8", "--max-resize-output-dim", "30")
+SELECTION = ("--test-selection-criteria", "default")
+
+# The tools check their own JSON schema before every use, nine tenths of their time; here each is a constant.
+RUN_TOOL = """\
+import sys
+from jsonschema import validators
+for each in vars(validators).values():
+    if isinstance(each, type) and hasattr(each, "check_schema"):
+        each.check_schema = classmethod(lambda cls, *words, **more: None)
+from importlib import import_module
+sys.exit(import_module(sys.argv[1]).main(sys.argv[2:]))
+"""
+LIBRARY = "import pathlib, tosa_reference_model as m; print(pathlib.Path(m.__file__).parent)"
+
+
+def claimed() -> list[str]:
+    """The ops of the suite that qgraph has: all of the dialect, and constants."""
+    return sorted(name.lower() for name in (*BY_OPERATOR, "CONST", "CONST_SHAPE"))
+
+
+def tool(module: str, *words: str, cwd: Path | None = None) -> str:
+    """The output of a tool of the package; raises RuntimeError where it fails."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(SUT),
+        "QGRAPH_SUT_PYTHON": sys.executable,
+        "QGRAPH_SUT_ROOT": str(ROOT),
+    }
+    command = [own_python("tosa"), "-c", RUN_TOOL, module, *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=cwd, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{module} ended with {done.returncode}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def build(folder: Path, ops: Sequence[str], *options: str) -> list[Path]:
+    """Generate the tests of some ops; the folders of the tests, in order."""
+    library = subprocess.run([own_python("tosa"), "-c", LIBRARY], capture_output=True, text=True, check=True)
+    generate = Path(library.stdout.strip()) / "libtosa_reference_generate_lib.so"
+    names = f"^({'|'.join(ops)})(_[0-9]+x[0-9]+(x[0-9]+)?)?$"
+    words = ("--generate-lib-path", str(generate), *PROFILE, *EXTENSIONS, "--tosa-version", "1.0.0", *options)
+    tool("generator.tosa_verif_build_tests", *words, "--filter", names, "-o", str(folder))
+    return sorted(path.parent for path in folder.rglob("desc.json"))
+
+
+def description(test: Path) -> dict[str, object]:
+    """The test's own description."""
+    told: dict[str, object] = json.loads((test / "desc.json").read_text())
+    return told
+
+
+def judged(folder: Path) -> Iterator[tuple[Path, bool]]:
+    """Each test, and whether the judge is content with qgraph."""
+    report = folder / "report.xml"
+    words = ("-r", "-t", str(folder), "--xunit-file", str(report), "--no-color", "-j", "2")
+    tool("runner.tosa_verif_run_tests", *words, *_binaries(), "--sut-module", "qgraph_sut", cwd=folder)
+    for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+        if suite.get("name") == "qgraph_sut":
+            for case in suite.iter("testcase"):
+                yield Path(str(case.get("name"))), not list(case)
+
+
+def _binaries() -> tuple[str, ...]:
+    found = subprocess.run([own_python("tosa"), "-c", LIBRARY], capture_output=True, text=True, check=True)
+    package = Path(found.stdout.strip())
+    binaries = package.parent / "bin"
+    return (
+        *("--ref-model-path", str(binaries / "tosa_reference_model")),
+        *("--generate-lib-path", str(package / "libtosa_reference_generate_lib.so")),
+        *("--verify-path", str(binaries / "tosa_verify")),
+        *("--operator-fbs", str(binaries / "tosa.fbs")),
+        *("--flatc-path", str(binaries / "flatc")),
+    )
+
+
+def table(folder: Path) -> str:
+    """Counts per op of the tests in a folder, as Markdown."""
+    counts: Counter[tuple[str, bool, bool]] = Counter()
+    failures = []
+    for test, content in judged(folder):
+        told = description(test)
+        details, negative = told["test_details"], bool(told["expected_failure"])
+        assert isinstance(details, dict)
+        counts[str(details["operator"]), negative, content] += 1
+        failures += [] if content else [test]
+    rows = ["| op | positive | failed | negative | accepted |", "|---|---|---|---|---|"]
+    for op in (*sorted({op for op, _, _ in counts}), "all"):
+        of = [sum(n for (o, *key), n in counts.items() if op in (o, "all") and key == [neg, good])
+              for neg in (False, True) for good in (True, False)]  # fmt: skip
+        rows.append(f"| {op} | {of[0]} | {of[1]} | {of[2]} | {of[3]} |")
+    return "\n".join([*rows, *(f"failed: {test}" for test in failures)])
+
+
+def main() -> None:
+    """Generate, run, and print the counts."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--ops", default=".*", help="a regular expression of ops, in lower case")
+    parser.add_argument("--everything", action="store_true", help="all tests, not the generator's selection")
+    parser.add_argument("--keep", type=Path, help="a folder for the tests, which are deleted otherwise")
+    given = parser.parse_args()
+    ops = [name for name in claimed() if re.fullmatch(given.ops, name)]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = given.keep or Path(scratch)
+        build(folder, ops, *SMALL, "--test-type", "both", *(() if given.everything else SELECTION))
+        print(table(folder))
+
+
+if __name__ == "__main__":
+    main()

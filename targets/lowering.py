@@ -230,7 +230,7 @@ class Lowering:
             )
         quant = QuantParams.of(scale, 0, 0) if weight.quant.axis is not None else QuantParams.of(scale[:1], 0)
         wide = self.target.wide_bias.get(x.type.dtype, "i32")
-        return self.build.constant(integers.astype(TensorType((), wide).numpy), name, quant)
+        return self.build.constant(integers.astype(TensorType((), wide).numpy), name, quant, wide)
 
     def element(self, node: Node) -> Element:
         """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first

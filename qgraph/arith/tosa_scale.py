@@ -17,9 +17,9 @@ SHORTEST, LONGEST = 2, 62
 
 
 def scale_of(real: ArrayLike, bits: int = 31) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """Multiplier of 31 (or 15) bits and right shift of each positive real factor, in real's shape.
+    """Multiplier of 31 (or 15) bits and right shift of each real factor >= 0, in real's shape.
 
-    What is below 2**-62 gives a multiplier of few bits, or 0. Raises ValueError for a factor that is too large.
+    What is below 2**-32 gives the multiplier 0. Raises ValueError for a factor that is too large.
 
     >>> [int(part) for part in scale_of(0.75)], [int(part) for part in scale_of(0.75, 15)]
     ([1610612736, 31], [24576, 15])
@@ -31,8 +31,6 @@ def scale_of(real: ArrayLike, bits: int = 31) -> tuple[NDArray[np.int32], NDArra
         wide = (wide + (1 << (30 - bits))) >> (31 - bits)
         carried = wide == 1 << bits
         wide, shift = np.where(carried, wide >> 1, wide), shift - (31 - bits) - carried
-    excess = np.clip(shift - LONGEST, 0, 62)
-    wide, shift = wide >> excess, shift - excess
     if np.any(shift < SHORTEST):
         raise ValueError(f"a factor of {np.max(real):.4g} is too large for a shift of {SHORTEST} or more")
     return wide.astype(np.int32), shift.astype(np.int8)

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.arith.windows import window_pads
 from qgraph.ir import Builder, Node, QuantParams, Value
 from qgraph.ir.types import integer_range
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
 from qgraph.targets.litert.limits import count_limits, layer_limits
 from qgraph.targets.litert.padding import output_size, padding_for, same_pads
+from qgraph.targets.windows import dilation_of, extended_pads, is_depthwise, kernel_of, spatial
 
 LOWEST_FLOAT = float(np.finfo(np.float32).min)
 LARGEST_WINDOW = 2**16
@@ -66,11 +66,6 @@ def activated(build: Builder, x: Value, word: str) -> Value:
 # ---- windows
 
 
-def spatial(value: Value) -> tuple[int, ...]:
-    """Height and width, channels last."""
-    return tuple(int(size) for size in value.type.shape[1:-1])
-
-
 def two_dimensions(node: Node) -> Refusal | None:
     """LiteRT's windows slide over height and width."""
     x = node.operand(0).type
@@ -80,23 +75,12 @@ def two_dimensions(node: Node) -> Refusal | None:
     return Refusal(f"LiteRT's {name} works on two spatial dimensions, not {x.rank - 2}", "reshape to two dimensions")
 
 
-def _kernel(node: Node) -> tuple[int, ...]:
-    kernel: Any = node.attrs["kernel"] if "kernel" in node.attrs else node.operand(1).type.shape[2:]
-    return tuple(int(size) for size in kernel)
-
-
-def extended_pads(node: Node) -> tuple[int, ...]:
-    """The pads at which plain windows are those of the node: what `ceil_mode` adds lies at the end."""
-    a: Attrs = node.attrs
-    dilation = a.get("dilation", (1,) * len(a["stride"]))
-    return window_pads(spatial(node.operand(0)), _kernel(node), a["stride"], a["pads"], dilation, spatial(node.result))
-
-
 def padding(node: Node) -> str | None:
     """SAME or VALID, None where pads of the node are neither."""
     a: Attrs = node.attrs
-    dilation = a.get("dilation", (1, 1))
-    return padding_for(spatial(node.operand(0)), _kernel(node), a["stride"], extended_pads(node), dilation)
+    return padding_for(
+        spatial(node.operand(0)), kernel_of(node), a["stride"], extended_pads(node), dilation_of(node)
+    )
 
 
 def _window(call: Call, lowest_around: bool = False) -> Attrs:
@@ -123,12 +107,6 @@ WINDOW = Codec(("stride", "padding"), down=_window, up=_window_up, when=two_dime
 
 
 # ---- layers
-
-
-def is_depthwise(node: Node) -> bool:
-    """Whether every group of a convolution has one input channel."""
-    groups = node.attrs["groups"]
-    return bool(groups != 1 and groups == node.operand(0).type.shape[-1])
 
 
 def rows_of_features(build: Builder, view: Any, operands: Sequence[Any]) -> Value:

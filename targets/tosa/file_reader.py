@@ -11,7 +11,7 @@ import numpy as np
 from qgraph.errors import FileError, QGraphError
 from qgraph.exporters import tosa
 from qgraph.exporters.tosa.storage import decode
-from qgraph.ir import Graph, Node, TensorType, Value, op_def
+from qgraph.ir import Graph, Node, Origin, QuantParams, TensorType, Value, op_def
 from qgraph.targets.tosa.rows import BY_OPERATOR, FileRow
 
 SINKS = ("CONST", "CONST_SHAPE")
@@ -24,6 +24,7 @@ class Reader:
 
     model: tosa.Model
     graph: Graph
+    words: Mapping[str, Any] = field(default_factory=dict)  # qgraph's entry, see `file_writer`
     values: dict[str, Value] = field(default_factory=dict)
     constants: set[str] = field(default_factory=set)  # tensors and shapes that a CONST has made
 
@@ -32,7 +33,18 @@ class Reader:
         tensor = self.model.tensors.get(name)
         if tensor is None:
             raise FileError(f"{name!r} is a shape where a tensor is wanted")
-        return TensorType(tensor.shape, tensor.dtype)
+        shape = tuple(self.said("shapes", name, tensor.shape))
+        quant = self.said("quant", name, None)
+        made = None if quant is None else QuantParams(tuple(quant[0]), tuple(quant[1]), quant[2])
+        return TensorType(shape, tensor.dtype, made)
+
+    def said(self, word: str, name: str, otherwise: Any) -> Any:
+        """What qgraph's entry says of a tensor."""
+        return self.words.get(word, {}).get(name, otherwise)
+
+    def name(self, name: str) -> str:
+        """The name of a tensor's value in the graph, "" for one that the text numbers."""
+        return str(self.said("names", name, name))
 
     def value(self, name: str) -> Value:
         """The value of a tensor that was made before, or of a constant."""
@@ -40,7 +52,8 @@ class Reader:
             tensor = self.model.tensors.get(name)
             if tensor is None or tensor.data is None:
                 raise FileError(f"{name!r} is a shape where a tensor is wanted")
-            self.values[name] = self.graph.add_constant(tensor.data, name, None, tensor.dtype)
+            quant = self.type(name).quant
+            self.values[name] = self.graph.add_constant(tensor.data, self.name(name), quant, tensor.dtype)
         if name not in self.values:
             raise FileError(
                 f"tensor {name!r} is read before it is made",
@@ -75,13 +88,20 @@ class Reader:
             raise FileError(f"{operator.name} has {len(operator.inputs)} inputs and {len(operator.outputs)} results")
         (name,) = operator.outputs
         tensor = self.model.tensors.get(name)
-        if name in self.constants or name in self.values:
+        if name in self.constants or (name in self.values and not self.values[name].is_constant):
             raise FileError(f"tensor {name!r} is made twice")
         if operator.name == "CONST" and (tensor is None or tensor.data is None):
             raise FileError(f"the CONST {name!r} has no data")
         if operator.name == "CONST_SHAPE" and name not in self.model.shapes:
             raise FileError(f"the CONST_SHAPE {name!r} makes no shape")
         self.constants.add(name)
+
+    def add_own_constants(self) -> None:
+        """Add the constants of a graph that qgraph wrote, in its order."""
+        for name in self.words.get("constants", ()):
+            self.constants.add(name)
+            self.value(name)
+        self.constants -= set(self.words.get("constants", ()))
 
 
 def read_operators(reader: Reader) -> None:
@@ -109,12 +129,16 @@ def node_of(reader: Reader, operator: tosa.Operator) -> Node:
     operands, rest = _operands(reader, row, operator)
     made = [reader.type(name) for name in operator.outputs]
     attrs = _attributes(reader, row, operator, operands, rest, made)
+    said = reader.said("attrs", operator.outputs[0], {})
+    attrs |= {name: tuple(value) if isinstance(value, list) else value for name, value in said.items()}
     definition = op_def(row.op)
     complete, inferred = definition.checked(operands, attrs)
     for given, wanted in zip(made, inferred, strict=True):
         if given.shape != wanted.shape:
             raise FileError(f"{operator.name} makes {wanted}, the file says {given}")
-    node = reader.graph.insert(row.op, operands, complete, made, names=operator.outputs)
+    origins = tuple(Origin(*parts) for parts in reader.said("origins", operator.outputs[0], ()))
+    names = [reader.name(name) for name in operator.outputs]
+    node = reader.graph.insert(row.op, operands, complete, made, origins=origins, names=names)
     for name, value in zip(operator.outputs, node.results, strict=True):
         if name in reader.values or name in reader.constants:
             raise FileError(f"tensor {name!r} is made twice")

@@ -1,0 +1,9 @@
+"""Which op of `nn` is which of TOSA's, or several: the rows by which graphs are lowered. Channels are last."""
+
+from __future__ import annotations
+
+from qgraph.targets.tosa.layer_rows import LAYERS, POOLS
+from qgraph.targets.tosa.moving_rows import EMBEDDING, MOVING
+from qgraph.targets.tosa.value_rows import VALUES
+
+CORRESPONDENCES = (*LAYERS, *POOLS, *MOVING, EMBEDDING, *VALUES)

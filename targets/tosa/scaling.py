@@ -1,0 +1,100 @@
+"""RESCALE with the multiplier and shift of a real factor: what every row ends with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from qgraph.arith.tosa_scale import scale_of
+from qgraph.errors import LoweringError
+from qgraph.ir import Attr, Builder, Element, QuantParams, TensorType, Value
+from qgraph.ir.types import integer_range
+from qgraph.ops.quant import quantize
+from qgraph.targets.lowering import CALIBRATE, Lowering
+
+
+def reach(type: TensorType) -> int:
+    """The largest magnitude of an activation without its zero point."""
+    low, high = integer_range(type.dtype)
+    zero = int(type.q.zero_points[0])
+    return max(zero - low, high - zero)
+
+
+def scale(type: TensorType) -> np.float64:
+    """The scale of an activation, in float64."""
+    return np.float64(type.q.scales[0])
+
+
+def zero_point(element: Element) -> int:
+    """The zero point of an element type of 8 bits; wider ones have none."""
+    dtype, quant = element
+    return int(quant.zero_points[0]) if quant is not None and dtype == "i8" else 0
+
+
+def rescaled(
+    build: Builder,
+    x: Value,
+    element: Element,
+    factor: ArrayLike,
+    bound: int | None = None,
+    zeros: tuple[int, int] | None = None,
+) -> Value:
+    """x * factor with another element type, rounded half up; `factor`: one, or one for each of the last axis.
+
+    `bound`: the largest magnitude of x without its zero point. `zeros`: zero points of x and the result that are not
+    those of their types. Raises LoweringError for a factor that RESCALE does not
+    have, or that its shift does not admit beside the bound.
+    """
+    factors = np.atleast_1d(np.asarray(factor, np.float64))
+    bits = 15 if x.type.dtype == "i48" else 31
+    try:
+        multiplier, shift = scale_of(factors, bits)
+    except ValueError as error:
+        raise LoweringError(f"RESCALE: {error}", help=CALIBRATE) from None
+    largest = reach(x.type) if bound is None else bound
+    if bits == 31 and largest >= 1 << (int(shift.min()) - 1):
+        reason = f"RESCALE by {factors.max():.4g} takes magnitudes below {1 << (int(shift.min()) - 1)}, not {largest}"
+        raise LoweringError(reason, help=CALIBRATE)
+    given = zeros or (zero_point((x.type.dtype, x.type.quant)), zero_point(element))
+    words: dict[str, Attr] = {"input_zp": given[0], "output_zp": given[1]}
+    words |= {"scale32": bits == 31, "per_channel": factors.size > 1}
+    stored = multiplier if bits == 31 else multiplier.astype(np.int16)
+    operands = [x, build.constant(stored, "multiplier"), build.constant(shift, "shift")]
+    return build.node("tosa.rescale", operands, words, element=element).result
+
+
+def requantize(lowering: Lowering, x: Value, element: Element) -> Value:
+    """x on another grid; raises LoweringError for scales that are too far apart."""
+    made = TensorType((), *element)
+    if (x.type.dtype, x.type.quant) == element:
+        return x
+    return rescaled(lowering.build, x, element, scale(x.type) / scale(made))
+
+
+def clamped(lowering: Lowering, x: Value, low: int, high: int) -> Value:
+    """x within the codes low..high."""
+    return within(lowering.build, x, low, high)
+
+
+def within(build: Builder, x: Value, low: int, high: int) -> Value:
+    """x within the codes low..high, by CLAMP where the storage has others."""
+    lowest, highest = integer_range(x.type.dtype)
+    low, high = max(low, lowest), min(high, highest)
+    if (low, high) == (lowest, highest):
+        return x
+    return build.node("tosa.clamp", [x], {"min_val": low, "max_val": high}, element=(x.type.dtype, x.type.quant)).result
+
+
+def codes_of(numbers: Sequence[float], type: TensorType) -> tuple[int, ...]:
+    """Real numbers as codes of a grid, the nearest within its storage."""
+    q = type.q
+    each = quantize(np.asarray(numbers, np.float32), q.scales, q.zero_points, integer_range(type.dtype), None)
+    return tuple(int(code) for code in each)
+
+
+def widened(build: Builder, x: Value, factor: float = 1.0) -> Value:
+    """x without its zero point, times a factor, in int32; of a constant the constant."""
+    made = QuantParams.of(np.float32(scale(x.type) / factor))
+    return rescaled(build, x, ("i32", made), factor)

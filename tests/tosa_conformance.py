@@ -1,4 +1,4 @@
-"""Arm's conformance suite on qgraph's TOSA: tests that `tosa_verif_build_tests` makes, judged by `tosa_verif_run_tests`.
+"""Arm's conformance suite on qgraph's TOSA: tests of `tosa_verif_build_tests`, judged by `tosa_verif_run_tests`.
 
     python -m tests.tosa_conformance                     the generator's own selection: rank and type of every op
     python -m tests.tosa_conformance --everything        all tests of the integer profile: half an hour or more

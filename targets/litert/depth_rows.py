@@ -24,12 +24,11 @@ from qgraph.targets.litert.layer_rows import (
     CARRIED_CLAMPS,
     LOWEST_FLOAT,
     average,
-    extended_pads,
-    spatial,
 )
 from qgraph.targets.litert.limits import count_limits, layer_limits
 from qgraph.targets.litert.padding import padding_for
 from qgraph.targets.litert.tensor_rows import by_quotient, centres
+from qgraph.targets.windows import extended_pads, spatial
 
 Sizes = Sequence[int]
 

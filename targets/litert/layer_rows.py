@@ -78,9 +78,7 @@ def two_dimensions(node: Node) -> Refusal | None:
 def padding(node: Node) -> str | None:
     """SAME or VALID, None where pads of the node are neither."""
     a: Attrs = node.attrs
-    return padding_for(
-        spatial(node.operand(0)), kernel_of(node), a["stride"], extended_pads(node), dilation_of(node)
-    )
+    return padding_for(spatial(node.operand(0)), kernel_of(node), a["stride"], extended_pads(node), dilation_of(node))
 
 
 def _window(call: Call, lowest_around: bool = False) -> Attrs:

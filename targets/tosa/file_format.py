@@ -32,7 +32,9 @@ def from_tosa(data: bytes) -> Graph:
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         if not words:
             raise
-        raise FileError(f"the file's entry {ENTRY!r} does not fit its operators: {error!r}", help="export again") from None
+        raise FileError(
+            f"the file's entry {ENTRY!r} does not fit its operators: {error!r}", help="export again"
+        ) from None
     return graph
 
 

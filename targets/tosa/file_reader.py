@@ -71,7 +71,9 @@ class Reader:
         """The only element of a constant of that storage; raises FileError for another tensor."""
         tensor = self.model.tensors.get(name)
         if tensor is None or tensor.data is None or name not in self.constants:
-            raise FileError(f"{name!r} is not a constant", help="qgraph reads zero points, shifts and pads as constants")
+            raise FileError(
+                f"{name!r} is not a constant", help="qgraph reads zero points, shifts and pads as constants"
+            )
         if (tensor.dtype, tensor.shape) != (dtype, (1,)):
             raise FileError(f"{name!r} is {tensor.dtype}{list(tensor.shape)}, not {dtype}[1]")
         return int(tensor.data.reshape(()))
@@ -121,9 +123,7 @@ def node_of(reader: Reader, operator: tosa.Operator) -> Node:
     """Add the node that an operator becomes."""
     row = BY_OPERATOR.get(operator.name)
     if row is None:
-        raise FileError(
-            f"operator {operator.name} is not one that qgraph runs", help="see `qgraph targets tosa`"
-        )
+        raise FileError(f"operator {operator.name} is not one that qgraph runs", help="see `qgraph targets tosa`")
     if len(operator.outputs) != 1:
         raise FileError(f"{operator.name} makes {len(operator.outputs)} results, not 1")
     operands, rest = _operands(reader, row, operator)

@@ -20,9 +20,9 @@ ENTRY = "qgraph"
 """The key by which the location of the first operator is known as qgraph's entry: JSON with what the format has no
 place for.
 
-`name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph where
-they differ, `shapes` with symbolic sizes, `quant` (scales, zero points, axis), `origins`, and `attrs` that the file has
-otherwise, such as a shape with the size of an open batch.
+`name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
+where they differ, `shapes` with symbolic sizes, `quant` (scales, zero points, axis), `origins`, and `attrs` that the
+file has otherwise, such as a shape with the size of an open batch.
 """
 VERSION = 1
 
@@ -125,7 +125,8 @@ def _write_node(writer: Writer, node: Node, name: str) -> None:
     inputs = [writer.index[value] for value in node.inputs]
     said: dict[str, Any] = {}
     inputs += [writer.shape(_sizes(node, attr, said)) for attr in row.shapes]
-    inputs += [writer.number(int(node.attrs[attr]), _storage(node, source)) for attr, source in row.constants.items()]  # type: ignore[call-overload]  # integers
+    numbers: dict[str, Any] = {attr: node.attrs[attr] for attr in row.constants}
+    inputs += [writer.number(numbers[attr], _storage(node, source)) for attr, source in row.constants.items()]
     attributes = _attributes(node, row, said)
     made = writer.value(node.result, name)
     if said:
@@ -138,11 +139,12 @@ def _write_node(writer: Writer, node: Node, name: str) -> None:
 def _sizes(node: Node, attr: str, said: dict[str, Any]) -> tuple[int, ...]:
     """An attribute as a shape: where it has -1 for an open batch, the size that the file has."""
     sizes: Any = node.attrs[attr]
-    if -1 not in sizes:
+    shape = node.result.type.shape
+    opened = {i for i, size in enumerate(shape) if isinstance(size, str) and sizes[i : i + 1] == (-1,)}
+    if not opened or len(sizes) != len(shape):
         return tuple(sizes)
     said[attr] = sizes
-    known = [dim_factors(size)[0] for size in node.result.type.shape]
-    return tuple(known[i] if size == -1 else size for i, size in enumerate(sizes))
+    return tuple(dim_factors(shape[i])[0] if i in opened else size for i, size in enumerate(sizes))
 
 
 def _storage(node: Node, source: str) -> str:

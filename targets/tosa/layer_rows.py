@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Node, QuantParams, TensorType, Value
+from qgraph.ir import Builder, Node, QuantParams, TensorType, Value
 from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal, Weight
 from qgraph.targets.lowering import CALIBRATE
@@ -46,12 +46,21 @@ def fitted(call: Call) -> Attrs:
         end = (out - 1) * s + (k - 1) * d + 1 - size - begin
         cut.append(size + min(end, 0))
         pad += [begin, max(end, 0)]
-    if tuple(cut) != spatial(x):
-        batch, channels = x.type.shape[0], int(x.type.shape[-1])
-        size = (batch if isinstance(batch, int) else -1, *cut, channels)
-        element = x.type.dtype, x.type.quant
-        call.xs[0] = call.build.node("tosa.slice", [x], {"start": (0,) * 4, "size": size}, element=element).result
+    call.xs[0] = begin_of(call.build, x, tuple(cut))
     return {"stride": stride, "pad": tuple(pad)}
+
+
+def part_of(build: Builder, x: Value, start: tuple[int, ...], size: tuple[int, ...]) -> Value:
+    """SLICE, or x where that is all of it; a size of -1 is open."""
+    if size == open_shape(x):
+        return x
+    return build.node("tosa.slice", [x], {"start": start, "size": size}, element=(x.type.dtype, x.type.quant)).result
+
+
+def begin_of(build: Builder, x: Value, sizes: tuple[int, ...]) -> Value:
+    """The first rows and columns of an image, as many as `sizes`."""
+    whole = open_shape(x)
+    return part_of(build, x, (0, 0, 0, 0), (whole[0], *sizes, whole[3]))
 
 
 # ---- layers
@@ -116,12 +125,10 @@ def grouped(call: Call, op: str, quant: QuantParams, attrs: Attrs) -> Value:
     (x,), w, bias, groups = call.xs, call.w, call.bias, call.attrs["groups"]
     assert w is not None
     assert bias is not None
-    parts, whole = [], x.type.shape
+    parts = []
     inputs, outputs = int(w.type.shape[3]), int(w.type.shape[0]) // groups
     for group in range(groups):
-        size = tuple(-1 if isinstance(dim, str) else int(dim) for dim in whole[:3])
-        taken = {"start": (0, 0, 0, group * inputs), "size": (*size, inputs)}
-        own = call.build.node("tosa.slice", [x], taken, element=(x.type.dtype, x.type.quant)).result
+        own = part_of(call.build, x, (0, 0, 0, group * inputs), (*open_shape(x)[:3], inputs))
         places = slice(group * outputs, (group + 1) * outputs)
         part = call.build.constant(np.ascontiguousarray(w.data[places]), w.name, _part(w.type.quant, places))
         own_bias = call.build.constant(bias.data[places], bias.name, _part(bias.type.quant, places), bias.type.dtype)
@@ -186,7 +193,7 @@ def linear(row: Correspondence, call: Call) -> Value:
 
 def reshaped(call: Call, x: Value, shape: tuple[int, ...]) -> Value:
     """RESHAPE, or x where it has the shape."""
-    if all(a == b for a, b in zip(x.type.shape, shape, strict=False)) and x.type.rank == len(shape):
+    if shape == open_shape(x):
         return x
     return call.build.node("tosa.reshape", [x], {"shape": shape}, element=(x.type.dtype, x.type.quant)).result
 
@@ -253,19 +260,10 @@ def average(row: Correspondence, call: Call) -> Value:
         element = x.type.dtype, x.type.quant
         x = call.build.node("tosa.pad", [x], {"padding": padding, "pad_const": zero}, element=element).result
         kernel, stride = call.attrs["kernel"], call.attrs["stride"]
-        fits = all(
-            (out - 1) * s + k == size
-            for size, k, s, out in zip(spatial(x), kernel, stride, spatial(call.node.result), strict=True)
-        )
-        if not fits:
-            size = [(out - 1) * s + k for k, s, out in zip(kernel, stride, spatial(call.node.result), strict=True)]
-            batch = x.type.shape[0]
-            taken = {"start": (0,) * 4, "size": (batch if isinstance(batch, int) else -1, *size, x.type.shape[3])}
-            x = call.build.node("tosa.slice", [x], taken, element=element).result
+        sizes = zip(kernel, stride, spatial(call.node.result), strict=True)
+        x = begin_of(call.build, x, tuple((out - 1) * s + k for k, s, out in sizes))
         zeros = {"input_zp": zero, "output_zp": zero}
-        return call.build.node(
-            row.target, [x], {"kernel": kernel, "stride": stride, **zeros}, element=element
-        ).result
+        return call.build.node(row.target, [x], {"kernel": kernel, "stride": stride, **zeros}, element=element).result
     return pool(row, call)
 
 
@@ -293,8 +291,5 @@ POOLS = [
         result="operand",
         lower=pool,
     ),
-    Correspondence(
-        source="avg_pool", target="tosa.avg_pool2d", when=padded_by_less, result="operand", lower=average
-    ),
+    Correspondence(source="avg_pool", target="tosa.avg_pool2d", when=padded_by_less, result="operand", lower=average),
 ]
-

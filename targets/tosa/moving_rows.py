@@ -12,7 +12,7 @@ from qgraph.ir.types import integer_range
 from qgraph.ops.nn.resizing import by_size
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal
 from qgraph.targets.tosa.dialect.elements import MAX_RANK
-from qgraph.targets.tosa.layer_rows import open_shape, reshaped
+from qgraph.targets.tosa.layer_rows import open_shape, part_of, reshaped
 from qgraph.targets.tosa.scaling import requantize, rescaled, scale
 
 MOST_JOINED = 64
@@ -82,11 +82,8 @@ def not_negative(node: Node) -> Refusal | None:
 def taken(build: Builder, x: Value, axis: int, start: int, size: int) -> Value:
     """SLICE along one axis."""
     whole = open_shape(x)
-    if (start, size) == (0, whole[axis]):
-        return x
     begin = tuple(start if i == axis else 0 for i in range(len(whole)))
-    sizes = tuple(size if i == axis else each for i, each in enumerate(whole))
-    return moved(build, "tosa.slice", x, start=begin, size=sizes)
+    return part_of(build, x, begin, tuple(size if i == axis else each for i, each in enumerate(whole)))
 
 
 def sliced(row: Correspondence, call: Call) -> Value:
@@ -135,8 +132,8 @@ def known_multiples(node: Node) -> Refusal | None:
 def embedded(row: Correspondence, call: Call) -> Value:
     """GATHER of the rows of a table."""
     indices, table = call.xs
-    width = int(table.type.shape[1])
-    rows = reshaped(call, table, (1, int(table.type.shape[0]), width))
+    count, width = (int(size) for size in table.type.shape[-2:])
+    rows = reshaped(call, table, (1, count, width))
     places = reshaped(call, indices, (1, -1))
     found = call.build.node(row.target, [rows, places], {}, element=element_of(table)).result
     return requantize(call.lowering, reshaped(call, found, open_shape(call.node.result)), call.element)
@@ -176,7 +173,7 @@ def resized(row: Correspondence, call: Call) -> Value:
     if call.attrs["mode"] == "nearest":
         return call.build.node(row.target, [x], {**attrs, "mode": "NEAREST"}, element=element_of(x)).result
     unit = vertical[0] * horizontal[0]
-    fine = QuantParams.of(np.float32(scale(x.type) / unit), int(x.type.q.zero_points[0]) * unit)
+    fine = QuantParams.of(float(scale(x.type) / unit), int(x.type.q.zero_points[0]) * unit)
     made = call.build.node(row.target, [x], {**attrs, "mode": "BILINEAR"}, element=("i32", fine)).result
     return rescaled(call.build, made, element_of(x), 1 / unit, unit << 7, zeros=(0, 0))
 

@@ -12,9 +12,7 @@ ACTIVATION = QuantSpec("i8", -128, 127)
 WEIGHT = QuantSpec("i8", -127, 127, symmetric=True, axis=0, observer="min_max")
 PER_TENSOR = replace(WEIGHT, axis=None)
 
-OWN = (
-    *("add", "sub", "mul", "relu", "relu6", "clamp", "matmul", "mean", "sum", "embedding"),
-)
+OWN = (*("add", "sub", "mul", "relu", "relu6", "clamp", "matmul", "mean", "sum", "embedding"),)
 MOVED = ("max", "min", "expand", "slice", "max_pool", "reshape", "transpose")
 RESULTS = {
     **dict.fromkeys(LOOKED_UP, OpRule(narrow=True, constants=False)),

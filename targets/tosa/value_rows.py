@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Array, Node, QuantParams, TensorType, Value
+from qgraph.ir import Array, Attr, Node, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
@@ -44,7 +44,7 @@ def total(row: Correspondence, call: Call) -> Value:
     step = 2 * max(scale(x.type) for x in xs) / 2**bits
     made = [widened(call.build, x, scale(x.type) / step) for x in xs]
     bound = sum(math.ceil(reach(x.type) * scale(x.type) / step) + 1 for x in xs)
-    quant = QuantParams.of(np.float32(step))
+    quant = QuantParams.of(float(step))
     summed = call.build.node(row.target, made, {}, element=("i32", quant)).result
     return activated(call, rescaled(call.build, summed, call.element, step / result_scale(call), bound))
 
@@ -60,7 +60,7 @@ def product(row: Correspondence, call: Call) -> Value:
     if bound >= 2**31:
         raise LoweringError(f"products of up to {bound} leave int32", help=CALIBRATE)
     step = scale(xs[0].type) * scale(xs[1].type)
-    quant = QuantParams.of(np.float32(step))
+    quant = QuantParams.of(float(step))
     multiplied = call.build.node(row.target, made, {}, element=("i32", quant)).result
     return activated(call, rescaled(call.build, multiplied, call.element, step / result_scale(call), bound))
 
@@ -85,8 +85,11 @@ def matrices(row: Correspondence, call: Call) -> Value:
     if bound >= (2**47 if wide else 2**31):
         raise LoweringError(f"accumulators of up to {bound} leave {'int48' if wide else 'int32'}", help=CALIBRATE)
     step = scale(a.type) * scale(b.type)
-    zeros = {"a_zp": zero_point((a.type.dtype, a.type.quant)), "b_zp": zero_point((b.type.dtype, b.type.quant))}
-    element = "i48" if wide else "i32", QuantParams.of(np.float32(step))
+    zeros: dict[str, Attr] = {
+        "a_zp": zero_point((a.type.dtype, a.type.quant)),
+        "b_zp": zero_point((b.type.dtype, b.type.quant)),
+    }
+    element = "i48" if wide else "i32", QuantParams.of(float(step))
     acc = call.build.node(row.target, [a, b], zeros, element=element).result
     made = rescaled(call.build, acc, call.element, step / result_scale(call), bound)
     return reshaped(call, made, open_shape(call.node.result))
@@ -103,10 +106,7 @@ def equal_batches(node: Node) -> Refusal | None:
 
 
 BINARY = [
-    *(
-        Correspondence(source=op, target=f"tosa.{op}", clamps=CARRIED_CLAMPS, lower=total)
-        for op in ("add", "sub")
-    ),
+    *(Correspondence(source=op, target=f"tosa.{op}", clamps=CARRIED_CLAMPS, lower=total) for op in ("add", "sub")),
     Correspondence(source="mul", target="tosa.mul", clamps=CARRIED_CLAMPS, lower=product),
     *(Correspondence(source=op, target=f"tosa.{op}", lower=extreme) for op in ("maximum", "minimum")),
     Correspondence(source="matmul", target="tosa.matmul", when=equal_batches, lower=matrices),
@@ -157,14 +157,8 @@ def largest(row: Correspondence, call: Call) -> Value:
 
 
 REDUCTIONS = [
-    *(
-        Correspondence(source=op, target="tosa.reduce_sum", when=known_sizes, lower=summed)
-        for op in ("mean", "sum")
-    ),
-    *(
-        Correspondence(source=op, target=f"tosa.reduce_{op}", result="operand", lower=largest)
-        for op in ("max", "min")
-    ),
+    *(Correspondence(source=op, target="tosa.reduce_sum", when=known_sizes, lower=summed) for op in ("mean", "sum")),
+    *(Correspondence(source=op, target=f"tosa.reduce_{op}", result="operand", lower=largest) for op in ("max", "min")),
 ]
 
 
@@ -190,7 +184,7 @@ LARGEST_SOFTMAX = 2**16
 def exponentials(x: TensorType) -> Array:
     """A table of 513 elements: exp of d steps of x, times 2**15 - 1, at the place of d * 2**7 for d <= 0."""
     steps = np.minimum(np.arange(-256, 257), 0)
-    return np.rint(np.exp(steps * scale(x)) * (2**EXP_BITS - 1)).astype(np.int16)
+    return np.asarray(np.rint(np.exp(steps * scale(x)) * (2**EXP_BITS - 1)), np.int16)
 
 
 def softmax(row: Correspondence, call: Call) -> Value:

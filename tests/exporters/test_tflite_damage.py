@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from qgraph.errors import FileError
+from qgraph.exporters.flat import Record, write_root
 from qgraph.exporters.tflite import Model, Operator, Quantization, Signature, SubGraph, Tensor, read, write
 from qgraph.exporters.tflite.schema import SCHEMA
-from qgraph.exporters.flat import Record, write_root
 
 
 def small_model() -> Model:

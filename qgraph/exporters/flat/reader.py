@@ -119,7 +119,9 @@ class Table:
         field = self._field(name)
         number, names = int(self._stored(field)), self.file.schema.enums[field.type]
         if not 0 <= number < len(names):
-            raise self.file.damaged(f"{number} is no {field.type} (0 to {len(names) - 1})", self._path(name), self.position)
+            raise self.file.damaged(
+                f"{number} is no {field.type} (0 to {len(names) - 1})", self._path(name), self.position
+            )
         return names[number]
 
     def text(self, name: str) -> str:
@@ -206,7 +208,11 @@ class Table:
     def _stored(self, field: Field) -> int | float | bool:
         position = self._position(field.number, FORMATS[field.storage].size)
         if position is None:
-            return self.file.schema.enums[field.type].index(str(field.default)) if field.kind == "enum" else _as_number(field.default)
+            return (
+                self.file.schema.enums[field.type].index(str(field.default))
+                if field.kind == "enum"
+                else _as_number(field.default)
+            )
         return self.file.scalar(field.storage, position, self._path(field.name))
 
     def _target(self, field: Field) -> int | None:

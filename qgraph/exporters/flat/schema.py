@@ -66,46 +66,53 @@ class Schema:
     alignment: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
-def parse_tables(
-    text: str,
-    unions: Mapping[str, tuple[str, ...]],
-    enums: Mapping[str, tuple[str, ...]],
-    enum_storage: Mapping[str, str],
-) -> dict[str, dict[str, Field]]:
-    """The tables of rows as the module says; `enum_storage`: how each enumeration is stored, by default as i8."""
+Names = Mapping[str, tuple[str, ...]]
 
-    def kind_of(type_name: str) -> tuple[Kind, str]:
-        if type_name.startswith("["):
-            element = type_name[1:-1]
-            return ("vector" if element in SCALAR_DTYPES else "strings" if element == "string" else "tables"), element
-        for kind, members in (("scalar", SCALAR_DTYPES), ("enum", enums), ("union", unions), ("string", ("string",))):
-            if type_name in members:
-                return kind, type_name  # type: ignore[return-value]  # the first column holds members of Kind
-        return "table", type_name
 
-    def default_of(kind: Kind, type_name: str, given: str) -> int | float | bool | str:
-        if kind == "enum":
-            return given or enums[type_name][0]
-        if type_name == "bool":
-            return given == "true"
-        return float(given or 0) if type_name.startswith("f") else int(given or 0)
+@dataclass(frozen=True)
+class Rows:
+    """Reads the rows of a format, which has these unions and enumerations; `enum_storage`: how each of these is stored,
+    by default as i8."""
 
-    def fields_of(row: list[str]) -> dict[str, Field]:
+    unions: Names
+    enums: Names
+    enum_storage: Mapping[str, str]
+
+    def tables(self, text: str) -> dict[str, dict[str, Field]]:
+        """The tables of rows as the module says."""
+        rows = text.strip().replace("\n    ", " ").splitlines()
+        empty: dict[str, dict[str, Field]] = {member: {} for members in self.unions.values() for member in members}
+        return {**empty, **{name: self._fields(row) for name, *row in (line.split() for line in rows)}}
+
+    def _fields(self, row: list[str]) -> dict[str, Field]:
         fields: dict[str, Field] = {}
         number = 0
         for entry in row:
             name, _, rest = entry.partition(":")
             type_name, _, default = rest.partition("=")
-            kind, element = kind_of(type_name)
+            kind, element = self._kind(type_name)
             number += kind == "union"
             if kind in ("scalar", "enum"):
-                storage = enum_storage.get(element, "i8") if kind == "enum" else element
-                fields[name] = Field(number, name, kind, element, storage, default_of(kind, element, default))
+                storage = self.enum_storage.get(element, "i8") if kind == "enum" else element
+                fields[name] = Field(number, name, kind, element, storage, self._default(kind, element, default))
             elif name != "-":
                 fields[name] = Field(number, name, kind, element)
             number += 1
         return fields
 
-    rows = text.strip().replace("\n    ", " ").splitlines()
-    empty: dict[str, dict[str, Field]] = {member: {} for members in unions.values() for member in members}
-    return {**empty, **{name: fields_of(row) for name, *row in (line.split() for line in rows)}}
+    def _kind(self, type_name: str) -> tuple[Kind, str]:
+        if type_name.startswith("["):
+            element = type_name[1:-1]
+            return ("vector" if element in SCALAR_DTYPES else "strings" if element == "string" else "tables"), element
+        known = (("scalar", SCALAR_DTYPES), ("enum", self.enums), ("union", self.unions), ("string", ("string",)))
+        for kind, members in known:
+            if type_name in members:
+                return kind, type_name  # type: ignore[return-value]  # the first column holds members of Kind
+        return "table", type_name
+
+    def _default(self, kind: Kind, type_name: str, text: str) -> int | float | bool | str:
+        if kind == "enum":
+            return text or self.enums[type_name][0]
+        if type_name == "bool":
+            return text == "true"
+        return float(text or 0) if type_name.startswith("f") else int(text or 0)

@@ -20,7 +20,20 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 Record = Mapping[str, "Value"]
-Value = Union[int, float, bool, str, None, Array, Sequence[int], Sequence[float], Sequence[str], Sequence[Record], Record, "Member"]
+Value = Union[
+    int,
+    float,
+    bool,
+    str,
+    None,
+    Array,
+    Sequence[int],
+    Sequence[float],
+    Sequence[str],
+    Sequence[Record],
+    Record,
+    "Member",
+]
 
 
 class Member(tuple[str, Record]):

@@ -4,7 +4,8 @@ No target and no IR here, only what the format says. The schema is a table of fi
 one reader that checks every offset and one writer: generated bindings check nothing, and files are not trusted.
 """
 
-from qgraph.exporters.tflite.model import Model, Operator, Option, Quantization, Signature, SubGraph, Tensor
+from qgraph.exporters.flat import Option
+from qgraph.exporters.tflite.model import Model, Operator, Quantization, Signature, SubGraph, Tensor
 from qgraph.exporters.tflite.reader import read
 from qgraph.exporters.tflite.schema import zero_options
 from qgraph.exporters.tflite.storage import PACKED_BITS, pack, unpack

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from qgraph.exporters.flat.schema import names
 
-
 # TensorType, spelled as qgraph spells storage dtypes (FLOAT32 is f32, BFLOAT16 bf16, FLOAT8_E4M3FN f8e4m3fn).
 DTYPES = names(
     "f32 f16 i32 u8 i64 string bool i16 c64 i8 f64 c128 u64 resource variant u32 u16 i4 bf16 i2 u4 f8e4m3fn f8e5m2"

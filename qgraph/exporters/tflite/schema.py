@@ -5,7 +5,7 @@ Source: schema.fbs of LiteRT (schema version 3d, as shipped with ai-edge-litert 
 
 from __future__ import annotations
 
-from qgraph.exporters.flat.schema import Field, Schema, names, parse_tables
+from qgraph.exporters.flat.schema import Field, Rows, Schema, names
 from qgraph.exporters.tflite.enums import ENUM_STORAGE, ENUMS
 
 SCHEMA_VERSION = 3
@@ -175,7 +175,7 @@ UNIONS: dict[str, tuple[str, ...]] = {  # member numbers count from 1; 0 means t
     ),
 }
 
-TABLES = parse_tables(_CONTAINERS + _OPTIONS.lstrip(), UNIONS, ENUMS, ENUM_STORAGE)
+TABLES = Rows(UNIONS, ENUMS, ENUM_STORAGE).tables(_CONTAINERS + _OPTIONS.lstrip())
 
 SCHEMA = Schema(
     suffix=".tflite",

@@ -1,4 +1,4 @@
-"""The .tosa file format: `read` and `write` between bytes and a `Model`. No target and no IR, as in `exporters.tflite`."""
+"""The .tosa file format: `read` and `write` between bytes and a `Model`. No target and no IR here."""
 
 from qgraph.exporters.tosa.model import Model, Operator, Tensor
 from qgraph.exporters.tosa.reader import read

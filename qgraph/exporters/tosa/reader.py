@@ -5,6 +5,7 @@ Whatever the bytes are, the result is a `Model` whose names and sizes are consis
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
 
 import numpy as np
@@ -79,7 +80,7 @@ def _block(table: Table, version: tuple[int, int]) -> Model:
     )
 
 
-def _names(table: Table, name: str, known: set[str]) -> list[str]:
+def _names(table: Table, name: str, known: Collection[str]) -> list[str]:
     given = table.texts(name)
     unknown = [each for each in given if each not in known]
     if unknown:
@@ -123,7 +124,7 @@ def _shape_values(table: Table) -> tuple[int, ...]:
     return tuple(np.frombuffer(data.tobytes(), "<i8", rank).tolist())
 
 
-def _operator(table: Table, known: set[str]) -> Operator:
+def _operator(table: Table, known: Collection[str]) -> Operator:
     name = table.enumerator("op")
     attribute = table.member("attribute")
     if attribute is not None and attribute.name != f"{name}:attribute":

@@ -6,7 +6,7 @@ Source: tosa.fbs of the serialization library (as shipped with tosa-tools 2026.8
 
 from __future__ import annotations
 
-from qgraph.exporters.flat.schema import Schema, names, parse_tables
+from qgraph.exporters.flat.schema import Rows, Schema, names
 
 # DType, spelled as qgraph spells storage dtypes; "shape" is the type of shapes, which are no tensors
 DTYPES = names(
@@ -80,20 +80,18 @@ def _rows() -> str:
     return _TABLES + "\n".join(f"{name}:attribute {fields}" for name, fields in attributes)
 
 
+ALIGNED = (
+    *(("TosaTensor", "data"), ("TosaShape", "data")),
+    *(("CLAMP:attribute", "min_val"), ("CLAMP:attribute", "max_val")),
+)
+"""Vectors with the schema's force_align."""
+
 SCHEMA = Schema(
     suffix=".tosa",
     identifier=b"TOSA",
     wanted="a TOSA flatbuffer",
-    tables=parse_tables(_rows(), UNIONS, ENUMS, dict.fromkeys(ENUMS, "u32")),
+    tables=Rows(UNIONS, ENUMS, dict.fromkeys(ENUMS, "u32")).tables(_rows()),
     unions=UNIONS,
     enums=ENUMS,
-    alignment={
-        (table, name): 8  # the schema's force_align
-        for table, name in (
-            ("TosaTensor", "data"),
-            ("TosaShape", "data"),
-            ("CLAMP:attribute", "min_val"),
-            ("CLAMP:attribute", "max_val"),
-        )
-    },
+    alignment=dict.fromkeys(ALIGNED, 8),
 )

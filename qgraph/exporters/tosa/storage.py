@@ -48,7 +48,7 @@ def encode(values: npt.NDArray[np.generic], dtype: str) -> Array:
     if dtype == "i4":
         codes = np.zeros(-(-flat.size // 2) * 2, np.uint8)
         codes[: flat.size] = flat.astype(np.int8).view(np.uint8) & 15
-        raw = codes[0::2] | (codes[1::2] << 4)
+        raw: Array = np.asarray(codes[0::2] | (codes[1::2] << 4))
     elif dtype == "i48":
         raw = flat.astype("<i8").view(np.uint8).reshape(-1, 8)[:, :6].reshape(-1)
     else:

@@ -86,8 +86,8 @@ class Rescale:
             made = within("tosa.rescale", apply_scale_16(value, multiplier, shift), "i32").astype(np.int64)
         made += self.output_zp
         if self.output_unsigned:
-            unsigned = UNSIGNED[dtype]
-            return np.clip(made, 0, np.iinfo(unsigned).max).astype(unsigned).view(self.result.type.numpy)
+            low, high = integer_range(dtype)
+            return np.clip(made, 0, high - low).astype(UNSIGNED[dtype]).view(self.result.type.numpy)
         return np.clip(made, *integer_range(dtype)).astype(self.result.type.numpy)
 
 

@@ -184,7 +184,7 @@ class ArithmeticRightShift(_OfIntegers):
         if not self.round:
             return made
         last = (a >> np.maximum(shifts - 1, 0)) & (shifts > 0)
-        return (made + last).astype(a.dtype)
+        return np.asarray(made + last, a.dtype)
 
 
 @op("tosa.logical_left_shift", elementwise=True)
@@ -206,7 +206,7 @@ class LogicalRightShift(_OfIntegers):
     def evaluate(self, a: Array, b: Array) -> Array:
         unsigned = UNSIGNED[a.dtype.itemsize]
         shifts = _shifts(self.name, b).view(unsigned)
-        return np.right_shift(a.view(unsigned), shifts).view(a.dtype)
+        return np.asarray(np.right_shift(a.view(unsigned), shifts)).view(a.dtype)
 
 
 class _OfConditions:
@@ -270,7 +270,7 @@ class Equal(_Comparison):
     name = "tosa.equal"
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        return a == b
+        return np.asarray(a == b)
 
 
 @op("tosa.greater", elementwise=True)
@@ -280,7 +280,7 @@ class Greater(_Comparison):
     name = "tosa.greater"
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        return a > b
+        return np.asarray(a > b)
 
 
 @op("tosa.greater_equal", elementwise=True)
@@ -290,7 +290,7 @@ class GreaterEqual(_Comparison):
     name = "tosa.greater_equal"
 
     def evaluate(self, a: Array, b: Array) -> Array:
-        return a >= b
+        return np.asarray(a >= b)
 
 
 @op("tosa.select", elementwise=True, kind="where")
@@ -310,7 +310,7 @@ class Select:
         check_types("tosa.select", ("bool bool", "i8 i8", "i16 i16", "i32 i32"), self.a.type, self.result.type)
 
     def evaluate(self, condition: Array, a: Array, b: Array) -> Array:
-        return np.where(condition, a, b)
+        return np.asarray(np.where(condition, a, b))
 
 
 for _name in (

@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from qgraph.ir import Array, Operand, Result, TensorType, op, operand, result
-from qgraph.ops.quant import quantize
 from qgraph.ir.types import integer_range
+from qgraph.ops.quant import quantize
 
 
 @op("tosa.quantize", elementwise=True)

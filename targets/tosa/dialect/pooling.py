@@ -32,14 +32,13 @@ def pooled(self: Any, op: str) -> TensorType:
     check_limits(op, 1, MAX_KERNEL, kernel=self.kernel)
     check_limits(op, 1, MAX_STRIDE, stride=self.stride)
     sizes: list[Dim] = []
-    axes = zip(
-        self.x.type.shape[1:3], self.kernel, self.stride, self.pad[0::2], self.pad[1::2], strict=True
-    )
+    axes = zip(self.x.type.shape[1:3], self.kernel, self.stride, self.pad[0::2], self.pad[1::2], strict=True)
     for size, kernel, stride, begin, end in axes:
         check_limits(op, 0, min(kernel - 1, MAX_KERNEL), pad=(begin, end))
         space = size + begin + end - kernel if isinstance(size, int) else size
         sizes.append(exact_windows(op, space, stride))
-    return self.x.type.with_shape((self.x.type.shape[0], *sizes, self.x.type.shape[3]))
+    type: TensorType = self.x.type
+    return type.with_shape((type.shape[0], *sizes, type.shape[3]))
 
 
 @op("tosa.max_pool2d", kind="max_pool", moves_data=True)
@@ -77,7 +76,9 @@ class AvgPool2d:
 
     def infer(self) -> TensorType:
         if math.prod(self.kernel) >= LARGEST_WINDOW:
-            raise TypeMismatch(f"tosa.avg_pool2d: a window of {list(self.kernel)} has {LARGEST_WINDOW} elements or more")
+            raise TypeMismatch(
+                f"tosa.avg_pool2d: a window of {list(self.kernel)} has {LARGEST_WINDOW} elements or more"
+            )
         return pooled(self, "tosa.avg_pool2d")
 
     def check(self) -> None:

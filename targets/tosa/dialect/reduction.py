@@ -24,7 +24,7 @@ class Argmax:
         return TensorType(tuple(size for i, size in enumerate(self.x.type.shape) if i != self.axis), "i32")
 
     def evaluate(self, x: Array) -> Array:
-        return np.argmax(x, axis=self.axis).astype(np.int32)
+        return np.asarray(np.argmax(x, axis=self.axis), np.int32)
 
 
 class _Reduction:
@@ -53,7 +53,7 @@ class ReduceAll(_Reduction):
     result: Result = result("bool[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
-        return x.all(axis=self.axis, keepdims=True)
+        return np.asarray(x.all(axis=self.axis, keepdims=True))
 
 
 @op("tosa.reduce_any")
@@ -65,7 +65,7 @@ class ReduceAny(_Reduction):
     result: Result = result("bool[...]", free=True)
 
     def evaluate(self, x: Array) -> Array:
-        return x.any(axis=self.axis, keepdims=True)
+        return np.asarray(x.any(axis=self.axis, keepdims=True))
 
 
 @op("tosa.reduce_max")
@@ -78,7 +78,7 @@ class ReduceMax(_Reduction):
     nan_mode: str = attr("PROPAGATE")
 
     def evaluate(self, x: Array) -> Array:
-        return x.max(axis=self.axis, keepdims=True)
+        return np.asarray(x.max(axis=self.axis, keepdims=True))
 
 
 @op("tosa.reduce_min")
@@ -91,7 +91,7 @@ class ReduceMin(_Reduction):
     nan_mode: str = attr("PROPAGATE")
 
     def evaluate(self, x: Array) -> Array:
-        return x.min(axis=self.axis, keepdims=True)
+        return np.asarray(x.min(axis=self.axis, keepdims=True))
 
 
 @op("tosa.reduce_sum")

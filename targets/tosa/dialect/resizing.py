@@ -71,8 +71,8 @@ class Resize:
         source = x.astype(np.int64)
         dy, dx = dy[:, None, None], dx[:, None]
         across = [source[:, rows][:, :, x0] * (unit_x - dx) + source[:, rows][:, :, x1] * dx for rows in (y0, y1)]
-        made = across[0] * (unit_y - dy) + across[1] * dy
-        return made.astype(self.result.type.numpy)  # |x| * 2**22 is within it
+        made: Array = across[0] * (unit_y - dy) + across[1] * dy
+        return np.asarray(made, self.result.type.numpy)  # |x| * 2**22 is within it
 
 
 row("tosa.resize", "RESIZE", shapes=("scale", "offset", "border"))

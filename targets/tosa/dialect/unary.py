@@ -1,4 +1,7 @@
-"""Ops of one value: CLAMP, NEGATE, ABS, CLZ, BITWISE_NOT, LOGICAL_NOT, TABLE, IDENTITY. Source: TOSA specification 1.0."""
+"""Ops of one value: CLAMP, NEGATE, ABS, CLZ, BITWISE_NOT, LOGICAL_NOT, TABLE, IDENTITY.
+
+Source: TOSA specification 1.0.
+"""
 
 from __future__ import annotations
 

@@ -20,9 +20,7 @@ def answer(folder: Path) -> dict[str, str]:
     except QGraphError as error:
         return {"result": "TOSA_ERROR", "message": str(error)}
     files = dict(zip(test["ifm_name"], test["ifm_file"], strict=True))
-    inputs = {
-        value.name: np.load(folder / files[value.name]).reshape(value.type.shape) for value in graph.inputs
-    }
+    inputs = {value.name: np.load(folder / files[value.name]).reshape(value.type.shape) for value in graph.inputs}
     try:
         made = qgraph.run(graph, inputs)
     except QGraphError as error:

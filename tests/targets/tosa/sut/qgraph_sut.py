@@ -40,7 +40,7 @@ def ask(folder: str) -> dict[str, str]:
 class TosaSUTRunner(TosaTestRunner):  # type: ignore[misc]  # of tosa-tools, which has no annotations
     """qgraph's interpreter."""
 
-    def runTestGraph(self) -> tuple[object, str | None]:  # noqa: N802  the tools' name
+    def runTestGraph(self) -> tuple[object, str | None]:
         """The outcome of the test: valid with results in its folder, refused, or unpredictable."""
         answer = ask(self.testDir)
         return getattr(TosaTestRunner.TosaGraphResult, answer["result"]), answer["message"] or None

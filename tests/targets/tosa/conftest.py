@@ -1,0 +1,3 @@
+"""The modules of `sut` are for the tools' own Python."""
+
+collect_ignore_glob = ["sut/*"]

@@ -23,9 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import networkx
 import numpy as np
 
 from qgraph.errors import InputError
@@ -34,6 +33,9 @@ from qgraph.ops.nn.permuting import to_first, to_last
 from qgraph.ops.quant import is_known
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.rules.flattened import is_absorbed
+
+if TYPE_CHECKING:
+    import networkx
 
 STAYS, MOVED = 0, 1
 """Labels: a value with its dimensions in the order that it has in the graph, or in the other layout's."""
@@ -245,6 +247,8 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Call
     the price of one transpose, when the value is made moved and read as it stays, the other in the opposite case.
     Edges without a capacity cannot be cut.
     """
+    import networkx
+
     network: networkx.DiGraph[object] = networkx.DiGraph()
     network.add_nodes_from((MOVED, STAYS))
 
@@ -283,6 +287,8 @@ def _fewest_transposes(graph: Graph, ends: dict[Node, Ends | None], end_of: Call
 
 def _source_side(network: networkx.DiGraph[object]) -> set[object]:
     """The source's side of the minimum cut: part by part, since a part that one terminal alone touches needs none."""
+    import networkx
+
     near = {end: {*network.successors(end), *network.predecessors(end)} for end in (MOVED, STAYS)}
     free = network.subgraph(vertex for vertex in network if vertex not in near)
     moved: set[object] = set()

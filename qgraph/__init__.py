@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from qgraph.interpreter import Stream, quantize_inputs, run
     from qgraph.ir import Builder, Graph, Node, Origin, QuantParams, TensorType, Value, parse
     from qgraph.passes.engine.manager import PassManager
-    from qgraph.pipeline import lower, prepare, quantize
-    from qgraph.training import calibrate, evaluate, freeze, from_torch, to_torch
+    from qgraph.pipeline import calibrate, lower, prepare, quantize
+    from qgraph.training import evaluate, freeze, from_torch, to_torch
     from qgraph.verification import Verification, verify
 
 _WHERE = {
@@ -31,8 +31,8 @@ _WHERE = {
     "qgraph.interpreter": ("Stream", "quantize_inputs", "run"),
     "qgraph.ir": ("Builder", "Graph", "Node", "Origin", "QuantParams", "TensorType", "Value", "parse"),
     "qgraph.passes.engine.manager": ("PassManager",),
-    "qgraph.pipeline": ("lower", "prepare", "quantize"),
-    "qgraph.training": ("calibrate", "evaluate", "freeze", "from_torch", "to_torch"),
+    "qgraph.pipeline": ("calibrate", "lower", "prepare", "quantize"),
+    "qgraph.training": ("evaluate", "freeze", "from_torch", "to_torch"),
     "qgraph.verification": ("Verification", "verify"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

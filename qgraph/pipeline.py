@@ -4,10 +4,11 @@ calibration)."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from qgraph import passes
 from qgraph.errors import InputError
+from qgraph.imports import has_torch
 from qgraph.ir import Graph
 from qgraph.ir.finite import check_finite
 from qgraph.passes.engine.manager import PassManager
@@ -15,7 +16,11 @@ from qgraph.passes.insert_fake_quant import Observers, Overrides
 from qgraph.passes.lower import check_lowered
 
 if TYPE_CHECKING:
-    from qgraph.training.batches import Batch
+    from torch import nn
+
+    from qgraph.calibration.batches import Batch
+
+    Module = TypeVar("Module", bound=nn.Module)
 
 
 def check_graph(graph: object) -> None:
@@ -64,6 +69,38 @@ def prepare(
     return PassManager(steps, check=check).run(graph)  # type: ignore[arg-type]  # a list of steps
 
 
+@overload
+def calibrate(module_or_graph: Graph, batches: Iterable[Batch], progress: bool = ..., sharded: bool = ...) -> Graph: ...
+@overload
+def calibrate(
+    module_or_graph: Module, batches: Iterable[Batch], progress: bool = ..., sharded: bool = ...
+) -> Module: ...
+def calibrate(
+    module_or_graph: Graph | nn.Module, batches: Iterable[Batch], progress: bool = False, sharded: bool = True
+) -> Graph | nn.Module:
+    """Set the ranges of activations from data; returns the module that was given, or a new graph.
+
+    `batches`: arrays, tensors, tuples whose first elements are the inputs (a DataLoader works), or dictionaries by
+    input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
+    it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
+    by chunks. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
+    are frozen. Under an initialized group of `torch.distributed` every process gives its share of the examples, an
+    empty one maybe, and has the ranges of all in the end, bit for bit those of one process that is given the first
+    example of each in turn, then the second, ... (which undoes a DistributedSampler; what it fills up does not count);
+    `sharded=False`: each gives all of them. A graph with states takes a batch that lacks them for the steps of one
+    stream, which begins with their first values and goes on in float. The floats are torch's; those of a graph are
+    `quantize`'s where torch is not installed. Raises InputError where there is no batch, one contains NaN or does not
+    fit, or a value is infinite.
+    """
+    if isinstance(module_or_graph, Graph) and not has_torch():
+        from qgraph.calibration import calibrated
+
+        return calibrated(module_or_graph, batches, progress)
+    from qgraph import training
+
+    return training.calibrate(module_or_graph, batches, progress, sharded)
+
+
 def lower(
     graph: Graph, target: str, *, io: str | None = None, fallback: str | None = None, check: bool = False
 ) -> Graph:
@@ -96,11 +133,11 @@ def quantize(
 ) -> Graph:
     """Post-training quantization: prepare, calibrate on batches, lower.
 
-    `ptq`: methods that come to that (`qgraph.ptq`), such as ["equalize", "gptq", "bias-correction"].
+    The floats that are observed are those of the target's runtime, where it runs floats too, as ONNX Runtime does: no
+    torch is needed then. `ptq`: methods that come to that (`qgraph.ptq`), such as ["equalize", "gptq"].
     """
-    from qgraph.ptq import before_preparing, check_methods, improved
-    from qgraph.training import calibrate
-    from qgraph.training.batches import checked
+    from qgraph.calibration.batches import checked
+    from qgraph.ptq import before_preparing, check_methods, improved, with_ranges
 
     check_graph(graph)
     methods, batches = check_methods(ptq), checked(calibration, graph.inputs)
@@ -114,4 +151,4 @@ def quantize(
         check=check,
         **options,
     )
-    return lower(improved(calibrate(prepared, batches), batches, methods), target, io=io, check=check)
+    return lower(improved(with_ranges(prepared, batches), batches, methods), target, io=io, check=check)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
+import sys
 from typing import TYPE_CHECKING
 
 from qgraph import extensions
@@ -32,8 +33,13 @@ def get(name: str) -> Target:
     """The target of that name; raises InputError for an unknown one."""
     if name not in _names():
         return _installed(name)
-    target: Target = importlib.import_module(f"qgraph.targets.{name.replace('-', '_')}").TARGET
+    target: Target = importlib.import_module(_module_of(name)).TARGET
     return target
+
+
+def _module_of(name: str) -> str:
+    """The module of a target's folder."""
+    return f"{__name__}.{name.replace('-', '_')}"
 
 
 def _installed(name: str) -> Target:
@@ -54,8 +60,9 @@ def rules_agree(a: str, b: str) -> bool:
 
 
 def load_dialect(name: str) -> bool:
-    """Whether a target has the dialect `name`; all targets are imported, and their dialects with them."""
-    return name in {get(target).dialect for target in names()}
+    """Whether a target has the dialect `name`, which is imported with it."""
+    here = [target for target in _names() if _module_of(target) in sys.modules]
+    return any(get(target).dialect == name for target in dict.fromkeys([*here, *names()]))
 
 
 def load_quantizers() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from qgraph.errors import InputError, UnsupportedOp
 from qgraph.exporters.content import Content
 from qgraph.exporters.onnx_forms import ModelFacts
-from qgraph.ir import Graph, Node, TensorType, op_def
+from qgraph.ir import Array, Graph, Node, TensorType, op_def
 from qgraph.runtimes import Processor
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.lowering import Lowering
@@ -23,6 +23,8 @@ from qgraph.targets.rules import QuantRules
 
 Kernel = Callable[..., Any]
 """Stands in for the `evaluate` of a dialect's op: (op instance, *operand arrays) -> array."""
+FloatProgram = Callable[[Mapping[str, Array]], Sequence[Array]]
+"""Arrays by input name -> the outputs of a float graph."""
 CForm = Callable[[Any, Any], None]
 """Writes what an op instance becomes in C: (`c_source.Emission`, op instance)."""
 
@@ -130,6 +132,8 @@ class Target:
     proven: str = ""  # the release of the runtime that all evidence is of (`qgraph.targets.releases`)
     earlier: Mapping[str, Mapping[str, Kernel]] = field(default_factory=dict)  # release -> kernels of those before it
     c_forms: Mapping[str, CForm] = field(default_factory=dict)  # op of the dialect -> what it becomes in C99
+    float_program: Callable[[Graph], FloatProgram | None] | None = None
+    """Makes the target's runtime run a float graph, for calibration; None where it is not installed or lacks an op."""
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
 

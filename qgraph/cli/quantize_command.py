@@ -55,7 +55,7 @@ def quantize(
     from qgraph.cli.sources import key_values, read_overrides
     from qgraph.ir import data_inputs, states_of
     from qgraph.passes.rules.overrides import FLOAT
-    from qgraph.ptq import auto, before_preparing, check_methods, improved, on_examples
+    from qgraph.ptq import auto, before_preparing, check_methods, improved, on_examples, with_ranges
 
     finished = _is_finished(output, target)
     fallback = fallback or ("float" if finished or exclude else None)
@@ -73,7 +73,7 @@ def quantize(
     methods = check_methods(ptq or [])
     source = before_preparing(graph, examples, methods)
     prepared = qgraph.prepare(source, target, overrides=bits, observers=observers, fallback=fallback, **options)
-    _write(improved(qgraph.calibrate(prepared, examples), examples, methods), output, finished, graph, bits)
+    _write(improved(with_ranges(prepared, examples), examples, methods), output, finished, graph, bits)
 
 
 def _is_finished(output: Path, target: str) -> bool:

@@ -12,7 +12,6 @@ from qgraph.exporters.content import Content
 from qgraph.frontends.readers import readers, suffixes
 from qgraph.ir import Graph, storage
 from qgraph.ir.files import read_bytes, write_atomically, write_together
-from qgraph.targets.c_source import to_c99
 
 GRAPH_SUFFIX = ".qg"
 ONNX_SUFFIX = ".onnx"
@@ -127,6 +126,8 @@ def _export_folder(graph: Graph, folder: Path, **options: str) -> None:
     """Write C99 source, all files or none."""
     if options:
         raise ExportError(f"export to C99 has no option {', '.join(options)}")
+    from qgraph.targets.c_source import to_c99
+
     files = to_c99(graph)
     try:
         folder.mkdir(parents=True, exist_ok=True)

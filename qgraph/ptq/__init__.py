@@ -11,6 +11,7 @@ from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.block_rounding import brecq, qdrop
 from qgraph.ptq.gptq import gptq
 from qgraph.ptq.methods import METHODS, Method, before_preparing, check_methods, improved
+from qgraph.ptq.ranges import with_ranges
 from qgraph.ptq.recipes import RECIPES, Recipe, Trial, Tried, auto, decibels, on_examples
 from qgraph.ptq.smooth import smooth
 
@@ -34,4 +35,5 @@ __all__ = [
     "qdrop",
     "reestimate_batchnorm",
     "smooth",
+    "with_ranges",
 ]

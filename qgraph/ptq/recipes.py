@@ -16,6 +16,7 @@ from qgraph.interpreter.inputs import Inputs
 from qgraph.ir import Graph
 from qgraph.passes.insert_fake_quant import Overrides, chosen
 from qgraph.ptq.methods import before_preparing, check_methods, improved, joined
+from qgraph.ptq.ranges import with_ranges
 
 LEAST_SQUARES = {"activation": "mse", "weight": "mse"}
 
@@ -141,12 +142,10 @@ class _Made:
         observers = self._fitting(recipe.observers)
         key = (*map(id, before), *observers.items())
         if key not in self.calibrated:
-            from qgraph.training import calibrate
-
             prepared = pipeline.prepare(
                 graph, self.target, overrides=self.overrides, observers=observers, **self.options
             )
-            self.calibrated[key] = calibrate(prepared, batches)
+            self.calibrated[key] = with_ranges(prepared, batches)
         found = improved(self.calibrated[key], batches, methods[:1])
         if methods and methods[0].improve and found == self.calibrated[key]:
             return f"left out: {recipe.methods[0]} finds nothing to do"

@@ -8,12 +8,13 @@ Zeros are not counted: a range always has a code for them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic
 
 import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.ir import Array
+from qgraph.quantizers.arrays import Numbers, as_type, library_of, numbers_up_to, rows_along
 from qgraph.quantizers.min_max import MinMax
 
 if TYPE_CHECKING:
@@ -29,55 +30,54 @@ SEARCHED = 2**15
 """A range of more steps than this covers everything: bins tell no more."""
 
 
-def power_of_two(exponent: Tensor) -> Tensor:
+def power_of_two(exponent: Numbers) -> Numbers:
     """2 to the power of integers from -1022 to 1023, float64: exact on every device, as `exp2` may not be."""
-    import torch
-
-    return ((exponent.long() + 1023) << 52).view(torch.float64)
+    return ((as_type(exponent, "int64") + 1023) << 52).view(library_of(exponent).float64)
 
 
 @dataclass(frozen=True)
-class Histogram:
+class Histogram(Generic[Numbers]):
     """`counts` [P, 2 * SIDE] of int64; bin j has values from `(j - SIDE) * width` on, `width = 2**exponent / SIDE`,
-    `exponent` [P] of int32: all magnitudes are below 2**exponent."""
+    `exponent` [P] of int32: all magnitudes are below 2**exponent. Both are of NumPy or both of torch."""
 
-    counts: Tensor
-    exponent: Tensor
+    counts: Numbers
+    exponent: Numbers
 
     @staticmethod
-    def of(x: Tensor, axis: int | None) -> Histogram:
+    def of(x: Numbers, axis: int | None) -> Histogram[Numbers]:
         """The histogram of the finite values, for each index of `axis` where it is given."""
-        import torch
+        library = library_of(x)
+        finite: Numbers = library.where(library.isfinite(x), x, library.zeros_like(x))
+        rows = rows_along(finite, axis)
+        largest = library.amax(abs(rows), 1)
+        found: Numbers = library.where(largest > 0, library.frexp(largest)[1], LEAST)
+        exponent = as_type(found.clip(min=LEAST), "int32")
+        width = power_of_two(SIDE.bit_length() - 1 - exponent)[:, None]
+        bins = as_type(library.floor(as_type(rows, "float64") * width), "int64") + SIDE
+        return Histogram(_counted(bins, rows != 0), exponent)
 
-        x = x.detach().where(x.isfinite(), 0)
-        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
-        largest = rows.abs().amax(1)
-        exponent = torch.where(largest > 0, largest.frexp().exponent, LEAST).clamp_(min=LEAST).to(torch.int32)
-        scaled = rows.double() * power_of_two(SIDE.bit_length() - 1 - exponent)[:, None]
-        bins = scaled.floor_().long().add_(SIDE)
-        bins += torch.arange(len(rows), device=x.device)[:, None] * 2 * SIDE
-        counts = torch.bincount(bins[rows != 0], minlength=len(rows) * 2 * SIDE)
-        return Histogram(counts.reshape(len(rows), -1), exponent)
-
-    def widened(self, exponent: Tensor) -> Histogram:
+    def widened(self, exponent: Numbers) -> Histogram[Numbers]:
         """The same counts in bins that are as wide or wider."""
-        import torch
+        bins = numbers_up_to(2 * SIDE, exponent)[None] - SIDE
+        shift = (exponent - self.exponent).clip(max=SIDE.bit_length())[:, None]
+        return Histogram(_counted((bins >> shift) + SIDE, self.counts), exponent)
 
-        bins = torch.arange(2 * SIDE, device=exponent.device)[None] - SIDE
-        shift = (exponent - self.exponent).clamp(max=SIDE.bit_length())[:, None]
-        counts = torch.zeros_like(self.counts).scatter_add_(1, (bins >> shift) + SIDE, self.counts)
-        return Histogram(counts, exponent)
-
-    def to(self, device: str | device) -> Histogram:
+    def to(self, device: str | device) -> Histogram[Numbers]:
         """The same on another device."""
-        return Histogram(self.counts.to(device), self.exponent.to(device))
+        return Histogram(self.counts.to(device), self.exponent.to(device))  # type: ignore[attr-defined]  # tensors
 
-    def plus(self, other: Histogram) -> Histogram:
+    def plus(self, other: Histogram[Numbers]) -> Histogram[Numbers]:
         """The histogram of both."""
-        import torch
-
-        exponent = torch.maximum(self.exponent, other.exponent)
+        exponent = library_of(self.exponent).maximum(self.exponent, other.exponent)
         return Histogram(self.widened(exponent).counts + other.widened(exponent).counts, exponent)
+
+
+def _counted(bins: Numbers, counts: Numbers) -> Numbers:
+    """What bins [P, K] have of counts [P, K], as [P, 2 * SIDE]; float64 adds up such numbers exactly."""
+    flat = (bins + numbers_up_to(len(bins), bins)[:, None] * 2 * SIDE).reshape(-1)
+    wide = as_type(counts, "float64").reshape(-1)
+    found: Numbers = library_of(bins).bincount(flat, wide, minlength=len(bins) * 2 * SIDE)
+    return as_type(found, "int64").reshape(len(bins), -1)
 
 
 class Searched(MinMax):
@@ -93,16 +93,17 @@ class Searched(MinMax):
         """What is lost under a range from bounds[0] to bounds[1], of values with counts, the middles of bins."""
         raise NotImplementedError
 
-    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+    def searched(self, seen: Histogram[Numbers], widest: Array, symmetric: bool) -> Array:
         found = np.array(widest, np.float32)
         if self.levels > SEARCHED:
             return found
         values = np.arange(-SIDE, SIDE) + 0.5
-        for row, (counts, exponent) in enumerate(zip(seen.counts.cpu().numpy(), seen.exponent.tolist(), strict=True)):
+        of_rows = np.asarray(seen.counts.tolist(), np.float64)
+        for row, (counts, exponent) in enumerate(zip(of_rows, seen.exponent.tolist(), strict=True)):
             low, high = float(widest[0, row]), -float(widest[1, row])
             width, some = 2.0**exponent / SIDE, np.flatnonzero(counts)
             if len(some) and np.isfinite(low) and np.isfinite(high):
-                given = counts[some].astype(np.float64), values[some] * width, width
+                given = counts[some], values[some] * width, width
                 ranges = [_clipped(low, high, span, symmetric) for span in self._spans(low, high, symmetric)]
                 low, high = min(ranges, key=lambda bounds: self.loss(*given, bounds))  # the first of equal ones
                 found[:, row] = low, -high

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
+
+from qgraph.quantizers.arrays import library_of
 from qgraph.quantizers.min_max import MinMax
 from qgraph.quantizers.moving_average import MOMENTUM, MovingAverage
 from qgraph.quantizers.registry import quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qgraph.quantizers.arrays import Numbers
 
 FLOOR = -128.0
 """What stands on a grid for a mask's -inf, or -10,000."""
@@ -29,12 +34,11 @@ class Masked(MovingAverage):
 
     uses: ClassVar[tuple[str, ...]] = ()
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
-        kept = torch.where(x > OUT, x, torch.zeros_like(x))
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        library = library_of(x)
+        kept = library.where(x > OUT, x, library.zeros_like(x))
         low, negative_high = super().seen(kept, axis)
-        return torch.stack((torch.minimum(low, -negative_high - REACH), negative_high))
+        return library.stack((library.minimum(low, -negative_high - REACH), negative_high))  # type: ignore[no-any-return]
 
 
 class Following(MinMax):
@@ -53,11 +57,11 @@ class Mask(Following):
 
     sign: float = 1.0
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
-        low, negative_high = super().seen((x * self.sign).clamp(min=FLOOR), axis)
-        return _signed(torch.stack((torch.full_like(low, FLOOR), negative_high)), self.sign)
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        library = library_of(x)
+        low, negative_high = super().seen((x * self.sign).clip(min=FLOOR), axis)
+        found: Numbers = library.stack((library.full_like(low, FLOOR), negative_high))
+        return _signed(found, self.sign)
 
 
 @quantizer("addend")
@@ -67,12 +71,10 @@ class Addend(Following):
 
     sign: float = 1.0
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
         x = x * self.sign
-        floor = torch.where((x < -FAR).any(), FLOOR, -torch.inf)  # no branch: a GPU would be waited for
-        return _signed(super().seen(x.clamp(min=floor), axis), self.sign)
+        floor = library_of(x).where((x < -FAR).any(), FLOOR, -np.inf)  # no branch: a GPU would be waited for
+        return _signed(super().seen(x.clip(min=floor), axis), self.sign)
 
 
 @quantizer("of_masks")
@@ -81,8 +83,8 @@ class OfMasks(MovingAverage):
 
     uses: ClassVar[tuple[str, ...]] = ()
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        return super().seen(x.clamp(-BOUND, BOUND), axis)
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        return super().seen(x.clip(-BOUND, BOUND), axis)
 
 
 @quantizer("scores")
@@ -96,19 +98,19 @@ class Scores(Following):
     certain: float = 0.0
     by_rows: ClassVar[bool] = True
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
-        largest = x.amax(int(self.along), keepdim=True)
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        library = library_of(x)
+        largest = library.amax(x, axis=int(self.along), keepdims=True)
         rows = largest > OUT / REACH * self.reach
-        kept = torch.where(rows, torch.maximum(x, largest - self.reach), torch.zeros_like(x))
+        kept = library.where(rows, library.maximum(x, largest - self.reach), library.zeros_like(x))
         low, negative_high = super().seen(kept, axis)
         if self.certain:
-            lowest = torch.where(rows, largest, torch.inf).amin() - self.reach  # infinite without rows
-            low = torch.minimum(low, lowest)
-        return torch.stack((low, negative_high))
+            none = library.full_like(largest, np.inf)
+            lowest = library.where(rows, largest, none).min() - self.reach  # infinite without rows
+            low = library.minimum(low, lowest)
+        return library.stack((low, negative_high))  # type: ignore[no-any-return]
 
 
-def _signed(range: Tensor, sign: float) -> Tensor:
+def _signed(range: Numbers, sign: float) -> Numbers:
     """A range of x from that of x * sign."""
-    return range if sign > 0 else range.flip(0)
+    return range if sign > 0 else library_of(range).flip(range, (0,))

@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qgraph.ir import Array
+from qgraph.quantizers.arrays import as_type, extremes, library_of
 from qgraph.quantizers.registry import Quantizer, quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qgraph.quantizers.arrays import Numbers
 
 
 @quantizer("min_max")
@@ -23,18 +26,13 @@ class MinMax(Quantizer):
     def torch_scale(self, channels: Tensor, limit: Tensor) -> Tensor:
         return channels.abs().amax(dim=1).float() / limit
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
-        low, high = torch.aminmax(x) if axis is None else torch.aminmax(x.movedim(axis, 0).flatten(1), dim=1)
-        return torch.stack((low, -high)).float().reshape(2, -1)
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        low, high = extremes(x, axis)
+        found: Numbers = library_of(x).stack((low, -high)).reshape(2, -1)
+        return as_type(found, "float32")
 
     def trained(self, before: Tensor, seen: Tensor) -> Tensor:
-        import torch
+        return library_of(before).minimum(before, seen)  # type: ignore[no-any-return]
 
-        return torch.minimum(before, seen)
-
-    def calibrated(self, before: Tensor, seen: Tensor, count: int) -> Tensor:
-        import torch
-
-        return torch.minimum(before, seen)
+    def calibrated(self, before: Numbers, seen: Numbers, count: int) -> Numbers:
+        return library_of(before).minimum(before, seen)  # type: ignore[no-any-return]

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from qgraph.ir import Array
+from qgraph.quantizers.arrays import library_of, rows_along
 from qgraph.quantizers.histogram import Searched
 from qgraph.quantizers.moving_average import MOMENTUM
 from qgraph.quantizers.registry import Quantizer, quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qgraph.quantizers.arrays import Numbers
 
 FRACTIONS = tuple(1 - step / 40 for step in range(28))
 """Candidates, as fractions of the range that covers everything; on a tie the largest is taken."""
@@ -51,17 +54,17 @@ class LeastSquares(Searched):
             errors.append(((wide / step).round().clamp(-bound, bound) * step - wide).square().sum(dim=1))
         return _with_least(torch.stack(errors), torch.stack(scales))
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
         """The best fraction of the range of one batch."""
-        import torch
-
-        widest = super().seen(x, axis).clamp(max=0)
-        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
+        widest, rows, library = super().seen(x, axis).clip(max=0), rows_along(x, axis), library_of(x)
         ranges, errors = [widest * fraction for fraction in FRACTIONS], []
         for low, negated_high in (each[:, :, None] for each in ranges):
-            step = (-(low + negated_high) / self.levels).clamp(min=1e-30)
-            errors.append((((rows - low) / step).round().clamp(0, self.levels) * step + low - rows).square().sum(dim=1))
-        return _with_least(torch.stack(errors), torch.stack(ranges))
+            step = (-(low + negated_high) / self.levels).clip(min=1e-30)
+            codes = library.round((rows - low) / step).clip(0, self.levels)
+            errors.append(library.square(codes * step + low - rows).sum(1))
+        told: Numbers = library.stack(errors)
+        tried: Numbers = library.stack(ranges)
+        return _with_least(told, tried)
 
     def loss(self, counts: Array, values: Array, width: float, bounds: tuple[float, float]) -> float:
         low, high = bounds
@@ -74,7 +77,8 @@ class LeastSquares(Searched):
         return before.lerp(seen, MOMENTUM)
 
 
-def _with_least(errors: Tensor, candidates: Tensor) -> Tensor:
+def _with_least(errors: Numbers, candidates: Numbers) -> Numbers:
     """Of candidates [K, ..., R] the first with the least of errors [K, R], for each row."""
-    best = errors.argmin(dim=0).expand_as(candidates[0])
-    return candidates.gather(0, best[None])[0]
+    library = library_of(errors)
+    rows = candidates[library.argmin(errors, 0), ..., library.arange(errors.shape[1])]
+    return library.moveaxis(rows, 0, -1)  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from qgraph.quantizers.moving_average import MovingAverage
 from qgraph.quantizers.registry import quantizer
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from qgraph.quantizers.arrays import Numbers
 
 ROOM = 8.0
 """Times what was seen: three of sixteen bits."""
@@ -20,5 +20,5 @@ class OpenEnded(MovingAverage):
 
     uses: ClassVar[tuple[str, ...]] = ()
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
         return super().seen(x, axis) * ROOM

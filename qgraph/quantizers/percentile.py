@@ -8,12 +8,15 @@ import numpy as np
 
 from qgraph.errors import InputError
 from qgraph.ir import Array
+from qgraph.quantizers.arrays import as_type, kth_smallest, library_of, rows_along
 from qgraph.quantizers.min_max import MinMax
 from qgraph.quantizers.moving_average import MOMENTUM
 from qgraph.quantizers.registry import quantizer
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qgraph.quantizers.arrays import Numbers
 
 
 @quantizer("percentile")
@@ -40,17 +43,17 @@ class Percentile(MinMax):
         last = self._rank(channels.shape[1], self.percent)
         return channels.abs().kthvalue(last, dim=1).values.float() / limit
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
-        import torch
-
-        rows = x.reshape(1, -1) if axis is None else x.movedim(axis, 0).flatten(1)
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
+        rows = rows_along(x, axis)
         count = rows.shape[1]
-        high = self._rank(count, 50 + self.percent / 2)
-        bounds = [rows.kthvalue(count + 1 - high, dim=1).values, -rows.kthvalue(high, dim=1).values]
-        return torch.stack(bounds).float()
+        rank = self._rank(count, 50 + self.percent / 2)
+        low, high = kth_smallest(rows, count + 1 - rank), kth_smallest(rows, rank)
+        found: Numbers = library_of(x).stack((low, -high))
+        return as_type(found, "float32")
 
     def trained(self, before: Tensor, seen: Tensor) -> Tensor:
         return before.lerp(seen, MOMENTUM)
 
-    def calibrated(self, before: Tensor, seen: Tensor, count: int) -> Tensor:
-        return before.lerp(seen, 1 / count)
+    def calibrated(self, before: Numbers, seen: Numbers, count: int) -> Numbers:
+        wide = as_type(before, "float64")  # in which the difference and its part are the same whoever computes them
+        return as_type(wide + (as_type(seen, "float64") - wide) / count, "float32")

@@ -17,6 +17,7 @@ from qgraph.quantizers.gradients import STRAIGHT_THROUGH, Gradient, gradient_nam
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from qgraph.quantizers.arrays import Numbers
     from qgraph.quantizers.histogram import Histogram
 
 PROVIDERS = ("qgraph.quantizers", "qgraph.targets")
@@ -31,8 +32,9 @@ class Quantizer:
     are allowed; `gradient` is that of rounding in training; `levels`, which no text says, are the steps of the range
     for which an activation is observed.
 
-    Activations: a range is a pair (low, -high) of tensors [2, P], one column for each pair of parameters, so that both
-    sides merge by `minimum`. Weights are symmetric: only a scale follows from them, in NumPy and, with the same bits,
+    Activations: a range is a pair (low, -high) of arrays [2, P], one column for each pair of parameters, so that both
+    sides merge by `minimum`. `seen` and `calibrated` take arrays of NumPy or of torch (`qgraph.quantizers.arrays`), the
+    rest of training tensors. Weights are symmetric: only a scale follows from them, in NumPy and, with the same bits,
     in torch. Nothing imports torch before a method needs it.
     """
 
@@ -77,7 +79,7 @@ class Quantizer:
         """`scale` in torch, the same float32."""
         raise NotImplementedError
 
-    def seen(self, x: Tensor, axis: int | None) -> Tensor:
+    def seen(self, x: Numbers, axis: int | None) -> Numbers:
         """The range that x asks for, [2, P]; `axis` asks for one at each of its indices."""
         raise NotImplementedError
 
@@ -85,11 +87,11 @@ class Quantizer:
         """In training: the range after a batch, from that before it and what was seen in it."""
         raise NotImplementedError
 
-    def calibrated(self, before: Tensor, seen: Tensor, count: int) -> Tensor:
+    def calibrated(self, before: Numbers, seen: Numbers, count: int) -> Numbers:
         """In calibration: the range after chunk number `count` (from 2 on)."""
         raise NotImplementedError
 
-    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+    def searched(self, seen: Histogram[Numbers], widest: Array, symmetric: bool) -> Array:
         """The range after calibration, [2, P], from a histogram and the range of all that was seen."""
         raise NotImplementedError
 

@@ -15,6 +15,7 @@ from qgraph.quantizers.registry import quantizer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from qgraph.quantizers.arrays import Numbers
     from qgraph.quantizers.histogram import Histogram
 
 
@@ -35,7 +36,7 @@ class TrainedThreshold(LeastSquares):
     def begun(self, scale: Tensor, zero_point: Tensor) -> Mapping[str, Tensor]:
         return {"log2_threshold": scale.log2().ceil() - 0.5}
 
-    def searched(self, seen: Histogram, widest: Array, symmetric: bool) -> Array:
+    def searched(self, seen: Histogram[Numbers], widest: Array, symmetric: bool) -> Array:
         return LeastSquares(power_of_two=True, levels=self.levels).searched(seen, widest, symmetric)
 
     def settle(

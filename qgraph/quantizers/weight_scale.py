@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgraph.ir import Array
+from qgraph.quantizers.arrays import Numbers, as_type, library_of
 from qgraph.quantizers.registry import Quantizer
 
 if TYPE_CHECKING:
@@ -26,47 +28,56 @@ def rows_of(weight: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def weight_scale(
-    weight: NDArray[np.floating], quant_max: int, axis: int | None, quantizer: Quantizer
+    weight: NDArray[np.floating],
+    quant_max: int,
+    axis: int | None,
+    quantizer: Quantizer,
+    layers: Sequence[Array | None] = (),
 ) -> NDArray[np.float32]:
     """The scale of each channel, [channels], or of the whole weight, [1], for integers in [-quant_max, quant_max].
 
-    weight: [O, *rest] float; the channels O stand on `axis`, 0 where that is None. A channel of zeros has `SMALLEST` of
-    the largest scale, 1 where all are zeros, until calibration knows the scale of the layer's input
-    (`torch_weight_scale`).
+    weight: [O, *rest] float; the channels O stand on `axis`, 0 where that is None. `layers`: the bias [O] (or None) and
+    the scale [1] of the input of every layer that has the weight, in turn, as far as they are known: a scale is raised
+    where a bias would not fit at `x_scale * w_scale`. A channel of zeros has `SMALLEST` of the largest scale; where all
+    are zeros what the biases leave, 1 without any.
     """
     scale = np.asarray(quantizer.scale(rows_of(np.moveaxis(weight, axis or 0, 0)), quant_max), np.float32)
-    if axis is None:
-        scale = scale.max(keepdims=True)
-    scale = quantizer.allowed(scale)
-    largest = float(scale.max())
-    return np.maximum(scale, np.float32(largest * SMALLEST if largest > 0 else 1.0))
+    return _beside_biases(scale, axis, quantizer, layers)
 
 
 def torch_weight_scale(
     w: Tensor, limit: Tensor, axis: int | None, quantizer: Quantizer, layers: Sequence[Tensor | None] = ()
 ) -> Tensor:
-    """`weight_scale` in torch, the same float32, raised where a bias would not fit at scale `x_scale * w_scale`.
+    """`weight_scale` in torch, the same float32.
 
-    w: [O, *rest], or with O on `axis`, or one number; limit: [1], the largest integer above the zero point. `layers`:
-    the bias [O] (or None) and the scale [1] of the input of every layer that has the weight, in turn. Weights that are
-    so much smaller than the bias beside them become coarse: they move the result by less than a step of it.
+    w: [O, *rest], or with O on `axis`, or one number; limit: [1], the largest integer above the zero point.
     """
     import torch
 
     w = torch.atleast_1d(w.movedim(axis, 0) if axis else w)
     ordered = w.unsqueeze(-1).movedim(1, -1) if quantizer.needs_order else w  # a copy of the weight, at every step
     scale = quantizer.torch_scale(ordered.reshape(w.shape[0], -1), limit)
-    if axis is None:
-        scale = scale.amax().reshape(1)
-    free = torch.ones_like(scale[:1])
-    goal = torch.where(scale > 0, 1 / BIAS_LIMIT, 1 / BIAS_GOAL)
+    return _beside_biases(scale, axis, quantizer, layers)
+
+
+def _beside_biases(scale: Numbers, axis: int | None, quantizer: Quantizer, layers: Sequence[Numbers | None]) -> Numbers:
+    """The scale of each channel's weights, [O], as one of all where `axis` is None, and raised for biases.
+
+    Weights that are so much smaller than the bias beside them become coarse: they move the result by less than a step
+    of it.
+    """
+    library = library_of(scale)
+    scale = library.amax(scale, 0).reshape(1) if axis is None else scale
+    free = library.ones_like(scale[:1])
+    goal = as_type(library.where(scale > 0, 1 / BIAS_LIMIT, 1 / BIAS_GOAL), "float32")
     for bias, x_scale in zip(layers[::2], layers[1::2], strict=True):
         assert x_scale is not None
-        free = torch.minimum(free, torch.nan_to_num(1 / x_scale, nan=1.0))
+        free = library.minimum(free, library.nan_to_num(1 / x_scale, nan=1.0))
         if bias is not None:
-            size = bias.detach().abs().float()
-            size = size.reshape(-1, len(scale)).amax(0)  # one scale serves all, or the same channel of every group
-            scale = torch.maximum(scale, torch.nan_to_num(size / x_scale) * goal)
-    scale = quantizer.torch_allowed(scale)
-    largest = scale.amax()
-    return torch.maximum(scale, torch.where(largest > 0, largest * SMALLEST, free))
+            size = abs(as_type(bias.detach() if hasattr(bias, "detach") else bias, "float32"))
+            size = library.amax(size.reshape(-1, len(scale)), 0)  # one scale serves all, or a channel of every group
+            scale = library.maximum(scale, library.nan_to_num(size / x_scale) * goal)
+    allowed: Any = quantizer.allowed if library is np else quantizer.torch_allowed
+    scale = allowed(scale)
+    largest = library.amax(scale, 0)
+    return library.maximum(scale, library.where(largest > 0, largest * SMALLEST, free))  # type: ignore[no-any-return]

@@ -10,11 +10,16 @@ from typing import TypeVar, overload
 import torch
 from torch import Tensor, fx, nn
 
+from qgraph.calibration.batches import Batch, checked, is_open, rebatched
+from qgraph.calibration.calibrating import check_endless, with_progress
+from qgraph.calibration.dead_values import Observed as Seen
+from qgraph.calibration.dead_values import settle_scales
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.training.batches import Batch, checked, device_of, is_open, module_inputs, rebatched
+from qgraph.training.batches import device_of, module_inputs
 from qgraph.training.bit_true import Integers
 from qgraph.training.conversion import (
+    Source,
     activation_quantizers,
     from_torch,
     graph_module,
@@ -23,7 +28,6 @@ from qgraph.training.conversion import (
     tensors_by_path,
     to_torch,
 )
-from qgraph.training.dead_values import settle_scales
 from qgraph.training.layers import BatchNorm, LayerBatchNorm
 from qgraph.training.observers import ActivationQuantizer, FakeQuantizer, RoundsByOthers
 from qgraph.training.processes import ALONE, Group, dealt_out, put_together, spread_parts, whole
@@ -41,19 +45,7 @@ def calibrate(
 def calibrate(
     module_or_graph: Graph | nn.Module, batches: Iterable[Batch], progress: bool = False, sharded: bool = True
 ) -> Graph | nn.Module:
-    """Set the ranges of activations from data; returns the module that was given, or a new graph.
-
-    `batches`: arrays, tensors, tuples whose first elements are the inputs (a DataLoader works), or dictionaries by
-    input name. A range covers everything that was seen of a value in float (moving averages are for training), so that
-    it does not depend on how the examples are split into batches, to the last bit: they are put together again, and run
-    by `CHUNK` examples. Runs in eval mode without gradients, and starts anew: earlier ranges do not count, unless they
-    are frozen. Under an initialized group of `torch.distributed` every process gives its share of the examples, an
-    empty one maybe, and has the ranges of all in the end, bit for bit those of one process that is given the first
-    example of each in turn, then the second, ... (which undoes a DistributedSampler; what it fills up does not count);
-    `sharded=False`: each gives all of them. A graph with states takes a batch that lacks them for the steps of one
-    stream, which begins with their first values and goes on in float. Raises InputError where there is no batch, one
-    contains NaN or does not fit, or a value is infinite.
-    """
+    """`qgraph.calibrate`: examples are put together again, and run by `CHUNK` of them."""
     if isinstance(module_or_graph, Graph):
         return from_torch(calibrate(to_torch(module_or_graph), batches, progress, sharded))
     traced = graph_module(module_or_graph)
@@ -62,7 +54,7 @@ def calibrate(
     inputs = source_of(traced).graph.inputs
     group = Group.present() if sharded else ALONE
     examples = dealt_out(batches)
-    batches = with_states(module_or_graph, _shown(checked(batches, inputs), progress and not group.rank))
+    batches = with_states(module_or_graph, with_progress(checked(batches, inputs), progress and not group.rank))
     given = (module_inputs(traced, inputs, batch, f"batch {count}") for count, batch in enumerate(batches, 1))
     together = put_together(group, given, examples, whole=not is_open(inputs))
     with _observing(traced) as quantizers, torch.no_grad():
@@ -73,7 +65,7 @@ def calibrate(
                 quantizer.end_calibration(scale, zero_point)
             refresh_weight_scales(traced)
             source = source_of(traced)
-            settle_scales(traced, source.graph, tensors_by_path(traced), source.paths)
+            _settle_scales(source, tensors_by_path(traced), quantizers, traced)
             for quantizer, scale, zero_point in _with_parameters(traced, quantizers):
                 quantizer.begin(scale, zero_point)
             refresh_weight_scales(traced)
@@ -132,16 +124,28 @@ def _add_up(quantizer: ActivationQuantizer, group: Group) -> None:
         quantizer.add(each.to(device))
 
 
+def _settle_scales(
+    source: Source, tensors: Mapping[str, Tensor], quantizers: list[ActivationQuantizer], traced: fx.GraphModule
+) -> None:
+    """Set the scales that follow from those of others, in place."""
+    names = {path: name for name, path in source.paths.items()}
+    calls = [node for node in traced.graph.nodes if node.op == "call_module"]
+    owners = [(call, traced.get_submodule(str(call.target))) for call in calls]
+    seen = {
+        names[str(call.args[1].target)]: Seen(owner.quant_range, owner.symmetric, owner.range.cpu().numpy())
+        for call, owner in owners
+        if isinstance(owner, ActivationQuantizer) and owner in quantizers
+    }
+    small = {name: path for name, path in source.paths.items() if source.graph.constants[name].type.rank <= 1}
+    of = {name: tensors[path].detach().cpu().numpy() for name, path in small.items()}
+    for name, scale in settle_scales(source.graph, of, seen).items():
+        tensors[source.paths[name]].copy_(torch.from_numpy(scale))
+
+
 def _check_scales(graph: Graph, tensors: Mapping[str, Tensor], paths: Mapping[str, str]) -> None:
     """Raise InputError for every value that was infinite: it has no scale."""
     nodes = [node for node in graph.nodes if node.op == "quant.fake_quant"]
-    endless = [node for node in nodes if bool(tensors[paths[node.operand(1).name]].isinf().any())]
-    if endless:
-        raise InputError(
-            f"{len(endless)} value{'s' * (len(endless) > 1)} of the model became infinite in calibration",
-            where=tuple(line for node in endless for line in node.where),
-            help="integers have no infinity: mask with a number such as -1e4, or keep such ops in float (fallback)",
-        )
+    check_endless([node for node in nodes if bool(tensors[paths[node.operand(1).name]].isinf().any())])
 
 
 def freeze(module: Module, batchnorm: bool = True, observers: bool = True) -> Module:
@@ -199,11 +203,3 @@ def _with_parameters(
 ) -> Iterator[tuple[ActivationQuantizer, Tensor, Tensor]]:
     """These quantizers with scale and zero point."""
     return (found for found in activation_quantizers(traced) if found[0] in quantizers)
-
-
-def _shown(batches: Iterable[Batch], progress: bool) -> Iterable[Batch]:
-    if not progress:
-        return batches
-    from rich.progress import track
-
-    return track(batches, "calibrate")

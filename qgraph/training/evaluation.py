@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from qgraph.calibration.batches import Batch
 from qgraph.errors import InputError
 from qgraph.interpreter import run
 from qgraph.ir import Array, Graph, data_inputs
-from qgraph.training.batches import Batch, device_of
+from qgraph.training.batches import device_of
 from qgraph.training.processes import Group, dealt_out
 
 Score = Callable[[Any, Any], Array | Tensor]

@@ -14,22 +14,21 @@ import torch
 from torch import Tensor, nn
 
 from qgraph import quantizers
+from qgraph.calibration.bounds import within
 from qgraph.errors import NotCalibrated
 from qgraph.quantizers.histogram import Histogram
 from qgraph.quantizers.min_max import MinMax
 from qgraph.quantizers.moving_average import MovingAverage
+from qgraph.quantizers.ranges import TINY, parameters_of
 from qgraph.quantizers.reciprocal import BEYOND
 from qgraph.quantizers.registry import Quantizer
 from qgraph.quantizers.rounding import get_rounding
 from qgraph.quantizers.weight_scale import torch_weight_scale
-from qgraph.training.bounds import hold
 from qgraph.training.fake_quant import by_chance, fake_quantize, fake_quantize_bias, per_axis, rounded_through
 from qgraph.training.fused import BatchNormOf, kernels_for
 from qgraph.training.integer_run import Run, rounded
 from qgraph.training.processes import Group
 from qgraph.training.remembered import Remembering
-
-TINY = torch.finfo(torch.float32).tiny
 
 
 def _momentum(quantizer: Quantizer) -> float | None:
@@ -203,7 +202,7 @@ class ActivationQuantizer(FakeQuantizer):
         super().__init__(quant_range, axis, observer)
         self.symmetric, self.has_pole = symmetric, has_pole
         self.observing = 0
-        self.histogram: Histogram | None = None
+        self.histogram: Histogram[Tensor] | None = None
         for name in self.quantizer.own:
             self.register_parameter(name, nn.Parameter(torch.full((parameters,), torch.nan)))
         for name in ("seen", "before", "range"):
@@ -239,7 +238,8 @@ class ActivationQuantizer(FakeQuantizer):
         if self.quantizer.observes and not self.quantizer.learns and self.training and not self.frozen:
             self.observe(x, scale, zero_point, first)
             if bound is not None:
-                hold(bound[0], scale, zero_point, self.quant_range[1], bound[1])
+                with torch.no_grad():
+                    scale.copy_(within(bound[0], scale, zero_point, self.quant_range[1], bound[1]))
         elif not self._calibrated and not torch.compiler.is_compiling():
             self._check(scale)
         run, key = beside
@@ -342,7 +342,7 @@ class ActivationQuantizer(FakeQuantizer):
         self.range.copy_(torch.where(before.isnan(), seen, moved))
         self._set_parameters(scale, zero_point)
 
-    def add(self, more: Histogram) -> None:
+    def add(self, more: Histogram[Tensor]) -> None:
         """Count more values in."""
         self.histogram = more if self.histogram is None else self.histogram.plus(more)
 
@@ -364,19 +364,6 @@ class ActivationQuantizer(FakeQuantizer):
         return torch.stack((quant_min - zero_point, zero_point - quant_max)) * scale
 
     def _set_parameters(self, scale: Tensor, zero_point: Tensor) -> None:
-        """Asymmetric: scale = (high - low) / (quant_max - quant_min), zero_point = rint(quant_min - low / scale).
-
-        Symmetric: the zero point stays, the scale covers both sides. A range of (nearly) nothing keeps the scale, 1 if
-        there is none.
-        """
-        quant_min, quant_max = self.quant_range
-        if self.symmetric:
-            sides = torch.stack((zero_point - quant_min, quant_max - zero_point))  # integers below and above zero
-            wanted = torch.where(sides > 0, -self.range / sides, 0.0).amax(dim=0)
-        else:
-            steps = torch.full_like(scale, quant_max - quant_min)  # CUDA multiplies by the reciprocal of a number
-            wanted = -self.range.sum(dim=0) / steps
-        wanted = self.quantizer.torch_allowed(wanted)
-        scale.copy_(torch.where(wanted < TINY, torch.nan_to_num(scale, nan=1.0), wanted))
-        if not self.symmetric:
-            zero_point.copy_((quant_min - self.range[0] / scale).round_().clamp_(quant_min, quant_max))
+        given = self.range, scale, zero_point, self.quant_range, self.quantizer, self.symmetric
+        for parameter, made in zip((scale, zero_point), parameters_of(*given), strict=True):
+            parameter.copy_(made)

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 from torch import Tensor, nn
 
+from qgraph.calibration.batches import Batch, Data
 from qgraph.errors import InputError
 from qgraph.interpreter.streaming import feeds
 from qgraph.ir import Graph, data_inputs, states_of
 from qgraph.passes.strip_fake_quant import strip_fake_quant
-from qgraph.training.batches import Batch, Data
 from qgraph.training.conversion import from_torch, source_of
 
 

@@ -7,6 +7,7 @@ from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
 from qgraph.targets.onnxruntime.float_kernels import KERNELS, belongs_to_islands
+from qgraph.targets.onnxruntime.float_program import float_program
 from qgraph.targets.onnxruntime.fusing import OPTIMIZATIONS
 from qgraph.targets.onnxruntime.onnx_reader import read_onnx
 from qgraph.targets.onnxruntime.onnx_writer import to_onnx
@@ -45,6 +46,7 @@ TARGET = Target(
         ),
     },
     processors="x86; without VNNI only files of pair-safe or u8 weights; 64-bit ARM differs in QLinearAdd and pooling",
+    float_program=float_program,
     notes=notes,
     proven="1.32.0",
     earlier=EARLIER,

@@ -8,9 +8,10 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from qgraph.calibration.batches import CHUNK, checked, is_open, rebatched
 from qgraph.errors import InputError
 from qgraph.ir import Graph, TensorType, Value
-from qgraph.training.batches import CHUNK, checked, device_of, is_open, module_inputs, rebatched
+from qgraph.training.batches import device_of, module_inputs
 
 
 def inputs(*shapes: tuple[int | str, ...], dtype: str = "f32") -> list[Value]:

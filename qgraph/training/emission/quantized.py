@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import fx
 
+from qgraph.calibration.bounds import bounded_by
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Node
 from qgraph.ops.quant import maker_of
 from qgraph.quantizers.rounding import get_rounding
-from qgraph.training.bounds import bounded_by
 from qgraph.training.emission.elementwise import POLES
 from qgraph.training.emission.emitter import Emitter, is_weight
 from qgraph.training.emission.layers import WINDOW

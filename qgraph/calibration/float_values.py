@@ -13,8 +13,9 @@ from qgraph import targets
 from qgraph.calibration.batches import is_open
 from qgraph.interpreter.execute import execute
 from qgraph.ir import Array, Graph, Node, Value, op_def
-from qgraph.ops.quant import FAKE_QUANTS, unquantized
+from qgraph.ops.quant import unquantized
 from qgraph.passes.drop_dead_code import erase_dead_code
+from qgraph.passes.strip_fake_quant import strip_fake_quant
 from qgraph.targets.target import FloatProgram
 
 PART = 2**23
@@ -33,8 +34,7 @@ class FloatValues:
         self._is_open = is_open(program.inputs)
         self._made = list(dict.fromkeys(value for value in self._seen if value.producer is not None))
         program.set_outputs(self._made)
-        _without_rounding(program)
-        self._run = program_of(program, graph.target)
+        self._run = program_of(_without_rounding(program), graph.target)
 
     def parts(self, chunk: Sequence[Array]) -> Iterator[list[Array | None]]:
         """What the fake-quantizations read in a chunk of examples, part after part where any number of them runs;
@@ -65,19 +65,15 @@ def _unrounded(value: Value) -> Value:
     return value
 
 
-def _without_rounding(graph: Graph) -> None:
-    """Make a float graph of a fake-quantized one: weights are rounded, activations and biases are not."""
-    for node in list(graph.nodes):
-        if node.op not in FAKE_QUANTS:
-            continue
-        x = node.operand(0)
-        if node.op == "quant.fake_quant" and is_weight(node):
+def _without_rounding(graph: Graph) -> Graph:
+    """The float graph of a fake-quantized one: weights are rounded, all else is not."""
+    for node in list(graph.find("quant.fake_quant")):
+        if is_weight(node):
             arrays = [None if value is None else value.data for value in node.operands]
-            x = graph.add_constant(op_def(node.op).evaluate(node, arrays)[0], f"{x.name}.rounded")
-        graph.replace_uses(node.result, x)
-    graph.level = "float"
-    graph.metadata.clear()
+            rounded = op_def(node.op).evaluate(node, arrays)[0]
+            graph.replace_uses(node.result, graph.add_constant(rounded, f"{node.operand(0).name}.rounded"))
     erase_dead_code(graph)
+    return strip_fake_quant(graph)
 
 
 def is_weight(mark: Node) -> bool:

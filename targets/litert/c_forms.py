@@ -21,6 +21,7 @@ from qgraph.ir import TensorType, Value
 from qgraph.ir.types import element_count, integer_range
 from qgraph.targets.c_moves import sides
 from qgraph.targets.c_source import Emission, Form
+from qgraph.targets.litert.c_lstm import lstm
 from qgraph.targets.litert.dialect.activation import Prelu, prelu_factor, ratio
 from qgraph.targets.litert.dialect.convolution import Conv2d, DepthwiseConv2d
 from qgraph.targets.litert.dialect.elementwise import (
@@ -554,6 +555,7 @@ C_FORMS: dict[str, Form] = {
     "litert.lookup": lambda c, op: c.table(),
     "litert.resize_nearest_neighbor": lambda c, op: c.move(),
     "litert.svdf": svdf,
+    "litert.unidirectional_sequence_lstm": lstm,
     "litert.quantize": quantize,
     "litert.dequantize": dequantize,
     "litert.add": reference_add,

@@ -17,11 +17,15 @@ ROUNDINGS: Mapping[str, Rounding] = {"nn.mean": "half_even", "nn.leaky_relu": of
 """MEAN is one multiply-add in float32."""
 
 
-def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "kernel") -> QuantRules:
-    """The rules of `litert`, with XNNPACK's rounding of floats: half to even, by the reciprocal of the scale."""
+def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "steps") -> QuantRules:
+    """The rules of `litert`, with XNNPACK's rounding of floats: half to even, by the reciprocal of the scale.
+
+    The ops of an LSTM's steps run in XNNPACK, its one op in LiteRT's own kernel, which takes several times as long.
+    """
     return quant_rules("half_even_reciprocal", weights, ROUNDINGS, "steps_of_256", activations, lstm)
 
 
+STEPS_FIRST = replace(REFERENCE.options["lstm"], choices=("steps", "kernel"))
 KERNELS = kernels_in(__name__, __path__)
 ROOTS = ("litert.sqrt", "litert.rsqrt")
 
@@ -30,6 +34,7 @@ TARGET = replace(
     name="litert-xnnpack",
     summary="LiteRT (TensorFlow Lite) as its interpreter runs by default, with XNNPACK: .tflite, int8",
     rules=rules,
+    options={**REFERENCE.options, "lstm": STEPS_FIRST},
     floats=tuple(replace(row, lower=root_of_floats) if row.target in ROOTS else row for row in REFERENCE.floats),
     runtime_options={"kernels": "default"},
     kernels=KERNELS,

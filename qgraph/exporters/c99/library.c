@@ -570,6 +570,165 @@ static void qg_svdf__S(const int8_t *x, const int8_t *w_feature, const S_t *w_ti
     round_row(row, y, filters / rank, how);
 }
 
+/* value saturated to 16 bits. */
+static int32_t qg_clamp_16(int32_t value) {
+    return qg_clamp(value, INT16_MIN, INT16_MAX);
+}
+
+/* a * b / 2^15, half up, saturated: SaturatingRoundingDoublingHighMul of 16 bits. */
+static int32_t qg_high_mul_16(int32_t a, int32_t b) {
+    return qg_clamp_16((a * b + (1 << 14)) >> 15);
+}
+
+/* exp(a) in Q0 of 16 bits, for a <= 0 with so many integer bits. Source: gemmlowp fixedpoint.h, exp_on_negative_values. */
+static int32_t qg_exp_16(int32_t a, int integer_bits) {
+    static const int16_t of_powers[7] = {25520, 19875, 12055, 4435, 600, 11, 0};
+    const int fraction = 15 - integer_bits;
+    const int32_t quarter = 1 << (fraction - 2), part = (a & (quarter - 1)) - quarter, multiple = part - a;
+    const int32_t x = qg_clamp_16(part * (1 << integer_bits)) + (1 << 12), x2 = qg_high_mul_16(x, x);
+    const int32_t x3 = qg_high_mul_16(x2, x), x4 = qg_high_mul_16(x2, x2);
+    const int32_t cubes = qg_high_mul_16((x4 >> 2) + ((x4 & 3) > 1 + (x4 < 0)) + x3, 10923) + x2;
+    const int32_t tail = (cubes >> 1) + ((cubes & 1) > (cubes < 0));
+    int32_t result = qg_clamp_16(28918 + qg_high_mul_16(28918, x + tail));
+    for (int k = -2; k < integer_bits && k < 5; ++k) {
+        if ((multiple & (1 << (fraction + k))) != 0) {
+            result = qg_high_mul_16(result, of_powers[k + 2]);
+        }
+    }
+    if (integer_bits > 5 && a < -(1 << (20 - integer_bits))) {
+        result = 0;
+    }
+    return a == 0 ? INT16_MAX : result;
+}
+
+/* 2 / (1 + a) with two integer bits, for a in Q0 of 16 bits, [0, 1): three Newton steps. Source: gemmlowp fixedpoint.h. */
+static int32_t qg_two_over_one_plus_16(int32_t a) {
+    const int32_t half = (a + INT16_MAX + 1) >> 1;
+    int32_t x = 23130 + qg_high_mul_16(half, -15420);
+    for (int i = 0; i < 3; ++i) {
+        const int32_t error = (1 << 13) - qg_high_mul_16(half, x);
+        x = (int16_t)(x + qg_clamp_16(qg_high_mul_16(x, error) * 4));
+    }
+    return x;
+}
+
+/* A function of 16 bits to Q0: of a value with so many integer bits, or of three times the value shifted to the left. */
+typedef int32_t (*qg_function)(int32_t value, int how);
+
+/* 1 / (1 + exp(-value)). Source: gemmlowp fixedpoint.h, logistic. */
+static int32_t qg_logistic_16(int32_t value, int integer_bits) {
+    const int32_t e = qg_exp_16(value < 0 ? value : -value, integer_bits);
+    const int32_t positive = qg_clamp_16(qg_two_over_one_plus_16(e) * 2);
+    return value == 0 ? 1 << 14 : value > 0 ? positive : INT16_MAX - positive;
+}
+
+/* Source: gemmlowp fixedpoint.h, tanh. */
+static int32_t qg_tanh_16(int32_t value, int integer_bits) {
+    const int32_t e = qg_exp_16(value < 0 ? value : -value, integer_bits + 1);
+    const int32_t positive = qg_clamp_16((qg_two_over_one_plus_16(e) - (1 << 13)) * 4);
+    return value == 0 ? 0 : value < 0 ? -positive : positive;
+}
+
+/* 65536 * logistic(i / 24). Source: TFLite sigmoid_table_uint16. */
+static const uint16_t qg_sigmoids[256] = {
+    32768, 33451, 34133, 34813, 35493, 36169, 36843, 37513, 38180, 38841, 39498, 40149, 40794, 41432, 42064, 42688,
+    43304, 43912, 44511, 45102, 45683, 46255, 46817, 47369, 47911, 48443, 48964, 49475, 49975, 50464, 50942, 51409,
+    51865, 52311, 52745, 53169, 53581, 53983, 54374, 54755, 55125, 55485, 55834, 56174, 56503, 56823, 57133, 57433,
+    57724, 58007, 58280, 58544, 58800, 59048, 59288, 59519, 59743, 59959, 60168, 60370, 60565, 60753, 60935, 61110,
+    61279, 61441, 61599, 61750, 61896, 62036, 62172, 62302, 62428, 62549, 62666, 62778, 62886, 62990, 63090, 63186,
+    63279, 63368, 63454, 63536, 63615, 63691, 63765, 63835, 63903, 63968, 64030, 64090, 64148, 64204, 64257, 64308,
+    64357, 64405, 64450, 64494, 64536, 64576, 64614, 64652, 64687, 64721, 64754, 64786, 64816, 64845, 64873, 64900,
+    64926, 64950, 64974, 64997, 65019, 65039, 65060, 65079, 65097, 65115, 65132, 65149, 65164, 65179, 65194, 65208,
+    65221, 65234, 65246, 65258, 65269, 65280, 65291, 65301, 65310, 65319, 65328, 65337, 65345, 65352, 65360, 65367,
+    65374, 65381, 65387, 65393, 65399, 65404, 65410, 65415, 65420, 65425, 65429, 65433, 65438, 65442, 65445, 65449,
+    65453, 65456, 65459, 65462, 65465, 65468, 65471, 65474, 65476, 65479, 65481, 65483, 65485, 65488, 65489, 65491,
+    65493, 65495, 65497, 65498, 65500, 65501, 65503, 65504, 65505, 65507, 65508, 65509, 65510, 65511, 65512, 65513,
+    65514, 65515, 65516, 65517, 65517, 65518, 65519, 65520, 65520, 65521, 65522, 65522, 65523, 65523, 65524, 65524,
+    65525, 65525, 65526, 65526, 65526, 65527, 65527, 65528, 65528, 65528, 65529, 65529, 65529, 65529, 65530, 65530,
+    65530, 65530, 65531, 65531, 65531, 65531, 65531, 65532, 65532, 65532, 65532, 65532, 65532, 65533, 65533, 65533,
+    65533, 65533, 65533, 65533, 65533, 65534, 65534, 65534, 65534, 65534, 65534, 65534, 65534, 65534, 65534, 65535
+};
+
+/* Three times a value, shifted to the left, or rounded half up to the right. */
+static int32_t qg_thrice(int32_t value, int left) {
+    return left < 0 ? (3 * value + (1 << (-left - 1))) >> -left : 3 * value * (1 << left);
+}
+
+/* Between two entries of the table, which are 1 << bits apart; as the last one beyond. */
+static int32_t qg_sigmoid_between(int32_t magnitude, int bits, int32_t beyond) {
+    const int32_t at = magnitude >> bits, part = magnitude & ((1 << bits) - 1);
+    return at >= 255 ? beyond : (qg_sigmoids[at] << bits) + part * (qg_sigmoids[at + 1] - qg_sigmoids[at]);
+}
+
+/* Source: TFLite reference/integer_ops/logistic.h. */
+static int32_t qg_logistic_of_table(int32_t value, int left) {
+    const int32_t x = qg_thrice(value, left), positive = qg_sigmoid_between(x < 0 ? -x : x, 9, 0x7FFF << 10);
+    return (x >= 0 ? positive + 512 : (1 << 25) - positive + 511) >> 10;
+}
+
+/* Source: TFLite reference/integer_ops/tanh.h. */
+static int32_t qg_tanh_of_table(int32_t value, int left) {
+    const int32_t x = qg_thrice(value, left), positive = qg_sigmoid_between(x < 0 ? -x : x, 8, 0xFFFF << 8);
+    return (x >= 0 ? positive - (1 << 23) + 128 : (1 << 23) - positive + 127) >> 8;
+}
+
+/* How an LSTM computes: multipliers of the sums of each gate, input, forget, cell, output, of x and then of h; what is
+ * apart in x and y are steps and examples. */
+typedef struct {
+    int examples, steps, inputs, units, x_example, x_step, y_example, y_step;
+    const int32_t *multiplier;
+    const int8_t *shift;
+    int32_t x_zero, h_zero, y_zero, y_multiplier, low, high;
+    int y_shift, right, of_gate, of_cell, saturates;
+    qg_function logistic, tangent;
+} qg_lstm_how;
+
+/* A product by 2^-right: half away from zero, or with the two roundings of qg_multiply, and saturated. */
+static int32_t qg_lstm_product(int32_t product, int right, int saturates) {
+    return saturates ? qg_clamp_16(qg_multiply(product, 1 << 30, 1 - right))
+                     : (product + (1 << (right - 1)) - (product < 0)) >> right;
+}
+
+/* The sum of a gate, in Q3.12. */
+static int32_t qg_lstm_gate(const int8_t *x, const int8_t *w, int32_t bias, const int8_t *h, const int8_t *r, int gate,
+                            const qg_lstm_how *s) {
+    int32_t of_x = bias, of_h = 0;
+    for (int i = 0; i < s->inputs; ++i) {
+        of_x += (x[i] - s->x_zero) * w[i];
+    }
+    for (int k = 0; k < s->units; ++k) {
+        of_h += (h[k] - s->h_zero) * r[k];
+    }
+    of_x = qg_clamp_16(qg_multiply(of_x, s->multiplier[gate], s->shift[gate]));
+    of_h = qg_multiply(of_h, s->multiplier[4 + gate], s->shift[4 + gate]);
+    return qg_clamp_16(of_x + (s->saturates ? qg_clamp_16(of_h) : of_h));
+}
+
+/* An LSTM over x [examples, steps, inputs] with weights w [4, units, inputs] and r [4, units, units], from h [examples,
+ * units] and c on, which becomes the last one. Source: TFLite lstm_eval.cc, or, with `saturates`, TFLite Micro's. */
+static void qg_lstm(const int8_t *x, const int8_t *w, const int8_t *r, const int32_t *b, const int8_t *h, int16_t *c,
+                    int8_t *y, const qg_lstm_how *s) {
+    for (int n = 0; n < s->examples; ++n, h += s->units, c += s->units) {
+        const int8_t *now = x + n * s->x_example, *before = h;
+        int8_t *made = y + n * s->y_example;
+        for (int t = 0; t < s->steps; ++t, now += s->x_step, before = made, made += s->y_step) {
+            for (int u = 0; u < s->units; ++u) {
+                int32_t gate[4];
+                for (int g = 0; g < 4; ++g) {
+                    const int at = g * s->units + u;
+                    gate[g] = qg_lstm_gate(now, w + at * s->inputs, b[at], before, r + at * s->units, g, s);
+                    gate[g] = (g == 2 ? s->tangent : s->logistic)(gate[g], s->of_gate);
+                }
+                const int32_t added = qg_lstm_product(gate[0] * gate[2], s->right, s->saturates);
+                const int32_t kept = qg_lstm_product(gate[1] * c[u], 15, s->saturates);
+                c[u] = (int16_t)qg_clamp(added + kept, s->low, s->high);
+                const int32_t code = qg_multiply(gate[3] * s->tangent(c[u], s->of_cell), s->y_multiplier, s->y_shift);
+                made[u] = (int8_t)(qg_clamp(code, -128 - s->y_zero, 127 - s->y_zero) + s->y_zero);
+            }
+        }
+    }
+}
+
 /* Parts of x [shared, outer, count, inner] at the indices [shared, many]; gives 1 for an index that is none. */
 static int qg_gather__X_I(const X_t *x, const I_t *indices, X_t *y, int shared, int outer, int count, int many, int inner) {
     for (int b = 0; b < shared; ++b) {

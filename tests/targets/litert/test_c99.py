@@ -20,6 +20,7 @@ from tests.c_compiler import build_and_run
 from tests.targets.litert import (
     test_elementwise,
     test_functions,
+    test_lstm,
     test_matmul,
     test_plain,
     test_reductions,
@@ -197,3 +198,11 @@ def test_parts_at_computed_places(ids: str, tmp_path: Path) -> None:
         attrs = {"axis": axis, "batch_dims": batch}
         cases.output(cases.build.litert.gather(x, indices, **attrs, element=("i8", x.type.quant)))
     check_in_c(cases, "litert", tmp_path)
+
+
+@pytest.mark.parametrize("target", FAMILY)
+@pytest.mark.parametrize(
+    "make", [test_lstm.random_case, partial(test_lstm.random_case, begins=True), test_lstm.boundary_case]
+)
+def test_sequences_of_an_lstm(make: Callable[[Cases], None], target: str, tmp_path: Path) -> None:
+    in_c(make, target, tmp_path, count=24)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import qgraph
 from qgraph.errors import LoweringError
 from qgraph.exporters import tflite
 from qgraph.ir import Builder, Graph, TensorType
+from tests.c_compiler import build_and_run
 
 KERNEL = "litert.unidirectional_sequence_lstm"
 TARGETS = ["litert", "litert-xnnpack", "tflm"]
@@ -43,6 +45,7 @@ def seeded(make: Callable[[], nn.Module], gain: float = 1.0) -> nn.Module:
 
 def lowered(model: nn.Module, x: Tensor, target: str = "litert", dynamic: bool = True, **words: object) -> Graph:
     graph = qgraph.trace(model, x, dynamic_batch=dynamic)
+    words = {"lstm": "kernel"} | words if "activations" not in words else words
     return qgraph.quantize(graph, target=target, calibration=[x.numpy()], **words)  # type: ignore[arg-type]
 
 
@@ -160,6 +163,13 @@ def test_forms_that_the_kernel_does_not_have_go_by_the_steps(form: str) -> None:
     assert qgraph.verify(low, inputs=x.numpy()).bit_exact
 
 
+def test_the_steps_are_what_xnnpack_gets_which_computes_them_faster() -> None:
+    x = torch.randn(4, 3, 3)
+    graph = qgraph.trace(seeded(Net), x)
+    found = {target: kernels(qgraph.quantize(graph, target=target, calibration=[x.numpy()])) for target in TARGETS}
+    assert found == {"litert": 1, "litert-xnnpack": 0, "tflm": 1}
+
+
 def test_the_target_has_an_option_for_the_steps_and_takes_them_for_16_bits() -> None:
     x = torch.randn(4, 3, 3)
     for words in ({"lstm": "steps"}, {"activations": "i16"}):
@@ -210,6 +220,7 @@ def test_what_is_raised_and_lowered_again_gives_the_same_integers(target: str, d
     low = lowered(seeded(partial(Net, bidirectional=True)), x, target, dynamic)
     back = qgraph.passes.raise_to_fake_quant(low)
     again = qgraph.lower(back, target)
+    assert back.find("quant.sequence_lstm")
     assert kernels(again) == kernels(low) == 2
     inputs = np.random.default_rng(2).normal(size=(2, 6, 3)).astype(np.float32)
     wanted, got = (qgraph.run(graph, inputs) for graph in (low, again))
@@ -295,3 +306,10 @@ def test_without_its_fake_quant_it_is_the_float_model() -> None:
         np.testing.assert_allclose(one, other.detach().numpy(), atol=1e-6)
     low = qgraph.quantize(plain, target="onnxruntime", calibration=[x.numpy()])
     assert qgraph.verify(low, inputs=x.numpy()).bit_exact, "the way back to nn.lstm"
+
+
+@pytest.mark.parametrize("target", ["litert", "tflm"])
+def test_a_lowered_lstm_is_exact_in_c(target: str, tmp_path: Path) -> None:
+    x = torch.randn(4, 6, 3)
+    qgraph.export(lowered(seeded(partial(Net, bidirectional=True, num_layers=2), 2.0), x, target), tmp_path / "c")
+    assert "0 bytes differ" in build_and_run(tmp_path / "c")

@@ -7,6 +7,8 @@
 | `requantize` | accumulators to 8- or 16-bit outputs, in the three ways the runtimes do it |
 | `accumulate` | exact integer convolution, depthwise convolution and matrix product |
 | `prepared_weight` | weights kept in the form that `accumulate` multiplies with, and the bounds that prove it exact |
+| `accumulation` | what that gives: accumulators in blocks, which are requantized while they are in the cache |
+| `products`, `torch_products` | the products behind it: BLAS, or torch's of 8 bits where it is loaded and proves exact |
 | `depthwise` | the multiply-add over kernel positions behind `accumulate.depthwise_convolve` |
 | `pooling` | maximum, sum and count over sliding windows |
 | `windows` | sliding windows, padding, output sizes |

@@ -9,20 +9,25 @@ Products run in float32 BLAS where max|x| * sum|w| < 2**24 for every output chan
 exact integer in any order, in float64 BLAS below 2**53, and in int64 beyond.  The raw x is multiplied, and
 -x_zero_point * sum(w) joins the bias, since converting x to float is a pass that is needed anyway and centring is not.
 
+Where torch is loaded and proves itself exact on this processor (`torch_products`), the products of 8-bit integers, and
+those of a depthwise convolution, are its own.
+
+The result of a layer is an `Accumulation`, which is computed a block at a time by who requantizes it.
 A weight may be a plain array or, to save its conversion in every call, a `PreparedWeight`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qgraph.arith.accumulation import Accumulation
 from qgraph.arith.channel_rows import add_per_channel
-from qgraph.arith.depthwise import accumulate_taps
+from qgraph.arith.depthwise import tap_blocks
 from qgraph.arith.exactness import Accumulator, as_accumulator, product_dtype
 from qgraph.arith.prepared_weight import (
     ExactAccumulation,
@@ -33,9 +38,13 @@ from qgraph.arith.prepared_weight import (
     prepare_matrix,
     recentred,
 )
-from qgraph.arith.windows import pooled_shape, windows
+from qgraph.arith.products import product_of
+from qgraph.arith.windows import padded_block, pooled_shape, windows
 
-COLUMNS = 2**18  # elements of one block's operand: 1 MiB of float32, about a core's second-level cache
+COLUMNS = 2**18
+"""Elements of one block's operand: 1 MiB of float32, about a core's second-level cache."""
+BLOCK = 2**16
+"""Elements of one block of accumulators."""
 
 Integers = NDArray[np.integer]
 
@@ -47,7 +56,7 @@ def matmul(
     x_zero_point: int = 0,
     weight_zero_point: ArrayLike = 0,
     bias: Integers | None = None,
-) -> Accumulator:
+) -> Accumulation:
     """acc [..., O] of x [..., K] and weight [O, K].  weight_zero_point: scalar or [O]; bias [O].
 
     >>> matmul(np.array([[1, 2]], np.int8), np.array([[3, 4], [5, 6]], np.int8), x_zero_point=1).astype(int)
@@ -57,10 +66,8 @@ def matmul(
         weight = prepare_matrix(weight, weight_zero_point)
     x, x_zero_point = recentred(x, x_zero_point, weight)
     exact = exact_accumulation(weight, bias, x.dtype, x_zero_point)
-    acc = np.empty((*x.shape[:-1], weight.outputs), exact.acc)
-    rows = math.prod(x.shape[:-1])
-    _multiply_rows(x.reshape(rows, x.shape[-1]), weight, exact, acc.reshape(rows, weight.outputs))
-    return acc
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return Accumulation((*x.shape[:-1], weight.outputs), exact.acc, lambda: _row_blocks(rows, weight, exact))
 
 
 def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: ArrayLike = 0) -> Accumulator:
@@ -90,7 +97,7 @@ def convolve(
     x_zero_point: int = 0,
     weight_zero_point: ArrayLike = 0,
     bias: Integers | None = None,
-) -> Accumulator:
+) -> Accumulation:
     """acc [N, *S', O] of x [N, *S, C] and weight [O, *kernel, C / groups], with any number of spatial axes.
 
     `pads`: the beginnings of all spatial axes, then their ends.  weight_zero_point: scalar or [O]; bias [O].  A
@@ -104,17 +111,19 @@ def convolve(
     exact = exact_accumulation(weight, bias, x.dtype, x_zero_point)
     stride, dilation, pads = tuple(stride), tuple(dilation), tuple(pads)
     out = _sizes(x.shape[1:-1], weight.kernel, stride, pads, dilation)
-    acc = np.empty((x.shape[0], *out, weight.outputs), exact.acc)
-    if acc.size == 0:
-        return acc
-    if weight.groups > 1 and weight.inputs == 1:
-        accumulate_taps(x, weight, exact, stride, pads, dilation, x_zero_point, acc)
-    elif weight.groups == 1 and math.prod(weight.kernel) == 1 and not any(pads):
-        sampled = x[(slice(None), *(slice(None, None, step) for step in stride))]
-        _multiply_rows(sampled.reshape(-1, x.shape[-1]), weight, exact, acc.reshape(-1, weight.outputs))
-    else:
-        _multiply_windows(x, weight, exact, stride, pads, dilation, x_zero_point, acc)
-    return acc
+    shape = (x.shape[0], *out, weight.outputs)
+
+    def blocks() -> Iterator[NDArray[np.generic]]:
+        if math.prod(shape) == 0:
+            return iter(())
+        if weight.groups > 1 and weight.inputs == 1:
+            return tap_blocks(x, weight, exact, stride, pads, dilation, x_zero_point, shape)
+        if weight.groups == 1 and math.prod(weight.kernel) == 1 and not any(pads):
+            sampled = x[(slice(None), *(slice(None, None, step) for step in stride))]
+            return _row_blocks(sampled.reshape(-1, x.shape[-1]), weight, exact)
+        return _window_blocks(x, weight, exact, stride, pads, dilation, x_zero_point, shape)
+
+    return Accumulation(shape, exact.acc, blocks)
 
 
 _sizes = lru_cache(maxsize=1024)(pooled_shape)
@@ -130,7 +139,7 @@ def depthwise_convolve(
     x_zero_point: int = 0,
     weight_zero_point: ArrayLike = 0,
     bias: Integers | None = None,
-) -> Accumulator:
+) -> Accumulation:
     """acc [N, *S', C * M] of x [N, *S, C] and weight [*kernel, C, M]; output channel c * M + m reads channel c.
 
     TFLite's weight [1, Kh, Kw, C * M] is `weight.reshape(Kh, Kw, C, M)`.  The rest as in `convolve`;
@@ -182,18 +191,20 @@ def _landing(count: int, stride: int, offset: int, size: int) -> tuple[slice, sl
     return slice(first, last), slice(start, start + (last - first - 1) * stride + 1, stride)
 
 
-def _multiply_rows(x: Integers, weight: PreparedWeight, exact: ExactAccumulation, acc: Accumulator) -> None:
+def _row_blocks(x: Integers, weight: PreparedWeight, exact: ExactAccumulation) -> Iterator[NDArray[np.generic]]:
     """acc [R, O] = x [R, K] @ weight + offset, in blocks of rows."""
-    values = weight.values[0].astype(exact.product, copy=False)
-    step = max(1, COLUMNS // max(x.shape[1], weight.outputs, 1))
-    for start in range(0, x.shape[0], step):
-        rows = x[start : start + step].astype(exact.product)
-        part = acc[start : start + step]
-        _product_into(rows, values, part)
-    add_per_channel(acc, exact.offset)
+    product = product_of(weight, exact, x.dtype, len(x))
+    step = max(1, min(COLUMNS // max(x.shape[1], 1), BLOCK // max(weight.outputs, 1)))
+    memory = np.empty((min(step, len(x)), weight.outputs), exact.acc)
+    for start in range(0, len(x), step):
+        rows = x[start : start + step].astype(product.dtype, copy=False)
+        block = memory[: len(rows)]
+        product(rows, 0, block)
+        add_per_channel(block, exact.offset)
+        yield block
 
 
-def _multiply_windows(
+def _window_blocks(
     x: Integers,
     weight: PreparedWeight,
     exact: ExactAccumulation,
@@ -201,40 +212,31 @@ def _multiply_windows(
     pads: Sequence[int],
     dilation: Sequence[int],
     x_zero_point: int,
-    acc: Accumulator,
-) -> None:
+    shape: Sequence[int],
+) -> Iterator[NDArray[np.generic]]:
     """The convolution as products of unrolled windows, a block of images or of one image's rows at a time."""
-    values = weight.values.astype(exact.product, copy=False)
-    rank, inputs, outputs = len(weight.kernel), weight.inputs, values.shape[2]
-    row_elements = math.prod(acc.shape[2:-1]) * values.shape[1]
-    images = min(max(1, COLUMNS // max(1, row_elements * acc.shape[1])), x.shape[0])
-    step = min(max(1, COLUMNS // row_elements), acc.shape[1])
-    block, inside = _padded_block(x, images, pads, x_zero_point, exact.product)
-    view = windows(block, weight.kernel, stride, dilation, first_axis=1)
+    product = product_of(weight, exact, x.dtype, math.prod(shape[:-1]))
+    rank, inputs, outputs = len(weight.kernel), weight.inputs, weight.outputs // weight.groups
+    places = math.prod(shape[2:-1])
+    row_elements, most = places * inputs * math.prod(weight.kernel), shape[1] * places * weight.outputs
+    images = min(max(1, min(COLUMNS // max(1, row_elements * shape[1]), BLOCK // most)), shape[0])
+    step = min(max(1, min(COLUMNS // row_elements, BLOCK * shape[1] // most)), shape[1])
+    padded, inside = padded_block(x, images, pads, x_zero_point, product.dtype)
+    view = windows(padded, weight.kernel, stride, dilation, first_axis=1)
     view = view.transpose(*range(rank + 1), *range(rank + 2, 2 * rank + 2), rank + 1)  # *kernel, C last
-    memory = np.empty(images * step * row_elements, exact.product)
-    for first in range(0, x.shape[0], images):
-        count = min(images, x.shape[0] - first)
+    columns = np.empty(images * step * row_elements, product.dtype)
+    memory = np.empty((images * step * places, weight.outputs), exact.acc)
+    for first in range(0, shape[0], images):
+        count = min(images, shape[0] - first)
         inside[:count] = x[first : first + count]
-        for row in range(0, acc.shape[1], step):
-            part = acc[first : first + count, row : row + step].reshape(-1, weight.outputs)
+        for row in range(0, shape[1], step):
+            block = memory[: count * min(step, shape[1] - row) * places]
             for group in range(weight.groups):
                 taken = view[:count, row : row + step, ..., group * inputs : (group + 1) * inputs]
-                columns = _unrolled(taken, rank, memory)
-                _product_into(columns, values[group], part[:, group * outputs : (group + 1) * outputs])
-    add_per_channel(acc, exact.offset)
-
-
-def _padded_block(
-    x: Integers, images: int, pads: Sequence[int], value: int, dtype: np.dtype[np.generic]
-) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-    """Memory for some padded images of x [N, *S, C], filled with value, and the view of it where the images go."""
-    rank = len(pads) // 2
-    spatial = x.shape[1:-1]
-    sizes = (size + begin + end for size, begin, end in zip(spatial, pads[:rank], pads[rank:], strict=True))
-    block = np.full((images, *sizes, x.shape[-1]), value, dtype)
-    inner = tuple(slice(begin, begin + size) for begin, size in zip(pads[:rank], spatial, strict=True))
-    return block, block[(slice(None), *inner)]
+                rows = _unrolled(taken, rank, columns)
+                product(rows, group, block[:, group * outputs : (group + 1) * outputs])
+            add_per_channel(block, exact.offset)
+            yield block
 
 
 def _unrolled(view: NDArray[np.generic], rank: int, memory: NDArray[np.generic]) -> NDArray[np.generic]:
@@ -248,11 +250,3 @@ def _unrolled(view: NDArray[np.generic], rank: int, memory: NDArray[np.generic])
         where: tuple[slice | int, ...] = (*leading, position)
         columns[where] = view[where]
     return columns.reshape(math.prod(view.shape[: rank + 1]), -1)
-
-
-def _product_into(a: NDArray[np.generic], b: NDArray[np.generic], out: NDArray[np.generic]) -> None:
-    """Out = a @ b; out may be of a wider integer dtype than the product, whose elements are exact integers."""
-    if out.dtype == a.dtype:
-        np.matmul(a, b, out=out)
-    else:
-        np.copyto(out, np.matmul(a, b), casting="unsafe")

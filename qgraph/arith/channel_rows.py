@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 ROW = 16384  # elements: 128 KiB of float64
-KEPT = 8192
-"""Elements of a row up to which repeated parameters are kept: with more it takes no part of the time worth the room."""
 
 
 class ChannelRows:
@@ -29,7 +27,7 @@ class ChannelRows:
     """
 
     def __init__(self, channels: int, size: int) -> None:
-        self.size = size
+        self.channels, self.size = channels, size
         self.groups = max(1, min(ROW, size) // max(1, channels))
         self.length = self.groups * channels
 
@@ -46,22 +44,19 @@ class ChannelRows:
 
 
 class PerChannel:
-    """Parameters, scalars or [C], beside arrays [..., C]: repeated to rows, and kept for another array of that size."""
+    """Parameters, scalars or [C], beside arrays [..., C]: repeated to rows, and kept for other arrays."""
 
     def __init__(self, *parameters: NDArray[np.generic]) -> None:
         self.parameters = parameters
-        self._last: tuple[tuple[int, int] | None, tuple[Any, ...]] = (None, ())
+        self._kept: tuple[ChannelRows, tuple[Any, ...]] | None = None
 
     def beside(self, array: NDArray[np.generic]) -> tuple[Any, ...]:
         """The rows of a contiguous array, and each parameter at their length."""
-        size = (array.shape[-1] if array.ndim else 1, array.size)
-        known, laid = self._last
-        if known != size:
-            rows = ChannelRows(*size)
-            laid = (rows, *[rows.repeated(each) for each in self.parameters])
-            if rows.length <= KEPT:
-                self._last = size, laid
-        return laid
+        channels = array.shape[-1] if array.ndim else 1
+        rows = ChannelRows(channels, array.size)
+        if self._kept is None or self._kept[0].channels != channels or self._kept[0].length < rows.length:
+            self._kept = rows, tuple([rows.repeated(each) for each in self.parameters])
+        return rows, *self._kept[1]
 
 
 def cut(parameter: NDArray[Scalar], length: int) -> NDArray[Scalar]:

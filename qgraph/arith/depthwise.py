@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
+from qgraph.arith import torch_products
 from qgraph.arith.channel_rows import add_per_channel
-from qgraph.arith.exactness import Accumulator
 from qgraph.arith.kept import kept_with
 from qgraph.arith.prepared_weight import ExactAccumulation, PreparedWeight
+from qgraph.arith.windows import padded_block
 
 BLOCK = 2**16  # elements of one block: 256 KiB of float32, so that three blocks fit a second-level cache
 
+LEAST = 2**14
+"""Elements of the result from which on a call of torch is worth its time."""
 
-def accumulate_taps(
+
+def tap_blocks(
     x: NDArray[np.integer],
     weight: PreparedWeight,
     exact: ExactAccumulation,
@@ -26,30 +30,66 @@ def accumulate_taps(
     pads: Sequence[int],
     dilation: Sequence[int],
     x_zero_point: int,
-    acc: Accumulator,
-) -> None:
-    """Fill acc [N, *S', C * M] from x [N, *S, C] and a weight of one input channel a group, values [C, K, M].
+    shape: Sequence[int],
+) -> Iterator[NDArray[np.generic]]:
+    """acc of `shape` [N, *S', C * M] from x [N, *S, C] and a weight of one input channel a group, values [C, K, M].
 
-    x's last spatial axis is first sorted by its phase modulo the stride, so that every tap reads contiguous runs of
-    W' * C * M elements; the tap's weights are repeated along W' to match.
+    By torch, or in NumPy: x's last spatial axis is then first sorted by its phase modulo the stride, so that every tap
+    reads contiguous runs of W' * C * M elements; the tap's weights are repeated along W' to match.
     """
     rank = len(weight.kernel)
     if rank == 1:  # rows to cut into blocks
-        return accumulate_taps(
+        return tap_blocks(
             x[:, None], _with_leading_axis(weight), exact, (1, *stride), (0, pads[0], 0, pads[1]), (1, *dilation),
-            x_zero_point, acc[:, None],
+            x_zero_point, (shape[0], 1, *shape[1:]),
         )  # fmt: skip
-    repeat = _kept_taps if weight.values.size * acc.shape[-2] <= BLOCK else _repeated_taps
-    taps = repeat(weight, acc.shape[-2], exact.product)
-    row_elements = math.prod(acc.shape[2:])
-    images, rows = max(1, BLOCK // (row_elements * acc.shape[1])), max(1, BLOCK // row_elements)
-    for first in range(0, x.shape[0], images):
-        source = _sorted_by_phase(x[first : first + images], weight, stride, pads, x_zero_point, exact.product)
-        for row in range(0, acc.shape[1], rows):
-            part = acc[first : first + images, row : row + rows]
-            _sum_taps(source, taps, row, weight.kernel, stride, dilation, part)
-            add_per_channel(part, exact.offset)
-    return None
+    worth_a_call = math.prod(shape) >= LEAST and x.dtype.itemsize == 1 and exact.product == np.float32
+    convolve = torch_products.of_channels(weight, stride, dilation) if worth_a_call else None
+    if convolve is not None:
+        return _convolved_blocks(x, weight, exact, (stride, pads, dilation), x_zero_point, shape, convolve)
+    repeat = _kept_taps if weight.values.size * shape[-2] <= BLOCK else _repeated_taps
+    taps = repeat(weight, shape[-2], exact.product)
+    row_elements = math.prod(shape[2:])
+    images, rows = max(1, BLOCK // (row_elements * shape[1])), max(1, BLOCK // row_elements)
+
+    def blocks() -> Iterator[NDArray[np.generic]]:
+        memory = np.empty(min(images, shape[0]) * min(rows, shape[1]) * row_elements, exact.acc)
+        for first in range(0, shape[0], images):
+            source = _sorted_by_phase(x[first : first + images], weight, stride, pads, x_zero_point, exact.product)
+            for row in range(0, shape[1], rows):
+                sizes = (len(source), min(rows, shape[1] - row), *shape[2:])
+                part = memory[: math.prod(sizes)].reshape(sizes)
+                _sum_taps(source, taps, row, weight.kernel, stride, dilation, part)
+                add_per_channel(part, exact.offset)
+                yield part.reshape(-1, shape[-1])
+
+    return blocks()
+
+
+def _convolved_blocks(
+    x: NDArray[np.integer],
+    weight: PreparedWeight,
+    exact: ExactAccumulation,
+    window: tuple[Sequence[int], Sequence[int], Sequence[int]],
+    x_zero_point: int,
+    shape: Sequence[int],
+    convolve: torch_products.Convolve,
+) -> Iterator[NDArray[np.generic]]:
+    """The same by a function of padded images, for stride, pads and dilation of two axes."""
+    (stride, _), pads, (dilation, _) = window
+    row_elements = math.prod(shape[2:])
+    images, rows = max(1, BLOCK // (row_elements * shape[1])), min(max(1, BLOCK // row_elements), shape[1])
+    padded, inside = padded_block(x, min(images, shape[0]), pads, x_zero_point, exact.product)
+    reach = (weight.kernel[0] - 1) * dilation + 1 - stride
+    for first in range(0, shape[0], images):
+        count = min(images, shape[0] - first)
+        inside[:count] = x[first : first + count]
+        for row in range(0, shape[1], rows):
+            last = min(row + rows, shape[1])
+            block = convolve(padded[:count, row * stride : last * stride + reach]).reshape(-1, shape[-1])
+            block = block.astype(exact.acc, copy=False)
+            add_per_channel(block, exact.offset)
+            yield block
 
 
 def _sum_taps(

@@ -3,16 +3,20 @@
 An **accumulator** (`acc`) is an array of exact integers in one of three dtypes, chosen from a bound on |acc| that
 holds for every input of the given dtypes: float32 (bound below 2**24), else int32 (below 2**31), else int64.
 `requantize` reads all three; other code calls `as_int32`, which wraps as a runtime's int32 accumulator does.
+Those of a layer are an `Accumulation`, which becomes such an array where it is taken for one.
 """
 
 from __future__ import annotations
 
-from typing import TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-Accumulator: TypeAlias = "NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64]"
+if TYPE_CHECKING:
+    from qgraph.arith.accumulation import Accumulation
+
+Accumulator: TypeAlias = "NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64] | Accumulation"
 
 FLOAT32_EXACT = 2**24  # every integer of smaller magnitude is a float32
 FLOAT64_EXACT = 2**53
@@ -36,9 +40,9 @@ def accumulator_dtype(bound: int) -> np.dtype[np.float32] | np.dtype[np.int32] |
     return np.dtype(np.int32) if bound < 2**31 else np.dtype(np.int64)
 
 
-def as_accumulator(acc: NDArray[np.number], bound: int) -> Accumulator:
+def as_accumulator(acc: NDArray[np.number], bound: int) -> NDArray[Any]:
     """Exact integers in any dtype as an accumulator whose magnitude stays within `bound`."""
-    return cast("Accumulator", acc.astype(accumulator_dtype(bound), copy=False))
+    return acc.astype(accumulator_dtype(bound), copy=False)
 
 
 def largest_magnitude(dtype: np.dtype[np.generic]) -> int:
@@ -62,4 +66,4 @@ def as_int32(acc: Accumulator) -> NDArray[np.int32]:
     >>> as_int32(np.array([2**31, -5]))
     array([-2147483648,          -5], dtype=int32)
     """
-    return acc.astype(np.int32, copy=False)
+    return np.asarray(acc).astype(np.int32, copy=False)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from qgraph.arith import torch_products
 from qgraph.arith.channel_rows import PerChannel
 from qgraph.arith.exactness import FLOAT32_EXACT, accumulator_dtype, largest_magnitude, product_dtype
 from qgraph.arith.kept import kept_with
@@ -26,6 +28,17 @@ class PreparedWeight:
     kernel: tuple[int, ...]
     sums: NDArray[np.int64]  # [O]: sum of the values of an output channel
     magnitude: int  # the largest sum of |value| of an output channel
+
+    @cached_property
+    def codes(self) -> NDArray[np.int8] | None:
+        """The values where all fit int8, and int32 their products with any int8."""
+        fit = self.magnitude < 2**24 and bool((np.abs(self.values + np.float32(0.5)) < 128).all())
+        return self.values.astype(np.int8) if fit else None
+
+    @cached_property
+    def is_of_8_bits(self) -> bool:
+        """Whether all values are differences of 8-bit integers."""
+        return bool((np.abs(self.values) < 2**8).all())
 
     @property
     def groups(self) -> int:
@@ -94,11 +107,14 @@ def exact_accumulation(
 
 
 def recentred(x: NDArray[np.integer], x_zero_point: int, weight: PreparedWeight) -> tuple[NDArray[np.integer], int]:
-    """x and its zero point; uint8 shifted to int8 by 128 where only that keeps the products within float32.
+    """x and its zero point; uint8 shifted to int8 by 128 where only that keeps the products within float32, or lets
+    torch multiply codes.
 
     The same real values; the bound falls from 255 * sum|w| to 128 * sum|w|.
     """
-    if x.dtype != np.uint8 or not 128 * weight.magnitude < FLOAT32_EXACT <= 255 * weight.magnitude:
+    if x.dtype != np.uint8 or 128 * weight.magnitude >= FLOAT32_EXACT:
+        return x, x_zero_point
+    if 255 * weight.magnitude < FLOAT32_EXACT and (weight.codes is None or torch_products.of_codes() is None):
         return x, x_zero_point
     return (x ^ np.uint8(128)).view(np.int8), x_zero_point - 128
 

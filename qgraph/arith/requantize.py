@@ -8,14 +8,16 @@ it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from qgraph.arith.channel_rows import ChannelRows, PerChannel, cut
-from qgraph.arith.exactness import FLOAT32_EXACT, FLOAT64_EXACT, Accumulator, as_int32
+from qgraph.arith.channel_rows import PerChannel, cut
+from qgraph.arith.exactness import FLOAT32_EXACT, Accumulator, as_int32
 from qgraph.arith.fixed_point import multiply_double_rounding, multiply_wide
 from qgraph.arith.rounding import round_half_away
 
@@ -23,6 +25,8 @@ Codes: TypeAlias = "np.int8 | np.uint8 | np.int16 | np.uint16"
 Narrow: TypeAlias = "NDArray[np.float32] | NDArray[np.int32]"
 
 INT32_MIN = -(2**31)
+SETTLING = 2**15
+"""Accumulators from which on to settle those in doubt takes less than what float32 saves."""
 BELOW_HALF = np.nextafter(0.5, 0.0)
 
 
@@ -36,18 +40,49 @@ class Requantization:
         """The codes [..., C] of accumulators [..., C]; those that are no NumPy array requantize themselves."""
         if not isinstance(acc, np.ndarray):
             return acc.requantized(self)
-        narrow = cast("Narrow", np.asarray(acc if acc.dtype == np.float32 else as_int32(acc), order="C"))
-        out = np.empty(narrow.size, self.dtype)
-        self._requantize(narrow, narrow.reshape(-1), out)
-        return out.reshape(acc.shape)
+        return self.of_blocks(acc.shape, [acc])
 
-    def _requantize(self, acc: Narrow, flat: Narrow, out: NDArray[Codes]) -> None:
-        """Write the codes of acc, which is `flat` without its shape."""
+    def of_blocks(self, shape: Sequence[int], blocks: Iterable[NDArray[Any]]) -> NDArray[Codes]:
+        """The codes of that shape, [..., C], of accumulators in blocks [..., C], in order."""
+        out = np.empty(math.prod(shape), self.dtype)
+        start, unsettled = 0, []
+        for block in blocks:
+            acc = self._taken(block)
+            flat = acc.reshape(-1)
+            doubtful = self._requantize(acc, flat, out[start : start + flat.size])
+            if doubtful is not None:
+                unsettled.append((doubtful + start, flat[doubtful]))
+            start += flat.size
+        if unsettled:
+            places, values = map(np.concatenate, zip(*unsettled, strict=True))
+            out[places] = self._settled(values, places % shape[-1] if shape else places)
+        return out.reshape(shape)
+
+    def _taken(self, acc: NDArray[Any]) -> NDArray[Any]:
+        """An accumulator as `_requantize` takes it, contiguous."""
+        return np.asarray(acc if acc.dtype == np.float32 else as_int32(acc), order="C")
+
+    def _requantize(self, acc: Narrow, flat: Narrow, out: NDArray[Codes]) -> NDArray[np.intp] | None:
+        """Write the codes of acc, which is `flat` without its shape; the places of those that `_settled` has to say."""
+        raise NotImplementedError
+
+    def _settled(self, acc: Narrow, channels: NDArray[np.intp]) -> NDArray[np.int32]:
+        """The codes of a few accumulators, each of a channel of its own."""
         raise NotImplementedError
 
     @cached_property
     def _limits(self) -> tuple[float, float]:
         return float(self.quant_min - self.zero_point), float(self.quant_max - self.zero_point)
+
+
+class _Steps(NamedTuple):
+    """How `DoubleRounding` computes in floats of one kind."""
+
+    kind: type[np.floating]
+    bits: type[np.unsignedinteger]  # integers of the same size
+    sign: np.unsignedinteger  # the bit of the sign
+    doubt: np.floating  # how far from its integer a float may be without doubt
+    parameters: PerChannel  # the factor, and the bits of c, scalars or [C]
 
 
 class DoubleRounding(Requantization):
@@ -56,15 +91,14 @@ class DoubleRounding(Requantization):
     `shift`: left when positive.
     Ranges: |multiplier| < 2**31, -31 <= shift <= 30.
 
-    Computed in float64 where that is exact.  With n the right shift, c = 2**-(n+1) if n > 0 else 0, and
-    t = acc * multiplier / 2**(31+n), `multiply_double_rounding` shows the result to be floor(t + 1/2 +- c), the sign
-    being t's.  For |t| >= c, +-c is clip(t, -c, c); for |t| < c <= 1/4 the floor is 0 with either.
-    Let R = max(|quant_min - zero_point|, |quant_max - zero_point|) + 1 and (R + 1) * 2**(31+n) <= 2**53.  While
-    |t| <= R, t and every sum are multiples of 2**-(31+n) below R + 1: exact.  Beyond, every step is monotone in t
-    even as rounded by float64, so the result is at or past that of |t| = R, which the clamp has reached.
-    For 8-bit outputs that holds up to n = 13 (factors above 2**-14).
-    It is also exact, for every t, where A + 2**n <= 2**22 with A = max|acc| * 2**(left shift) of this very acc: |t| + 1
-    is then at most 2**53 times 2**-(31+n). That serves smaller factors, unless accumulators are large; int64 the rest.
+    Computed in floats, and what those leave in doubt again in integers.  With n the right shift, c = 2**-(n+1) if n > 0
+    else 0, and t = acc * multiplier / 2**(31+n), `multiply_double_rounding` shows the result to be floor(t + 1/2 +- c),
+    the sign being t's.  That is rint(t +- c) unless t +- c is a tie, and rounding errors e of the product matter only
+    within e of a tie.  Let R be the largest of |quant_min - zero_point| and |quant_max - zero_point|.  Beyond R + 1 the
+    clamp decides, as every step is monotone; up to there four roundings (of acc, the factor, the product, the sum) err
+    by at most 4 * (R + 2) * eps / 2, less than the distance from a tie at which they are settled: about one in a
+    thousand is in float32, which is for many, and hardly any in float64.
+    Where a left shift, or adding the zero point, may wrap at int32, integers alone.
     Source: TFLite MultiplyByQuantizedMultiplier, TFLITE_SINGLE_ROUNDING off.
     """
 
@@ -80,65 +114,75 @@ class DoubleRounding(Requantization):
         super().__init__(zero_point, quant_min, quant_max, dtype)
         self.multiplier, self.shift = np.asarray(multiplier), np.asarray(shift)
 
-    def _requantize(self, acc: Narrow, flat: Narrow, out: NDArray[Codes]) -> None:
-        if not self._float64_is_exact(acc):
-            return self._requantize_in_integers(acc, flat, out)
+    def _requantize(self, acc: Narrow, flat: Narrow, out: NDArray[Codes]) -> NDArray[np.intp] | None:
+        if not self._never_wraps[acc.dtype != np.float32]:
+            channels = np.arange(flat.size) % (acc.shape[-1] if acc.ndim else 1)
+            out[...] = self._settled(flat, channels)
+            return None
         low, high = self._limits
         signed = low < 0  # else a negative t gives at most 0 with either sign of c, which the clamp makes `low`
-        rows, factors, lower, upper, offset = self._float64.beside(acc)
-        buffer, nudges = np.empty((2, rows.length), np.float64)
+        steps = self._in_float32 if flat.size >= SETTLING and max(-low, high) < 2**9 else self._in_float64
+        kind, bits, sign = steps.kind, steps.bits, steps.sign
+        rows, factors, nudges = steps.parameters.beside(acc)
+        value, rounded = np.empty((2, rows.length), kind)
+        in_doubt = np.zeros(-(-flat.size // 8) * 8, bool)
         for part in rows:
             size = part.stop - part.start
-            value = buffer[:size]
-            value[...] = flat[part]
-            value *= cut(factors, size)
+            x, r = value[:size], rounded[:size]
+            if flat.dtype == kind:
+                np.multiply(flat[part], cut(factors, size), out=x)
+            else:
+                x[...] = flat[part]
+                x *= cut(factors, size)
             if signed:
-                value += value.clip(cut(lower, size), cut(upper, size), nudges[:size])
-            value += cut(offset, size)
-            np.floor(value, value)
-            _store(value, low, high, self.zero_point, out[part])
-        return None
+                np.bitwise_and(x.view(bits), sign, out=r.view(bits))
+                np.bitwise_or(r.view(bits), cut(nudges, size), out=r.view(bits))
+                x += r
+            else:
+                x += cut(nudges, size).view(kind)
+            np.rint(x, out=r)
+            x -= r
+            np.abs(x, out=x)
+            np.greater(x, steps.doubt, out=in_doubt[part])
+            _store(r, low, high, self.zero_point, out[part])
+        return _places(in_doubt) if in_doubt.any() else None
 
     @cached_property
-    def _float64(self) -> PerChannel:
-        """The factor, the bounds of +-c, and what is added before the floor, scalars or [C]."""
+    def _in_float32(self) -> _Steps:
+        return self._steps(np.float32, np.uint32)
+
+    @cached_property
+    def _in_float64(self) -> _Steps:
+        return self._steps(np.float64, np.uint64)
+
+    def _steps(self, kind: type[np.floating], bits: type[np.unsignedinteger]) -> _Steps:
         right = np.maximum(-self.shift.astype(np.int64), 0)
         factor = np.ldexp(self.multiplier.astype(np.float64), np.asarray(self.shift - 31, np.int32))
         nudge = np.where(right > 0, np.ldexp(1.0, np.asarray(-1 - right, np.int32)), 0.0)
-        signed = self._limits[0] < 0
-        return PerChannel(factor, -nudge, nudge, np.asarray(0.5) if signed else nudge + 0.5)
+        parameters = PerChannel(factor.astype(kind), np.asarray(nudge, kind).view(bits))
+        doubt = kind(0.5 - 4 * (max(map(abs, self._limits)) + 2) * np.finfo(kind).eps)
+        return _Steps(kind, bits, bits(1 << (kind(0).itemsize * 8 - 1)), doubt, parameters)
 
     @cached_property
-    def _shifts(self) -> tuple[int, int]:
-        """The largest right shift, and the largest left one."""
-        return max(-int(self.shift.min()), 0), max(int(self.shift.max()), 0)
+    def _never_wraps(self) -> tuple[bool, bool]:
+        """Whether neither a left shift nor the zero point makes int32 wrap, for accumulators of float32 and of int32.
+        The latter cannot while every shift is to the right: the product is then at most 2**30."""
+        left = int(self.shift.max(initial=0))
+        return FLOAT32_EXACT << left < 2**31 - 2**16, left == 0 and bool((self.shift < 0).all())
 
-    @cached_property
-    def _always_in_float64(self) -> tuple[bool, bool]:
-        """Whether the first condition holds for accumulators of float32, and of int32: no left shift and no zero point
-        may make int32 wrap. An int32 accumulator cannot while every shift is to the right: the product is then at most
-        2**30."""
-        (right, left), (low, high) = self._shifts, self._limits
-        fine = (int(max(abs(low), abs(high))) + 2) << (31 + right) <= FLOAT64_EXACT
-        return fine and FLOAT32_EXACT << left < 2**31, fine and int(self.shift.max()) < 0
-
-    def _float64_is_exact(self, acc: Narrow) -> bool:
-        """One of the two conditions of the class."""
-        if acc.size == 0 or self.shift.size == 0 or self._always_in_float64[acc.dtype != np.float32]:
-            return True
-        right, left = self._shifts
-        magnitude = max(int(acc.max()), -int(acc.min()))
-        return ((magnitude << left) + (1 << right)) << 31 <= FLOAT64_EXACT
-
-    def _requantize_in_integers(self, acc: Narrow, flat: Narrow, out: NDArray[Codes]) -> None:
+    def _settled(self, acc: Narrow, channels: NDArray[np.intp]) -> NDArray[np.int32]:
         """The formula itself; adding the zero point wraps at int32, as it does in the runtime."""
-        rows = ChannelRows(acc.shape[-1] if acc.ndim else 1, acc.size)
-        multipliers, shifts = rows.repeated(self.multiplier), rows.repeated(self.shift)
-        for part in rows:
-            size = part.stop - part.start
-            value = multiply_double_rounding(flat[part].astype(np.int32), cut(multipliers, size), cut(shifts, size))
-            value += np.int32(self.zero_point)
-            out[part] = value.clip(self.quant_min, self.quant_max)
+        multiplier, shift = (each[channels] if each.size > 1 else each for each in (self.multiplier, self.shift))
+        value = multiply_double_rounding(acc.astype(np.int32), multiplier, shift)
+        value += np.int32(self.zero_point)
+        return value.clip(self.quant_min, self.quant_max)
+
+
+def _places(in_doubt: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Where it holds, of a multiple of 8, mostly nowhere."""
+    words = np.flatnonzero(in_doubt.view(np.uint64))
+    at, bit = np.nonzero(in_doubt.reshape(-1, 8)[words])
+    return words[at] * 8 + bit
 
 
 class Float32Even(Requantization):
@@ -225,11 +269,12 @@ class WideRounding(Requantization):
         super().__init__(zero_point, quant_min, quant_max, dtype)
         self.multiplier, self.shift = np.asarray(multiplier), np.asarray(shift)
 
-    def __call__(self, acc: Accumulator) -> NDArray[Codes]:
-        if not isinstance(acc, np.ndarray):
-            return acc.requantized(self)
+    def _taken(self, acc: NDArray[Any]) -> NDArray[Any]:
+        return np.ascontiguousarray(acc)
+
+    def _requantize(self, acc: Any, flat: Any, out: NDArray[Codes]) -> None:
         total = multiply_wide(acc, self.multiplier, self.shift).astype(np.int64) + self.zero_point
-        return total.clip(self.quant_min, self.quant_max).astype(self.dtype)
+        out[...] = total.clip(self.quant_min, self.quant_max).reshape(-1)
 
 
 def multiply_float64_away(value: NDArray[np.int64], multiplier: ArrayLike) -> NDArray[np.int32]:

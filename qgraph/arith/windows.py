@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
@@ -64,6 +64,18 @@ def padded(x: NDArray[Element], pads: Sequence[int], value: float, first_axis: i
     result = np.full(shape, value, x.dtype)
     result[tuple(inner)] = x
     return result
+
+
+def padded_block(
+    x: NDArray[np.integer], images: int, pads: Sequence[int], value: int, dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Memory for some padded images of x [N, *S, C], filled with value, and the view of it where the images go."""
+    rank = len(pads) // 2
+    spatial = x.shape[1:-1]
+    sizes = (size + begin + end for size, begin, end in zip(spatial, pads[:rank], pads[rank:], strict=True))
+    block = np.full((images, *sizes, x.shape[-1]), value, dtype)
+    inner = tuple(slice(begin, begin + size) for begin, size in zip(pads[:rank], spatial, strict=True))
+    return block, block[(slice(None), *inner)]
 
 
 def pooled_shape(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from qgraph.arith import fixed_point, requantize
+from qgraph.arith.accumulation import Accumulation
+from qgraph.arith.exactness import as_int32
 from tests.arith import plain_integers as plain
 
 RANGES = [
@@ -40,6 +43,15 @@ def accumulators(values: list[int]) -> list[NDArray[np.generic]]:
     return [small.astype(np.float32), wide.astype(np.int32), wide, wide + 2**32]
 
 
+def double_rounded(acc: NDArray[np.generic], *settings: Any) -> NDArray[np.generic]:
+    """The codes of a few accumulators, in float64, and of many, in float32 where the results are narrow: the same."""
+    how = requantize.DoubleRounding(*settings)
+    few = how(acc)
+    many = how(np.concatenate([acc] * (requantize.SETTLING // max(1, acc.size) + 1)))
+    assert np.array_equal(many, np.resize(few, many.shape))
+    return few
+
+
 def plain_double(value: int, multiplier: int, shift: int, zero_point: int, low: int, high: int) -> int:
     return plain.clamp(plain.wrap(plain.double_rounding(value, multiplier, shift) + zero_point), low, high)
 
@@ -53,7 +65,7 @@ def test_double_rounding_equals_python_integers(
     extremes = [0, 1, -1, 2**24 - 1, 1 - 2**24, 2**31 - 1, -(2**31)]
     values = near_steps(multiplier, shift, low - zero_point, high - zero_point, 40) + extremes + others
     for acc in accumulators(values):
-        result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc)
+        result = double_rounded(acc, multiplier, shift, zero_point, low, high, dtype)
         expected = [plain_double(plain.wrap(int(v)), multiplier, shift, zero_point, low, high) for v in acc]
         assert result.dtype == dtype
         assert result.tolist() == expected
@@ -61,9 +73,7 @@ def test_double_rounding_equals_python_integers(
 
 @pytest.mark.parametrize("shift", [-14, -13, -12, -9, -1, 0, 1, 7])
 @pytest.mark.parametrize("output", RANGES[:3])
-def test_float64_and_integers_agree_around_the_limit_of_the_proof(
-    shift: int, output: tuple[type, int, int, int]
-) -> None:
+def test_floats_and_integers_agree_near_every_step(shift: int, output: tuple[type, int, int, int]) -> None:
     """Every accumulator near every step, for the multipliers with most and fewest bits."""
     dtype, zero_point, low, high = output
     for multiplier in (2**30, 2**30 + 1, 2**31 - 1, 1518500249):
@@ -71,7 +81,7 @@ def test_float64_and_integers_agree_around_the_limit_of_the_proof(
         acc = acc[np.abs(acc) < 2**24]
         value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
         expected = np.clip(value + zero_point, low, high).astype(dtype)
-        result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc.astype(np.float32))
+        result = double_rounded(acc.astype(np.float32), multiplier, shift, zero_point, low, high, dtype)
         assert np.array_equal(result, expected)
 
 
@@ -81,7 +91,7 @@ def test_per_channel_parameters_over_many_rows() -> None:
         acc = rng.integers(-(2**22), 2**22, (3, 70 if channels < 1000 else 2, channels)).astype(np.float32)
         multiplier, shift = fixed_point.quantize_multiplier(np.exp(rng.uniform(-12, -1, channels)))
         value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift).astype(np.int64)
-        result = requantize.DoubleRounding(multiplier, shift, 7, -128, 127, np.int8)(acc)
+        result = double_rounded(acc, multiplier, shift, 7, -128, 127, np.int8)
         assert np.array_equal(result, np.clip(value + 7, -128, 127))
         scale = np.exp(rng.uniform(-12, -1, channels)).astype(np.float32)
         product = np.rint(acc * scale).astype(np.int64)
@@ -185,9 +195,7 @@ def test_empty_and_scalar_accumulators() -> None:
 
 @pytest.mark.parametrize("shift", [-21, -20, -18, -14, -3, 0, 2])
 @pytest.mark.parametrize("output", [*RANGES[:3], RANGES[-1]])
-def test_float64_and_integers_agree_up_to_the_largest_accumulator_of_the_second_proof(
-    shift: int, output: tuple[type, int, int, int]
-) -> None:
+def test_floats_and_integers_agree_up_to_large_accumulators(shift: int, output: tuple[type, int, int, int]) -> None:
     """Accumulators up to (2**22 - 2**n) >> left shift, and one beyond it, near every step and at the limit."""
     dtype, zero_point, low, high = output
     limit = (2**22 - 2 ** max(-shift, 0)) >> max(shift, 0)
@@ -200,3 +208,32 @@ def test_float64_and_integers_agree_up_to_the_largest_accumulator_of_the_second_
             for kind in (np.float32, np.int32):
                 result = requantize.DoubleRounding(multiplier, shift, zero_point, low, high, dtype)(acc.astype(kind))
                 assert np.array_equal(result, expected)
+
+
+@pytest.mark.parametrize("low", [-128, -5])
+def test_what_lies_next_to_a_tie_is_settled_whatever_block_it_is_in(low: int) -> None:
+    """Two channels whose every odd accumulator is a tie, or next to one, in blocks of any size."""
+    rng = np.random.default_rng(0)
+    acc = rng.integers(-300, 300, (2 * requantize.SETTLING, 2)).astype(np.float32)
+    multiplier, shift = np.array([2**30, 2**30 + 1]), np.array([0, -3])
+    how = requantize.DoubleRounding(multiplier, shift, -5, low, 127, np.int8)
+    value = fixed_point.multiply_double_rounding(acc.astype(np.int32), multiplier, shift)
+    wanted = np.clip(value - 5, low, 127)
+    for cuts in ([], [requantize.SETTLING], [7, requantize.SETTLING + 8, requantize.SETTLING + 9]):
+        assert np.array_equal(how.of_blocks(acc.shape, np.split(acc, cuts)), wanted)
+
+
+def test_an_accumulation_is_requantized_as_its_array() -> None:
+    acc = np.arange(-600, 600, dtype=np.int64).reshape(2, 200, 3)
+    made = Accumulation(acc.shape, acc.dtype, lambda: iter([acc.reshape(-1, 3)[:77], acc.reshape(-1, 3)[77:]]))
+    for how in (
+        requantize.DoubleRounding(2**30, -1, 3, -128, 127, np.int8),
+        requantize.Float32Even(np.float32(0.25), 0, -128, 127, np.int8),
+        requantize.Float64Away(0.25, 0, -128, 127, np.int8),
+        requantize.WideRounding(2**30, 1, 0, -32768, 32767, np.int16),
+    ):
+        assert np.array_equal(how(made), how(acc))
+    assert np.array_equal(made, acc)
+    assert np.array_equal(as_int32(made), acc)
+    assert np.asarray(made, np.float64).dtype == np.float64
+    assert (made.max(), made.ndim) == (599, 3)

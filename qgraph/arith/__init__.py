@@ -1,4 +1,4 @@
-"""The integer arithmetic that all targets share, in NumPy alone.
+"""The integer arithmetic that all targets share, in NumPy, and where torch is loaded by that.
 
 | module | what it computes |
 |---|---|
@@ -8,7 +8,7 @@
 | `accumulate` | exact integer convolution, depthwise convolution and matrix product |
 | `prepared_weight` | weights kept in the form that `accumulate` multiplies with, and the bounds that prove it exact |
 | `accumulation` | what that gives: accumulators in blocks, which are requantized while they are in the cache |
-| `products`, `torch_products` | the products behind it: BLAS, or torch's of 8 bits where it is loaded and proves exact |
+| `products`, `torch_products` | the products behind it: of BLAS, or torch where it is loaded and proves exact |
 | `depthwise` | the multiply-add over kernel positions behind `accumulate.depthwise_convolve` |
 | `pooling` | maximum, sum and count over sliding windows |
 | `windows` | sliding windows, padding, output sizes |

@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,7 +29,7 @@ from numpy.typing import ArrayLike, NDArray
 from qgraph.arith.accumulation import Accumulation
 from qgraph.arith.channel_rows import add_per_channel
 from qgraph.arith.depthwise import tap_blocks
-from qgraph.arith.exactness import Accumulator, as_accumulator, product_dtype
+from qgraph.arith.exactness import as_accumulator, product_dtype
 from qgraph.arith.prepared_weight import (
     ExactAccumulation,
     PreparedWeight,
@@ -70,7 +71,7 @@ def matmul(
     return Accumulation((*x.shape[:-1], weight.outputs), exact.acc, lambda: _row_blocks(rows, weight, exact))
 
 
-def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: ArrayLike = 0) -> Accumulator:
+def batch_matmul(x: Integers, y: Integers, *, x_zero_point: int = 0, y_zero_point: ArrayLike = 0) -> NDArray[Any]:
     """acc [..., M, N] of two activations x [..., M, K] and y [..., K, N]; leading axes broadcast.
 
     y_zero_point: scalar or [N].

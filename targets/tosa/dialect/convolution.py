@@ -106,7 +106,7 @@ class _Convolution:
             pads=begins_and_ends(view.pad),
             dilation=view.dilation,
             x_zero_point=view.input_zp,
-        )
+        ).array
 
     def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
         view: Any = self
@@ -185,7 +185,7 @@ class DepthwiseConv2d:
             pads=begins_and_ends(self.pad),
             dilation=self.dilation,
             x_zero_point=self.input_zp,
-        )
+        ).array
 
     def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
         return _biased(self.accumulate(x, w, None), bias, "tosa.depthwise_conv2d", self.result.type)

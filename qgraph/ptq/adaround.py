@@ -66,7 +66,7 @@ def _loss(w: Wide, hessian: Wide, target: Wide) -> Wide:
 
 def _learned(rows: Rows, below: Wide, hessian: Wide, target: Wide, steps: int) -> Wide:
     """h [O, K] after training."""
-    part = np.clip(rows.weight / rows.scale - below, 0.0, 1.0)
+    part = rows.weight / rows.scale - below
     v = -np.log(STRETCH / (part - SHIFT) - 1)
     mean, square = np.zeros_like(v), np.zeros_like(v)
     for step in range(1, steps + 1):

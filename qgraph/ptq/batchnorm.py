@@ -90,5 +90,5 @@ def _raw(node: Node, gain: Array, values: Mapping[Value, Array], evaluate: Evalu
         (y,) = evaluate(node, arrays)
     finally:
         node.attrs = attrs
-    raw = y.astype(np.float64) / per_axis(np.where(gain == 0, 1, gain), y.ndim, 1)
+    raw = y.astype(np.float64) / per_axis(np.where(gain == 0, np.inf, gain), y.ndim, 1)
     return raw if bias is None else raw + per_axis(bias, y.ndim, 1)

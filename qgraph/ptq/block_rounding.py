@@ -26,6 +26,7 @@ import numpy as np
 from qgraph.interpreter.inputs import Inputs
 from qgraph.ir import Array, Graph, Node, Value
 from qgraph.passes.extract import between
+from qgraph.ptq.adaround import STEPS as ALONE
 from qgraph.ptq.adaround import adarounded
 from qgraph.ptq.blocks import Block, blocks
 from qgraph.ptq.side_by_side import Values, folded, layer_of, walk
@@ -33,8 +34,6 @@ from qgraph.ptq.weight_rounding import can_be_rounded, fits, round_layer, scales
 
 STEPS = 500
 """Of Adam, for each block; the papers take 20,000."""
-ALONE = 1000
-"""Of a layer that is a block by itself, by AdaRound."""
 DROPPED = 0.5
 """The probability by which QDrop takes an activation as it is in float."""
 
@@ -60,10 +59,9 @@ def _reconstructed(graph: Graph, examples: Inputs, reference: Graph | None, step
         if node in alone:
             round_layer(layer_of(node, values), functools.partial(adarounded, steps=ALONE))
             return [node.operand(1)]
-        block = first.get(node)
-        layers = [layer for layer in block.layers if can_be_rounded(layer)] if block is not None else []
-        if block is None or not layers:
+        if node not in first:
             return []
+        block, layers = first[node]
         for weight, found in _learned(block, layers, values, steps, dropped).items():
             made.set_data(weight, found)
         return [layer.operand(1) for layer in layers]
@@ -71,11 +69,17 @@ def _reconstructed(graph: Graph, examples: Inputs, reference: Graph | None, step
     return walk(made, examples, improve, reference)
 
 
-def _by_place(graph: Graph) -> tuple[dict[Node, Block], set[Node]]:
-    """The blocks of several layers by their first nodes, and the layers that are blocks by themselves."""
-    found = list(blocks(graph))
-    several = {block.first: block for block in found if len(block.layers) > 1}
-    return several, {block.layers[0] for block in found if len(block.layers) == 1}
+def _by_place(graph: Graph) -> tuple[dict[Node, tuple[Block, list[Node]]], set[Node]]:
+    """The blocks of several layers by their first nodes, with those that can be rounded, of which there are some; and
+    the layers that are blocks by themselves."""
+    first, alone = {}, set()
+    for block in blocks(graph):
+        layers = [layer for layer in block.layers if can_be_rounded(layer)]
+        if len(block.layers) == 1:
+            alone.update(layers)
+        elif layers:
+            first[block.first] = block, layers
+    return first, alone
 
 
 def _learned(block: Block, layers: Sequence[Node], values: Values, steps: int, dropped: float) -> dict[Value, Array]:
@@ -91,13 +95,10 @@ def _learned(block: Block, layers: Sequence[Node], values: Values, steps: int, d
     )
     wanted = torch.from_numpy(np.ascontiguousarray(values.float_result(block.nodes, block.result)))
     part = between(block.first.graph, [value for value in sources if value.producer is not None], [block.result])
-    weights = [layer.operand(1).producer for layer in layers]
-    grids = {mark.operand(0).name: (scales_of(mark), *mark.attrs["range"]) for mark in weights if mark is not None}
+    marks = {mark.operand(0).name: mark for layer in layers if (mark := layer.operand(1).producer)}
+    grids = {name: (scales_of(mark), *mark.attrs["range"]) for name, mark in marks.items()}
     learner = SoftBlock(part, grids, dropped, seed=0)
     learner.learn(given, exact, wanted, steps)
     found = learner.rounded() if learner.is_better(given, wanted) else {}
-    of = {mark.operand(0).name: mark for mark in weights if mark is not None}
-    return {
-        of[name].operand(0): np.where(fits(of[name], w), w, of[name].operand(0).data).astype(w.dtype)
-        for name, w in found.items()
-    }
+    weights = {name: mark.operand(0) for name, mark in marks.items()}
+    return {weights[name]: np.where(fits(marks[name], w), w, weights[name].data) for name, w in found.items()}

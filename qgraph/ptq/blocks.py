@@ -67,7 +67,7 @@ def blocks(graph: Graph) -> Iterator[Block]:
             yield from _block(part[:-1], node.operand(0), order)
             part = []
     if part:
-        yield from _block(part, part[-1].results[0], order)
+        yield from _block(part, part[-1].result, order)
 
 
 def _block(part: list[Node], result: Value, order: Mapping[Node, int]) -> Iterator[Block]:

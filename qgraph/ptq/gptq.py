@@ -31,7 +31,7 @@ def gptq(graph: Graph, examples: Inputs, reference: Graph | None = None) -> Grap
 
 
 def _rounded(rows: Rows) -> Wide:
-    w, scale = rows.weight, rows.scale
+    w, scale = rows.weight, rows.scale.ravel()
     hessian = rows.x.astype(np.float64).T @ rows.x
     dead = np.diag(hessian) == 0
     hessian[dead, dead] = 1
@@ -40,8 +40,8 @@ def _rounded(rows: Rows) -> Wide:
     upper = np.linalg.cholesky(np.linalg.inv(hessian[np.ix_(order, order)])).T
     left, codes = w[:, order].copy(), np.empty_like(w)
     for j, column in enumerate(order):
-        code = np.clip(np.rint(left[:, j] / scale[:, 0]), rows.low, rows.high)
-        error = (left[:, j] - code * scale[:, 0]) / upper[j, j]
+        code = np.clip(np.rint(left[:, j] / scale), rows.low, rows.high)
+        error = (left[:, j] - code * scale) / upper[j, j]
         left[:, j + 1 :] -= error[:, None] * upper[j, j + 1 :]
         codes[:, column] = code
     return codes

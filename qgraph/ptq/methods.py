@@ -96,8 +96,9 @@ def joined(graph: Graph, batches: Iterable[Any]) -> dict[str, Array]:
             raise InputError(
                 f"a batch lacks %{missing[0]}", help="give every input: these methods take no states from step to step"
             )
-        parts.append({name: np.asarray(arrays[name]) for name in names})
-        count += len(parts[-1][names[0]])
+        part = {name: np.asarray(arrays[name]) for name in names}
+        parts.append(part)
+        count += len(part[names[0]])
         if count >= MOST:
             break
     return {name: np.concatenate([part[name] for part in parts])[:MOST] for name in names}

@@ -36,7 +36,7 @@ class SoftRounding(nn.Module):
         self.low, self.high = low, high
         self.scale, steps = scale, w / scale
         self.below, self.nearest = steps.floor(), steps.round().clamp(low, high)
-        part = (steps - self.below).clamp(0, 1)
+        part = steps - self.below
         self.v = nn.Parameter(-torch.log(STRETCH / (part - SHIFT) - 1))
         self.way = "soft"
 

@@ -6,8 +6,9 @@
 
 An area maps modules to the test files that concern them, quick ones first; a mutant runs those, until the first fails.
 The tree is copied once; each mutant is written there and tested in a fork of this process, which has loaded the
-libraries that the tests need. A mutant on which the tests hang is caught. What no test can find is listed in
-equivalent.json, with the reason, and not tried. The mutants of a sample follow from its seed and the sources.
+libraries that the tests need. A mutant on which the tests hang is caught. Tests that are skipped find nothing: they
+are printed (the area `fused` needs Triton). What no test can find is listed in equivalent.json, with the reason, and
+not tried. The mutants of a sample follow from its seed and the sources.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
 LIBRARIES = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
 PRELOADED = (*LIBRARIES, "pytest", "xdist.plugin", "hypothesis.core", "_hypothesis_pytestplugin")
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
-PYTEST = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING, "--no-header"]
+PYTEST = ["-q", "-x", "-rs", "-n", "0", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING, "--no-header"]
 PYTEST += ["-m", "not slow and not emulated"]
 FAILED = (1, 2)
 """Exit codes of pytest: a test failed; a test file could not be imported."""
@@ -117,7 +118,8 @@ def _survives(tree: Path, mutant: Mutant, tests: list[str]) -> bool:
         if _tested(tree, tests, 3600):
             raise SystemExit(f"these tests fail on the code as it is: {' '.join(tests)}\n{_output(tree)}")
         _LIMITS[key] = 30 + 3 * (time.monotonic() - start)
-        print(f"  {(_LIMITS[key] - 30) / 3:.0f} s: {' '.join(tests)}", flush=True)
+        skipped = [f"    {line}" for line in _output(tree).splitlines() if line.startswith("SKIPPED")]
+        print("\n".join([f"  {(_LIMITS[key] - 30) / 3:.0f} s: {' '.join(tests)}", *skipped]), flush=True)
     path, start = tree / mutant.module, time.monotonic()
     source = path.read_bytes()
     path.write_bytes(mutant.applied(source))

@@ -15,6 +15,8 @@ from qgraph.interpreter.execute import node_evaluator
 from qgraph.ir import Array, Graph, Node
 from qgraph.ops.quant import unquantized
 from qgraph.ptq import gptq
+from qgraph.ptq.gptq import _rounded
+from qgraph.ptq.weight_rounding import Rows
 from tests.ptq.test_ptq import correlated, prepared
 
 
@@ -66,6 +68,22 @@ def test_a_linear_layer_has_the_codes_of_the_method_written_out() -> None:
     wanted = [rounded_by_hand(row, float(step), seen(graph, x), 3) for row, step in zip(w, scale, strict=True)]
     assert codes(after).tolist() == wanted
     assert not np.array_equal(codes(before), wanted)
+
+
+def test_inputs_that_are_always_zero_count_as_ones_and_nothing_else_is_rounded_by_them() -> None:
+    """Small inputs, so that what is added to the diagonal for the others is large; and no input at all."""
+    x = correlated(30, 6) * np.float32([1, 1, 0, 1, 0, 0]) * np.float32(0.05)
+    rng = np.random.default_rng(4)
+    found = 0
+    for _ in range(20):
+        w = rng.normal(size=(1, 6))
+        rows = Rows(w, np.full((1, 1), 0.4), -3, 3, x, x @ w.T.astype(np.float32))
+        codes = _rounded(rows)
+        assert codes[0].tolist() == rounded_by_hand(w[0], 0.4, x, 3)
+        found += not np.array_equal(codes, rows.nearest())
+    assert found > 3
+    idle = Rows(w, np.full((1, 1), 0.4), -3, 3, x * 0, x[:, :1])
+    assert np.array_equal(_rounded(idle), idle.nearest())
 
 
 def test_a_linear_layer_over_sequences_takes_each_place_as_an_example() -> None:

@@ -18,6 +18,7 @@ from qgraph.ops.nn.normalization import batch_norm_gain
 from qgraph.passes.engine.log import Log, logging_to
 from qgraph.ptq import METHODS, Recipe, auto, check_methods, decibels, improved, reestimate_batchnorm, smooth
 from qgraph.ptq import recipes as module
+from qgraph.ptq.methods import before_preparing
 from qgraph.ptq.recipes import Trial, Tried, _Made, on_examples
 from tests.ptq.test_ptq import correlated
 
@@ -191,6 +192,14 @@ def test_a_gain_that_there_was_not_is_named_after_the_normalization() -> None:
 def test_a_normalization_that_nothing_reads_is_left() -> None:
     _, _, said = smoothed("  %1: f32[N,4,3] = nn.layer_norm(%x, @g, @b) {axes=1, eps=0.0}\n  return %x")
     assert "its result is returned, or read by others than linear layers" in said
+
+
+def test_methods_before_preparing_are_given_examples_where_one_of_them_wants_some() -> None:
+    graph = qgraph.parse(NORM.format(body=PLAIN))
+    x = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    made = before_preparing(graph, [x], check_methods("equalize,smooth"))
+    assert made.find("nn.layer_norm")[0].operand(1).name != "g"
+    assert before_preparing(graph, iter([]), check_methods("equalize")) == graph
 
 
 # ---- recipes

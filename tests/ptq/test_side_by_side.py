@@ -16,6 +16,8 @@ from qgraph.ir import Array, Graph, Value
 from qgraph.ops.quant import unquantized
 from qgraph.passes import strip_fake_quant
 from qgraph.ptq import check_methods, correct_biases, improved
+from qgraph.ptq.side_by_side import Layer, improve_layers
+from qgraph.ptq.weight_rounding import Rows, round_weights
 from tests.ptq.test_ptq import correlated, prepared
 
 
@@ -79,6 +81,39 @@ def test_parameters_that_ops_make_of_others_are_what_the_ops_make() -> None:
     assert not np.array_equal(fixed.constants[name].data, graph.constants[name].data)
 
 
+def test_only_layers_with_rounded_weights_are_improved_and_each_sees_itself_without_its_activation() -> None:
+    x = correlated(32, 4)
+    graph = prepared(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 3)), x, bits=3)
+    first, second = graph.find("nn.linear")
+    graph.set_operands(second, [second.operand(0), unquantized(second.operand(1)), *second.operands[2:]])
+    seen: list[Layer] = []
+    improve_layers(graph, x, seen.append)
+    assert [layer.node.attrs for layer in seen] == [first.attrs]
+    assert first.attrs["activation"] == "relu"
+    assert seen[0].results(seen[0].real).min() < 0
+
+
+def test_a_layer_is_rounded_for_what_its_rows_give_in_the_float_model_without_the_bias() -> None:
+    """A convolution of two groups whose bias is large, and that is read behind a relu."""
+    x, given = correlated(6, 4, 3, 3), []
+    torch.manual_seed(0)
+    graph = prepared(nn.Sequential(nn.Conv2d(4, 6, 2, groups=2), nn.ReLU()), x, bits=3)
+    (layer,) = graph.find("nn.conv")
+    graph.set_data(unquantized(layer.operand(2)), np.float32([5, -5, 3, 2, 9, 8]))
+
+    def nearest(rows: Rows) -> Array:
+        given.append(rows)
+        return rows.nearest()
+
+    round_weights(graph, x, nearest, None)
+    w = unquantized(layer.operand(1)).data
+    sums = nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(w), groups=2).numpy()
+    assert [rows.weight.shape for rows in given] == [(3, 8), (3, 8)]
+    for group, rows in enumerate(given):
+        wanted = np.moveaxis(sums[:, 3 * group : 3 * group + 3], 1, -1).reshape(-1, 3)
+        np.testing.assert_allclose(rows.wanted, wanted, rtol=1e-4, atol=1e-5)
+
+
 # ---- examples
 
 
@@ -95,7 +130,7 @@ def test_at_most_512_examples_serve_and_no_batch_is_asked_for_after_them() -> No
             assert start < 512, "a batch too many"
 
     wanted = correct_biases(graph, x[:512])
-    for sizes in ([600], [256, 256], [511, 1], [500, 12], [500, 100]):
+    for sizes in ([600], [256, 256], [511, 1], [1, 511], [500, 100]):
         assert improved(graph, batches(sizes), check_methods("bias-correction")) == wanted
 
 

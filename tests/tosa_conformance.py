@@ -3,6 +3,7 @@
     python -m tests.tosa_conformance                     the generator's own selection: rank and type of every op
     python -m tests.tosa_conformance --everything        all tests of the integer profile: half an hour or more
     python -m tests.tosa_conformance --ops 'conv2d|rescale'
+    python -m tests.tosa_conformance --evidence          writes targets/tosa/evidence.json too
 
 Counts per op: positive tests that pass (the judge runs the reference model and compares every element) and negative
 ones that `qgraph.load` refuses. Needs the package `tosa-tools`, here or in the Python that QGRAPH_TOSA_PYTHON names.
@@ -22,11 +23,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import qgraph
+from qgraph.ir.types import element_count
 from qgraph.runtimes.catalogue import own_python
 from qgraph.targets.tosa.rows import BY_OPERATOR
 
 ROOT = Path(__file__).resolve().parent.parent
 SUT = Path(__file__).with_name("targets") / "tosa" / "sut"
+
+EVIDENCE = ROOT / "targets" / "tosa" / "evidence.json"
 
 PROFILE = ("--profile", "tosa-pro-int")
 EXTENSIONS = ("--extension", *(f"tosa-ext-{name}" for name in ("int16", "int4", "doubleround", "inexactround")))
@@ -106,22 +111,36 @@ def _binaries() -> tuple[str, ...]:
     )
 
 
-def table(folder: Path) -> str:
-    """Counts per op of the tests in a folder, as Markdown."""
+def table(results: Sequence[tuple[Path, bool]]) -> str:
+    """Counts per op of judged tests, as Markdown, and the tests that failed."""
     counts: Counter[tuple[str, bool, bool]] = Counter()
-    failures = []
-    for test, content in judged(folder):
+    for test, content in results:
         told = description(test)
-        details, negative = told["test_details"], bool(told["expected_failure"])
+        details = told["test_details"]
         assert isinstance(details, dict)
-        counts[str(details["operator"]), negative, content] += 1
-        failures += [] if content else [test]
-    rows = ["| op | positive | failed | negative | accepted |", "|---|---|---|---|---|"]
+        counts[str(details["operator"]), bool(told["expected_failure"]), content] += 1
+    kinds = [(negative, content) for negative in (False, True) for content in (True, False)]
+    rows = ["| op | positive passed | failed | negative refused | accepted |", "|---|---|---|---|---|"]
     for op in (*sorted({op for op, _, _ in counts}), "all"):
-        of = [sum(n for (o, *key), n in counts.items() if op in (o, "all") and key == [neg, good])
-              for neg in (False, True) for good in (True, False)]  # fmt: skip
-        rows.append(f"| {op} | {of[0]} | {of[1]} | {of[2]} | {of[3]} |")
-    return "\n".join([*rows, *(f"failed: {test}" for test in failures)])
+        of = [
+            sum(n for (name, *kind), n in counts.items() if op in (name, "all") and (*kind,) == each) for each in kinds
+        ]
+        rows.append(f"| {op} | {' | '.join(map(str, of))} |")
+    return "\n".join([*rows, *(f"failed: {test}" for test, content in results if not content)])
+
+
+def evidence(results: Sequence[tuple[Path, bool]]) -> dict[str, dict[str, dict[str, int]]]:
+    """What `qgraph targets tosa` prints: for each op with its storage types the cases and elements that are equal."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for test, content in results:
+        if not content or description(test)["expected_failure"]:
+            continue
+        for node in qgraph.load(test / "test.tosa").nodes:
+            storage = f"{node.operand(0).type.dtype}->{node.result.type.dtype}"
+            cell = found.setdefault(f"{node.op} {storage}", {"tosa": {"cases": 0, "elements": 0}})["tosa"]
+            cell["cases"] += 1
+            cell["elements"] += element_count(node.result.type.shape)
+    return dict(sorted(found.items()))
 
 
 def main() -> None:
@@ -129,13 +148,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--ops", default=".*", help="a regular expression of ops, in lower case")
     parser.add_argument("--everything", action="store_true", help="all tests, not the generator's selection")
+    parser.add_argument("--evidence", action="store_true", help="write targets/tosa/evidence.json")
     parser.add_argument("--keep", type=Path, help="a folder for the tests, which are deleted otherwise")
     given = parser.parse_args()
     ops = [name for name in claimed() if re.fullmatch(given.ops, name)]
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.keep or Path(scratch)
         build(folder, ops, *SMALL, "--test-type", "both", *(() if given.everything else SELECTION))
-        print(table(folder))
+        results = list(judged(folder))
+        print(table(results))
+        if given.evidence:
+            EVIDENCE.write_text(json.dumps(evidence(results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from qgraph.targets.target import Option, Target
 from qgraph.targets.tosa import dialect
-from qgraph.targets.tosa.correspondences import CORRESPONDENCES
+from qgraph.targets.tosa.correspondences import CORRESPONDENCES, PLAIN
 from qgraph.targets.tosa.file_format import from_tosa
 from qgraph.targets.tosa.file_writer import to_tosa
 from qgraph.targets.tosa.rules import quant_rules
@@ -26,7 +26,9 @@ TARGET = Target(
     importers={".tosa": lambda content: from_tosa(content.data)},
     runtime="tosa",
     one_by_one=True,
+    plains=PLAIN,
     indices="i32",
+    evidence=__name__,
     wide_bias={"i16": "i48"},
     legalize=("nn.avg_pool", "nn.where", "nn.div", "nn.pow", "nn.expand", "nn.index", "nn.resize"),
     forms=("one-dimensional", "transposed-by-zeros"),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Builder, Node, QuantParams, TensorType, Value
+from qgraph.ir import Builder, Element, Node, QuantParams, TensorType, Value
 from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal, Weight
 from qgraph.targets.lowering import CALIBRATE
@@ -50,11 +50,16 @@ def fitted(call: Call) -> Attrs:
     return {"stride": stride, "pad": tuple(pad)}
 
 
+def element_of(x: Value) -> Element:
+    """Storage and parameters of a value."""
+    return x.type.dtype, x.type.quant
+
+
 def part_of(build: Builder, x: Value, start: tuple[int, ...], size: tuple[int, ...]) -> Value:
     """SLICE, or x where that is all of it; a size of -1 is open."""
     if size == open_shape(x):
         return x
-    return build.node("tosa.slice", [x], {"start": start, "size": size}, element=(x.type.dtype, x.type.quant)).result
+    return build.node("tosa.slice", [x], {"start": start, "size": size}, element=element_of(x)).result
 
 
 def begin_of(build: Builder, x: Value, sizes: tuple[int, ...]) -> Value:
@@ -101,7 +106,7 @@ def rescaled_layer(call: Call, acc: Value, bound: int) -> Value:
 
 def make(call: Call, op: str, x: Value, w: Value, bias: Value | None, quant: QuantParams, **attrs: Any) -> Value:
     """A layer's accumulators."""
-    zero = zero_point((x.type.dtype, x.type.quant))
+    zero = zero_point(element_of(x))
     element = accumulator(x.type.dtype), quant
     return call.build.node(op, [x, w, bias], {"input_zp": zero, **attrs}, element=element).result
 
@@ -195,7 +200,7 @@ def reshaped(call: Call, x: Value, shape: tuple[int, ...]) -> Value:
     """RESHAPE, or x where it has the shape."""
     if shape == open_shape(x):
         return x
-    return call.build.node("tosa.reshape", [x], {"shape": shape}, element=(x.type.dtype, x.type.quant)).result
+    return call.build.node("tosa.reshape", [x], {"shape": shape}, element=element_of(x)).result
 
 
 def open_shape(value: Value) -> tuple[int, ...]:
@@ -246,18 +251,18 @@ def pool(row: Correspondence, call: Call) -> Value:
     (x,) = call.xs
     zeros = {}
     if row.target == "tosa.avg_pool2d":
-        zero = zero_point((x.type.dtype, x.type.quant))
+        zero = zero_point(element_of(x))
         zeros = {"input_zp": zero, "output_zp": zero}
-    return call.build.node(row.target, [x], {**attrs, **zeros}, element=(x.type.dtype, x.type.quant)).result
+    return call.build.node(row.target, [x], {**attrs, **zeros}, element=element_of(x)).result
 
 
 def average(row: Correspondence, call: Call) -> Value:
     """AVG_POOL2D; padding that counts is an explicit PAD."""
     pads, (x,) = call.attrs["pads"], call.xs
     if any(pads) and call.attrs["count_include_pad"]:
-        (top, left, bottom, right), zero = pads, zero_point((x.type.dtype, x.type.quant))
+        (top, left, bottom, right), zero = pads, zero_point(element_of(x))
         padding = (0, 0, top, bottom, left, right, 0, 0)
-        element = x.type.dtype, x.type.quant
+        element = element_of(x)
         x = call.build.node("tosa.pad", [x], {"padding": padding, "pad_const": zero}, element=element).result
         kernel, stride = call.attrs["kernel"], call.attrs["stride"]
         sizes = zip(kernel, stride, spatial(call.node.result), strict=True)

@@ -7,21 +7,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from qgraph.ir import Builder, Element, Node, QuantParams, Value
+from qgraph.ir import Builder, Node, QuantParams, Value
 from qgraph.ir.types import integer_range
 from qgraph.ops.nn.resizing import by_size
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal
 from qgraph.targets.tosa.dialect.elements import MAX_RANK
-from qgraph.targets.tosa.layer_rows import open_shape, part_of, reshaped
+from qgraph.targets.tosa.layer_rows import element_of, open_shape, part_of, reshaped
 from qgraph.targets.tosa.scaling import requantize, rescaled, scale
 
 MOST_JOINED = 64
 """Operands of a CONCAT at level 8K."""
-
-
-def element_of(x: Value) -> Element:
-    """Storage and parameters of a value."""
-    return x.type.dtype, x.type.quant
 
 
 def moved(build: Builder, op: str, x: Value, **attrs: object) -> Value:
@@ -55,7 +50,9 @@ def reshape(row: Correspondence, call: Call) -> Value:
 
 def join(row: Correspondence, call: Call) -> Value:
     """CONCAT of values of one grid, of more than 64 in groups."""
-    axis, xs = call.attrs["axis"], [requantize(call.lowering, x, call.element) for x in call.xs]
+    axis, xs = call.attrs["axis"], [*call.xs]
+    if not call.in_float:
+        xs = [requantize(call.lowering, x, call.element) for x in xs]
     while len(xs) > 1:
         groups = [xs[i : i + MOST_JOINED] for i in range(0, len(xs), MOST_JOINED)]
         xs = [call.build.node(row.target, group, {"axis": axis}, element=call.element).result for group in groups]

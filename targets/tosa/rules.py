@@ -18,7 +18,7 @@ RESULTS = {
     **dict.fromkeys(LOOKED_UP, OpRule(narrow=True, constants=False)),
     **{f"nn.{op}": OpRule() for op in OWN},
     **{f"nn.{op}": OpRule("same") for op in MOVED},
-    **dict.fromkeys(("nn.maximum", "nn.minimum", "nn.pad", "nn.concat"), OpRule("join")),  # on one grid
+    **dict.fromkeys(("nn.maximum", "nn.minimum", "nn.pad", "nn.concat", "nn.where"), OpRule("join")),  # on one grid
     **dict.fromkeys(("nn.resize", "nn.avg_pool"), OpRule("shared")),
     "nn.softmax": OpRule("fixed", scale=1 / 256, zero_point=-128, narrow=True),
 }

@@ -14,7 +14,7 @@ from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.lookups import Lookups
 from qgraph.targets.lowering import CALIBRATE
-from qgraph.targets.tosa.layer_rows import CARRIED_CLAMPS, activated, open_shape, reshaped
+from qgraph.targets.tosa.layer_rows import CARRIED_CLAMPS, activated, element_of, open_shape, reshaped
 from qgraph.targets.tosa.scaling import codes_of, reach, requantize, rescaled, scale, widened, within, zero_point
 
 SUM_BITS = {"i8": 20, "i16": 13}
@@ -53,7 +53,7 @@ def product(row: Correspondence, call: Call) -> Value:
     """MUL of the integers without their zero points."""
     xs = levelled(call)
     bound = reach(xs[0].type) * reach(xs[1].type)
-    if any(zero_point((x.type.dtype, x.type.quant)) for x in xs) or len({x.type.dtype for x in xs}) > 1:
+    if any(zero_point(element_of(x)) for x in xs) or len({x.type.dtype for x in xs}) > 1:
         made = [widened(call.build, x) for x in xs]
     else:
         made = xs
@@ -105,7 +105,16 @@ def equal_batches(node: Node) -> Refusal | None:
     return Refusal(f"TOSA's MATMUL of {a} and {b}: the matrices are not as many, or of an open size")
 
 
+def chosen(row: Correspondence, call: Call) -> Value:
+    """SELECT of two values of one grid."""
+    condition, *xs = levelled(call)
+    if not call.in_float:
+        xs = [requantize(call.lowering, x, call.element) for x in xs]
+    return call.build.node(row.target, [condition, *xs], {}, element=element_of(xs[0])).result
+
+
 BINARY = [
+    Correspondence(source="where", target="tosa.select", lower=chosen),
     *(Correspondence(source=op, target=f"tosa.{op}", clamps=CARRIED_CLAMPS, lower=total) for op in ("add", "sub")),
     Correspondence(source="mul", target="tosa.mul", clamps=CARRIED_CLAMPS, lower=product),
     *(Correspondence(source=op, target=f"tosa.{op}", lower=extreme) for op in ("maximum", "minimum")),
@@ -136,7 +145,7 @@ def known_sizes(node: Node) -> Refusal | None:
 def reduced(call: Call, op: str, x: Value) -> Value:
     """A reduction along one axis after the other."""
     for axis in axes_of(call.node):
-        x = call.build.node(op, [x], {"axis": axis}, element=(x.type.dtype, x.type.quant)).result
+        x = call.build.node(op, [x], {"axis": axis}, element=element_of(x)).result
     return x
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -22,8 +22,9 @@ RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="module")
-def worker() -> Worker:
-    return Worker("tosa")
+def worker() -> Iterator[Worker]:
+    with Worker("tosa") as started:
+        yield started
 
 
 def compare(

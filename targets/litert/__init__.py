@@ -18,7 +18,7 @@ from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import Option, Target, not_offered
 
 
-def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "kernel") -> QuantRules:
+def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "") -> QuantRules:
     """The quantization rules of the reference kernels, whose QUANTIZE rounds half away from zero."""
     return quant_rules("half_away", weights, activations=activations, lstm=lstm)
 
@@ -55,9 +55,7 @@ TARGET = Target(
     options={
         "weights": Option(("per-channel", "per-tensor"), "one scale for each output channel, or for the whole weight"),
         "activations": Option(("i8", "i16"), "of 8 bits, or of 16 wherever an op has such a form"),
-        "lstm": Option(
-            ("kernel", "steps"), "a layer as one op, where activations have 8 bits, or by the ops of each step"
-        ),
+        "lstm": Option(("kernel", "steps"), "as one op (for 16 bits: on tflm alone), or by the ops of each step"),
     },
     wide_bias={"i16": "i64"},
     indices="i32",  # TFLite Micro's GATHER takes no others

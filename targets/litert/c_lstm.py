@@ -41,6 +41,8 @@ def lstm(c: Emission, op: UnidirectionalSequenceLstm, family: InC = OF_REFERENCE
     """The whole sequence of each example; a state that is not given begins with zeros."""
     if not all(value.is_constant for value in (*op.weights, *op.recurrent, *_biases(op))):
         raise UnsupportedOp("C has it for constant weights and biases")
+    if op.x.type.dtype != "i8":
+        raise UnsupportedOp("C has it for activations of 8 bits: prepare with lstm='steps'")
     units, (first, second, inputs) = int(op.w_input.type.shape[0]), (int(size) for size in op.x.type.shape)
     examples, steps = (second, first) if op.time_major else (first, second)
     factors = _factors(op, family.arithmetic)

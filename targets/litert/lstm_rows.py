@@ -9,8 +9,10 @@ import numpy as np
 
 from qgraph.errors import UnsupportedOp
 from qgraph.ir import Builder, Node, QuantParams, Value, op_def
+from qgraph.ir.types import integer_range
 from qgraph.ops.quant import unquantized
 from qgraph.targets.correspondence import Attrs, Call, Codec, Correspondence, Refusal, Weight
+from qgraph.targets.litert.limits import LARGEST_WIDE
 from qgraph.targets.litert.rules import CELL
 from qgraph.targets.lowering import CALIBRATE, QuantizedWeight
 
@@ -45,13 +47,14 @@ def lstm_limits(call: Call) -> Refusal | None:
     for number, weight in enumerate(weights):
         quant = x if number < len(BIASES) else call.quant
         factor = float(quant.scales[0]) * float(weight.quant.scales[0]) * GATE_ONE
-        zero_point = int(quant.zero_points[0])
+        zero_point, (low, high) = int(quant.zero_points[0]), integer_range(call.element[0])
         sums = np.abs(weight.by_channel.astype(np.int64)).sum(axis=1)
-        acc = int(sums.max()) * max(zero_point + 128, 127 - zero_point)
+        acc = int(sums.max()) * max(zero_point - low, high - zero_point)
         bias = call.node.operands[BIASES[number]] if number < len(BIASES) else None
         if bias is not None:
             acc += int(np.abs(unquantized(bias).data).max() * GATE_ONE / factor) + 1
-        if max(factor, 1.0) * acc >= LARGEST_SUM:
+        wide = call.element[0] == "i16"  # sums are in int64 then, and the products of these and the factor in int32
+        if (factor if wide else max(factor, 1.0)) * acc >= LARGEST_SUM or acc >= LARGEST_WIDE:
             reason = f"a sum of the {op_def(call.node.op).operands[WEIGHTS[number]].name} may leave int32"
             return Refusal(reason, "prepare with lstm='steps'")
     return None
@@ -84,14 +87,14 @@ def lowered_lstm(row: Correspondence, call: Call) -> Value:
 def _zeros(call: Call, units: int, cell: QuantParams) -> tuple[Value, Value]:
     """h and c of real 0 for each example: constants, or of an open batch products of its elements with 0."""
     build, (x,) = call.build, call.xs
-    batch = x.type.shape[0]
+    batch, storage = x.type.shape[0], x.type.numpy
     if isinstance(batch, int):
-        codes = np.full((batch, units), call.quant.zero_point[0], np.int8)
+        codes = np.full((batch, units), call.quant.zero_point[0], storage)
         return build.constant(codes, "h", call.quant), build.constant(np.zeros(codes.shape, np.int16), "c", cell)
     free = QuantParams.of(call.quant.scales[0] / x.type.q.scales[0])
-    zeros = build.constant(np.zeros((1, units), np.int8), "zeros", free)
+    zeros = build.constant(np.zeros((1, units), storage), "zeros", free)
     one = build.litert.reshape(_one_of_each(call, x), shape=(-1, 1))
-    h = build.litert.mul(one, zeros, element=("i8", call.quant))
+    h = build.litert.mul(one, zeros, element=call.element)
     return h, build.litert.quantize(h, element=("i16", cell))
 
 

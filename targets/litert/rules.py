@@ -102,16 +102,16 @@ def quant_rules(
     roundings: Mapping[str, Rounding] = ROUNDINGS,
     requantizing: str = "double_rounding",
     activations: str = "i8",
-    lstm: str = "kernel",
+    lstm: str = "",
 ) -> QuantRules:
     """The rules; `rounding` and `requantizing`: how the family's QUANTIZE rounds floats and integers; `roundings`: how
-    its other ops do; `lstm`: "kernel" for an op of its own, where activations have 8 bits."""
+    its other ops do; `lstm`: "steps", or one op, where activations have 8 bits."""
     weight = WEIGHT if weights == "per-channel" else PER_TENSOR
     layer, transposed = layer_rule(weight), layer_rule(replace(weight, axis=None if weight.axis is None else 1))
     own = {
         **{"nn.conv": layer, "nn.linear": layer, "nn.conv_transpose": transposed},
         **{op: OpRule(rounding=word) for op, word in roundings.items()},
-        **({"nn.sequence_lstm": LSTM} if lstm == "kernel" and activations == "i8" else {}),
+        **({"nn.sequence_lstm": LSTM} if lstm != "steps" and activations == "i8" else {}),
     }
     return QuantRules(
         ACTIVATION, {**RESULTS, **own}, rounding, requantizing, WIDE, activations == "i16", "double_rounding"

@@ -10,6 +10,7 @@ from qgraph.ir import Node, Value
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.litert import TARGET as REFERENCE
 from qgraph.targets.litert.correspondences import clamp, one_open_of_many, requantize, sliced, transpose
+from qgraph.targets.litert.rules import LSTM
 from qgraph.targets.litert.tensor_rows import root
 from qgraph.targets.rules import QuantRules
 from qgraph.targets.target import kernels_in
@@ -46,10 +47,12 @@ NARROW = (
 others."""
 
 
-def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "kernel") -> QuantRules:
-    """Those of the reference kernels; but that some ops have 8 bits alone."""
+def rules(weights: str = "per-channel", activations: str = "i8", lstm: str = "") -> QuantRules:
+    """Those of the reference kernels; but that some ops have 8 bits alone, and an LSTM, where it is asked for, 16."""
     family = REFERENCE.rules(weights, activations, lstm)
-    return replace(family, ops={**family.ops, **{op: replace(family.ops[op], narrow=True) for op in NARROW}})
+    ops = {op: replace(family.ops[op], narrow=True) for op in NARROW}
+    whole = {"nn.sequence_lstm": replace(LSTM, narrow=False)} if (activations, lstm) == ("i16", "kernel") else {}
+    return replace(family, ops={**family.ops, **ops, **whole})
 
 
 def fine_in_16(node: Node) -> bool:

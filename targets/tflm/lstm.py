@@ -9,8 +9,10 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from qgraph.arith import sigmoid_table
+from qgraph.arith.fixed_point import multiply_wide, quantize_multiplier
 from qgraph.ir import Array
 from qgraph.targets.litert.dialect.lstm import (
     CODES,
@@ -22,6 +24,7 @@ from qgraph.targets.litert.dialect.lstm import (
     Table,
     UnidirectionalSequenceLstm,
     double_rounding,
+    in_32_bits,
     sequence,
 )
 from qgraph.targets.target import Kernel
@@ -59,7 +62,15 @@ def _output(op: UnidirectionalSequenceLstm) -> tuple[float, int]:
     return 2.0**-30 / op.state_scale, op.state_zero_point
 
 
-MICRO = Arithmetic(_gate_scale, True, _gates, _cell, _products, _output)
+def _sums(factors: ArrayLike, storage: str) -> Rescale:
+    """Sums over values of 16 bits are in int64, and rounded once, by a multiplier of 16 bits."""
+    if storage == "i8":
+        return in_32_bits(factors, storage)
+    multiplier, shift = quantize_multiplier(factors)
+    return lambda value: multiply_wide(value, multiplier, shift).astype(np.int64)
+
+
+MICRO = Arithmetic(_gate_scale, True, _gates, _cell, _sums, _products, _output)
 
 
 def lstm(op: UnidirectionalSequenceLstm, *arrays: Any) -> Array:

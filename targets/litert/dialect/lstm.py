@@ -1,4 +1,4 @@
-"""UNIDIRECTIONAL_SEQUENCE_LSTM with int8 activations and weights and an int16 cell.
+"""UNIDIRECTIONAL_SEQUENCE_LSTM with int8 weights, an int16 cell, and int8 activations; int16 ones on TFLite Micro.
 
 The recurrence is what all families share, the arithmetic in it that of the reference kernels.
 
@@ -21,10 +21,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from qgraph.arith import gemmlowp
 from qgraph.arith.fixed_point import multiply_double_rounding, quantize_multiplier
-from qgraph.errors import TypeMismatch
+from qgraph.errors import TypeMismatch, UnsupportedOp
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, QuantParams, Result, TensorType, attr, op, operand, result
-from qgraph.ir.types import element_count
+from qgraph.ir.types import element_count, integer_range
 from qgraph.targets.litert.cells import CELL_POWERS
 from qgraph.targets.litert.dialect.parameters import scale, zero_point
 from qgraph.targets.litert.rows import FUSED, TypeOf, float_row, row
@@ -46,20 +46,22 @@ class Arithmetic:
 
     `gate_scale(x_scale, w_scale)`: the factor of a gate's sum. `saturates_first`: the sum over the output before is
     saturated to 16 bits before it is added. `gates`: logistic and tanh of Q3.12. `cell(cell_power)`: tanh of a cell.
-    `products(op, units)`: rescales [input * candidate, forget * cell], [N, 2 U], to codes of the cell.
-    `output(op)`: the factor and the zero point of output gate * tanh of the cell.
+    `sums(factors, storage)`: rescales gates' sums over values of that storage. `products(op, units)`: rescales
+    [input * candidate, forget * cell], [N, 2 U], to codes of the cell. `output(op)`: the factor and the zero point of
+    output gate * tanh of the cell.
     """
 
     gate_scale: Callable[[np.float32, np.float32], float]
     saturates_first: bool
     gates: Callable[[], tuple[Table, Table]]
     cell: Callable[[int], Table]
+    sums: Callable[[ArrayLike, str], Rescale]
     products: Callable[[UnidirectionalSequenceLstm, int], Rescale]
     output: Callable[[UnidirectionalSequenceLstm], tuple[float, int]]
 
 
 def sequence(op: UnidirectionalSequenceLstm, arrays: Sequence[Any], family: Arithmetic) -> Array:
-    """The outputs of all steps, codes [N, T, U] (or [T, N, U]) of int8.
+    """The outputs of all steps, codes [N, T, U] (or [T, N, U]).
 
     `arrays`: x, the weights of x, the weights of the output before, the biases; the states before the first step, or
     None for real 0.
@@ -74,11 +76,11 @@ def sequence(op: UnidirectionalSequenceLstm, arrays: Sequence[Any], family: Arit
     sums = _product(steps.astype(np.float64) - zero_point(op.x.type), gates_side_by_side(weights)) + gates_side_by_side(
         biases
     )
-    inputs = _clipped(multiply_double_rounding(sums, *quantize_multiplier(of_x)).astype(np.int64))
-    outputs = _recurrence(
-        op, inputs, gates_side_by_side(recurrent).astype(np.float64), double_rounding(of_state), family, begins
-    )
-    return np.stack(outputs, 0 if op.time_major else 1).astype(np.int8)
+    storage = op.x.type.dtype
+    inputs = _clipped(family.sums(of_x, storage)(sums))
+    rescaled = family.sums(of_state, storage)
+    outputs = _recurrence(op, inputs, gates_side_by_side(recurrent).astype(np.float64), rescaled, family, begins)
+    return np.stack(outputs, 0 if op.time_major else 1).astype(op.x.type.numpy)
 
 
 def _recurrence(
@@ -96,7 +98,7 @@ def _recurrence(
     table, places = _gate_table(family, units)
     tanh_of_cell, products = family.cell(op.cell_power), family.products(op, units)
     factor, zero = family.output(op)
-    low, high = np.array(-128 - zero), np.array(127 - zero)
+    low, high = (np.array(code - zero) for code in integer_range(op.result.type.dtype))
     to_output = double_rounding(factor)
     floor, bound = (np.array(-op.clip), np.array(op.clip)) if op.clip else (LOWEST, HIGHEST)
     output = np.zeros((batch, units))  # code - state_zero_point
@@ -192,10 +194,16 @@ def _output(op: UnidirectionalSequenceLstm) -> tuple[float, int]:
     return float(factor), op.hidden_zero_point
 
 
-REFERENCE = Arithmetic(_gate_scale, False, _gates, _cell, _products, _output)
+def in_32_bits(factors: ArrayLike, storage: str) -> Rescale:
+    """Sums in int32, of values of 8 bits."""
+    return double_rounding(factors)
 
 
-WEIGHT, RECURRENT, BIAS = "i8q[U, I]", "i8q[U, U]", "i32[U]"
+REFERENCE = Arithmetic(_gate_scale, False, _gates, _cell, in_32_bits, _products, _output)
+
+
+WEIGHT, RECURRENT, BIAS = "i8q[U, I]", "i8q[U, U]", "i32|i64[U]"
+ACTIVATIONS = ("i8", "i16")
 PLACES = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 13, 14, 15)
 """Places of the op's operands among the operator's: between them stand peepholes."""
 OUTPUT_STATE, CELL_STATE = 18, 19
@@ -218,7 +226,7 @@ class UnidirectionalSequenceLstm:
     `cell_clip`: bound of the cell in real numbers, 0 for none.
     """
 
-    x: Operand = operand("i8q[A, B, I]")
+    x: Operand = operand("i8q|i16q[A, B, I]")
     w_input: Operand = operand(WEIGHT, role="weight")
     w_forget: Operand = operand(WEIGHT, role="weight")
     w_cell: Operand = operand(WEIGHT, role="weight")
@@ -231,9 +239,9 @@ class UnidirectionalSequenceLstm:
     b_forget: Operand = operand(BIAS, role="bias")
     b_cell: Operand = operand(BIAS, role="bias")
     b_output: Operand = operand(BIAS, role="bias")
-    h: Operand | None = operand("i8q[N, U]", optional=True, role="state")
+    h: Operand | None = operand("i8q|i16q[N, U]", optional=True, role="state")
     c: Operand | None = operand("i16q[N, U]", optional=True, role="state")
-    result: Result = result("i8q[A, B, U]", free=True)
+    result: Result = result("i8q|i16q[A, B, U]", free=True)
     state_scale: float = attr()
     state_zero_point: int = attr()
     cell_scale: float = attr()
@@ -251,11 +259,22 @@ class UnidirectionalSequenceLstm:
         if fraction != 0.5 or not low <= exponent - 1 <= high:
             raise TypeMismatch(f"cell_scale {self.cell_scale} is not a power of two from 2**{low} to 2**{high}")
         self._check_begins()
+        self._check_storage()
         if not (self.state_scale > 0 and self.hidden_scale > 0 and self.cell_clip >= 0):
             raise TypeMismatch("state_scale and hidden_scale must be positive, cell_clip must not be negative")
         for w in (*self.weights, *self.recurrent):
             if w.type.q.axis is not None or any(w.type.q.zero_point):
                 raise TypeMismatch(f"a weight {w.type} must have one scale and a zero point of 0")
+
+    def _check_storage(self) -> None:
+        """All activations have one storage; 16 bits are symmetric, and go with biases of int64."""
+        x, biases = self.x.type, (self.b_input, self.b_forget, self.b_cell, self.b_output)
+        wide = x.dtype == "i16"
+        others = {self.result.type.dtype} | ({self.h.type.dtype} if self.h is not None else set())
+        if others != {x.dtype} or any(bias.type.dtype != ("i64" if wide else "i32") for bias in biases):
+            raise TypeMismatch(f"x is {x}: result and h must be of that storage, biases int32, or int64 beside int16")
+        if wide and (any(x.q.zero_point) or self.state_zero_point or self.hidden_zero_point):
+            raise TypeMismatch("16-bit activations must have zero points of 0")
 
     def _check_begins(self) -> None:
         if self.h is None and self.c is None:
@@ -295,6 +314,8 @@ class UnidirectionalSequenceLstm:
         return 4 * (inputs + element_count((*self.result.type.shape, units)))  # four gates, of x and of the state
 
     def evaluate(self, *arrays: Any) -> Array:
+        if self.x.type.dtype != "i8":
+            raise UnsupportedOp("LiteRT's LSTM has no activations of 16 bits", help="run it on TFLite Micro")
         return sequence(self, arrays, REFERENCE)
 
 
@@ -303,7 +324,7 @@ def _states(node: Node) -> Mapping[int, TensorType]:
     shape = x.shape[1] if node.attrs["time_major"] else x.shape[0], units
     output = QuantParams.of(node.attrs["state_scale"], node.attrs["state_zero_point"])
     return {
-        OUTPUT_STATE: TensorType(shape, "i8", output),
+        OUTPUT_STATE: TensorType(shape, x.dtype, output),
         CELL_STATE: TensorType(shape, "i16", QuantParams.of(node.attrs["cell_scale"])),
     }
 
@@ -311,7 +332,7 @@ def _states(node: Node) -> Mapping[int, TensorType]:
 def _intermediates(node: Node) -> list[TensorType]:
     """Four that only layer normalization needs, and the output's parameters. TFLM wants all of them empty."""
     hidden = QuantParams.of(node.attrs["hidden_scale"], node.attrs["hidden_zero_point"])
-    return [*[TensorType((0,))] * HIDDEN, TensorType((0,), "i8", hidden)]
+    return [*[TensorType((0,))] * HIDDEN, TensorType((0,), node.operand(0).type.dtype, hidden)]
 
 
 def _read_types(operator: Operator, type_of: TypeOf) -> dict[str, Any]:
@@ -319,8 +340,8 @@ def _read_types(operator: Operator, type_of: TypeOf) -> dict[str, Any]:
         raise TypeMismatch("the operator has no states or no intermediates, which the integer kernels need")
     state, cell = (type_of(operator.inputs[place]) for place in (OUTPUT_STATE, CELL_STATE))
     hidden = type_of(operator.intermediates[HIDDEN])
-    if (state.dtype, cell.dtype, hidden.dtype) != ("i8", "i16", "i8"):
-        raise TypeMismatch(f"states of types {state}, {cell} and {hidden}, not i8, i16 and i8")
+    if state.dtype not in ACTIVATIONS or cell.dtype != "i16" or hidden.dtype != state.dtype:
+        raise TypeMismatch(f"states of types {state}, {cell} and {hidden}, not i8, i16 and i8, or of i16 all")
     return {
         "state_scale": state.q.scale[0],
         "state_zero_point": state.q.zero_point[0],

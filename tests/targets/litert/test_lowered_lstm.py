@@ -172,10 +172,27 @@ def test_the_steps_are_what_xnnpack_gets_which_computes_them_faster() -> None:
 
 def test_the_target_has_an_option_for_the_steps_and_takes_them_for_16_bits() -> None:
     x = torch.randn(4, 3, 3)
-    for words in ({"lstm": "steps"}, {"activations": "i16"}):
+    for words in ({"lstm": "steps"}, {"activations": "i16"}, {"activations": "i16", "lstm": "kernel"}):
         low = lowered(seeded(Net), x, **words)
         assert not kernels(low)
         assert low.find("litert.logistic")
+
+
+@pytest.mark.parametrize("dynamic", [True, False], ids=["open batch", "known batch"])
+def test_tflite_micro_has_it_with_16_bits_where_that_is_asked_for(dynamic: bool) -> None:
+    x = torch.randn(4, 12, 3)
+    model = seeded(partial(Net, bidirectional=True))
+    assert not kernels(lowered(model, x, "tflm", dynamic, activations="i16"))
+    low = lowered(model, x, "tflm", dynamic, activations="i16", lstm="kernel")
+    assert kernels(low) == 2
+    assert {value.type.dtype for value in low.outputs} == {"i16"}
+    assert qgraph.verify(low, inputs=x.numpy()).bit_exact
+    assert qgraph.verify(low, samples=16).bit_exact
+    again = qgraph.lower(qgraph.passes.raise_to_fake_quant(low), "tflm")
+    wanted, got = (qgraph.run(graph, x.numpy()) for graph in (low, again))
+    assert all(np.array_equal(wanted[name], got[name]) for name in wanted)
+    got, wanted = qgraph.run(low, x.numpy(), dequantize=True)["output_0"], model(x)[0].detach().numpy()
+    assert 10 * np.log10((wanted**2).sum() / ((got - wanted) ** 2).sum()) > 45
 
 
 @pytest.mark.parametrize("words", [{"activation_bits": 16}, {"bits": 32}], ids=["16 bits", "float"])

@@ -323,6 +323,27 @@ def test_a_float_onnx_file_becomes_a_quantized_one_with_its_names_and_what_is_ex
     assert "writes no such file" in qgraph(*command[:-1], "out.tflite", cwd=tmp_path, status=2)
 
 
+def test_a_file_of_a_target_that_runs_floats_is_made_with_its_means_corrected_unless_it_is_said_otherwise(
+    folder: Path, tmp_path: Path
+) -> None:
+    graph, x = qg.load(folder / "g.qg"), np.load(folder / "x.npz")
+    examples = [dict(x)]
+    command = ("quantize", folder / "g.qg", "--target", "onnxruntime", "--calibration", folder / "x.npz")
+    words = {"activation": "mse"}
+    for said, ptq, observers in (
+        ((), ["mean-correction"], words),
+        (("--ptq", "none"), [], words),
+        (("--ptq", "none", "--observer", "activation=min_max"), [], {"activation": "min_max"}),
+        (("--ptq", "gptq"), ["gptq"], words),
+    ):
+        qgraph(*command, *said, "-o", tmp_path / "made.onnx")
+        wanted = qg.quantize(
+            graph, "onnxruntime", calibration=examples, observers=observers, ptq=ptq, fallback="float", io="float"
+        )
+        qg.export(wanted, tmp_path / "wanted.onnx")
+        assert (tmp_path / "made.onnx").read_bytes() == (tmp_path / "wanted.onnx").read_bytes(), said
+
+
 def test_bits_that_keep_nodes_in_float_want_a_fallback(folder: Path) -> None:
     with pytest.raises(InputError, match="keep nodes in float"):
         qg.prepare(qg.load(folder / "g.qg"), "litert", overrides={"head": {"bits": 32}})

@@ -23,21 +23,21 @@ PART = 2**23
 
 
 class FloatValues:
-    """The operands of some fake-quantizations of a graph, whose live batch normalizations are folded."""
+    """The first operands of some nodes of a graph, whose live batch normalizations are folded."""
 
-    def __init__(self, graph: Graph, marks: Sequence[Node]) -> None:
+    def __init__(self, graph: Graph, readers: Sequence[Node]) -> None:
         places = {node: place for place, node in enumerate(graph.nodes)}
         program = graph.clone()
         nodes = list(program.nodes)
-        self._seen = [_unrounded(nodes[places[mark]].operand(0)) for mark in marks]
+        self._seen = [_unrounded(nodes[places[reader]].operand(0)) for reader in readers]
         self._inputs = [value.name for value in program.inputs]
         self._is_open = is_open(program.inputs)
         self._made = list(dict.fromkeys(value for value in self._seen if value.producer is not None))
         program.set_outputs(self._made)
-        self._run = program_of(_without_rounding(program), graph.target)
+        self._run = program_of(_without_rounding(program), graph.target) if self._made else lambda feeds: []
 
     def parts(self, chunk: Sequence[Array]) -> Iterator[list[Array | None]]:
-        """What the fake-quantizations read in a chunk of examples, part after part where any number of them runs;
+        """What the nodes read in a chunk of examples, part after part where any number of them runs;
         a constant in the first part alone."""
         count = len(chunk[0]) if self._is_open else 1
         start, size = 0, 1 if self._is_open else count
@@ -88,5 +88,5 @@ def program_of(graph: Graph, target: str) -> FloatProgram:
     """What gives the outputs of a float graph: the runtime of the target, where it is installed and has all ops, or
     the interpreter."""
     compiled = targets.get(target).float_program if target else None
-    made = None if compiled is None or not graph.outputs else compiled(graph)
+    made = None if compiled is None else compiled(graph)
     return made or (lambda feeds: execute(graph, feeds))

@@ -10,6 +10,7 @@ from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.block_rounding import brecq, qdrop
 from qgraph.ptq.gptq import gptq
+from qgraph.ptq.mean_correction import correct_means
 from qgraph.ptq.methods import METHODS, Method, before_preparing, check_methods, improved
 from qgraph.ptq.ranges import with_ranges
 from qgraph.ptq.recipes import RECIPES, Recipe, Trial, Tried, auto, decibels, on_examples
@@ -28,6 +29,7 @@ __all__ = [
     "brecq",
     "check_methods",
     "correct_biases",
+    "correct_means",
     "decibels",
     "gptq",
     "improved",

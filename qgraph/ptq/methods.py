@@ -17,6 +17,7 @@ from qgraph.ptq.batchnorm import reestimate_batchnorm
 from qgraph.ptq.bias_correction import correct_biases
 from qgraph.ptq.block_rounding import brecq, qdrop
 from qgraph.ptq.gptq import gptq
+from qgraph.ptq.mean_correction import correct_means
 from qgraph.ptq.smooth import smooth
 
 MOST = 512
@@ -50,11 +51,14 @@ METHODS: Mapping[str, Method] = {
     "adaround": Method("rounding up or down is learned, layer by layer (AdaRound)", improve=adaround),
     "brecq": Method("rounding is learned, block by block (BRECQ); wants torch", improve=brecq),
     "qdrop": Method("the same, activations rounded by chance while it learns (QDrop); wants torch", improve=qdrop),
+    "mean-correction": Method(
+        "biases take away the mean of what rounded weights add; one run in float", improve=correct_means
+    ),
     "bias-correction": Method("biases take away the mean error of each channel", improve=correct_biases),
 }
 """In the order in which they help: ranges first, then weights, then what is left of their errors. Of `gptq`,
-`adaround`, `brecq` and `qdrop` one is enough; `equalize` folds the batch normalizations that `batchnorm` and
-`bias-absorption` go by."""
+`adaround`, `brecq` and `qdrop` one is enough, and so is one of the last two; `equalize` folds the batch normalizations
+that `batchnorm` and `bias-absorption` go by."""
 
 
 def check_methods(given: str | Sequence[str]) -> list[Method]:

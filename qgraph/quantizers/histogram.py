@@ -7,6 +7,7 @@ Zeros are not counted: a range always has a code for them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Generic
 
@@ -46,6 +47,10 @@ class Histogram(Generic[Numbers]):
     @staticmethod
     def of(x: Numbers, axis: int | None) -> Histogram[Numbers]:
         """The histogram of the finite values, for each index of `axis` where it is given."""
+        if axis is None and isinstance(x, np.ndarray) and x.dtype == np.float32:
+            quick = _of_one_row(x)
+            if quick is not None:
+                return quick
         library = library_of(x)
         finite: Numbers = library.where(library.isfinite(x), x, library.zeros_like(x))
         rows = rows_along(finite, axis)
@@ -58,6 +63,8 @@ class Histogram(Generic[Numbers]):
 
     def widened(self, exponent: Numbers) -> Histogram[Numbers]:
         """The same counts in bins that are as wide or wider."""
+        if isinstance(exponent, np.ndarray) and np.array_equal(exponent, self.exponent):
+            return self  # a GPU would be waited for
         bins = numbers_up_to(2 * SIDE, exponent)[None] - SIDE
         shift = (exponent - self.exponent).clip(max=SIDE.bit_length())[:, None]
         return Histogram(_counted((bins >> shift) + SIDE, self.counts), exponent)
@@ -70,6 +77,21 @@ class Histogram(Generic[Numbers]):
         """The histogram of both."""
         exponent = library_of(self.exponent).maximum(self.exponent, other.exponent)
         return Histogram(self.widened(exponent).counts + other.widened(exponent).counts, exponent)
+
+
+def _of_one_row(x: Array) -> Histogram[Array] | None:
+    """`Histogram.of` all values, several times faster: scaled by a power of two float32 are as exact as float64. None
+    where one is not finite, or the largest next to nothing."""
+    largest = max(float(x.max(initial=0)), -float(x.min(initial=0)))
+    exponent = int(np.frexp(np.float32(largest))[1]) if largest > 0 else LEAST
+    if not np.isfinite(largest) or exponent <= LEAST + SIDE.bit_length():
+        return None
+    scaled = x.reshape(-1) * np.float32(2.0 ** (SIDE.bit_length() - 1 - exponent))
+    bins = np.floor(scaled, out=scaled).astype(np.intp)
+    bins += SIDE
+    counts = np.bincount(bins, minlength=2 * SIDE)
+    counts[SIDE] -= x.size - np.count_nonzero(x)
+    return Histogram(counts[None], np.array([exponent], np.int32))
 
 
 def _counted(bins: Numbers, counts: Numbers) -> Numbers:
@@ -93,6 +115,10 @@ class Searched(MinMax):
         """What is lost under a range from bounds[0] to bounds[1], of values with counts, the middles of bins."""
         raise NotImplementedError
 
+    def clipped(self, counts: Array, values: Array, bounds: tuple[float, float]) -> float:
+        """What is lost at least under this range, and any that lies in it."""
+        return 0.0
+
     def searched(self, seen: Histogram[Numbers], widest: Array, symmetric: bool) -> Array:
         found = np.array(widest, np.float32)
         if self.levels > SEARCHED:
@@ -105,9 +131,22 @@ class Searched(MinMax):
             if len(some) and np.isfinite(low) and np.isfinite(high):
                 given = counts[some], values[some] * width, width
                 ranges = [_clipped(low, high, span, symmetric) for span in self._spans(low, high, symmetric)]
-                low, high = min(ranges, key=lambda bounds: self.loss(*given, bounds))  # the first of equal ones
+                low, high = self._best(*given, ranges)
                 found[:, row] = low, -high
         return found
+
+    def _best(
+        self, counts: Array, values: Array, width: float, ranges: Iterable[tuple[float, float]]
+    ) -> tuple[float, float]:
+        """The first of the ranges, which are ever narrower, with the least loss."""
+        best, least = (0.0, 0.0), np.inf
+        for place, bounds in enumerate(ranges):
+            loss = self.loss(counts, values, width, bounds)
+            if loss < least or not place:
+                best, least = bounds, loss
+            elif self.clipped(counts, values, bounds) > least:
+                break
+        return best
 
     def _spans(self, low: float, high: float, symmetric: bool) -> NDArray[np.float64]:
         """From the lowest to the highest real of each candidate, the widest first."""

@@ -73,6 +73,12 @@ class LeastSquares(Searched):
         codes = np.clip(np.rint(values / step), lowest, lowest + self.levels)
         return float((counts * np.square(codes * step - values)).sum())
 
+    def clipped(self, counts: Array, values: Array, bounds: tuple[float, float]) -> float:
+        low, high = bounds
+        step = (high - low) / self.levels  # codes may reach half of one beyond the range, as zero has a code
+        beyond = np.maximum(np.maximum(values - (high + step), (low - step) - values), 0)
+        return float((counts * np.square(beyond)).sum())
+
     def trained(self, before: Tensor, seen: Tensor) -> Tensor:
         return before.lerp(seen, MOMENTUM)
 

@@ -304,7 +304,8 @@ def test_decibels_without_an_error_are_finite_and_on_examples_those_of_batches()
 
 def test_methods_are_those_of_the_papers_in_the_order_in_which_they_help() -> None:
     assert [*METHODS] == [
-        *("bias-absorption", "equalize", "smooth", "batchnorm", "gptq", "adaround", "brecq", "qdrop", "bias-correction")
+        *("bias-absorption", "equalize", "smooth", "batchnorm", "gptq", "adaround", "brecq", "qdrop"),
+        *("mean-correction", "bias-correction"),
     ]
     for name, method in METHODS.items():
         assert sum(map(bool, (method.passes, method.adapt, method.improve))) == 1, name

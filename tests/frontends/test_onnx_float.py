@@ -229,7 +229,7 @@ def case_graph(name: str) -> Graph:
     return graph
 
 
-SEVERAL = {"nn.gru", "nn.lstm", "nn.rnn", "nn.topk"}
+SEVERAL = {"nn.gru", "nn.lstm", "nn.rnn", "nn.sequence_lstm", "nn.topk"}
 """Ops of several results: `test_onnx_several_results.py`."""
 WITHOUT_CASE = {"nn.resize", "nn.adaptive_avg_pool", "nn.adaptive_max_pool"}
 """Adaptive pools have no row; resizing is tested by itself."""

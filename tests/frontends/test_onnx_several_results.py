@@ -40,6 +40,22 @@ def test_a_recurrent_layer_gives_all_its_results(name: str, given: str, reverse:
         assert all(close(a, b) for a, b in zip(got, expected, strict=True))
 
 
+@pytest.mark.parametrize("biases", [4, 0])
+def test_an_lstm_with_a_weight_for_each_gate_is_one_of_all(biases: int) -> None:
+    graph = Graph("g")
+    x, build = graph.add_input("x", TensorType(("N", 5, 3))), Builder(graph)
+    operands = [const(build, 4, size, seed=gate) for size in (3, 4) for gate in range(4)]
+    operands += [const(build, 4, seed=gate) for gate in range(biases)]
+    steps, cells = build.node("nn.sequence_lstm", [x, *operands], {}).results
+    graph.set_outputs([steps])
+    data = randoms(2, 5, 3)
+    for got in (by_runtime(graph.to_onnx(), [data]), outputs(from_onnx(graph.to_onnx()), [data])):
+        assert close(got[0], outputs(graph, [data])[0])
+    graph.set_outputs([cells])
+    with pytest.raises(ExportError, match="gives no c of every step"):
+        graph.to_onnx()
+
+
 def test_a_projection_is_refused_by_name() -> None:
     graph = Graph("g")
     x, build = graph.add_input("x", TensorType(("N", 5, 3))), Builder(graph)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from qgraph.errors import ExportError
@@ -65,3 +67,31 @@ def _biases(writer: OnnxNodes, node: Node, biases: tuple[Value | None, Value | N
         return ""
     parts = [np.zeros_like(known[0]) if bias is None else _gates(node, bias, op) for bias in biases]
     return writer.constant(np.concatenate(parts)[None], f"{result}.B")
+
+
+@writes("nn.sequence_lstm")
+def _sequence_lstm(writer: OnnxNodes, node: Node, result: str) -> None:
+    """As ONNX's LSTM, which gives c of the last step alone."""
+    if node.results[1].users or node.results[1].is_output:
+        raise ExportError("ONNX's LSTM gives no c of every step", where=node.where)
+    x, *parts = [*node.operands, *[None] * 4][:13]
+    assert x is not None
+    w, r, bias = (_stacked(node, parts[at : at + 4]) for at in (0, 4, 8))
+    assert w is not None
+    assert r is not None
+    turned = chain(writer, "Transpose", [writer.name(x)], result, perm=[1, 0, 2])
+    inputs = [turned, writer.constant(w[None], f"{result}.W"), writer.constant(r[None], f"{result}.R")]
+    if bias is not None:
+        inputs.append(writer.constant(np.concatenate([bias, np.zeros_like(bias)])[None], f"{result}.B"))
+    made = writer.unique(f"{result}.Y")
+    writer.op("LSTM", inputs, [made], hidden_size=node.results[0].type.shape[2])
+    second = writer.constant(np.array([1], np.int64), f"{result}.directions")
+    writer.op("Transpose", [chain(writer, "Squeeze", [made, second], result)], result, perm=[1, 0, 2])
+
+
+def _stacked(node: Node, gates: Sequence[Value | None]) -> Array | None:
+    """What the gates have, one after the other in ONNX's order; None where they have none."""
+    known = [gates[i] for i in GATES["LSTM"]]
+    if any(value is not None and not value.is_constant for value in known):
+        raise ExportError("ONNX's LSTM takes constant weights here", where=node.where)
+    return np.concatenate([value.data for value in known if value is not None]) if known[0] is not None else None

@@ -321,6 +321,8 @@ def test_a_float_onnx_file_becomes_a_quantized_one_with_its_names_and_what_is_ex
     graph = onnx.load(tmp_path / "out.onnx").graph
     assert [each.name for each in (*graph.input, *graph.output)] == ["features", "scores"]
     assert "writes no such file" in qgraph(*command[:-1], "out.tflite", cwd=tmp_path, status=2)
+    of_integers = ("quantize", "float.onnx", "--target", "tosa", "--calibration", "data.npz", "-o", "out.tosa")
+    assert "tosa.rescale" in qgraph(*of_integers, cwd=tmp_path)  # a file of that target holds no floats
 
 
 def test_a_file_of_a_target_that_runs_floats_is_made_with_its_means_corrected_unless_it_is_said_otherwise(

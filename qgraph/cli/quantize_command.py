@@ -100,12 +100,14 @@ def _is_finished(output: Path, target: str) -> bool:
 def _write(graph: Graph, output: Path, finished: bool, source: Graph, bits: Overrides) -> None:
     """Save a calibrated graph, or export what becomes of it and report."""
     import qgraph
+    import qgraph.targets
 
     if not finished:
         qgraph.save(graph, output)
         typer.echo(f"{output}: fake-quantized for {graph.target}")
         return
-    lowered = qgraph.lower(graph, graph.metadata["target"], io="float")
+    target = qgraph.targets.get(graph.metadata["target"])
+    lowered = qgraph.lower(graph, target.name, io="float" if target.floats else None)
     qgraph.export(lowered, output)
     typer.echo("\n".join([f"{output}: {output.stat().st_size:,} bytes", *_report(lowered, source, bits)]))
 

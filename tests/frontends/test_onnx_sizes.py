@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
+import torch
 
 import qgraph
 from qgraph.errors import UnsupportedOp
@@ -51,3 +54,14 @@ def test_a_quotient_that_is_no_size_is_refused() -> None:
     nodes = [node("Div", ["n", "c"], ["m"], "half"), node("Concat", ["m", "c"], ["t"], axis=0)]
     with pytest.raises(UnsupportedOp, match="'half': Div: it computes with a symbolic size what depends on that"):
         read([*nodes, node("Reshape", ["x", "t"], ["y"])], 2)
+
+
+def test_an_exported_graph_with_two_open_sizes_is_read_again(tmp_path: Path) -> None:
+    """An encoder layer reshapes [N * T, 8] to [T, N, 8]: the sizes are those of the model's input."""
+    network = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+    graph = qgraph.trace(network, torch.randn(2, 5, 8), dynamic_dims=[1])
+    qgraph.export(graph, tmp_path / "encoder.onnx")
+    read = qgraph.load(tmp_path / "encoder.onnx")
+    for n, t in ((2, 5), (3, 4), (1, 1)):
+        x = np.random.default_rng(n).normal(size=(n, t, 8)).astype(np.float32)
+        np.testing.assert_allclose(qgraph.run(read, x), qgraph.run(graph, x), rtol=1e-6, atol=1e-6)

@@ -7,11 +7,10 @@ import numpy as np
 from qgraph.frontends.composed import one_side, parts
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops.rows import axis_of, reads
-from qgraph.frontends.target_shapes import expanded
+from qgraph.frontends.target_shapes import expanded, reshaped
 from qgraph.ir import Builder, Dim, Value
 from qgraph.ir.types import dim_factors, dim_product
 from qgraph.ops.nn.elementwise import broadcast_shape
-from qgraph.ops.nn.shape import target_shape
 
 
 @reads("Reshape")
@@ -24,11 +23,11 @@ def _reshape(node: OnnxNode, build: Builder) -> Value:
 
 
 def _reshaped(node: OnnxNode, build: Builder, dims: list[Dim]) -> Value:
-    """x in a shape of which one size may be -1, and one symbolic."""
+    """x in a shape of which one size may be -1, and symbolic ones are those of the graph's values."""
     x = node.operand(0)
     if -1 in dims:
         dims[dims.index(-1)] = _missing(node, x.type.shape, [dim for dim in dims if dim != -1])
-    made = build.nn.reshape(x, shape=target_shape(x.type.shape, tuple(dims)))
+    made = reshaped(build, x, tuple(dims))
     if list(made.type.shape) != dims:
         raise node.unsupported(f"{list(x.type.shape)} cannot become {dims}")
     return made

@@ -92,6 +92,14 @@ def test_statistics_and_scales_that_others_read_stay(place: int) -> None:
     assert not np.array_equal(made.constants[other.name].data, other.data)
 
 
+def test_a_layer_that_was_measured_anew_keeps_its_activation() -> None:
+    x = correlated(8, 2, 5, 5)
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4), nn.ReLU()).eval()
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, torch.from_numpy(x[:2])), "litert"), [x])
+    (layer,) = reestimate_batchnorm(graph, x).find("quant.conv_batch_norm")
+    assert layer.attrs["activation"] == "relu"
+
+
 def test_statistics_of_a_graph_without_ranges_are_not_measured() -> None:
     x = correlated(8, 2, 5, 5)
     model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4)).eval()
@@ -248,7 +256,7 @@ def test_trials_end_with_the_first_that_is_good_enough_and_of_equals_the_cheapes
     found = tried([5.0, 5.0, 4.0], 6.0, [plain, again, Recipe(("gptq",))])
     assert found.best is found.trials[0]
     assert [trial.why for trial in found.trials] == ["the cheapest", "5 is below 6", "5 is below 6"]
-    assert all(trial.seconds >= 0 for trial in found.trials)
+    assert all(0 <= trial.seconds < 600 for trial in found.trials)
     found = tried([5.0, 6.0], 6.0, [plain, again, Recipe(("gptq",))])
     assert (found.best, len(found.trials)) == (found.trials[1], 2)
     assert found.reached
@@ -265,6 +273,7 @@ def test_a_method_with_nothing_to_do_is_left_out_before_and_after_preparing() ->
     wanted = qgraph.calibrate(qgraph.prepare(linear(), "litert"), [X])
     wanted = improved(wanted, [X], check_methods("gptq,bias-correction"))
     assert found.graph == wanted
+    assert all(0 <= trial.seconds < 600 for trial in found.trials)
     only = tried([1.0], 9.0, [Recipe(("gptq",))])
     assert only.graph == improved(qgraph.calibrate(qgraph.prepare(linear(), "litert"), [X]), [X], check_methods("gptq"))
 

@@ -118,3 +118,30 @@ def test_a_shape_that_float32_gets_wrong_is_computed_in_float64(monkeypatch: pyt
             way_of(cpu, (2, 6, 7, 5), (4, 6, 3, 3), window)
     finally:
         way_of.cache_clear()
+
+
+@pytest.mark.parametrize(("outs", "ins"), [(40, 64), (3, 1000), (1, 70000)])
+def test_a_way_is_proved_at_the_largest_sums_and_at_those_that_cancel(
+    outs: int, ins: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[tuple[torch.Tensor, torch.Tensor]] = []
+    wrong: list[torch.Tensor] = []
+
+    def computed(x: torch.Tensor, w: torch.Tensor, window: object, way: exact_products.Way) -> torch.Tensor:
+        if way.dtype == torch.float32:
+            drawn.append((x, w))
+        y = x.double() @ w.double().T
+        return y + 1 if way.dtype == torch.float32 and wrong and len(drawn) == wrong[0] else y
+
+    monkeypatch.setattr(exact_products, "_computed", computed)
+    shapes, way = ((500, ins), (outs, ins)), exact_products.Way(torch.float32, False)
+    assert exact_products._is_exact(torch.device("cpu"), *shapes, None, way)
+    largest = max(1, min(127, (2**24 - 1) // (255 * ins)))
+    (x, w), (mixed_x, mixed_w) = drawn
+    assert (x.min().item(), x.max().item(), mixed_x.min().item(), mixed_x.max().item()) == (252, 255, -255, 255)
+    assert (w.min().item(), w.max().item()) == (largest - 1, largest)
+    assert (mixed_w.min().item(), mixed_w.max().item()) == (-largest, largest)
+    for turn in (1, 2):
+        drawn.clear()
+        wrong[:] = [torch.tensor(turn)]
+        assert not exact_products._is_exact(torch.device("cpu"), *shapes, None, way)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -265,3 +267,114 @@ def test_what_is_saved_of_a_quantizer_is_the_range_that_it_has_seen() -> None:
     assert list(made.state_dict()) == []
     made.train()(torch.tensor([[-1.0, 2.0]]), scale, zero, None, "half_even", True)
     assert {name: each.tolist() for name, each in made.state_dict().items()} == {"range": [[-1.0], [-2.0]]}
+
+
+def test_a_quantizer_knows_how_many_steps_its_grid_has() -> None:
+    assert quantizer(quant_range=(-128, 127)).quantizer.levels == 255
+    assert WeightQuantizer((-7, 7), 0, "min_max").quantizer.levels == 14
+
+
+def test_a_trained_scale_below_zero_is_as_large_as_that_unless_frozen() -> None:
+    q = quantizer("lsq")
+    scale, zero = torch.tensor([-0.5]), torch.zeros(1, dtype=torch.int32)
+    q.frozen = True
+    q.settle(scale, zero)
+    assert scale.item() == -0.5
+    q.frozen = False
+    q.settle(scale, zero)
+    assert scale.item() == 0.5
+    scale.zero_()
+    q.settle(scale, zero)
+    assert scale.item() == 2.0**-126
+    scale.fill_(-0.5)
+    quantizer("min_max").settle(scale, zero)  # which trains none
+    assert scale.item() == -0.5
+
+
+@pytest.mark.parametrize(("observing", "searches", "own"), [(1, True, False), (0, True, True), (1, False, True)])
+def test_a_search_sees_everything_in_calibration_and_what_it_asks_for_in_training(
+    observing: int, searches: bool, own: bool
+) -> None:
+    q = quantizer()
+    q.observing, asked = observing, torch.tensor([7.0])
+    q.quantizer = SimpleNamespace(searches=searches, seen=lambda x, axis: asked)  # type: ignore[assignment]
+    found = q._seen(torch.tensor([-1.0, 2.0])).flatten().tolist()
+    assert found == ([7] if own else [-1, -2])
+
+
+@pytest.mark.parametrize("range_", [1.0, 0.0])
+def test_at_a_pole_what_is_beyond_the_reciprocal_of_half_a_step_is_zero(range_: float) -> None:
+    """510 times the range; everything finite stays where there is no range yet."""
+    q, scale, zero = quantizer(), torch.ones(1), torch.zeros(1, dtype=torch.int32)
+    q.range.copy_(torch.tensor([[-range_], [-range_ / 2]]))
+    x = torch.tensor([510.0, -510.0, 510.1, -510.1, torch.inf, -torch.inf, 0.25])
+    found = q._without_poles(x, scale, zero).tolist()
+    beyond = [0.0, 0.0] if range_ else pytest.approx([510.1, -510.1])
+    assert found[:2] == [510, -510]
+    assert found[2:4] == beyond
+    assert found[4:] == [0, 0, 0.25]
+    q.range.fill_(torch.nan)  # then that which scale and zero point stand for: 128
+    assert q._without_poles(torch.tensor([128 * 510.0, 128 * 511.0]), scale, zero).tolist() == [128 * 510, 0]
+
+
+@pytest.mark.parametrize("observer", ["min_max", "percentile:90", "masked"])
+def test_the_range_is_the_same_however_elements_lie_in_memory(observer: str) -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32))
+    found = []
+    for each in (x, x.to(memory_format=torch.channels_last)):
+        q = ActivationQuantizer(1, (-128, 127), None, observer, False)
+        q.observing = 1
+        q(each, *parameters(), None, "half_even", True)
+        found.append(q.range.clone())
+    assert torch.equal(*found)
+
+
+def test_channels_have_ranges_of_their_own_however_elements_lie_in_memory() -> None:
+    x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32))
+    for each in (x, x.to(memory_format=torch.channels_last)):
+        q = ActivationQuantizer(3, (-128, 127), 1, "min_max", False)
+        q.observing = 1
+        q(each, torch.full((3,), torch.nan), torch.zeros(3, dtype=torch.int32), None, "half_even", True)
+        assert torch.equal(q.range[0], x.amin((0, 2, 3)))
+        assert torch.equal(q.range[1], -x.amax((0, 2, 3)))
+
+
+def test_a_range_is_saved_where_one_channel_has_seen_something_and_forgotten_where_none_is_given() -> None:
+    q = ActivationQuantizer(2, (-128, 127), 1, "min_max", False)
+    assert "range" not in q.remembered()
+    q.range.copy_(torch.tensor([[torch.nan, -1.0], [torch.nan, -2.0]]))
+    saved = {name: value.clone() for name, value in q.remembered().items()}
+    assert "range" in saved
+    q.remember({name: value for name, value in saved.items() if name != "range"})
+    assert q.range.isnan().all()
+    q.remember(saved)
+    assert q.range[:, 1].tolist() == [-1, -2]
+
+
+def test_the_end_of_calibration_sets_what_was_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, (scale, zero) = quantizer("mse"), parameters()
+    q.end_calibration(scale, zero)  # of nothing
+    assert scale.isnan().all()
+    q.observing = 1
+    q(torch.tensor([-1.0, 30.0]), scale, zero, None, "half_even", True)
+    assert scale.item() == np.float32(31) / np.float32(255)
+    monkeypatch.setattr(type(q.quantizer), "searched", lambda *_: np.float32([[-1], [-2]]))
+    q.end_calibration(scale, zero)
+    assert q.range.flatten().tolist() == [-1, -2]
+    assert q.histogram is None
+    assert scale.item() == np.float32(3) / np.float32(255)
+    assert zero.item() == -128 + 85
+
+
+@pytest.mark.parametrize(
+    ("observer", "frozen", "settled"), [("lsq_plus", False, 1), ("lsq_plus", True, 0), ("min_max", False, 0)]
+)
+def test_what_a_quantizer_trains_is_written_into_its_scale_unless_frozen(
+    observer: str, frozen: bool, settled: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q, calls = quantizer(observer), []
+    monkeypatch.setattr(type(q.quantizer), "settle", lambda *given: calls.append(given[1:]))
+    q.frozen = frozen
+    q.settle(*parameters())
+    assert len(calls) == settled
+    assert all(given[0] == q.own() and given[3] == (-128, 127) for given in calls)

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import qgraph
+from qgraph.errors import QGraphError
 from qgraph.training import OscillationFreezer, dampening
 from qgraph.training.oscillations import quantized_weights
 
@@ -118,3 +119,8 @@ def test_held_weights_have_their_codes_behind_the_gains_of_a_batch_normalization
     with torch.no_grad():
         freezer._hold(each, kept)
     assert torch.equal(each.codes(), kept["value"])
+
+
+def test_a_module_of_another_tracer_has_no_quantized_weights_to_tell_of() -> None:
+    with pytest.raises(QGraphError, match="to_torch"):
+        next(quantized_weights(torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2)))), None)

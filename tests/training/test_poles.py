@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qgraph
-from qgraph.training.functions import div
+from qgraph.training.functions import div, power
 from qgraph.training.observers import ActivationQuantizer
 
 
@@ -146,3 +146,12 @@ def test_steps_of_training_leave_the_inverse_root_of_a_dead_channel_within_its_o
     low = qgraph.lower(qgraph.from_torch(module.eval()), target)
     wanted, got = model(x).detach(), torch.from_numpy(qgraph.run(low, x.numpy(), dequantize=True, layout="NCHW"))
     assert 10 * torch.log10((wanted[:, 6:] ** 2).sum() / ((got - wanted)[:, 6:] ** 2).sum()) > 30
+
+
+def test_a_power_has_no_gradient_at_0_and_its_own_elsewhere() -> None:
+    x = torch.tensor([0.0, 2.0, -3.0], requires_grad=True)
+    made = power(x, torch.tensor([2.0]))
+    made.sum().backward()
+    assert made.tolist() == [0, 4, 9]
+    assert x.grad is not None
+    assert x.grad.tolist() == [0, 4, -6]

@@ -77,3 +77,12 @@ def test_calibration_sees_what_the_states_are() -> None:
 def test_a_batch_without_its_inputs_is_an_error() -> None:
     with pytest.raises(InputError, match="a stream takes x"):
         qgraph.calibrate(prepared(), [[]])
+
+
+def test_batches_of_a_graph_without_states_are_what_they_were() -> None:
+    graph = parse("""graph @g level=float (%x: f32[N,2]) {
+      %1: f32[N,2] = nn.relu(%x)
+      return %1
+    }""")
+    batches = [RECORDING[:3], RECORDING[3:5]]
+    assert [*with_states(qgraph.to_torch(graph), iter(batches))] == batches

@@ -11,12 +11,18 @@ from numpy.typing import NDArray
 
 from qgraph.arith.exactness import as_accumulator
 from qgraph.arith.fixed_point import quantize_multiplier
-from qgraph.arith.requantize import DoubleRounding, Float32Even, Float64Away
+from qgraph.arith.requantize import DoubleRounding, Float32Even, Float64Away, WideRounding
 from qgraph.training.integer_run import looked_up
 from qgraph.training.tensor_requantize import DeviceAccumulator
 
 FACTORS = np.array([2.0**-7, 0.0031, 2.0**-3, 0.9, 1.0, 2.5, 2.0**-31, 1e-12])
-CLAMPS = ((-3, -128, 127, np.int8), (0, 0, 255, np.uint8), (-128, -128, 127, np.int8), (127, 100, 127, np.int8))
+CLAMPS = (
+    (-3, -128, 127, np.int8),
+    (0, 0, 255, np.uint8),
+    (-128, -128, 127, np.int8),
+    (127, 100, 127, np.int8),
+    (9, -32768, 32767, np.int16),
+)
 
 
 def _accumulators(bound: int) -> NDArray[np.int64]:
@@ -28,10 +34,20 @@ def _accumulators(bound: int) -> NDArray[np.int64]:
     return np.concatenate([rng.integers(-bound + 1, bound, (200, 8)), near, ends])
 
 
+ENDS = np.array([-1, 0, -3, -8, 1, 2, -16, -30])
+"""Shifts."""
 WAYS: dict[str, tuple[Any, Any]] = {
     "float32": (Float32Even, (FACTORS.astype(np.float32),)),
     "double rounding": (DoubleRounding, quantize_multiplier(FACTORS)),
     "float64": (Float64Away, (FACTORS,)),
+    "wide": (WideRounding, quantize_multiplier(FACTORS)),
+    "wide, multipliers about that of the last 16 bits": (
+        WideRounding,
+        (
+            np.int32([0x7FFEFFFF, 0x7FFF0000 - 1, 0x7FFF0000, 0x7FFF0001, 2**31 - 1, 2**30, 2**30 + 2**15, 2**30 - 1]),
+            ENDS,
+        ),
+    ),
 }
 
 

@@ -112,6 +112,10 @@ def read_operators(reader: Reader) -> None:
         if operator.name in SINKS:
             reader.add_constant(operator)
             continue
+        source = reader.said("copies", operator.outputs[0], None) if operator.outputs else None
+        if source is not None:
+            reader.values[operator.outputs[0]] = reader.value(source)
+            continue
         try:
             node_of(reader, operator)
         except QGraphError as error:

@@ -21,8 +21,8 @@ ENTRY = "qgraph"
 place for.
 
 `name` and `metadata` of the graph; `constants`: tensors in the graph's order; by tensor name: `names` in the graph
-where they differ, `shapes` with symbolic sizes, `quant` (scales, zero points, axis), `origins`, and `attrs` that the
-file has otherwise, such as a shape with the size of an open batch.
+where they differ, `copies` that the file returns and what of, `shapes` with symbolic sizes, `quant` (scales, zero
+points, axis), `origins`, and `attrs` that the file has otherwise, such as a shape with the size of an open batch.
 """
 VERSION = 1
 
@@ -37,14 +37,14 @@ class Writer:
     index: dict[Value, str] = field(default_factory=dict)
     promised: set[str] = field(default_factory=set)  # names of results to come: `verify` asks the runtime for them
     words: dict[str, Any] = field(
-        default_factory=lambda: {"names": {}, "shapes": {}, "quant": {}, "origins": {}, "attrs": {}}
+        default_factory=lambda: {"names": {}, "copies": {}, "shapes": {}, "quant": {}, "origins": {}, "attrs": {}}
     )
 
     def value(self, value: Value, name: str) -> str:
         """Append the tensor of an input, a constant or a result; returns its name."""
         if not value.is_constant:
             self.promised.discard(name)
-        name = self.index[value] = self._unused(name)
+        name = self.index[value] = self.unused(name)
         if name != value.name:
             self.words["names"][name] = value.name
         if any(isinstance(size, str) for size in value.type.shape):
@@ -52,10 +52,11 @@ class Writer:
         if value.type.quant is not None:
             quant = value.type.quant
             self.words["quant"][name] = [quant.scale, quant.zero_point, quant.axis]
-        self._add(name, value.type, value.data if value.is_constant else None)
+        self.add(name, value.type, value.data if value.is_constant else None)
         return name
 
-    def _add(self, name: str, type: TensorType, data: Array | None) -> None:
+    def add(self, name: str, type: TensorType, data: Array | None) -> None:
+        """Append a tensor; one with data is a constant."""
         shape = tuple(dim_factors(size)[0] for size in type.shape)  # symbols are 1
         self.tensors[name] = tosa.Tensor(name, type.dtype, shape, data)
         if data is not None:
@@ -66,7 +67,7 @@ class Writer:
         name = f"{dtype}:{number}"
         if name not in self.tensors:
             stored = np.array([number]).astype(TensorType((), dtype).numpy)  # unsigned ones by their bits
-            self._add(name, TensorType((1,), dtype), stored)
+            self.add(name, TensorType((1,), dtype), stored)
         return name
 
     def shape(self, sizes: tuple[int, ...]) -> str:
@@ -77,7 +78,8 @@ class Writer:
             self.operators.append(tosa.Operator("CONST_SHAPE", (), (name,)))
         return name
 
-    def _unused(self, name: str) -> str:
+    def unused(self, name: str) -> str:
+        """The name, or one like it that is not taken."""
         number, unused = 1, name
         while unused in self.tensors or unused in self.promised or unused in self.shapes:
             unused, number = f"{name}:{number}", number + 1
@@ -96,9 +98,7 @@ def to_tosa(graph: Graph) -> bytes:
     constants = [writer.value(value, value.name) for value in graph.constants.values()]
     for node, name in zip(graph.nodes, names, strict=True):
         _write_node(writer, node, name)
-    outputs = [writer.index[value] for value in graph.outputs]
-    if len(set(outputs)) < len(outputs):
-        raise ExportError("a .tosa file returns each value once", help="return it once")
+    outputs = _outputs(writer, graph)
     words = {
         ENTRY: VERSION,
         "version": __version__,
@@ -112,6 +112,22 @@ def to_tosa(graph: Graph) -> bytes:
     first = operators[0]
     operators[0] = tosa.Operator(first.name, first.inputs, first.outputs, first.attributes, json.dumps(words))
     return tosa.write(tosa.Model(writer.tensors, operators, inputs, outputs, writer.shapes))
+
+
+def _outputs(writer: Writer, graph: Graph) -> list[str]:
+    """The tensors that are returned, each once: what is returned again, or is no result, goes through an IDENTITY."""
+    outputs: list[str] = []
+    for value in graph.outputs:
+        source = writer.index[value]
+        if source not in outputs and value.producer is not None:
+            outputs.append(source)
+            continue
+        copy = writer.unused(f"{source}.copy")
+        writer.add(copy, value.type, None)
+        writer.operators.append(tosa.Operator("IDENTITY", (source,), (copy,)))
+        writer.words["copies"][copy] = source
+        outputs.append(copy)
+    return outputs
 
 
 def _write_node(writer: Writer, node: Node, name: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.arith.accumulate import convolve, depthwise_convolve, transpose_convolve
+from qgraph.arith.exactness import Accumulator
 from qgraph.arith.kept import kept_with
 from qgraph.arith.prepared_weight import PreparedWeight, prepare_convolution, prepare_depthwise
 from qgraph.errors import TypeMismatch
@@ -70,13 +71,17 @@ def _windows(self: Any, op: str, kernel: Sequence[Dim]) -> tuple[Dim, ...]:
     )
 
 
-def _biased(acc: Array, bias: Array, op: str, result: TensorType) -> Array:
-    """Accumulators with the bias, as the result stores them.
+def _stored(acc: Accumulator, op: str, result: TensorType) -> Array:
+    """Exact accumulators, with the bias, as the result stores them.
 
     The specification leaves open what a sum beyond the accumulator gives; here it is exact, and refused at the end.
     """
-    total = acc.astype(np.int64) + bias if acc.dtype != np.int64 else acc + bias
-    return within(op, total, result.dtype)
+    return within(op, np.asarray(acc), result.dtype)
+
+
+def _spread(bias: Array | None, outputs: int) -> Array | None:
+    """A bias for each output channel."""
+    return bias if bias is None or bias.size == outputs else np.repeat(bias, outputs)
 
 
 class _Convolution:
@@ -96,7 +101,7 @@ class _Convolution:
         sizes = _windows(view, self.name, kernel)
         return TensorType((view.x.type.shape[0], *sizes, outputs), accumulator(view.x.type.dtype))
 
-    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Array:
+    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, *S', O]."""
         view: Any = self
         return convolve(
@@ -106,11 +111,12 @@ class _Convolution:
             pads=begins_and_ends(view.pad),
             dilation=view.dilation,
             x_zero_point=view.input_zp,
-        ).array
+            bias=_spread(bias, w.shape[0]),
+        )
 
     def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
         view: Any = self
-        return _biased(self.accumulate(x, w, None), bias, self.name, view.result.type)
+        return _stored(self.accumulate(x, w, bias), self.name, view.result.type)
 
     def macs(self) -> int:
         view: Any = self
@@ -176,7 +182,7 @@ class DepthwiseConv2d:
         sizes = _windows(self, "tosa.depthwise_conv2d", kernel)
         return TensorType((self.x.type.shape[0], *sizes, outputs), accumulator(self.x.type.dtype))
 
-    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Array:
+    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, H', W', C * M]."""
         return depthwise_convolve(
             x,
@@ -185,10 +191,11 @@ class DepthwiseConv2d:
             pads=begins_and_ends(self.pad),
             dilation=self.dilation,
             x_zero_point=self.input_zp,
-        ).array
+            bias=_spread(bias, w.shape[2] * w.shape[3]),
+        )
 
     def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
-        return _biased(self.accumulate(x, w, None), bias, "tosa.depthwise_conv2d", self.result.type)
+        return _stored(self.accumulate(x, w, bias), "tosa.depthwise_conv2d", self.result.type)
 
     def macs(self) -> int:
         return element_count(self.result.type.shape) * element_count(self.w.type.shape[:2])
@@ -241,8 +248,9 @@ class TransposeConv2d:
             sizes=[int(size) for size in self.infer().shape[1:3]],
             x_zero_point=self.input_zp,
             weight_zero_point=self.weight_zp,
+            bias=_spread(bias, w.shape[0]),
         )
-        return _biased(acc, bias, "tosa.transpose_conv2d", self.result.type)
+        return _stored(acc, "tosa.transpose_conv2d", self.result.type)
 
     def macs(self) -> int:
         return element_count(self.x.type.shape) * element_count(self.w.type.shape[:3])

@@ -154,3 +154,31 @@ def test_a_softmax_of_an_open_size_is_refused_before_there_are_scales() -> None:
     graph = qgraph.trace(nn.Softmax(0).eval(), (x,))
     with pytest.raises(LoweringError, match="a softmax over N elements"):
         qgraph.prepare(graph, target="tosa")
+
+
+class Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        y = torch.relu(x)
+        return y, x, y
+
+
+@MODEL
+def test_what_is_returned_twice_or_as_it_came_goes_through_an_identity(tmp_path: Path) -> None:
+    x = images()
+    graph = lowered(Twice(), x)
+    qgraph.export(graph, tmp_path / "model.tosa")
+    assert qgraph.load(tmp_path / "model.tosa") == graph
+    assert qgraph.verify(graph, inputs=x.numpy()).bit_exact
+
+
+def test_bit_true_training_computes_the_integers_that_ship() -> None:
+    torch.manual_seed(0)
+    x = images()
+    module = qgraph.to_torch(qgraph.prepare(qgraph.trace(Residual().eval(), (x,)), target="tosa"), mode="bit-true")
+    qgraph.calibrate(module, [x])
+    optimizer = torch.optim.SGD(module.train().parameters(), 1e-2)
+    module(x).square().mean().backward()
+    optimizer.step()
+    trained = module.eval()(x).detach().numpy()
+    shipped = qgraph.run(qgraph.lower(qgraph.from_torch(module), target="tosa"), x.numpy(), dequantize=True)
+    assert np.array_equal(trained, shipped)

@@ -66,9 +66,10 @@ def round_layer(layer: Layer, codes: Callable[[Rows], Wide]) -> None:
 
 
 def can_be_rounded(layer: Node) -> bool:
-    """Whether a layer's weight is its own, and its rows are what one input is multiplied by."""
+    """Whether the weight of a layer, which is rounded, is its own, and its rows are what one input is multiplied by."""
     fake_quant = layer.operand(1).producer
-    if layer.op not in ("nn.conv", "nn.linear") or fake_quant is None or layer.operand(1).use_count > 1:
+    assert fake_quant is not None
+    if layer.op not in ("nn.conv", "nn.linear") or layer.operand(1).use_count > 1:
         return False
     weight = fake_quant.operand(0)
     return weight.is_constant and weight.use_count == 1 and fake_quant.attrs["axis"] in (None, 0)

@@ -154,3 +154,9 @@ def test_a_value_of_one_dimension_has_no_channels() -> None:
     mark = fake_quantized("-4,3", "2.0", "0", "4")
     found = _grid_of(mark, np.float32([0, 2, 4, 100]))
     assert (found.dead, found.saturated, found.clipped) == ((), (0,), 1 / 4)
+
+
+def test_a_channel_counts_however_small_it_is_unless_it_is_dead() -> None:
+    real, error = np.float32([[0.1, 0.0], [0.1, 0.0]]), np.float32([[0.01, 5.0], [0.01, 5.0]])
+    assert by_channels(real, error, 1) == pytest.approx(20)
+    assert by_channels(real * 0, error, 1) == np.inf

@@ -12,7 +12,7 @@ import pytest
 
 import qgraph
 from qgraph.accuracy import Explanation, Front, Plan, Sensitivity, page
-from qgraph.accuracy.explanation import ClassLoss, NodeLoss, Sample, Try, gain_of
+from qgraph.accuracy.explanation import ClassLoss, NodeLoss, Sample, Try, gain_of, node_lines
 from qgraph.accuracy.losses import Grid, Loss
 from qgraph.accuracy.plans import Chosen
 from qgraph.accuracy.sensitivities import Row, Score
@@ -317,3 +317,13 @@ def test_the_best_plan_within_a_budget_may_cost_all_of_it() -> None:
     with pytest.raises(InputError, match="no plan costs 1000 bytes or less") as raised:
         found.within(1000)
     assert raised.value.help == "the least is 1234.5"
+
+
+@pytest.mark.parametrize(("alone", "gain"), [(9.0, None), (None, 3.0), (None, None)])
+def test_a_node_of_which_one_thing_is_not_known_has_no_numbers_in_front(alone: float, gain: float) -> None:
+    line = next(iter(node_lines(NodeLoss("a", "nn.relu", "%1", None, loss(), alone, gain))))
+    assert line == f"{' ' * 19}  a = nn.relu: own 20.0 dB, inherited 30.0 dB"
+
+
+def test_a_table_of_nothing_has_no_room_for_names() -> None:
+    assert [*replace(sensitivity(), rows=()).lines()][1] == ("bold", f"   {'op':18}")

@@ -173,6 +173,16 @@ def test_a_weight_that_is_not_a_constant_of_one_layer_with_rows_stays(change: Ca
     assert np.array_equal(gptq(graph, x).constants[name].data, graph.constants[name].data)
 
 
+def test_a_transposed_convolution_with_one_scale_stays_too() -> None:
+    x = correlated(12, 2, 3, 3)
+    graph = qgraph.trace(nn.ConvTranspose2d(2, 2, 2), torch.zeros(2, 2, 3, 3))
+    graph = qgraph.calibrate(qgraph.prepare(graph, "litert", overrides={"*": {"bits": 3}}, weights="per-tensor"), [x])
+    (layer,) = graph.find("nn.conv_transpose")
+    assert layer.operand(1).producer.attrs["axis"] is None
+    name = unquantized(layer.operand(1)).name
+    assert np.array_equal(gptq(graph, x).constants[name].data, graph.constants[name].data)
+
+
 def test_rows_whose_grid_need_not_be_larger_are_rounded_under_a_binding_rule_too() -> None:
     x = correlated(64, 8)
     torch.manual_seed(0)

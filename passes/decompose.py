@@ -13,8 +13,7 @@
     nn.hard_sigmoid       nn.relu6, nn.add, nn.mul        nn.linear       nn.conv, nn.reshape
     nn.dropout, nn.detach nothing                         nn.mean         nn.avg_pool, nn.reshape
     nn.avg_pool           nn.mean                         nn.expand       nn.mul
-    nn.lstm, nn.gru, nn.rnn    nn.linear, nn.sigmoid, nn.tanh, nn.add, nn.mul, ... for each step
-    nn.sequence_lstm           nn.lstm
+    nn.lstm, nn.gru, nn.rnn, nn.sequence_lstm   nn.linear, nn.sigmoid, nn.tanh, nn.add, nn.mul, ... for each step
     nn.attention               nn.matmul, nn.mul, nn.add, nn.softmax, nn.transpose, ...
     nn.layer_norm, nn.rms_norm, nn.group_norm   nn.mean, nn.sub, nn.mul, nn.add, nn.rsqrt, ...
     nn.gelu               nn.erf or nn.tanh, nn.mul, nn.add

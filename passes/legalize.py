@@ -52,10 +52,11 @@ def legalize(
 ) -> None:
     chosen = targets.get(target)
     rules = [rule(pattern(CARRIERS, bind="node"))(_splitting(chosen)), mask_behind_factor, bound_of_masks]
-    legal = chosen.offered | (chosen.kept_in_float if fallback else set())
-    ways = chosen_ways(legal, better=chosen.legalize)
     quant_rules = chosen.quant_rules(**options)
-    if "nn.sequence_lstm" in quant_rules.ops:
+    apart = {"nn.sequence_lstm"} - quant_rules.ops.keys()
+    legal = (chosen.offered - apart) | (chosen.kept_in_float if fallback else set())
+    ways = chosen_ways(legal, better=chosen.legalize)
+    if not apart:
         rules.append(whole_lstm(_asked_otherwise(graph, quant_rules, overrides or {})))
     rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
     with keeping_trained(graph):

@@ -41,7 +41,8 @@ def separate(match: Match, build: Builder) -> Replacement:
 def without_rounding(match: Match, build: Builder) -> Replacement:
     """The LSTM whose states are not rounded."""
     plain = "nn.sequence_lstm"
-    return build.node(plain, match.root.operands[: len(op_def(plain).operands)], {}).results
+    attrs = {name: value for name, value in match.root.attrs.items() if name in op_def(plain).attrs}
+    return build.node(plain, match.root.operands[: len(op_def(plain).operands)], attrs).results
 
 
 @graph_pass(exact="no", needs={"level": "fake_quant"}, gives={"level": "float", "calibrated": "", "target": ""})

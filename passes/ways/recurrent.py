@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 from qgraph.ir import Builder, Node, Value, op_def
@@ -18,10 +19,37 @@ Step = Callable[[Builder, Value, States], list[Value]]
 MOVES = ("nn.slice", "nn.reshape", "nn.concat")
 
 
-@way("nn.lstm", "nn.linear", "nn.sigmoid", "nn.tanh", "nn.add", "nn.mul", *MOVES)
+LSTM = ("nn.linear", "nn.sigmoid", "nn.tanh", "nn.add", "nn.mul", *MOVES)
+
+
+@way("nn.lstm", *LSTM)
 def lstm(match: Match, build: Builder) -> Replacement:
     """The gates of every step; both biases are one."""
     layer = op_def("nn.lstm").view(match.root)
+    return _unrolled(match.root, layer, build, [layer.h, layer.c], _lstm_step(layer), one_bias=True)
+
+
+@way("nn.sequence_lstm", *LSTM, "nn.clamp")
+def sequence_lstm(match: Match, build: Builder) -> Replacement:
+    """The layer whose weights are those of its gates together."""
+    node = match.root
+    if node.results[1].users or node.results[1].is_output:
+        return Declined("c of every step is read")
+    x, *parts = node.operands
+    given = [part for part in parts if part is not None]
+    if not all(part.is_constant for part in given):
+        return Declined("a weight is not a constant")
+    w, r, *bias = (_together(build, *given[at : at + 4]) for at in range(0, len(given), 4))
+    layer = SimpleNamespace(
+        x=x, w=w, r=r, bias=next(iter(bias), None), recurrent_bias=None, projection=None, reverse=False
+    )
+    step = _lstm_step(layer, float(node.attrs["cell_clip"]))
+    made = _unrolled(node, layer, build, [None, None], step, one_bias=True)
+    return made if isinstance(made, Declined) else [made[0], made[0]]  # type: ignore[index]  # nobody reads the other
+
+
+def _lstm_step(layer: Any, clip: float = 0.0) -> Step:
+    """A step of a layer; `clip` bounds c, 0 does not."""
 
     def step(build: Builder, inputs: Value, states: States) -> list[Value]:
         h, c = states
@@ -29,24 +57,11 @@ def lstm(match: Match, build: Builder) -> Replacement:
         i, f, g, o = _gates(build, total, 4)
         new = build.nn.mul(build.nn.sigmoid(i), build.nn.tanh(g))
         cell = new if c is None else build.nn.add(build.nn.mul(build.nn.sigmoid(f), c), new)
+        cell = build.nn.clamp(cell, min=-clip, max=clip) if clip else cell
         hidden = build.nn.mul(build.nn.sigmoid(o), build.nn.tanh(cell))
         return [hidden if layer.projection is None else build.nn.linear(hidden, layer.projection), cell]
 
-    return _unrolled(match.root, layer, build, [layer.h, layer.c], step, one_bias=True)
-
-
-@way("nn.sequence_lstm", "nn.lstm")
-def sequence_lstm(match: Match, build: Builder) -> Replacement:
-    """The layer whose weights are those of its gates together."""
-    x, *parts = match.root.operands
-    if match.root.results[1].users or match.root.results[1].is_output:
-        return Declined("c of every step is read")
-    given = [part for part in parts if part is not None]
-    if not all(part.is_constant for part in given):
-        return Declined("a weight is not a constant")
-    layer = [_together(build, *given[at : at + 4]) for at in range(0, len(given), 4)]
-    steps = build.node("nn.lstm", [x, *layer], {}).results[0]
-    return [steps, steps]  # nobody reads the other
+    return step
 
 
 def _together(build: Builder, *parts: Value) -> Value:

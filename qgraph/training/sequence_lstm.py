@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,12 +16,16 @@ from qgraph.training.observers import RoundsByOthers
 Rounding = Callable[[Tensor], Tensor]
 
 
-def sequence_lstm(x: Tensor, *layers: Tensor | None) -> tuple[Tensor, Tensor]:
-    """h and c of every step, [N, T, U] each; `layers`: weights of x, weights of h, biases, of each gate."""
-    return _run(x, layers, lambda h: h, lambda c: c)
+def sequence_lstm(x: Tensor, *operands: Any) -> tuple[Tensor, Tensor]:
+    """h and c of every step, [N, T, U] each; `operands`: weights of x, weights of h, biases, of each gate, then the
+    bound of c, 0 for none."""
+    *layers, clip = operands
+    return _run(x, layers, clip, lambda h: h, lambda c: c)
 
 
-def _run(x: Tensor, layers: Sequence[Tensor | None], state: Rounding, cell: Rounding) -> tuple[Tensor, Tensor]:
+def _run(
+    x: Tensor, layers: Sequence[Tensor | None], clip: float, state: Rounding, cell: Rounding
+) -> tuple[Tensor, Tensor]:
     """The steps; `state` and `cell` round what the next one reads."""
     w, r = (torch.cat([each for each in layers[at : at + 4] if each is not None]) for at in (0, 4))
     biases = [r.new_zeros(len(r) // 4) if bias is None else bias for bias in layers[8:12]]
@@ -29,7 +34,8 @@ def _run(x: Tensor, layers: Sequence[Tensor | None], state: Rounding, cell: Roun
     steps, cells = [], []
     for sums in given:
         i, f, g, o = (sums + h @ r.T).chunk(4, dim=1)
-        cells.append(f.sigmoid() * c + i.sigmoid() * g.tanh())
+        new = f.sigmoid() * c + i.sigmoid() * g.tanh()
+        cells.append(new.clamp(-clip, clip) if clip else new)
         c = cell(cells[-1])
         steps.append(o.sigmoid() * c.tanh())
         h = state(steps[-1])
@@ -42,22 +48,24 @@ class RoundingLstm(RoundsByOthers):
     Without scales yet, and in calibration, it rounds nothing.
     """
 
-    def __init__(self, dtype: str) -> None:
+    def __init__(self, dtype: str, clip: float) -> None:
         super().__init__()
+        self.clip = clip
         self.state_range, self.cell_range = integer_range(dtype), integer_range(CELL_TYPE)
         self._has_scales = False
 
     def forward(self, x: Tensor, *operands: Tensor | None) -> tuple[Tensor, Tensor]:
-        """`operands`: those of `sequence_lstm`, then scale and zero point of h, scale of c."""
+        """`operands`: those of the layer, then scale and zero point of h, scale of c."""
         layers, (scale, zero_point, cell_scale) = operands[:12], operands[12:]
         assert scale is not None
         assert zero_point is not None
         assert cell_scale is not None
         if self.observing or not self._are_known(scale, cell_scale):
-            return sequence_lstm(x, *layers)
+            return sequence_lstm(x, *layers, self.clip)
         return _run(
             x,
             layers,
+            self.clip,
             lambda h: fake_quantize(h, scale, zero_point, self.state_range),
             lambda c: fake_quantize(c, cell_scale, torch.zeros_like(zero_point), self.cell_range),
         )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from qgraph.errors import UnsupportedOp
 from qgraph.ir import Builder, Node, QuantParams, Value, op_def
 from qgraph.ir.types import integer_range
 from qgraph.ops.quant import unquantized
@@ -20,9 +19,7 @@ WEIGHTS, BIASES = range(1, 9), range(9, 13)
 """Places of the operands."""
 GATE_ONE = 2.0**12
 """Codes of 1 in a gate's sum, which has 16 bits."""
-ATTRIBUTES = (
-    *("state_scale", "state_zero_point", "hidden_scale", "hidden_zero_point", "cell_scale", "cell_clip", "time_major"),
-)
+ATTRIBUTES = ("state_scale", "state_zero_point", "hidden_scale", "hidden_zero_point", "cell_scale", "time_major")
 LARGEST_SUM = 2.0**31 - 2**8
 SMALLEST_STATE = 2.0**-30
 """Of the scale of h, whose factor is 2**-30 divided by it."""
@@ -79,6 +76,7 @@ def lowered_lstm(row: Correspondence, call: Call) -> Value:
         "cell_scale": cell.scale[0],
         "hidden_scale": state_scale,
         "hidden_zero_point": state_zero_point,
+        "cell_clip": call.attrs["cell_clip"],
     }
     made: Value = call.build.node(row.target, [x, *ws, *biases, h, c], attrs, element=call.element).result
     return made
@@ -108,11 +106,12 @@ def _one_of_each(call: Call, x: Value) -> Value:
 
 
 def raised_lstm(build: Builder, view: Any, operands: Sequence[Any]) -> Value:
-    """The op from zeros on, and the fake-quant of its cell; raises UnsupportedOp for the op on floats."""
-    if not hasattr(view, "cell_scale"):
-        raise UnsupportedOp("an LSTM on floats stays the operator that it is")
+    """The op from zeros on; of integers with the fake-quant of its cell."""
     x, *parts = operands[:13]
-    steps, cells = build.node("nn.sequence_lstm", [_turned(build, x, view), *parts], {}).results
+    clip = {"cell_clip": view.cell_clip}
+    steps, cells = build.node("nn.sequence_lstm", [_turned(build, x, view), *parts], clip).results
+    if view.x.type.is_float:
+        return _turned(build, steps, view)
     scale = build.constant(np.full(1, view.cell_scale, np.float32), "cell_scale")
     zero_point = build.constant(np.zeros(1, np.int32), "cell_zero_point")
     build.quant.fake_quant(
@@ -133,8 +132,6 @@ def _turned(build: Builder, x: Value, view: Any) -> Value:
 
 def unlike_lstm(view: Any) -> Refusal | None:
     """What an LSTM of nn cannot say of the op."""
-    if view.cell_clip:
-        return Refusal(f"nn.sequence_lstm cannot carry cell_clip={view.cell_clip}")
     if not _is_zero(view.h) or not _is_zero(view.c):
         return Refusal("nn.sequence_lstm cannot carry states to begin with that are not zeros")
     states = (view.state_scale, view.state_zero_point), (view.hidden_scale, view.hidden_zero_point)
@@ -160,6 +157,7 @@ LSTMS = [
         source="sequence_lstm",
         target="litert.unidirectional_sequence_lstm",
         weights=Weight(),
+        attrs={"cell_clip": "cell_clip"},
         of_computed=True,
         when=gives_steps_alone,
         limits=lstm_limits,

@@ -74,6 +74,8 @@ def _sequence_lstm(writer: OnnxNodes, node: Node, result: str) -> None:
     """As ONNX's LSTM, which gives c of the last step alone."""
     if node.results[1].users or node.results[1].is_output:
         raise ExportError("ONNX's LSTM gives no c of every step", where=node.where)
+    if node.attrs["cell_clip"]:
+        raise ExportError("ONNX's LSTM clips no c", where=node.where)
     x, *parts = [*node.operands, *[None] * 4][:13]
     assert x is not None
     w, r, bias = (_stacked(node, parts[at : at + 4]) for at in (0, 4, 8))

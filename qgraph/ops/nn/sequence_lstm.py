@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from qgraph.errors import TypeMismatch
-from qgraph.ir import Array, Operand, Result, TensorType, op, operand, result
+from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
 from qgraph.ops.nn.recurrent import sigmoid
 
@@ -22,6 +22,7 @@ class SequenceLstm:
         i, f, o = sigmoid(x_t w^T + b + h r^T),  g = tanh(x_t w^T + b + h r^T)
         c = f c + i g,  h = o tanh(c)
 
+    `cell_clip`: the largest magnitude of c, 0 for none.
     Results: h and c of every step, [N, T, U] each.
     """
 
@@ -40,6 +41,7 @@ class SequenceLstm:
     b_output: Operand | None = operand("f[U]", optional=True, role="bias")
     steps: Result = result("f[N, T, U]")
     cells: Result = result("f[N, T, U]")
+    cell_clip: float = attr(0.0)
 
     def infer(self) -> tuple[TensorType, ...]:
         units, read = self.r_input.type.shape
@@ -65,7 +67,8 @@ class SequenceLstm:
         cells = np.empty_like(steps)
         for t in range(x.shape[1]):
             i, f, g, o = np.split(given[:, t] + h @ r.T, 4, axis=1)
-            cells[:, t] = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+            new = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+            cells[:, t] = np.clip(new, -self.cell_clip, self.cell_clip) if self.cell_clip else new
             cell = self.rounded_cell(cells[:, t], arrays)
             steps[:, t] = sigmoid(o) * np.tanh(cell)
             h = self.rounded_state(steps[:, t], arrays)

@@ -13,10 +13,10 @@ from qgraph.training.sequence_lstm import RoundingLstm, sequence_lstm
 calls("nn.lstm", recurrent.lstm, "reverse")
 calls("nn.gru", recurrent.gru, "reverse")
 calls("nn.rnn", recurrent.rnn, "nonlinearity", "reverse")
-calls("nn.sequence_lstm", sequence_lstm)
+calls("nn.sequence_lstm", sequence_lstm, "cell_clip")
 
 
 @emits("quant.sequence_lstm")
 def _rounding_lstm(at: Emitter, node: Node) -> fx.Node:
-    dtype = str(node.attrs["type"])
-    return at.call_module(node, lambda: RoundingLstm(dtype), at.operands(node, len(op_def(node.op).operands)))
+    settings = str(node.attrs["type"]), float(node.attrs["cell_clip"])
+    return at.call_module(node, lambda: RoundingLstm(*settings), at.operands(node, len(op_def(node.op).operands)))

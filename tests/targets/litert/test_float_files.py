@@ -317,6 +317,19 @@ def test_a_float_file_is_quantized(litert: Families) -> None:
     assert np.abs(np.asarray(qgraph.run(lowered, angles, dequantize=True)) - np.sin(angles)).max() < 0.2
 
 
+@pytest.mark.parametrize("target", ["litert", "tflm", "litert-xnnpack"])
+def test_a_float_lstm_of_another_tool_is_quantized(target: str) -> None:
+    if "QGRAPH_ASSETS" not in os.environ:
+        pytest.skip("needs the environment variable QGRAPH_ASSETS: a folder with data/ and models/")
+    graph = qgraph.load(Path(os.environ["QGRAPH_ASSETS"]) / "models/tflm/mnist_lstm_float.tflite")
+    assert graph.level == "float"
+    graph = qgraph.passes.set_batch(graph, size="N")
+    x = np.random.default_rng(0).uniform(0, 1, (20, 28, 28)).astype(np.float32)
+    lowered = qgraph.quantize(graph, target=target, calibration=[x])
+    assert len(lowered.find("litert.unidirectional_sequence_lstm")) == (target != "litert-xnnpack")
+    assert qgraph.verify(lowered, inputs=x).bit_exact
+
+
 def test_inputs_can_be_moved_to_the_front_to_be_quantized() -> None:
     graph = from_tflite(CASES["conv_same"].model())
     moved = qgraph.passes.convert_layout(graph, to="NCHW", io="convert")

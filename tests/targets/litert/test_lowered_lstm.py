@@ -248,18 +248,37 @@ def test_what_is_raised_and_lowered_again_gives_the_same_integers(target: str, d
     assert all(np.array_equal(one.detach(), other) for one, other in zip(exact, reals, strict=True))
 
 
-@pytest.mark.parametrize(
-    ("attrs", "message"),
-    [
-        ({"cell_clip": 2.0}, r"cannot carry cell_clip=2\.0"),
-        ({"hidden_zero_point": 100}, "cannot carry states on other grids than that of its result"),
-    ],
-)
-def test_what_an_lstm_of_nn_cannot_say_is_not_raised(attrs: dict[str, float], message: str) -> None:
+def test_states_on_other_grids_than_the_result_are_not_raised() -> None:
     low = lowered(seeded(Net), torch.randn(2, 6, 3))
-    low.find(KERNEL)[0].attrs.update(attrs)
-    with pytest.raises(LoweringError, match=message):
+    low.find(KERNEL)[0].attrs["hidden_zero_point"] = 100
+    with pytest.raises(LoweringError, match="cannot carry states on other grids than that of its result"):
         qgraph.passes.raise_to_fake_quant(low)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_cell_that_is_clipped_is_trained_and_lowered_so(target: str) -> None:
+    """Keras writes a bound of 10 into every file."""
+    rng = np.random.default_rng(0)
+    graph = Graph("clipped")
+    x = graph.add_input("x", TensorType(("N", 20, 3)))
+    shapes = [(5, 3)] * 4 + [(5, 5)] * 4 + [(5,)] * 4
+    parts = [graph.add_constant(rng.normal(2, 1, shape).astype(np.float32), f"p{i}") for i, shape in enumerate(shapes)]
+    graph.set_outputs(Builder(graph).node("nn.sequence_lstm", [x, *parts], {"cell_clip": 1.5}).results[:1])
+    data = rng.normal(1, 1, (8, 20, 3)).astype(np.float32)
+    wanted = qgraph.run(graph, data)
+    assert wanted.max() <= np.tanh(1.5) + 1e-6
+    prepared = qgraph.prepare(graph, target, lstm="kernel")
+    module = qgraph.calibrate(qgraph.to_torch(prepared, mode="bit-true"), [data])
+    low = qgraph.lower(qgraph.from_torch(module), target)
+    assert low.find(KERNEL)[0].attrs["cell_clip"] == 1.5
+    assert np.array_equal(module.eval()(torch.from_numpy(data)).detach(), qgraph.run(low, data, dequantize=True))
+    again = qgraph.lower(qgraph.passes.raise_to_fake_quant(low), target)
+    assert np.array_equal(qgraph.run(again, data), qgraph.run(low, data))
+    steps = qgraph.quantize(graph, target=target, calibration=[data], lstm="steps")
+    assert not kernels(steps)
+    for made in (low, steps):
+        assert qgraph.verify(made, inputs=data).bit_exact
+        assert 0.89 < qgraph.run(made, data, dequantize=True).max() < 0.92, "tanh(1.5) is 0.905"
 
 
 def test_states_that_are_not_zeros_are_not_raised() -> None:

@@ -221,6 +221,18 @@ def test_a_cell_whose_scale_is_no_power_of_two_is_refused() -> None:
         verify_graph(graph)
 
 
+@pytest.mark.parametrize("target", ["litert", "tflm"])
+def test_mnist_lstm_is_raised_and_lowered_to_the_same_integers(target: str) -> None:
+    assets = os.environ.get("QGRAPH_ASSETS")
+    if not assets:
+        pytest.skip("QGRAPH_ASSETS is not set: no third-party models")
+    graph = qgraph.load(Path(assets) / "models/tflm/mnist_lstm_int8.tflite", target=target)
+    again = qgraph.lower(qgraph.passes.raise_to_fake_quant(graph), target)
+    x = np.random.default_rng(0).integers(-128, 128, (1, 28, 28)).astype(np.int8)
+    assert np.array_equal(qgraph.run(graph, x), qgraph.run(again, x))
+    assert qgraph.verify(again, inputs=x).bit_exact
+
+
 def test_mnist_lstm(litert: Families) -> None:
     assets = os.environ.get("QGRAPH_ASSETS")
     if not assets:

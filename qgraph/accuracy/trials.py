@@ -130,7 +130,7 @@ def _of_activation(runs: TwoRuns, unit: Unit, mark: Node, rules: QuantRules | No
     marks = sharing(mark)
     seen = np.concatenate([joined(runs.rounded[each.operand(0)]).reshape(-1) for each in marks])
     fixed = all(each.attrs["observer"] == "fixed" for each in marks)
-    bits, range = _bits(mark), _range_of(seen)
+    bits, range = _bits(mark), (float(seen.min()), float(seen.max()))
     if not fixed:
         for name, other in _ranges(seen, range):
             how = "calibrate on such examples" if name == "min_max" else f'observers={{"activation": "{name}"}}'
@@ -200,10 +200,6 @@ def _ranges(seen: Array, whole: tuple[float, float]) -> Iterator[tuple[str, tupl
         for name in ACTIVATION_QUANTIZERS:
             low, high = quantizers.get(name).seen(torch.from_numpy(spread), None).reshape(-1).tolist()
             yield name, (low, -high)
-
-
-def _range_of(seen: Array) -> tuple[float, float]:
-    return min(float(seen.min()), 0.0), max(float(seen.max()), 0.0)
 
 
 def _bits(mark: Node) -> int:

@@ -15,6 +15,7 @@ from qgraph.accuracy import explaining, methods, reference
 from qgraph.accuracy.explaining import explain
 from qgraph.accuracy.explanation import Try
 from qgraph.accuracy.methods import method_tries
+from qgraph.accuracy.reference import _last as last
 from qgraph.accuracy.reference import as_floats, float_data, looked_at, missing, rules_of
 from qgraph.accuracy.trials import Trial
 from qgraph.accuracy.two_runs import AS_IT_IS, TwoRuns
@@ -278,3 +279,8 @@ def test_noise_as_it_is_is_that_of_the_graph() -> None:
     runs = TwoRuns(graph, x)
     assert runs.noise(AS_IT_IS).error == pytest.approx([0.1**2])
     assert explain(graph, x, tried=0).outputs == {graph.output_names[0]: pytest.approx(10 * np.log10(36), abs=1e-4)}
+
+
+def test_channels_of_images_go_last() -> None:
+    assert last(("N", 2, 3, 4)) == ("N", 3, 4, 2)
+    assert last((1, 2, 3)) == (1, 2, 3)

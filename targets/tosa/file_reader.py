@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -14,6 +15,8 @@ from qgraph.exporters.tosa.storage import decode
 from qgraph.ir import Graph, Node, Origin, QuantParams, TensorType, Value, op_def
 from qgraph.targets.tosa.rows import BY_OPERATOR, FileRow
 
+MOST_ELEMENTS = 2**31 - 1
+"""Of a tensor of level 8K (MAX_LOG2_SIZE)."""
 SINKS = ("CONST", "CONST_SHAPE")
 """Operators whose result is a constant of the file."""
 
@@ -33,6 +36,8 @@ class Reader:
         tensor = self.model.tensors.get(name)
         if tensor is None:
             raise FileError(f"{name!r} is a shape where a tensor is wanted")
+        if math.prod(tensor.shape) > MOST_ELEMENTS:
+            raise FileError(f"tensor {name!r} of shape {list(tensor.shape)} has more than {MOST_ELEMENTS} elements")
         shape = tuple(self.said("shapes", name, tensor.shape))
         quant = self.said("quant", name, None)
         made = None if quant is None else QuantParams(tuple(quant[0]), tuple(quant[1]), quant[2])
@@ -186,7 +191,7 @@ def _attributes(
     for name in ("min_val", "max_val"):
         if name in given:
             attrs[name] = _element(given[name], operands[0])
-    if row.acc_type is not None and given["acc_type"] != row.acc_type(_storage(operands[0])):
+    if row.acc_type is not None and given.get("acc_type") != row.acc_type(_storage(operands[0])):
         raise FileError(f"{operator.name} of {_storage(operands[0])} does not add up in {given['acc_type']}")
     names = iter(rest)
     for attr in row.shapes:

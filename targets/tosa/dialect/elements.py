@@ -11,8 +11,6 @@ from qgraph.errors import InputError, TypeMismatch
 from qgraph.ir import Array, Dim, TensorType
 from qgraph.ir.types import integer_range
 
-MOST_SIZES = 2**31 - 1
-"""Elements of a tensor, MAX_LOG2_SIZE of level 8K."""
 MAX_RANK = 6
 """Of level 8K."""
 MAX_KERNEL = MAX_STRIDE = 8192

@@ -182,3 +182,29 @@ def test_bit_true_training_computes_the_integers_that_ship() -> None:
     trained = module.eval()(x).detach().numpy()
     shipped = qgraph.run(qgraph.lower(qgraph.from_torch(module), target="tosa"), x.numpy(), dequantize=True)
     assert np.array_equal(trained, shipped)
+
+
+def test_a_file_whose_bytes_are_changed_gives_a_graph_or_an_error(models: Models, tmp_path: Path) -> None:
+    qgraph.export(models["residual"][0], tmp_path / "model.tosa")
+    data, rng, refused = (tmp_path / "model.tosa").read_bytes(), np.random.default_rng(0), 0
+    for _ in range(400):
+        broken = bytearray(data)
+        for place in rng.integers(0, len(data), rng.integers(1, 5)):
+            broken[place] = rng.integers(0, 20)
+        (tmp_path / "broken.tosa").write_bytes(broken)
+        try:
+            qgraph.load(tmp_path / "broken.tosa")
+        except FileError:
+            refused += 1
+    assert refused > 100
+
+
+def test_an_operator_without_its_attributes_is_refused(tmp_path: Path) -> None:
+    from qgraph.exporters import tosa
+
+    tensors = {name: tosa.Tensor(name, "i8", (1, 4, 4, 1)) for name in ("x", "y")}
+    tensors["zero"] = tosa.Tensor("zero", "i8", (1,), np.zeros(1, np.int8))
+    made = [tosa.Operator("CONST", (), ("zero",)), tosa.Operator("AVG_POOL2D", ("x", "zero", "zero"), ("y",))]
+    (tmp_path / "model.tosa").write_bytes(tosa.write(tosa.Model(tensors, made, ["x"], ["y"])))
+    with pytest.raises(FileError, match="AVG_POOL2D"):
+        qgraph.load(tmp_path / "model.tosa")

@@ -58,7 +58,9 @@ def legalize(
     ways = chosen_ways(legal, better=chosen.legalize)
     if not apart:
         rules.append(whole_lstm(_asked_otherwise(graph, quant_rules, overrides or {})))
-    rules += [rule(pattern(op))(each.rewrite) for op, each in ways.items() if not op_def(op).traits.acts_in_training]
+    whole = _whole_in_float(graph, chosen, overrides or {}) if fallback else ()
+    taken_apart = [op for op in ways if not op_def(op).traits.acts_in_training]
+    rules += [rule(pattern(op))(_but_for(whole, ways[op].rewrite)) for op in taken_apart]
     with keeping_trained(graph):
         rewrite(graph, rules)
         erase_dead_code(graph)
@@ -74,6 +76,22 @@ def _asked_otherwise(graph: Graph, rules: QuantRules, overrides: Overrides) -> C
         for node in graph.find("nn.lstm")
         if checked.bits(node, "bits", (FLOAT,)) or checked.bits(node, "activation_bits", wide)
     }
+
+
+def _whole_in_float(graph: Graph, target: Target, overrides: Overrides) -> Collection[Node]:
+    """The nodes that overrides ask to stay in float, where the target has their op as it is."""
+    checked = CheckedOverrides(graph, overrides, NARROW)
+    nodes = [node for node in graph.nodes if node.op in target.kept_in_float] if overrides else []
+    return {node for node in nodes if checked.bits(node, "bits", (FLOAT,))}
+
+
+def _but_for(kept: Collection[Node], way: Rewrite) -> Rewrite:
+    def take_apart(match: Match, build: Builder) -> Replacement:
+        if match.root in kept:
+            return Declined("it is asked to stay in float, where the target has the op")
+        return way(match, build)
+
+    return take_apart
 
 
 def _splitting(target: Target) -> Rewrite:

@@ -124,9 +124,13 @@ def _report(lowered: Graph, source: Graph, bits: Overrides) -> Iterator[str]:
     yield f"quantized: {sum(counts.values())} ops: " + ", ".join(f"{op} {n}" for op, n in counts.most_common())
     illegal = float_nodes(source, target)
     refused = {origin.path: why.reason for node, why in illegal.items() for origin in node.origins}
+    floats: dict[tuple[str, str], Counter[str]] = {}
     for node in kept:
         paths = [origin.path for origin in node.origins]
-        yield f"in float: {node.op} {', '.join(paths)}: {_reason(paths, refused, bits)}"
+        floats.setdefault((", ".join(paths), _reason(paths, refused, bits)), Counter())[node.op] += 1
+    for (paths_in_words, reason), ops in floats.items():
+        counted = ", ".join(f"{op} {n}" if n > 1 else op for op, n in ops.most_common())
+        yield f"in float: {counted} {paths_in_words}: {reason}"
 
 
 def _reason(paths: list[str], refused: Mapping[str, str], bits: Overrides) -> str:

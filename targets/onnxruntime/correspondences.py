@@ -134,7 +134,7 @@ WHEN_KEPT = {"nn.linear": linear_when, "nn.conv_transpose": padded_little}
 
 def kept(op: str) -> Correspondence:
     """The row of an op that stays in float, as it is."""
-    weighted = op_def(op).operand_index("weight") == 1
+    weighted = op_def(op).operand_index("weight") == 1 and len(op_def(op).operands) <= 3  # no more than a bias
     return Correspondence(
         source=op.partition(".")[2],
         target=op,

@@ -18,7 +18,7 @@ from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.strip_fake_quant import strip_fake_quant
 from qgraph.targets.target import FloatProgram
 
-PART = 2**23
+PART = 2**22
 """Bytes of values that are held at once, about: examples run in parts."""
 
 

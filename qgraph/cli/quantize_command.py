@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FILE_OBSERVERS = {"activation": "mse"}
 FILE_METHODS = ("mean-correction",)
 """What a file is made by, unless the user says something else, where floats run in the target's runtime: both together
-cost a few percent of the time, and 0.5 to 9 dB less error than ranges of everything (`tests/benchmarks/static.md`)."""
+cost a few percent of the time, and give up to 9 dB more than ranges of everything (`tests/benchmarks`)."""
 
 
 def quantize(

@@ -27,6 +27,7 @@ def float_program(graph: Graph) -> FloatProgram | None:
         return None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
+    options.enable_cpu_mem_arena = False  # which keeps what the largest part took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refusals = tuple(getattr(state, name) for name in REFUSALS)
     try:

@@ -7,6 +7,7 @@ out.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from qgraph.arith.prepared_weight import PreparedWeight
 
 Multiply = Callable[[NDArray[np.int8], NDArray[np.int8], NDArray[np.int32]], None]
+
+_PROCESS = os.getpid()
 
 Convolve = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
@@ -42,9 +45,12 @@ def of_channels(weight: PreparedWeight, stride: Sequence[int], dilation: Sequenc
 
 
 def _torch() -> Any:
-    """The module where it is loaded and its ops run at once, on the arrays that they are given."""
+    """The module where it is loaded, its ops run at once, on the arrays that they are given, and its threads are there:
+    they do not survive a fork, and who waits for them waits for ever."""
     torch = sys.modules.get("torch")
-    if torch is None or not hasattr(torch, "_int_mm") or torch._C._len_torch_dispatch_stack():
+    if torch is None or not hasattr(torch, "_int_mm") or os.getpid() != _PROCESS:
+        return None
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
         return None
     return torch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from types import ModuleType, SimpleNamespace
@@ -153,7 +154,25 @@ def test_autocast_and_modes_of_dispatch_do_not_reach_the_integers(calls: list[st
         assert np.array_equal(accumulate.depthwise_convolve(x, weight), wanted)
     with TorchDispatchMode():
         assert np.array_equal(accumulate.depthwise_convolve(x, weight), wanted)
-    assert calls == ["of_channels: torch", "of_channels: numpy", "of_channels: numpy"]
+
+    def inside(t: torch.Tensor) -> torch.Tensor:
+        assert np.array_equal(accumulate.depthwise_convolve(x, weight), wanted)
+        return t.sum()
+
+    torch.func.grad(inside)(torch.ones(2))
+    assert calls == ["of_channels: torch", *["of_channels: numpy"] * 3]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork")
+def test_a_forked_process_does_not_wait_for_threads_that_it_has_not() -> None:
+    x = np.full((40, 64), 3, np.int8)
+    assert torch_products.of_codes() is not None
+    child = os.fork()
+    if not child:
+        alone = torch_products.of_codes() is None and bool((accumulate.matmul(x, x[:8]).array == 576).all())
+        os._exit(0 if alone else 1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_arrays_that_nobody_may_write_are_taken() -> None:

@@ -15,6 +15,7 @@ from qgraph import targets
 from qgraph.errors import InputError
 from qgraph.ir import Array, Builder, Graph, Node, TensorType, Value
 from qgraph.ir.origin import Origin
+from qgraph.runtimes import is_installed
 
 TARGETS = targets.names()
 LITERT = pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
@@ -294,7 +295,8 @@ def test_constants_among_activations_count_in_the_range(target: str, op: str | C
     made = np.asarray(qgraph.run(lowered, x.numpy(), dequantize=True, layout="NCHW"))
     exact = np.asarray(qgraph.run(graph, x.numpy()))
     assert np.abs(made - exact).max() < 0.01 * np.abs(exact).max()
-    if target != "litert-xnnpack-arm64":  # another processor's
+    here = target != "litert-xnnpack-arm64"  # another processor's
+    if here and is_installed(targets.get(target).runtime):
         assert qgraph.verify(lowered, inputs=x.numpy()).bit_exact
 
 

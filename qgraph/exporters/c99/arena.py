@@ -26,11 +26,10 @@ def place(lives: Sequence[Life]) -> tuple[list[int], int]:
     >>> place([Life(16, 0, 1), Life(8, 1, 2), Life(16, 2, 3)])
     ([0, 16, 0], 24)
     """
-    offsets = [0] * len(lives)
-    placed: list[int] = []
+    placed: dict[int, int] = {}
     for index in sorted(range(len(lives)), key=lambda i: (-lives[i].size, lives[i].first)):
-        offsets[index] = _lowest(lives[index], [(offsets[i], lives[i]) for i in placed])
-        placed.append(index)
+        placed[index] = _lowest(lives[index], [(offset, lives[i]) for i, offset in placed.items()])
+    offsets = [placed[index] for index in range(len(lives))]
     return offsets, max((offset + _aligned(life.size) for offset, life in zip(offsets, lives, strict=True)), default=0)
 
 

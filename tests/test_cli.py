@@ -346,6 +346,26 @@ def test_a_file_of_a_target_that_runs_floats_is_made_with_its_means_corrected_un
         assert (tmp_path / "made.onnx").read_bytes() == (tmp_path / "wanted.onnx").read_bytes(), said
 
 
+@pytest.mark.parametrize(
+    ("shapes", "status", "says"),
+    [
+        ({"a": (12, 4), "b": (12, 4)}, 0, "quantized: 1 ops"),
+        ({"a": (12, 4), "b": (11, 4)}, 2, "different numbers of examples: %a 12, %b 11"),
+        ({"a": (12, 4), "b": (12, 5)}, 2, "has shape"),
+    ],
+)
+def test_examples_are_cut_by_the_batch_of_the_file_and_counted(
+    tmp_path: Path, shapes: dict[str, tuple[int, ...]], status: int, says: str
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    text = '<ir_version: 8, opset_import: ["": 13]> g (float[1,4] a, float[1,4] b) => (float[1,4] y) { y = Add(a, b) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "one.onnx")
+    rng = np.random.default_rng(0)
+    np.savez(tmp_path / "data.npz", **{name: rng.normal(size=shape).astype("f") for name, shape in shapes.items()})
+    command = ("quantize", "one.onnx", "--target", "onnxruntime", "--calibration", "data.npz", "-o", "out.onnx")
+    assert says in qgraph(*command, cwd=tmp_path, status=status)
+
+
 def test_bits_that_keep_nodes_in_float_want_a_fallback(folder: Path) -> None:
     with pytest.raises(InputError, match="keep nodes in float"):
         qg.prepare(qg.load(folder / "g.qg"), "litert", overrides={"head": {"bits": 32}})

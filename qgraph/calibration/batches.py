@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.errors import InputError
+from qgraph.interpreter.inputs import sizes_of
 from qgraph.ir import Array, Value
 from qgraph.quantizers.arrays import Numbers, library_of
 
@@ -86,7 +87,12 @@ def _in_rows(whole: Numbers) -> Numbers:
 def arrays_of(values: Sequence[Value], batch: Batch, where: str) -> list[Array]:
     """A batch as arrays for the graph inputs `values`, as the graph stores them; raises InputError."""
     given = in_order([value.name for value in values], batch, where)
-    return [_array_of(value, item, f"{where}: %{value.name}") for value, item in zip(values, given, strict=True)]
+    arrays = [_array_of(value, item, f"{where}: %{value.name}") for value, item in zip(values, given, strict=True)]
+    try:
+        sizes_of(values, {value.name: array for value, array in zip(values, arrays, strict=True)})
+    except InputError as error:
+        raise InputError(f"{where}: {error.what}") from None
+    return arrays
 
 
 def _array_of(value: Value, item: Data, where: str) -> Array:

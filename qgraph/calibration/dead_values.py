@@ -81,7 +81,7 @@ def _settled(value: Value, of: Mapping[str, Array], dead: Collection[str]) -> tu
     before = [unit for mark in marks if (unit := _unit(maker_of(mark.operand(0)), of)) is not None]
     goals = []
     for layer in {layer for mark in marks for layer in _layers_behind(mark.result)}:
-        result = next((user for user in layer.result.users if user.op == "quant.fake_quant"), None)
+        result = next((user for user in layer.results[0].users if user.op == "quant.fake_quant"), None)
         if result is not None and result.operand(1).name not in dead:
             goals.append(FACTOR * float(of[result.operand(1).name].max()) / _weight_scale(layer, of))
     if not goals and not before:

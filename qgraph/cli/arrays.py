@@ -43,6 +43,12 @@ def batches(arrays: Mapping[str, Array], size: int) -> Iterator[dict[str, Array]
     """The examples of named arrays in batches."""
     if size < 1:
         raise InputError(f"a batch of {size} examples is not one", help="give a positive number")
-    count = len(next(iter(arrays.values())))
+    counts = {name: array.shape[0] if array.ndim else 0 for name, array in arrays.items()}
+    count = next(iter(counts.values()))
+    if len({*counts.values()}) > 1:
+        raise InputError(
+            "inputs have different numbers of examples: " + ", ".join(f"%{name} {n}" for name, n in counts.items()),
+            help="give as many of each",
+        )
     for start in range(0, count, size):
         yield {name: array[start : start + size] for name, array in arrays.items()}

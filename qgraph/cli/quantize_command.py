@@ -28,7 +28,7 @@ def quantize(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="A .qg of fake-quant, or a file of the target: .onnx, .tflite, .cc.")
     ],
-    batch: Annotated[int, typer.Option(help="Examples in a batch.")] = 64,
+    batch: Annotated[int, typer.Option(help="Examples in a batch, where the file leaves it open.")] = 64,
     option: Annotated[list[str] | None, typer.Option(help="An option of the target: weights=u8. Repeat it.")] = None,
     observer: Annotated[
         list[str] | None, typer.Option(help="A quantizer: activation=percentile:99.9, weight=mse. Repeat it.")
@@ -69,7 +69,9 @@ def quantize(
     fallback = fallback or ("float" if finished or exclude else None)
     graph = qgraph.load(file)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
-    examples = [data] if states_of(graph) else list(batches(data, batch))  # steps stay one stream
+    fixed = {value.type.shape[0] for value in data_inputs(graph) if value.type.rank}  # where the file says a batch
+    size = next((each for each in fixed if isinstance(each, int) and len(fixed) == 1), batch)
+    examples = [data] if states_of(graph) else list(batches(data, size))  # steps stay one stream
     observers, options = key_values(observer or []), key_values(option or [])
     bits = {name: {"bits": FLOAT} for name in exclude or []} | ({} if overrides is None else read_overrides(overrides))
     if ptq == ["auto"]:

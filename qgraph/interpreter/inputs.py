@@ -65,15 +65,15 @@ def prepare_inputs(
         v.name: _prepare(graph, v, np.asarray(inputs[v.name]), layout) for v in graph.inputs if v.name in inputs
     }
     prepared |= {name: array for name, array in (stored or {}).items() if name not in prepared}
-    sizes = _sizes(graph, prepared)
+    sizes = sizes_of(graph.inputs, prepared)
     first = [state for state in states_of(graph) if state.input.name not in prepared]
     return prepared | {state.input.name: state.first_value(sizes) for state in first}
 
 
-def _sizes(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, int]:
+def sizes_of(values: Iterable[Value], arrays: Mapping[str, Array]) -> dict[str, int]:
     """The size that each symbol has in the arrays; raises InputError where one has two."""
     sizes: dict[str, tuple[int, str]] = {}
-    for value in graph.inputs:
+    for value in values:
         for dim, size in zip(value.type.shape, arrays[value.name].shape if value.name in arrays else (), strict=False):
             if isinstance(dim, str):
                 known, owner = sizes.setdefault(dim, (size, value.name))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 
 from qgraph.calibration.float_values import FloatValues
-from qgraph.interpreter.inputs import Inputs, quantize_inputs, split_batches
+from qgraph.interpreter.inputs import Inputs, by_name, quantize_inputs, split_batches
 from qgraph.ir import Array, Graph, Node, op_def
 from qgraph.ops.nn.activation import NO_ACTIVATION
 from qgraph.ops.quant import unquantized
@@ -28,7 +28,7 @@ def correct_means(graph: Graph, examples: Inputs, reference: Graph | None = None
     made = folded(graph)
     known = {} if reference is None else folded(reference).constants
     layers = [node for node in made.nodes if _has_bias_of_its_own(node)]
-    batches = split_batches(made, quantize_inputs(made, examples))
+    batches = (quantize_inputs(made, batch) for batch in split_batches(made, by_name(made, examples)))
     for layer, x in zip(layers, _means(FloatValues(made, layers), layers, batches), strict=True):
         mark, bias = layer.operand(1).producer, unquantized(layer.operand(2))
         assert mark is not None

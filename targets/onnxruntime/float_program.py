@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 
-from qgraph.errors import ExportError
+from qgraph.errors import ExportError, InputError
 from qgraph.exporters import onnx_float
 from qgraph.ir import Array, Graph
 from qgraph.targets.target import FloatProgram
@@ -26,7 +26,7 @@ def float_program(graph: Graph) -> FloatProgram | None:
     except ExportError:
         return None
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 4  # errors are raised
     options.enable_cpu_mem_arena = False  # which keeps what the largest part took
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     refusals = tuple(getattr(state, name) for name in REFUSALS)
@@ -39,7 +39,10 @@ def float_program(graph: Graph) -> FloatProgram | None:
 
     def run(feeds: Mapping[str, Array]) -> Sequence[Array]:
         arrays = {names[name]: array for name, array in feeds.items() if names[name] in taken}
-        made: Sequence[Array] = session.run(None, arrays)
+        try:
+            made: Sequence[Array] = session.run(None, arrays)
+        except refusals as error:
+            raise InputError(f"ONNX Runtime refuses the examples: {str(error).splitlines()[0]}") from None
         return made
 
     return run

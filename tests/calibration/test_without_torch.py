@@ -17,7 +17,8 @@ import qgraph
 from qgraph.calibration import float_values
 from qgraph.calibration.float_values import FloatValues
 from qgraph.calibration.observer import Observer
-from qgraph.ir import Array, Graph, Node, TensorType
+from qgraph.errors import InputError
+from qgraph.ir import Array, Builder, Graph, Node, TensorType
 from qgraph.ptq import with_ranges
 from qgraph.quantizers.weight_scale import torch_weight_scale, weight_scale
 from qgraph.training.observers import ActivationQuantizer
@@ -136,3 +137,22 @@ qgraph.cli.main()
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out.onnx").exists()
+
+
+def test_a_size_that_two_inputs_share_is_one() -> None:
+    graph = qgraph.parse(
+        "graph @g level=float (%a: f32[N,T], %b: f32[N,T]) {\n  %1: f32[N,T] = nn.add(%a, %b)\n  return %1\n}"
+    )
+    batch = {"a": np.ones((6, 7), np.float32), "b": np.ones((6, 8), np.float32)}
+    with pytest.raises(InputError, match="batch 1: dimension T is 7 in input %a, 8 in %b"):
+        qgraph.quantize(graph, target="onnxruntime", calibration=[batch])
+
+
+def test_what_the_runtime_refuses_in_calibration_is_said_in_a_line() -> None:
+    graph = Graph("g", "float")
+    ids = graph.add_input("ids", TensorType(("N", 3), "i64"))
+    build = Builder(graph)
+    table = build.constant(np.eye(4, dtype=np.float32), "table")
+    graph.set_outputs([build.nn.relu(build.nn.embedding(ids, table))])
+    with pytest.raises(InputError, match="refuses the examples"):
+        qgraph.quantize(graph, target="onnxruntime", calibration=[np.full((2, 3), 9)])

@@ -351,3 +351,19 @@ def test_a_lowered_lstm_is_exact_in_c(target: str, tmp_path: Path) -> None:
     x = torch.randn(4, 6, 3)
     qgraph.export(lowered(seeded(partial(Net, bidirectional=True, num_layers=2), 2.0), x, target), tmp_path / "c")
     assert "0 bytes differ" in build_and_run(tmp_path / "c")
+
+
+@pytest.mark.parametrize("target", ["litert", "tflm"])
+def test_an_lstm_may_read_what_is_always_zero(target: str) -> None:
+    class Dead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = nn.LSTM(4, 6, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            made: torch.Tensor = self.lstm(torch.relu(x))[0]
+            return made
+
+    x = -torch.rand(8, 9, 4)
+    low = qgraph.quantize(qgraph.trace(Dead().eval(), x), target=target, calibration=[x.numpy()])
+    assert qgraph.verify(low, inputs=x.numpy()[:1]).bit_exact

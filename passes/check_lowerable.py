@@ -22,8 +22,8 @@ KEEP = "or keep it in float: prepare(..., fallback='float')"
 
 @graph_pass(exact="bits", needs={"level": "float", "layout": "NCHW"})
 def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> None:
-    check_fallback(fallback)
     chosen = targets.get(target)
+    check_fallback(fallback, chosen)
     folded = fold_batchnorm(graph)
     refused = _refused(folded, chosen, in_float=False)
     if not refused:

@@ -32,7 +32,7 @@ LOGIC = ("nn.logical_and", "nn.logical_or", "nn.logical_xor", "nn.logical_not")
 
 @graph_pass(exact="no", needs={"level": "float", "layout": "NCHW"})
 def drop_unreachable(graph: Graph, target: str, fallback: str | None = None) -> None:
-    check_fallback(fallback)
+    check_fallback(fallback, targets.get(target))
     if not graph.find("nn.where"):
         return
     chosen = targets.get(target)

@@ -87,7 +87,7 @@ def insert_fake_quant(
     fallback: str | None = None,
     **options: str,
 ) -> None:
-    check_fallback(fallback)
+    check_fallback(fallback, targets.get(target))
     if batchnorm not in ("live", "fold"):
         raise InputError(f"batchnorm={batchnorm!r} is not a choice", help="choose live or fold")
     rules = chosen(targets.get(target).quant_rules(**options), observers or {})

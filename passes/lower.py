@@ -58,7 +58,7 @@ def lower(graph: Graph, target: str, io: str | None = None, fallback: str | None
     chosen = targets.get(target)
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
-    check_fallback(fallback)
+    check_fallback(fallback, chosen)
     graph.become(_lowering(graph, chosen, io or chosen.io, fallback or graph.metadata.get(FALLBACK, "")).graph)
 
 
@@ -73,10 +73,12 @@ def _lowering(graph: Graph, target: Target, io: str, fallback: str) -> Lowering:
     return lowering
 
 
-def check_fallback(fallback: str | None) -> None:
-    """Raise InputError for a fallback that there is not."""
+def check_fallback(fallback: str | None, target: Target) -> None:
+    """Raise InputError for a fallback that there is not, on this target."""
     if fallback not in (None, "", "float"):
         raise InputError(f"fallback={fallback!r} is not a choice", help='choose "float", or leave it out')
+    if fallback and not target.floats:
+        raise InputError(f"{target.name} computes nothing in float", help="leave fallback out, or take another target")
 
 
 def float_nodes(graph: Graph, target: Target) -> dict[Node, Refusal]:

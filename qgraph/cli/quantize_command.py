@@ -66,7 +66,7 @@ def quantize(
     from qgraph.ptq import auto, before_preparing, check_methods, improved, on_examples, with_ranges
 
     finished = _is_finished(output, target)
-    fallback = fallback or ("float" if finished or exclude else None)
+    fallback = fallback or ("float" if exclude or (finished and targets.get(target).floats) else None)
     graph = qgraph.load(file)
     data = read_npz(calibration, [value.name for value in data_inputs(graph)])
     fixed = {value.type.shape[0] for value in data_inputs(graph) if value.type.rank}  # where the file says a batch

@@ -191,6 +191,12 @@ def test_what_no_target_holds_in_float_is_refused_by_name() -> None:
         qgraph.prepare(graph, target="litert", fallback="int")
 
 
+def test_a_target_without_floats_says_so_before_anybody_trains() -> None:
+    graph = qgraph.trace(torch.nn.Linear(3, 2), torch.ones(1, 3))
+    with pytest.raises(QGraphError, match="tosa computes nothing in float"):
+        qgraph.prepare(graph, target="tosa", fallback="float")
+
+
 def test_scales_that_the_target_refuses_are_kept_in_float_by_lower() -> None:
     model = torch.nn.Conv2d(1, 1, 1)
     torch.nn.init.constant_(model.weight, 1e-6)

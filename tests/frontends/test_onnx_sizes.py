@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx.reference
 import pytest
 import torch
 
@@ -65,3 +66,19 @@ def test_an_exported_graph_with_two_open_sizes_is_read_again(tmp_path: Path) -> 
     for n, t in ((2, 5), (3, 4), (1, 1)):
         x = np.random.default_rng(n).normal(size=(n, t, 8)).astype(np.float32)
         np.testing.assert_allclose(qgraph.run(read, x), qgraph.run(graph, x), rtol=1e-6, atol=1e-6)
+
+
+def test_an_lstm_of_open_length_and_batch_is_read() -> None:
+    rng = np.random.default_rng(0)
+    tensors = {"w": (1, 20, 4), "r": (1, 20, 5), "b": (1, 40)}
+    made = [onnx.numpy_helper.from_array(rng.normal(size=s).astype("f"), name) for name, s in tensors.items()]
+    axes = onnx.numpy_helper.from_array(np.array([1]), "axes")
+    nodes = [node("LSTM", ["x", "w", "r", "b"], ["all"], hidden_size=5), node("Squeeze", ["all", "axes"], ["y"])]
+    x = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["T", "N", 4])
+    y = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, ["T", "N", 5])
+    body = onnx.helper.make_graph(nodes, "g", [x], [y], [*made, axes])
+    model = onnx.helper.make_model(body, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    graph, reference = qgraph.from_onnx(model), onnx.reference.ReferenceEvaluator(model)
+    for sizes in ((3, 2), (5, 1), (1, 4)):
+        given = rng.normal(size=(*sizes, 4)).astype(np.float32)
+        np.testing.assert_allclose(qgraph.run(graph, given), reference.run(None, {"x": given})[0], atol=1e-6)

@@ -9,6 +9,7 @@ import numpy as np
 from qgraph.exporters.onnx_rows.recurrent import GATES
 from qgraph.frontends.onnx_node import OnnxNode
 from qgraph.frontends.onnx_ops.rows import reads
+from qgraph.frontends.target_shapes import reshaped
 from qgraph.ir import Array, Attr, Builder, Value
 
 ACTIVATIONS = {"LSTM": ("Sigmoid", "Tanh", "Tanh"), "GRU": ("Sigmoid", "Tanh"), "RNN": ("Tanh",)}
@@ -122,9 +123,8 @@ def _reset_first(
 
 def _together(build: Builder, parts: Sequence[Value], axis: int) -> Value:
     """Values one beside the other along a new axis."""
-    apart = []
-    for part in parts:
-        shape = part.type.shape
-        sizes = [-1 if isinstance(size, str) else size for size in shape]
-        apart.append(build.nn.reshape(part, shape=(*sizes[:axis], 1, *sizes[axis:])))
+    shapes = [part.type.shape for part in parts]
+    apart = [
+        reshaped(build, part, (*shape[:axis], 1, *shape[axis:])) for part, shape in zip(parts, shapes, strict=True)
+    ]
     return apart[0] if len(apart) == 1 else build.nn.concat(*apart, axis=axis)

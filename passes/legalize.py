@@ -56,9 +56,10 @@ def legalize(
     apart = {"nn.sequence_lstm"} - quant_rules.ops.keys()
     legal = (chosen.offered - apart) | (chosen.kept_in_float if fallback else set())
     ways = chosen_ways(legal, better=chosen.legalize)
+    checked = CheckedOverrides(graph, overrides or {}, 8 if quant_rules.wide is None else 16)
     if not apart:
-        rules.append(whole_lstm(_asked_otherwise(graph, quant_rules, overrides or {})))
-    whole = _whole_in_float(graph, chosen, overrides or {}) if fallback else ()
+        rules.append(whole_lstm(_asked_otherwise(checked, quant_rules)))
+    whole = _whole_in_float(checked, chosen) if fallback and overrides else ()
     taken_apart = [op for op in ways if not op_def(op).traits.acts_in_training]
     rules += [rule(pattern(op))(_but_for(whole, ways[op].rewrite)) for op in taken_apart]
     with keeping_trained(graph):
@@ -67,22 +68,19 @@ def legalize(
     compute_constants(graph)  # a way may lead from a constant through several ops
 
 
-def _asked_otherwise(graph: Graph, rules: QuantRules, overrides: Overrides) -> Collection[Node]:
+def _asked_otherwise(checked: CheckedOverrides, rules: QuantRules) -> Collection[Node]:
     """The LSTMs of which overrides ask for floats, or for results of 16 bits that the op does not have."""
-    checked = CheckedOverrides(graph, overrides, 8 if rules.wide is None else 16)
     wide = range(NARROW + 1, 17 if rules.ops["nn.sequence_lstm"].narrow else NARROW + 1)
     return {
         node
-        for node in graph.find("nn.lstm")
+        for node in checked.graph.find("nn.lstm")
         if checked.bits(node, "bits", (FLOAT,)) or checked.bits(node, "activation_bits", wide)
     }
 
 
-def _whole_in_float(graph: Graph, target: Target, overrides: Overrides) -> Collection[Node]:
+def _whole_in_float(checked: CheckedOverrides, target: Target) -> Collection[Node]:
     """The nodes that overrides ask to stay in float, where the target has their op as it is."""
-    checked = CheckedOverrides(graph, overrides, NARROW)
-    nodes = [node for node in graph.nodes if node.op in target.kept_in_float] if overrides else []
-    return {node for node in nodes if checked.bits(node, "bits", (FLOAT,))}
+    return {node for node in checked.in_float() if node.op in target.kept_in_float}
 
 
 def _but_for(kept: Collection[Node], way: Rewrite) -> Rewrite:

@@ -1,10 +1,10 @@
-"""The integer arithmetic that all targets share, in NumPy, and where torch is loaded by that.
+"""The integer arithmetic that all targets share, in NumPy; by torch where that is loaded and faster.
 
 | module | what it computes |
 |---|---|
 | `rounding` | round half away from zero, half to even, divisions that truncate or round |
 | `fixed_point` | multiplier and shift from a real factor; multiplication by them with one or two roundings |
-| `requantize` | accumulators to 8- or 16-bit outputs, in the three ways the runtimes do it |
+| `requantize` | accumulators to 8- or 16-bit outputs, in the ways the runtimes do it |
 | `accumulate` | exact integer convolution, depthwise convolution and matrix product |
 | `prepared_weight` | weights kept in the form that `accumulate` multiplies with, and the bounds that prove it exact |
 | `accumulation` | what that gives: accumulators in blocks, which are requantized while they are in the cache |

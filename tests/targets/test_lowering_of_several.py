@@ -189,7 +189,7 @@ def test_weights_in_float_lie_as_the_target_wants_them() -> None:
 def test_constants_among_floats_are_broadcast_and_ids_are_stored_as_the_target_does() -> None:
     body = X + "  %2: f32[N,4] = nn.tanh(%1)\n  %3: f32[N,4] = nn.mul(%2, @k)\n  return %3\n"
     found = constants(lowered(body, fallback="float"))
-    assert np.allclose(found["k"], [[0.3, -1.0, 99.0, -99.0]])
+    assert np.array_equal(found["k"], np.array([[0.3, -1.0, 99.0, -99.0]], np.float32))
     ids = "  const @i: i64[1] = [7]\n  %1: i64[N] = nn.add(%x, @i)\n  return %1\n"
     for target, dtype in (("litert", "i32"), ("onnxruntime", "i64")):
         assert get(target).indices in ("", dtype)

@@ -225,14 +225,15 @@ def test_modes_and_levels_that_there_are_not_are_refused() -> None:
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("dtype", ["bool", "f64"])
-def test_a_mask_holds_beside_the_causal_one(dtype: str, causal: bool) -> None:
+@pytest.mark.parametrize("heads", [(3,), (2, 3)])
+def test_a_mask_holds_beside_the_causal_one(dtype: str, causal: bool, heads: tuple[int, ...]) -> None:
     graph = Graph("g")
-    x = graph.add_input("x", TensorType(("N", 3, 5, 6), "f64"))
+    x = graph.add_input("x", TensorType(("N", *heads, 5, 6), "f64"))
     seen = np.random.default_rng(0).integers(0, 2, (5, 5)) > 0
     np.fill_diagonal(seen, True)
     mask = graph.add_constant(seen if dtype == "bool" else np.where(seen, 0.5, -2.0), "mask")
     graph.set_outputs([Builder(graph).nn.attention(x, x, x, mask, causal=causal)])
-    inputs = np.random.default_rng(1).normal(size=(2, 3, 5, 6))
+    inputs = np.random.default_rng(1).normal(size=(2, *heads, 5, 6))
     expected = qgraph.run(graph, inputs)
     np.testing.assert_allclose(to_torch(graph)(torch.from_numpy(inputs)).detach(), expected, rtol=1e-12, atol=1e-12)
 

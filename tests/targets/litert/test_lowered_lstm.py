@@ -126,13 +126,38 @@ def test_weights_of_nothing_and_large_ones_are_exact(target: str, gain: float) -
     assert qgraph.verify(low, samples=16).bit_exact
 
 
-def test_an_open_number_of_steps_is_taken() -> None:
-    rng = np.random.default_rng(0)
+def of_open_length(rng: np.random.Generator, results: int) -> Graph:
+    """An LSTM of any number of steps, with so many of its results: h of every step, the last h."""
     graph = Graph("open")
     x = graph.add_input("x", TensorType(("N", "T", 3)))
     w, r = (graph.add_constant(rng.normal(size=(20, n)).astype(np.float32), name) for n, name in ((3, "w"), (5, "r")))
-    graph.set_outputs(Builder(graph).node("nn.lstm", [x, w, r], {}).results[:1])
-    low = qgraph.quantize(graph, target="litert", calibration=[rng.normal(size=(4, 6, 3)).astype(np.float32)])
+    graph.set_outputs(Builder(graph).node("nn.lstm", [x, w, r], {}).results[:results])
+    return graph
+
+
+def test_the_last_h_of_an_open_number_of_steps_is_refused() -> None:
+    with pytest.raises(LoweringError, match=r"cannot lower nn\.lstm"):
+        qgraph.prepare(of_open_length(np.random.default_rng(0), 2), "litert")
+
+
+@pytest.mark.parametrize(("scale", "refused"), [(2.0**-30, False), (2.0**-30 * (1 - 2.0**-24), True)])
+def test_the_scale_of_h_is_one_that_the_kernel_takes(scale: float, refused: bool) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4, 6, 3)).astype(np.float32)
+    prepared = qgraph.calibrate(qgraph.prepare(of_open_length(rng, 1), "litert"), [x])
+    prepared.set_data(prepared.constants["sequence_lstm_scale"], np.array([scale], np.float32))
+    if refused:
+        with pytest.raises(LoweringError, match="the scale of h"):
+            qgraph.lower(prepared, "litert")
+    else:
+        assert qgraph.verify(qgraph.lower(prepared, "litert"), inputs=x).bit_exact
+
+
+def test_an_open_number_of_steps_is_taken() -> None:
+    rng = np.random.default_rng(0)
+    low = qgraph.quantize(
+        of_open_length(rng, 1), target="litert", calibration=[rng.normal(size=(4, 6, 3)).astype(np.float32)]
+    )
     assert kernels(low) == 1
     for length in (1, 6, 13):
         assert qgraph.verify(low, inputs=rng.normal(size=(3, length, 3)).astype(np.float32)).bit_exact
@@ -337,9 +362,9 @@ def test_without_its_fake_quant_it_is_the_float_model() -> None:
     model = seeded(Net)
     prepared = qgraph.calibrate(qgraph.prepare(qgraph.trace(model, x), "litert", check=True), [x.numpy()])
     plain = qgraph.passes.strip_fake_quant(prepared)
-    made = qgraph.run(plain, x.numpy())
-    for one, other in zip(made.values(), model(x), strict=True):
-        np.testing.assert_allclose(one, other.detach().numpy(), atol=1e-6)
+    wanted = qgraph.run(qgraph.passes.legalize(qgraph.trace(model, x), target="litert"), x.numpy())
+    for name, made in qgraph.run(plain, x.numpy()).items():
+        assert np.array_equal(made, wanted[name])
     low = qgraph.quantize(plain, target="onnxruntime", calibration=[x.numpy()])
     assert qgraph.verify(low, inputs=x.numpy()).bit_exact
     wanted, got = model(x)[0].detach().numpy(), qgraph.run(low, x.numpy(), dequantize=True)["output_0"]

@@ -18,5 +18,8 @@
 | `inverse_square_root` | 1 / sqrt(v) of an integer as multiplier and shift |
 | `c_library` | expf, logf, expm1f, tanhf, erfcf as the C library computes them |
 | `tosa_scale` | multiplication by multiplier and right shift as the TOSA specification has it |
+| `stages` | programs of typed stages: any accelerator's elementwise arithmetic, in words, with exact ranges |
+| `stages_grammar`, `stages_words`, `stages_conditions` | how a stage is written, what it does, where it acts |
+| `stages_rounding`, `stages_widths` | the eight roundings; widths, and how they saturate or wrap |
 | `fused` | the fused multiply-add of float32 |
 """

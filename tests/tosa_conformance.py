@@ -7,7 +7,8 @@
 
 Counts per op: positive tests that pass (the judge runs the reference model and compares every element) and negative
 ones that `qgraph.load` refuses. All tests of CONCAT and RESHAPE are of sizes from 8 on: with smaller ones the generator
-stumbles over sizes of 0 that it made itself. Needs the package `tosa-tools`, here or in the Python that QGRAPH_TOSA_PYTHON names.
+stumbles over sizes of 0 that it made itself. Needs the package `tosa-tools`, here or in the Python that
+QGRAPH_TOSA_PYTHON names.
 """
 
 from __future__ import annotations

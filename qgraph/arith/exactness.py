@@ -8,7 +8,8 @@ Those of a layer are an `Accumulation`, which becomes such an array where it is 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,15 @@ if TYPE_CHECKING:
     from qgraph.arith.accumulation import Accumulation
 
 Accumulator: TypeAlias = "NDArray[np.float32] | NDArray[np.int32] | NDArray[np.int64] | Accumulation"
+
+
+class AccumulatorType(NamedTuple):
+    """What an op adds up in: the storage of its accumulators in the runtime, and the zero points of the operands whose
+    products it adds, by name: a number, or an array that broadcasts along the operand."""
+
+    dtype: str
+    zeros: Mapping[str, Any]
+
 
 FLOAT32_EXACT = 2**24  # every integer of smaller magnitude is a float32
 FLOAT64_EXACT = 2**53

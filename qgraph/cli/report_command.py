@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from qgraph.ir import Graph
 
 
 def report(
     file: Annotated[Path, typer.Argument(help="A graph: .qg, .tflite or .onnx.")],
     nodes: Annotated[bool, typer.Option("--nodes", help="A line for every node.")] = False,
+    overflow: Annotated[
+        bool,
+        typer.Option(help="The range of every accumulator over all inputs, instead; exit status 1 if one overflows."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Report sizes, multiply-accumulates and memory of a graph, for one example."""
@@ -20,6 +27,9 @@ def report(
     from qgraph.ir.printer import node_printer
 
     graph = qgraph.load(file)
+    if overflow:
+        _report_ranges(graph, as_json)
+        return
     found, text = cost(graph), node_printer(graph)
     by_op: dict[str, list[int]] = {}
     for each in found.nodes:
@@ -50,3 +60,21 @@ def report(
         typer.echo(f"  {op:32} {count:5} nodes {macs:>14,} MACs {size:>12,} bytes")
     for each in found.nodes if nodes else ():
         typer.echo(f"{each.macs:>12,} MACs {each.weight_bytes:>10,} bytes  {text(each.node)[:160]}")
+
+
+def _report_ranges(graph: Graph, as_json: bool) -> None:
+    """Print the range of every accumulator; exit with 1 where one can overflow."""
+    from qgraph.proofs import accumulator_ranges, not_looked_at
+
+    ranges, others = list(accumulator_ranges(graph)), not_looked_at(graph)
+    proved = sum(each.proved for each in ranges)
+    if as_json:
+        words = {"layers": [each.words() for each in ranges], "not_looked_at": others}
+        typer.echo(json.dumps(words, indent=2))
+    else:
+        for each in ranges:
+            typer.echo(str(each))
+        typer.echo(f"{proved} of {len(ranges)} layers cannot overflow, whatever the input is")
+        if others:
+            typer.echo(f"not looked at: {', '.join(others)}")
+    raise typer.Exit(0 if proved == len(ranges) else 1)

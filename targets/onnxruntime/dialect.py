@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from qgraph.arith.accumulate import convolve, matmul
-from qgraph.arith.exactness import Accumulator, as_int32
+from qgraph.arith.exactness import Accumulator, AccumulatorType, as_int32
 from qgraph.arith.pooling import max_pool
 from qgraph.errors import TypeMismatch
 from qgraph.exporters.onnx_forms import ALONE, BIAS, MICROSOFT, B, NodeForm, Slot, W, X, Y, bias_params
@@ -22,6 +22,7 @@ from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.ops.nn.linear import check_groups, window_shape
 from qgraph.ops.nn.shape import concatenated
+from qgraph.ops.quant import per_axis
 from qgraph.targets.onnxruntime import float_kernels, kernels, read_nodes
 
 
@@ -34,6 +35,11 @@ def check_product(x: TensorType, w: TensorType, bias: TensorType | None, result:
     if bias is not None and bias.quant != bias_params(x.q, w.q):
         raise TypeMismatch(f"{what}: the bias must have the scale x_scale * w_scale")
     same_dtype(x, result, what)
+
+
+def zeros(type: TensorType) -> Array:
+    """The zero points of a type, as they broadcast along its arrays."""
+    return per_axis(type.q.zero_points, type.rank, type.q.axis)
 
 
 def same_dtype(x: TensorType, result: TensorType, what: str) -> None:
@@ -71,6 +77,9 @@ class QLinearConv:
     def check(self) -> None:
         bias = None if self.bias is None else self.bias.type
         check_product(self.x.type, self.w.type, bias, self.result.type, "ort.QLinearConv")
+
+    def accumulator(self) -> AccumulatorType:
+        return AccumulatorType("i32", {"x": zeros(self.x.type), "w": zeros(self.w.type)})
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators, channels last: [N, *S', O]."""
@@ -119,6 +128,9 @@ class QGemm:
         bias = None if self.bias is None else self.bias.type
         made = self.x.type if self.result.type.is_float else self.result.type
         check_product(self.x.type, self.w.type, bias, made, "ort.QGemm")
+
+    def accumulator(self) -> AccumulatorType:
+        return AccumulatorType("i32", {"x": zeros(self.x.type), "w": zeros(self.w.type)})
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, O]."""

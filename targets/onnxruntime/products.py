@@ -7,13 +7,14 @@ from functools import lru_cache
 import numpy as np
 
 from qgraph.arith.accumulate import batch_matmul
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.errors import TypeMismatch
 from qgraph.exporters.onnx_forms import MICROSOFT, B, NodeForm, Slot, X, Y
 from qgraph.ir import Array, Operand, QuantParams, Result, TensorType, op, operand, result
 from qgraph.ir.types import NUMPY_DTYPE, element_count, integer_range
 from qgraph.ops.nn.elementwise import broadcast_shape
 from qgraph.targets.onnxruntime import kernels, read_nodes
-from qgraph.targets.onnxruntime.dialect import same_dtype
+from qgraph.targets.onnxruntime.dialect import same_dtype, zeros
 
 
 @op("ort.QLinearMul", kind="mul", commutative=True, elementwise=True)
@@ -75,7 +76,15 @@ class QLinearMatMul:
     def macs(self) -> int:
         return element_count(self.result.type.shape) * element_count(self.a.type.shape[-1:])
 
+    def accumulator(self) -> AccumulatorType:
+        return AccumulatorType("i32", {"a": zeros(self.a.type), "b": zeros(self.b.type)})
+
+    def accumulate(self, a: Array, b: Array) -> Accumulator:
+        """Exact accumulators [..., R, C]."""
+        return batch_matmul(
+            a, b, x_zero_point=int(self.a.type.q.zero_points[0]), y_zero_point=self.b.type.q.zero_points
+        )
+
     def evaluate(self, a: Array, b: Array) -> Array:
-        qa, qb, dtype = self.a.type.q, self.b.type.q, self.result.type.dtype
-        acc = batch_matmul(a, b, x_zero_point=int(qa.zero_points[0]), y_zero_point=qb.zero_points)
-        return kernels.requantize_product(acc, qa, qb, self.result.type.q, dtype)
+        q = (self.a.type.q, self.b.type.q, self.result.type.q)
+        return kernels.requantize_product(self.accumulate(a, b), *q, self.result.type.dtype)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qgraph.arith.accumulate import convolve, depthwise_convolve
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.arith.kept import kept_with
 from qgraph.arith.prepared_weight import PreparedWeight, prepare_depthwise
 from qgraph.errors import FileError, TypeMismatch
@@ -57,6 +57,9 @@ class Conv2d:
 
     def check(self) -> None:
         check_layer(self, "litert.conv_2d")
+
+    def accumulator(self) -> AccumulatorType:
+        return layers.accumulator(self)
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, H', W', O]."""
@@ -110,6 +113,9 @@ class DepthwiseConv2d:
         check_layer(self, "litert.depthwise_conv_2d")
         if (self.x.type.dtype, self.w.type.dtype) == ("i16", "i4"):
             raise TypeMismatch("litert.depthwise_conv_2d: no runtime unpacks int4 weights for 16-bit activations")
+
+    def accumulator(self) -> AccumulatorType:
+        return layers.accumulator(self)
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, H', W', C * M]."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.arith.fixed_point import quantize_multiplier
 from qgraph.arith.requantize import DoubleRounding, Float64Away, WideRounding, multiply_float64_away
 from qgraph.errors import TypeMismatch, UnsupportedOp
@@ -95,6 +95,14 @@ def product_scaled(op: BatchMatmul, acc: Accumulator, real: float) -> Array:
 def is_wide(op: Layer) -> bool:
     """Whether the activations have 16 bits."""
     return op.x.type.dtype == "i16"
+
+
+def accumulator(op: Layer) -> AccumulatorType:
+    """int32, or int64 with 16-bit activations, but where the bias, or an option, says int32."""
+    narrow = not is_wide(op) or getattr(op, "quantized_bias_type", None) == "i32"
+    narrow |= op.bias is not None and op.bias.type.dtype == "i32"
+    zeros = {"x": zero_point(op.x.type), "w": weight_zero_point(op.w.type)}
+    return AccumulatorType("i32" if narrow else "i64", zeros)
 
 
 def narrow_checked(op: Layer, acc: Accumulator) -> Array:

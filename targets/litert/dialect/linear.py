@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.arith.accumulate import batch_matmul, matmul
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.errors import FileError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Node, Operand, Result, TensorType, attr, op, operand, result
@@ -25,6 +25,7 @@ from qgraph.targets.litert.dialect.layers import (
     weight_zero_point,
     written_bias_type,
 )
+from qgraph.targets.litert.dialect.parameters import zero_point
 from qgraph.targets.litert.dialect.windows import ACTIVATIONS
 from qgraph.targets.litert.rows import FUSED, row
 
@@ -62,6 +63,9 @@ class FullyConnected:
 
     def check(self) -> None:
         check_layer(self, "litert.fully_connected", shifted=True)
+
+    def accumulator(self) -> AccumulatorType:
+        return layers.accumulator(self)
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators, of the result's shape."""
@@ -118,6 +122,10 @@ class BatchMatmul:
             raise TypeMismatch(f"litert.batch_matmul: {', '.join(map(str, types))} do not go together")
         if x.dtype == "i16" and any(any(type.q.zero_point) for type in types):
             raise TypeMismatch(f"litert.batch_matmul: 16-bit {', '.join(map(str, types))} need zero points of 0")
+
+    def accumulator(self) -> AccumulatorType:
+        dtype = "i64" if self.x.type.dtype == "i16" else "i32"
+        return AccumulatorType(dtype, {"x": zero_point(self.x.type), "y": zero_point(self.y.type)})
 
     def accumulate(self, x: Array, y: Array) -> Accumulator:
         """Exact accumulators [..., M, N]."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qgraph.arith.accumulate import transpose_convolve
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.errors import InputError, TypeMismatch
 from qgraph.exporters.tflite import Operator
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
@@ -68,6 +68,9 @@ class TransposeConv:
         """Whether a convolution of the result with these options gives the sizes of x."""
         sizes = zip(self.output_shape[1:3], self.w.type.shape[1:3], self.stride, self.x.type.shape[1:3], strict=True)
         return all(output_size(out, int(k), s, 1, self.padding) == size for out, k, s, size in sizes)
+
+    def accumulator(self) -> AccumulatorType:
+        return layers.accumulator(self)
 
     def accumulate(self, w: Array, x: Array, bias: Array | None, shape: Array | None) -> Accumulator:
         """Exact accumulators of the shape `output_shape`; raises InputError where `shape` is another one."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.arith.accumulate import convolve, depthwise_convolve, transpose_convolve
-from qgraph.arith.exactness import Accumulator
+from qgraph.arith.exactness import Accumulator, AccumulatorType
 from qgraph.arith.kept import kept_with
 from qgraph.arith.prepared_weight import PreparedWeight, prepare_convolution, prepare_depthwise
 from qgraph.errors import TypeMismatch
@@ -79,6 +79,10 @@ def _stored(acc: Accumulator, op: str, result: TensorType) -> Array:
     return within(op, np.asarray(acc), result.dtype)
 
 
+def _accumulator(self: Any) -> AccumulatorType:
+    return AccumulatorType(self.result.type.dtype, {"x": self.input_zp, "w": self.weight_zp})
+
+
 def _spread(bias: Array | None, outputs: int) -> Array | None:
     """A bias for each output channel."""
     return bias if bias is None or bias.size == outputs else np.repeat(bias, outputs)
@@ -100,6 +104,9 @@ class _Convolution:
         _bias_of(self.name, view.bias.type, outputs)
         sizes = _windows(view, self.name, kernel)
         return TensorType((view.x.type.shape[0], *sizes, outputs), accumulator(view.x.type.dtype))
+
+    def accumulator(self) -> AccumulatorType:
+        return _accumulator(self)
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, *S', O]."""
@@ -182,6 +189,9 @@ class DepthwiseConv2d:
         sizes = _windows(self, "tosa.depthwise_conv2d", kernel)
         return TensorType((self.x.type.shape[0], *sizes, outputs), accumulator(self.x.type.dtype))
 
+    def accumulator(self) -> AccumulatorType:
+        return _accumulator(self)
+
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, H', W', C * M]."""
         return depthwise_convolve(
@@ -239,8 +249,12 @@ class TransposeConv2d:
             sizes.append(whole)
         return TensorType((self.x.type.shape[0], *sizes, outputs), accumulator(self.x.type.dtype))
 
-    def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
-        acc = transpose_convolve(
+    def accumulator(self) -> AccumulatorType:
+        return _accumulator(self)
+
+    def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
+        """Exact accumulators [N, H', W', O]."""
+        return transpose_convolve(
             x,
             w,
             stride=self.stride,
@@ -250,7 +264,9 @@ class TransposeConv2d:
             weight_zero_point=self.weight_zp,
             bias=_spread(bias, w.shape[0]),
         )
-        return _stored(acc, "tosa.transpose_conv2d", self.result.type)
+
+    def evaluate(self, x: Array, w: Array, bias: Array) -> Array:
+        return _stored(self.accumulate(x, w, bias), "tosa.transpose_conv2d", self.result.type)
 
     def macs(self) -> int:
         return element_count(self.x.type.shape) * element_count(self.w.type.shape[:3])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from qgraph.arith.accumulate import batch_matmul
+from qgraph.arith.exactness import AccumulatorType
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.types import element_count
 from qgraph.targets.tosa.dialect.convolution import accumulator
@@ -32,8 +36,15 @@ class Matmul:
         check_zero_point("tosa.matmul", self.a_zp, self.a.type)
         check_zero_point("tosa.matmul", self.b_zp, self.b.type)
 
+    def accumulator(self) -> AccumulatorType:
+        return AccumulatorType(self.result.type.dtype, {"a": self.a_zp, "b": self.b_zp})
+
+    def accumulate(self, a: Array, b: Array) -> NDArray[Any]:
+        """Exact accumulators [N, H, W]."""
+        return batch_matmul(a, b, x_zero_point=self.a_zp, y_zero_point=self.b_zp)
+
     def evaluate(self, a: Array, b: Array) -> Array:
-        acc = batch_matmul(a, b, x_zero_point=self.a_zp, y_zero_point=self.b_zp)
+        acc = self.accumulate(a, b)
         return within("tosa.matmul", acc if acc.dtype.kind == "i" else acc.astype(np.int32), self.result.type.dtype)
 
     def macs(self) -> int:

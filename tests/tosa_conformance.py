@@ -37,10 +37,9 @@ EVIDENCE = ROOT / "targets" / "tosa" / "evidence.json"
 
 PROFILE = ("--profile", "tosa-pro-int")
 EXTENSIONS = ("--extension", *(f"tosa-ext-{name}" for name in ("int16", "int4", "doubleround", "inexactround")))
-SMALL, LARGER = "1,8", "8,16"
+SMALL, LARGER = (("--tensor-dim-range", sizes, "--max-resize-output-dim", "30") for sizes in ("1,8", "8,16"))
 """Lowest and highest size of a dimension."""
 WANT_LARGER = ("concat", "reshape")
-LIMIT = ("--max-resize-output-dim", "30")
 SELECTION = ("--test-selection-criteria", "default")
 
 # The tools check their own JSON schema before every use, nine tenths of their time; here each is a constant.
@@ -163,7 +162,7 @@ def main() -> None:
         which = () if given.everything else SELECTION
         for names, sizes in (([name for name in ops if name not in larger], SMALL), (larger, LARGER)):
             if names:
-                build(folder, names, "--tensor-dim-range", sizes, *LIMIT, "--test-type", "both", *which)
+                build(folder, names, *sizes, "--test-type", "both", *which)
         results = list(judged(folder))
         print(table(results))
         if given.evidence:

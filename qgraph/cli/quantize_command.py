@@ -83,7 +83,7 @@ def quantize(
     if finished and targets.get(target).float_program is not None and not states_of(graph):
         observers, ptq = FILE_OBSERVERS | observers, ptq or list(FILE_METHODS)
     methods = check_methods([] if ptq == ["none"] else ptq or [])
-    source = before_preparing(graph, examples, methods)
+    source = before_preparing(graph, examples, methods, check=False)
     prepared = qgraph.prepare(source, target, overrides=bits, observers=observers, fallback=fallback, **options)
     _write(improved(with_ranges(prepared, examples), examples, methods), output, finished, graph, bits)
 

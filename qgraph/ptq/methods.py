@@ -71,7 +71,7 @@ def check_methods(given: str | Sequence[str]) -> list[Method]:
     return [METHODS[name] for name in names]
 
 
-def before_preparing(graph: Graph, batches: Iterable[Any], methods: Sequence[Method], check: bool = False) -> Graph:
+def before_preparing(graph: Graph, batches: Iterable[Any], methods: Sequence[Method], check: bool) -> Graph:
     """The float graph after what methods do to it; `check`: see `PassManager`."""
     examples = joined(graph, batches) if any(method.adapt for method in methods) else {}
     for method in methods:

@@ -42,7 +42,7 @@ def convolve(
     """Convolution of x [N, C, *S] with w [O, C/groups, *K]."""
     rank = len(stride)
     if not is_symmetric(pads):
-        x, pads = pad(x, pads), (0,) * 2 * rank
+        x, pads = pad(x, pads), (0,) * rank
     return CONV[rank - 1](x, w, bias, stride, pads[:rank], dilation, groups)
 
 

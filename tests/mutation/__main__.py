@@ -6,9 +6,10 @@
 
 An area maps modules to the test files that concern them, quick ones first; a mutant runs those, until the first fails.
 The tree is copied once; each mutant is written there and tested in a fork of this process, which has loaded the
-libraries that the tests need. A mutant on which the tests hang is caught. Tests that are skipped find nothing: they
-are printed (the area `fused` needs Triton). What no test can find is listed in equivalent.json, with the reason, and
-not tried. The mutants of a sample follow from its seed and the sources.
+libraries that the tests need. A test that takes longer than `HANGING` has caught its mutant too. In the end the tests
+that caught something run on the code as it is, where all have to pass. Tests that are skipped find nothing: they are
+printed with a mutant that survives (the area `fused` needs Triton). What no test can find is listed in equivalent.json,
+with the reason, and not tried. The mutants of a sample follow from its seed and the sources.
 """
 
 from __future__ import annotations
@@ -34,13 +35,18 @@ from tests.mutation.mutants import Mutant, mutants, unlisted
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
-LIBRARIES = ("torch", "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
+LIBRARIES = ("onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
+LIBRARIES += ("torch", "torch._dynamo", "sympy", "triton")
 PRELOADED = (*LIBRARIES, "pytest", "xdist.plugin", "hypothesis.core", "_hypothesis_pytestplugin")
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 PYTEST = ["-q", "-x", "-rs", "-n", "0", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING, "--no-header"]
 PYTEST += ["-m", "not slow and not emulated"]
 FAILED = (1, 2)
 """Exit codes of pytest: a test failed; a test file could not be imported."""
+HANGING = 150
+"""So many seconds a test may take, or the import of all, on a machine that has other things to do too."""
+STARTED = "started"
+"""In the copy: the file with the test that was started last; with nothing in it where tests were not imported yet."""
 
 
 def main() -> int:
@@ -51,6 +57,7 @@ def main() -> int:
     survivors: list[Mutant] = []
     os.environ |= {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = True
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # which ends the tests too
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
@@ -58,7 +65,10 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         tree = _copied(Path(folder) / "tree")
         for area, chosen in of.items():
-            found = [each for each, tests in chosen if not _survives(tree, each, tests)]
+            catching: set[str] = set()
+            _tested(tree, ["--collect-only", *{test for _, tests in chosen for test in tests}], bytecode=True)
+            found = [each for each, tests in chosen if not _survives(tree, each, tests, catching)]
+            _check(tree, sorted(catching))
             lost = [each for each, _ in chosen if each not in found]
             print(f"{area}: {len(found)} of {len(chosen)} caught", flush=True)
             tried, caught, survivors = tried + len(chosen), caught + len(found), survivors + lost
@@ -107,56 +117,69 @@ def _copied(tree: Path) -> Path:
     return tree
 
 
-_LIMITS: dict[tuple[str, ...], float] = {}
-
-
-def _survives(tree: Path, mutant: Mutant, tests: list[str]) -> bool:
-    """Whether the tests pass on a mutant; raises SystemExit where they fail without it."""
-    key = tuple(tests)
-    if key not in _LIMITS:
-        start = time.monotonic()
-        if _tested(tree, tests, 3600):
-            raise SystemExit(f"these tests fail on the code as it is: {' '.join(tests)}\n{_output(tree)}")
-        _LIMITS[key] = 30 + 3 * (time.monotonic() - start)
-        skipped = [f"    {line}" for line in _output(tree).splitlines() if line.startswith("SKIPPED")]
-        print("\n".join([f"  {(_LIMITS[key] - 30) / 3:.0f} s: {' '.join(tests)}", *skipped]), flush=True)
+def _survives(tree: Path, mutant: Mutant, tests: list[str], catching: set[str]) -> bool:
+    """Whether the tests pass on a mutant; the one that does not is added to `catching`, or all where the fault shows as
+    they are imported."""
     path, start = tree / mutant.module, time.monotonic()
     source = path.read_bytes()
     path.write_bytes(mutant.applied(source))
     try:
-        code = _tested(tree, tests, _LIMITS[key])
+        code = _tested(tree, tests)
     finally:
         path.write_bytes(source)
-    if code not in (0, None, *FAILED):
+    if code not in (0, *FAILED):
         raise SystemExit(f"pytest ended with {code} on {mutant}\n{_output(tree)}")
     word = "SURVIVES" if code == 0 else "caught"
     print(f"  {word:8} {time.monotonic() - start:4.0f} s  {mutant}", flush=True)
+    if code == 0:
+        print(*(f"    {line}\n" for line in _output(tree).splitlines() if line.startswith("SKIPPED")), sep="", end="")
+    else:
+        started = (tree / STARTED).read_text()
+        catching.update([started] if started else tests)
     return code == 0
 
 
-def _tested(tree: Path, tests: list[str], limit: float) -> int | None:
-    """Exit code of pytest on the copy, run in a fork; None where it takes longer than `limit` seconds."""
+def _check(tree: Path, tests: list[str]) -> None:
+    """Raises SystemExit where tests fail on the code as it is."""
+    if tests and _tested(tree, tests):
+        raise SystemExit(f"{(tree / STARTED).read_text()} fails on the code as it is\n{_output(tree)}")
+
+
+def _tested(tree: Path, tests: list[str], bytecode: bool = False) -> int:
+    """Exit code of pytest on the copy, run in a fork; 1 where a signal ends it, as that of a test that hangs.
+
+    `bytecode`: that of the tests is kept, which no mutant changes.
+    """
+    (tree / STARTED).write_text("")
     child = os.fork()
     if child == 0:
+        sys.dont_write_bytecode = not bytecode
         os._exit(_run_tests(tree, tests))
-    end, done, status = time.monotonic() + limit, 0, 0
     try:
-        while not done and time.monotonic() < end:
-            time.sleep(0.05)
-            done, status = os.waitpid(child, os.WNOHANG)
-    finally:  # an interrupt ends the child too
-        if not done:
+        _, status = os.waitpid(child, 0)
+    finally:  # an interrupt ends the child too, and what the tests started and left
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    if not done:
-        return None
     return os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else FAILED[0]
+
+
+class _Watch:
+    """A plugin of pytest: writes down which test is started, and ends the process where one hangs."""
+
+    def __init__(self, started: Path) -> None:
+        self.started = started
+        signal.alarm(HANGING)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.started.write_text(nodeid)
+        signal.alarm(HANGING)
 
 
 def _run_tests(tree: Path, tests: list[str]) -> int:
     """In the fork: pytest on the copy, what it prints in a file."""
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.chdir(tree)
         output = os.open(tree / "output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
@@ -167,7 +190,7 @@ def _run_tests(tree: Path, tests: list[str]) -> int:
             del sys.modules[name]
         import pytest
 
-        return int(pytest.main([*PYTEST, *tests]))
+        return int(pytest.main([*PYTEST, *tests], plugins=[_Watch(tree / STARTED)]))
     except BaseException as error:  # a mutant may raise anything, an exit too: it counts as a failed test
         print(repr(error), file=sys.stderr)
         return FAILED[0]

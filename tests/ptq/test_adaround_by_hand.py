@@ -52,9 +52,10 @@ def learned(given: Rows, steps: int) -> Array:
     return _learned(given, below, 2 * (x.T @ x) / len(x), 2 * (x.T @ y).T / len(x), steps)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 10, 200])
-def test_every_step_is_that_of_adam_on_the_loss_of_the_paper(steps: int) -> None:
-    given = rows()
+@pytest.mark.parametrize(("steps", "seed"), [(1, 0), (2, 0), (10, 0), (200, 0), (200, 7)])
+def test_every_step_is_that_of_adam_on_the_loss_of_the_paper(steps: int, seed: int) -> None:
+    """With seed 7 the error draws at a weight that has left the range of the sigmoid, where nothing moves it."""
+    given = rows(seed=seed)
     np.testing.assert_allclose(learned(given, steps), learned_by_torch(given, steps), rtol=1e-6, atol=1e-7)
 
 

@@ -335,7 +335,8 @@ def by_hand(learner: SoftBlock, given: Tensor, exact: Tensor, wanted: Tensor, st
     learner._set("nearest")
     nearest = (learner.module(given) - wanted).square().sum(1).mean().item()
     learner._set("soft")
-    learner._drop(learner.dropped > 0)
+    for each in learner.dropping:
+        each.drops = True
     parts = learner.soft.values()
     adam = torch.optim.Adam([each.v for each in parts], lr=0.02)
     for step in range(1, steps + 1):
@@ -393,7 +394,10 @@ def test_weights_that_are_not_learned_keep_their_scale() -> None:
     graph, block, *_ = plain()
     part = between(graph, [graph.nodes[0].result], [block.result])
     mark = graph.find("nn.linear")[1].operand(1).producer
+    other = part.find("nn.linear")[0].operand(1).producer
     assert mark is not None
+    assert other is not None
+    part.set_data(other.operand(1), other.operand(1).data * 2)  # not the one that would follow from the weight
     grid = np.repeat(mark.operand(1).data[:, None], 4, 1), -3, 3
     learner = SoftBlock(part, {mark.operand(0).name: grid}, 0.0, seed=0)
     assert [*learner.soft] == ["b.weight"]

@@ -74,6 +74,23 @@ def test_a_layer_without_a_bias_stays_and_one_after_gptq_has_the_errors_of_the_w
     np.testing.assert_allclose(mean_result(made, x), mean_result(graph, x, weight_of=graph), atol=1e-5)
 
 
+def test_a_bias_that_others_read_and_a_layer_whose_weight_or_bias_is_computed_stay() -> None:
+    torch.manual_seed(0)
+    x = np.random.default_rng(0).normal(1, 1, size=(40, 8)).astype(np.float32)
+    traced = qgraph.trace(nn.Linear(8, 5), torch.from_numpy(x[:2]))
+    given = with_ranges(qgraph.prepare(traced, "litert", overrides={"*": {"bits": 3}}), [x])
+    assert correct_means(given, x) != given
+    for place in (1, 2):
+        graph = given.clone()
+        mark = layer_in(graph).operand(place).producer
+        assert mark is not None
+        graph.set_operands(mark, [graph.insert_before(mark).nn.tanh(mark.operand(0)), *mark.operands[1:]])
+        assert correct_means(graph, x) == graph
+    graph = given.clone()
+    graph.set_outputs([*graph.outputs, unquantized(layer_in(graph).operand(2))])
+    assert correct_means(graph, x) == graph
+
+
 def test_means_over_many_layers_of_a_network_come_close_to_those_of_the_float_model() -> None:
     torch.manual_seed(0)
     body = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]

@@ -143,6 +143,15 @@ def test_freeze_and_thaw(graph: Graph) -> None:
     assert all("running" in name for name in moved)
 
 
+def test_scales_are_held_as_they_follow_from_the_weights_when_they_are_frozen(graph: Graph) -> None:
+    module = to_torch(graph)
+    with torch.no_grad():
+        dict(module.named_parameters())["head.weight"].mul_(2)
+    freeze(module)
+    held = dict(module.named_buffers())["head.weight_scale"]
+    assert np.array_equal(held.numpy(), graph.constants["head.weight_scale"].data * 2)
+
+
 def test_only_what_to_torch_made_can_be_calibrated_or_frozen() -> None:
     other = torch.fx.symbolic_trace(torch.nn.ReLU())
     for call in (freeze, lambda module: calibrate(module, [images(0)])):

@@ -120,6 +120,20 @@ def test_a_shape_that_float32_gets_wrong_is_computed_in_float64(monkeypatch: pyt
         way_of.cache_clear()
 
 
+def test_a_gpu_tries_tf32_first_and_a_cpu_that_has_none_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Way] = []
+    monkeypatch.setattr(exact_products, "_is_exact", lambda *given: tried.append(given[-1]))
+    for device, ways in (
+        ("cuda", [Way(torch.float32, True), Way(torch.float32, False)]),
+        ("cpu", [Way(torch.float32, False)]),
+    ):
+        tried.clear()
+        way_of.cache_clear()
+        assert way_of(torch.device(device), (2, 6), (4, 6), None) == Way(torch.float64, False)
+        assert tried == ways
+    way_of.cache_clear()
+
+
 @pytest.mark.parametrize(("outs", "ins"), [(40, 64), (3, 1000), (1, 70000)])
 def test_a_way_is_proved_at_the_largest_sums_and_at_those_that_cancel(
     outs: int, ins: int, monkeypatch: pytest.MonkeyPatch

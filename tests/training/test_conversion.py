@@ -21,6 +21,7 @@ from qgraph.ops.nn.linear import convolve
 from qgraph.ops.quant import folded_layer, quantize
 from qgraph.passes import fold_batchnorm, insert_fake_quant
 from qgraph.training import calibrate, freeze, from_torch, to_torch
+from qgraph.training.conversion import activation_quantizers, graph_module
 from qgraph.training.emission import Emitter
 from qgraph.training.observers import WeightQuantizer
 from tests.training.small_graphs import Branches, fake_quantized, images, trained_branches
@@ -270,6 +271,14 @@ def test_shared_parameters_share_one_module(litert_graph: Graph) -> None:
     calls = [target for target in calls if re.match(r"ops\.fake_quant_(?!bias_)", target)]
     weights = len([node for node in litert_graph.find("quant.fake_quant") if node.operand(0).is_constant])
     assert len(set(calls)) == len(set(scales)) + weights
+
+
+def test_the_quantizers_of_activations_come_with_their_scale_and_zero_point(litert_graph: Graph) -> None:
+    module = to_torch(litert_graph)
+    names = {id(each): name for name, each in module.named_buffers()}
+    found = [(names[id(scale)], names[id(zero)]) for _, scale, zero in activation_quantizers(graph_module(module))]
+    marks = [node for node in litert_graph.find("quant.fake_quant") if not node.operand(0).is_constant]
+    assert found == [(mark.operand(1).name, mark.operand(2).name) for mark in marks]
 
 
 def test_names_that_torch_cannot_have() -> None:

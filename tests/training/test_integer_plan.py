@@ -217,6 +217,8 @@ def test_a_lowering_is_made_as_far_as_it_is_asked_for() -> None:
     run.lowered(keys_of(graph)[graph.outputs[0]])
     assert "v" in run.program.used
     assert str(run.program.whole()) == str(qgraph.lower(graph, "litert"))
+    layers = [node for node in graph.nodes if node.op in ("quant.conv_batch_norm", "nn.linear")]
+    assert {*run.program.layers.values()} == {keys_of(graph)[node.result] for node in layers}
 
 
 def test_a_program_is_of_the_arrays_that_it_used() -> None:

@@ -378,3 +378,34 @@ def test_what_a_quantizer_trains_is_written_into_its_scale_unless_frozen(
     q.settle(*parameters())
     assert len(calls) == settled
     assert all(given[0] == q.own() and given[3] == (-128, 127) for given in calls)
+
+
+def test_a_scale_is_looked_for_in_every_channel() -> None:
+    q = ActivationQuantizer(2, (-128, 127), 1, "min_max", False).eval()
+    scale, zero = torch.tensor([0.5, torch.nan]), torch.zeros(2, dtype=torch.int32)
+    with pytest.raises(NotCalibrated):
+        q(torch.ones(1, 2), scale, zero, None, "half_even", True)
+
+
+def test_what_was_counted_is_forgotten_with_the_range() -> None:
+    q = quantizer("mse")
+    q.observing = 1
+    q(torch.tensor([-1.0, 30.0]), *parameters(), None, "half_even", True)
+    assert q.histogram is not None
+    q.forget()
+    assert q.histogram is None
+
+
+def test_training_begins_with_a_scale_that_the_quantizer_allows() -> None:
+    scale, zero = torch.tensor([0.3]), torch.zeros(1, dtype=torch.int32)
+    quantizer("min_max:power_of_two").begin(scale, zero)
+    assert scale.item() == 0.5
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_in_training_a_scale_stays_within_what_that_of_its_operand_leaves(frozen: bool) -> None:
+    """Of an inverse root: its pole is that of half a step."""
+    q, scale, zero = quantizer("min_max"), torch.tensor([1e9]), torch.tensor([-128], dtype=torch.int32)
+    q.frozen = frozen
+    q(torch.tensor([1.0, 1e9]), scale, zero, None, "half_even", True, bound=("nn.rsqrt", torch.tensor([0.5])))
+    assert scale.item() == (1e9 if frozen else np.float32(2 / 255))

@@ -101,9 +101,25 @@ def test_a_weight_that_two_layers_have_is_one() -> None:
 
     torch.manual_seed(0)
     x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
-    graph = qgraph.trace(Twice(), torch.from_numpy(x[:2]))
-    made = qgraph.to_torch(qgraph.calibrate(qgraph.prepare(graph, "litert"), [x]))
-    assert [each.path for each in quantized_weights(made)] == ["layer.weight"]
+    graph = qgraph.calibrate(qgraph.prepare(qgraph.trace(Twice(), torch.from_numpy(x[:2])), "litert"), [x])
+    assert [each.path for each in quantized_weights(qgraph.to_torch(graph))] == ["layer.weight"]
+    mark = graph.find("nn.linear")[0].operand(1).producer
+    assert mark is not None
+    scale, zero_point = (graph.add_constant(value.data, f"{value.name}.own") for value in mark.inputs[1:])
+    second = graph.find("nn.linear")[1]
+    own = graph.insert_before(second).quant.fake_quant(mark.operand(0), scale, zero_point, **mark.attrs)
+    graph.set_operands(second, [second.operand(0), own, *second.operands[2:]])
+    assert [each.path for each in quantized_weights(qgraph.to_torch(graph))] == ["layer.weight"]
+
+
+def test_a_weight_that_is_computed_is_not_among_them() -> None:
+    x = np.random.default_rng(0).normal(size=(8, 4)).astype(np.float32)
+    graph = qgraph.trace(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)), torch.from_numpy(x[:2]))
+    graph = qgraph.calibrate(qgraph.prepare(graph, "litert"), [x])
+    mark = graph.find("nn.linear")[0].operand(1).producer
+    assert mark is not None
+    graph.set_operands(mark, [graph.insert_before(mark).nn.tanh(mark.operand(0)), *mark.operands[1:]])
+    assert [each.path for each in quantized_weights(qgraph.to_torch(graph))] == ["1.weight"]
 
 
 def test_held_weights_have_their_codes_behind_the_gains_of_a_batch_normalization() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import qgraph
+from qgraph.training.emission.quantized import activation_quantizer
 from qgraph.training.functions import div, power
 from qgraph.training.observers import ActivationQuantizer
 
@@ -72,6 +73,19 @@ def test_what_is_infinite_at_a_pole_does_not_move_the_range_that_others_share_wi
     module = qgraph.calibrate(qgraph.to_torch(prepared), [x.numpy()]).train()
     module(x)
     assert all(bool(tensor.isfinite().all()) for name, tensor in module.state_dict().items() if "scale" in name)
+
+
+def test_a_pole_is_what_is_computed_of_an_infinite_float_before_it_is_rounded() -> None:
+    x = torch.rand(8, 16)
+    model = Behind(lambda x: torch.tanh(1 / torch.relu(x)) + x)
+    graph = qgraph.prepare(qgraph.trace(model, x), "litert")
+    found = {}
+    for mark in graph.find("quant.fake_quant"):
+        if mark.operand(0).producer is not None and not mark.attrs["symmetric"]:
+            found[mark.operand(0).producer.op] = activation_quantizer(mark).has_pole
+    assert found.pop("nn.div", True) or found.pop("nn.reciprocal")
+    assert found
+    assert not any(found.values())
 
 
 def test_nothing_by_nothing_is_nothing_and_has_no_slope() -> None:

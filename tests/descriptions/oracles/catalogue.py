@@ -1,0 +1,382 @@
+"""The oracles: what each is, how it is made to run here, and the rows that it is asked for."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tests.descriptions.golden import Case
+from tests.descriptions.oracles.boundaries import Rows, near_steps, rows
+from tests.descriptions.oracles.programs import compiled, results
+
+GENERATOR = np.random.default_rng(20261128)
+MULTIPLIERS = (1 << 30, (1 << 30) + 1, 3 << 29, 1518500250, (1 << 31) - 1, 0)
+HALF = 1 << 15
+
+
+@dataclass(frozen=True)
+class Oracle:
+    """Somebody's code. `build(source, folder)` makes its program of a checkout or an installed package's folder."""
+
+    name: str
+    source: str
+    build: Callable[[Path, Path], Path]
+    cases: dict[str, tuple[str, Callable[[], Rows]]]  # name -> columns, rows
+
+
+def recorded(oracle: Oracle, source: Path) -> dict[str, Case]:
+    """What the oracle gives for all of its rows."""
+    made = {}
+    with tempfile.TemporaryDirectory() as folder:
+        program = oracle.build(source, Path(folder))
+        for name, (columns, table) in oracle.cases.items():
+            table_of = table()
+            y = results(program, name, table_of)
+            made[name.replace(" ", "_")] = Case(dict(zip(columns.split(), table_of.T, strict=True)), y)
+    return made
+
+
+def requantized() -> Rows:
+    """x, multiplier, left_shift, right_shift, shift: Q31 multipliers, where shift = 31 + right - left."""
+    found = []
+    for multiplier in MULTIPLIERS:
+        for left, right in ((0, 0), (1, 0), (5, 0), (0, 1), (0, 7), (0, 8), (0, 12), (0, 20), (0, 31), (3, 0), (30, 0)):
+            shift = 31 + right - left
+            factor = Fraction(multiplier or 1, 1 << shift)
+            values = near_steps(factor, 32 - left)
+            found += [(x, multiplier, left, right, shift) for x in values]
+            found += [(int(x), multiplier, left, right, shift) for x in GENERATOR.integers(-HALF, HALF, 20)]
+    return rows(found, 6000)
+
+
+def requantized_wide() -> Rows:
+    """x of 40 bits, multiplier of 15 bits, right shift in all."""
+    found = []
+    for multiplier in (1 << 14, 20000, (1 << 15) - 1):
+        for shift in (1, 8, 15, 16, 24, 30, 40):
+            found += [(x, multiplier, shift) for x in near_steps(Fraction(multiplier, 1 << shift), min(40, shift + 16))]
+    return rows(found, 3000)
+
+
+def multiplied() -> Rows:
+    """Two codes, their zero points, and a Q31 multiplier."""
+    found = []
+    for multiplier in MULTIPLIERS[:4]:
+        for left, right in ((0, 0), (0, 5), (0, 7), (0, 9), (1, 0)):
+            a, b = GENERATOR.integers(-128, 128, (2, 60))
+            for x, y in [*zip(a, b, strict=True), (-128, -128), (127, -128), (127, 127)]:
+                zeros = GENERATOR.integers(-20, 20, 3)
+                found.append((int(x), int(y), *map(int, zeros), multiplier, left, right, 31 + right - left))
+    return rows(found, 1500)
+
+
+def added() -> Rows:
+    """Two codes, three zero points, and three Q31 multipliers with right shifts, as TFLite derives them."""
+    found = []
+    for _ in range(40):
+        scales = GENERATOR.uniform(0.01, 0.1, 3)
+        twice = 2 * max(scales[:2])
+        factors = (scales[0] / twice, scales[1] / twice, twice / (2**20 * scales[2]))
+        words = []
+        for factor in factors:
+            fraction, exponent = np.frexp(factor)
+            words += [int(np.floor(fraction * 2**31 + 0.5)), int(-exponent)]
+        zeros = GENERATOR.integers(-30, 30, 3)
+        for x, y in GENERATOR.integers(-128, 128, (40, 2)):
+            found.append((int(x), int(y), *map(int, zeros), *words))
+    return rows(found, 1600)
+
+
+def averaged() -> Rows:
+    """Sums of n elements, and n: every sum of small windows."""
+    found = [(total, n) for n in (1, 2, 3, 4, 5, 7, 9, 16, 25, 49) for total in range(-128 * n, 127 * n + 1)]
+    return rows(found, 3000)
+
+
+def _cmsis(options: tuple[str, ...]) -> Callable[[Path, Path], Path]:
+    def build(source: Path, folder: Path) -> Path:
+        names = (
+            "arm_elementwise_add_s8",
+            "arm_elementwise_mul_s8",
+            "arm_avgpool_s8",
+            "arm_avgpool_get_buffer_sizes_s8",
+        )
+        files = [next(source.glob(f"Source/*/{name}.c")) for name in names]
+        return compiled("cmsis_nn.c", files, ["-fwrapv", f"-I{source / 'Include'}", *options], folder)
+
+    return build
+
+
+CMSIS = {
+    "requantize": ("x multiplier left_shift right_shift shift", requantized),
+    "requantize_wide": ("x multiplier shift", requantized_wide),
+    "multiply": (
+        "x second input_zero_point second_zero_point output_zero_point multiplier left_shift right_shift shift",
+        multiplied,
+    ),
+    "add": (
+        "x second input_zero_point second_zero_point output_zero_point input_multiplier input_right_shift "
+        "second_multiplier second_right_shift output_multiplier output_right_shift",
+        added,
+    ),
+    "average": ("x count", averaged),
+}
+
+
+def nvdla_x() -> Rows:
+    """x, alu operand, its left shift, multiplier, right shift of the stages X1 and X2."""
+    found = []
+    for multiplier in (1, 3, -7, 255, 32767, -32768, 20000):
+        for shift in (0, 1, 4, 10, 15, 20, 31, 47, 63):
+            for operand, left in ((0, 0), (5, 0), (-32768, 16), (32767, 16), (-3, 31), (1, 40)):
+                values = near_steps(Fraction(multiplier, 1 << shift), 32, range(-6, 7))
+                found += [(x, operand, left, multiplier, shift) for x in values]
+    return rows(found, 3000)
+
+
+def nvdla_y() -> Rows:
+    """x, multiplier of 32 bits, right shift, alu operand."""
+    found = []
+    for multiplier in (1, -3, 1 << 20, (1 << 31) - 1, -(1 << 31)):
+        for shift in (0, 1, 7, 20, 31, 33, 62):
+            for operand in (0, 77, (1 << 31) - 1, -(1 << 31)):
+                found += [(x, multiplier, shift, operand) for x in near_steps(Fraction(multiplier, 1 << shift), 32)]
+    return rows(found, 3000)
+
+
+def nvdla_converter(bits: int) -> Callable[[], Rows]:
+    """x, offset, scale of 16 bits, right shift."""
+
+    def made() -> Rows:
+        found = []
+        for scale in (1, 3, -7, 16384, 20001, 32767, -32768):
+            for shift in (0, 1, 5, 12, 14, 20, 31, 40, 63):
+                for offset in (0, 9, -130, (1 << 31) - 1, -(1 << 31)):
+                    values = near_steps(Fraction(scale, 1 << shift), bits)
+                    limits = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+                    shifted = {x + offset for x in values} | set(limits)
+                    found += [(x, offset, scale, shift) for x in shifted if limits[0] <= x <= limits[1]]
+        return rows(found, 4000)
+
+    return made
+
+
+def _nvdla(source: Path, folder: Path) -> Path:
+    """Its templates lack a keyword that compilers of today ask for."""
+    hls = source / "cmod" / "hls"
+    for header in (hls / "include").glob("*.h"):
+        text = header.read_text(errors="replace").replace(".slc<AC_MAX(I,1)>(0)", ".template slc<AC_MAX(I,1)>(0)")
+        (folder / header.name).write_text(text)
+    files = [hls / "sdp" / f"sdp_{name}.cpp" for name in ("x", "c", "y_core", "y_cvt")]
+    return compiled("nvdla.cpp", files, ["-std=gnu++98", "-fpermissive", f"-I{hls / 'sdp'}"], folder)
+
+
+NVDLA_X = ("x operand operand_shift multiplier shift", nvdla_x)
+NVDLA_Y = ("x multiplier shift operand", nvdla_y)
+
+
+def normalized(bits: int, wide: bool) -> Callable[[], Rows]:
+    """x, kappa, lambda, right shift of PULP-NN's batch normalization, to unsigned codes."""
+
+    def made() -> Rows:
+        found = []
+        for kappa in (1, 7, 255, 4096, 32767, -3):
+            for shift in (0, 1, 5, 10, 16, 24, 31):
+                for addend in (0, 1 << max(shift - 1, 0), -12345):
+                    values = near_steps(Fraction(kappa, 1 << shift), 32, range(-4, 2 * (1 << bits) + 4))
+                    found += [(x, kappa * (1 << 20 if wide else 1), addend, shift + 20 * wide) for x in values]
+        return rows(found, 2500)
+
+    return made
+
+
+def plain_quantized() -> Rows:
+    found = []
+    for multiplier in (1, 3, 255, 32767, -7):
+        for shift in (0, 3, 8, 15, 20):
+            values = near_steps(Fraction(multiplier, 1 << shift), 32, range(-4, 600))
+            found += [(x, multiplier, shift) for x in values]
+            found += [(int(x), multiplier, shift) for x in GENERATOR.integers(-(1 << 20), 1 << 20, 40)]
+    return rows(found, 2500)
+
+
+def pulp_added() -> Rows:
+    found = []
+    for shift in (0, 1, 4, 8, 12):
+        for a, b in ((1, 1), (255, 256), (-3, 7), (32767, 32767), (100, -90)):
+            found += [(int(x), int(y), a, b, shift) for x, y in GENERATOR.integers(0, 256, (40, 2))]
+    return rows(found, 1200)
+
+
+def _pulp(tree: str) -> Callable[[Path, Path], Path]:
+    def build(source: Path, folder: Path) -> Path:
+        file = source / tree / "src" / "pulp_nn_utils.c"
+        text = file.read_text()
+        names = ["bn_quant_u8", "bn_quant_u4", "bn_quant_u2", "quant_u8", "add_quant_u8"]
+        parts = ["#define clip8(x) __builtin_pulp_clipu_r(x, 255)"]
+        for name in names:
+            start = text.index(f"pulp_nn_{name}")
+            parts.append("static uint8_t " + text[start : text.index("\n}", start) + 3])
+        (folder / "quantizers.c").write_text("\n".join(parts))
+        return compiled("pulp_nn.c", [], ["-fwrapv"], folder)
+
+    return build
+
+
+def _pulp_cases(wide: bool) -> dict[str, tuple[str, Callable[[], Rows]]]:
+    columns = "x kappa lambda shift"
+    return {
+        "bn_u8": (columns, normalized(8, wide)),
+        "bn_u4": (columns, normalized(4, wide)),
+        "bn_u2": (columns, normalized(2, wide)),
+        "plain_u8": ("x multiplier shift", plain_quantized),
+        "add_u8": ("x second input_multiplier second_multiplier shift", pulp_added),
+    }
+
+
+def esp_shifted(bits: int) -> Callable[[], Rows]:
+    """Accumulators with their bias, and right shifts, of which negative ones go left and saturate."""
+
+    def made() -> Rows:
+        found = []
+        for shift in (*range(-3, 13), 20, 30):
+            steps = near_steps(Fraction(1, 1 << max(shift, 0)), min(bits, 60), range(-264, 265))
+            found += [(x, shift) for x in steps]
+        return rows(found, 3000)
+
+    return made
+
+
+def _esp_dl(source: Path, folder: Path) -> Path:
+    text = (source / "esp-dl/dl/tool/src/dl_tool.cpp").read_text()
+    start, end = (
+        text.index("template <typename T>\nT shift_and_round_half_even"),
+        text.index("template <typename T>\nT shift_and_round("),
+    )
+    header = (source / "esp-dl/dl/tool/include/dl_tool.hpp").read_text()
+    first = header.index("template <typename T>\nvoid truncate(int32_t")
+    last = header.index("// void truncate(int32_t")
+    clip = "#define DL_CLIP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x))\nnamespace tool {\n"
+    (folder / "rounding.cpp").write_text(clip + header[first:last] + "}\n" + text[start:end])
+    return compiled("esp_dl.cpp", [], ["-fwrapv"], folder)
+
+
+def bits_of(scale: float) -> int:
+    """A float32 as the integer that has its bits."""
+    return int(np.float32(scale).view(np.uint32))
+
+
+SCALES = (1.0, 0.5, 0.25, 2.0**-7, 0.1, 0.01, 1 / 3, 2.0**-20, 1e-6, 3.7)
+
+
+def stored() -> Rows:
+    """Accumulators beside each step, some of more than 24 bits, and the bits of float32 scales."""
+    found = []
+    for scale in SCALES:
+        exact = Fraction(float(np.float32(scale)))
+        found += [(x, bits_of(scale)) for x in near_steps(exact, 32, range(-262, 263))]
+        found += [(int(x), bits_of(scale)) for x in GENERATOR.integers(-(1 << 31), 1 << 31, 40)]
+    return rows(found, 4000)
+
+
+def loaded() -> Rows:
+    return rows([(x, bits_of(scale)) for scale in SCALES for x in range(-128, 128)], 3000)
+
+
+def shifted_even() -> Rows:
+    found = [(x, n) for n in range(0, 20) for x in near_steps(Fraction(1, 1 << n), 31)]
+    return rows(found, 2500)
+
+
+def gemmini_added() -> Rows:
+    found = []
+    for a, b, c in GENERATOR.choice(SCALES, (40, 3)):
+        pairs = GENERATOR.integers(-128, 128, (40, 2))
+        found += [(int(x), int(y), bits_of(a), bits_of(b), bits_of(c)) for x, y in pairs]
+    return rows(found, 1600)
+
+
+QUANTIZATIONS = ("AP_TRN", "AP_RND", "AP_RND_ZERO", "AP_RND_MIN_INF", "AP_RND_INF", "AP_RND_CONV", "AP_TRN_ZERO")
+OVERFLOWS = ("AP_WRAP", "AP_SAT", "AP_SAT_ZERO", "AP_SAT_SYM")
+
+
+def cast() -> Rows:
+    """Raw ap_fixed<40, 20> beside each step of ap_fixed<8, 4>, 16 bits of fraction less, and beyond its ends."""
+    found = [(x,) for x in near_steps(Fraction(1, 1 << 16), 40, range(-540, 541))]
+    return rows(found, 400)
+
+
+def dense() -> Rows:
+    """Four inputs, four weights, a bias."""
+    data = GENERATOR.integers(-128, 128, (1500, 8))
+    data[:100] = GENERATOR.choice([-128, 127], (100, 8))
+    bias = GENERATOR.integers(-2048, 2048, (1500, 1))
+    return np.concatenate([data, bias], axis=1).astype(np.int64)
+
+
+ORACLES = {
+    oracle.name: oracle
+    for oracle in (
+        Oracle("cmsis-nn", "ARM-software/CMSIS-NN @99f736a63036", _cmsis(()), CMSIS),
+        Oracle(
+            "cmsis-nn-single",
+            "ARM-software/CMSIS-NN @99f736a63036, CMSIS_NN_USE_SINGLE_ROUNDING",
+            _cmsis(("-DCMSIS_NN_USE_SINGLE_ROUNDING",)),
+            CMSIS,
+        ),
+        Oracle(
+            "nvdla",
+            "nvdla/hw branch nvdlav1 @8e06b1b9d85a, cmod/hls/sdp",
+            _nvdla,
+            {
+                "x_sum": NVDLA_X,
+                "x_maximum": NVDLA_X,
+                "x_relu": NVDLA_X,
+                "x_prelu": NVDLA_X,
+                "y_sum": NVDLA_Y,
+                "y_prelu": NVDLA_Y,
+                "operand": ("x offset scale shift", nvdla_converter(16)),
+                "output_s8": ("x offset scale shift", nvdla_converter(32)),
+                "output_s16": ("x offset scale shift", nvdla_converter(32)),
+            },
+        ),
+        Oracle("pulp-nn", "pulp-platform/pulp-nn @288d06b, 32bit", _pulp("32bit"), _pulp_cases(False)),
+        Oracle("pulp-nn-64bit", "pulp-platform/pulp-nn @288d06b, 64bit", _pulp("64bit"), _pulp_cases(True)),
+        Oracle(
+            "esp-dl",
+            "espressif/esp-dl @12c0616de145, dl_tool.cpp",
+            _esp_dl,
+            {
+                f"{rounding}_s{bits}": ("x shift", esp_shifted(bits))
+                for rounding in ("half_up", "half_even")
+                for bits in (32, 64)
+            },
+        ),
+        Oracle(
+            "gemmini",
+            "ucb-bar/gemmini-rocc-tests @180c46848eca, include/gemmini_params.h",
+            lambda source, folder: compiled("gemmini.c", [], [f"-I{source}"], folder),
+            {
+                "store": ("x scale_bits", stored),
+                "load": ("x scale_bits", loaded),
+                "shift": ("x shift", shifted_even),
+                "add": ("x second input_scale_bits second_scale_bits output_scale_bits", gemmini_added),
+            },
+        ),
+        Oracle(
+            "ap_fixed",
+            "hls4ml 1.3.0, templates/vivado/ap_types",
+            lambda source, folder: compiled("ap_fixed.cpp", [], [f"-I{source / 'templates/vivado/ap_types'}"], folder),
+            {
+                **{f"{q} {o}": ("x", cast) for q in QUANTIZATIONS for o in OVERFLOWS},
+                "dense default": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
+                "dense rounded": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
+            },
+        ),
+    )
+}

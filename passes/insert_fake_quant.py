@@ -101,7 +101,7 @@ def insert_fake_quant(
         graph.metadata[FALLBACK] = fallback
     _fold_behind(graph, never_alive if batchnorm == "live" else graph.nodes)
     graph.level = "fake_quant"
-    graph.metadata.update({"target": target, **options})
+    graph.metadata.update({"target": chosen_target.name, **chosen_target.metadata, **options})
     inserter = _Inserter(graph, rules, checked)
     if batchnorm == "live":
         inserter.keep_batch_norms()

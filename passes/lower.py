@@ -42,7 +42,7 @@ NORMALIZATION = ("nn.batch_norm", *LIVE_LAYERS)
 def check_lowered(before: Graph, after: Graph) -> None:
     """Raise ValidationError where a lowered graph computes something else than the fake-quant graph it was made of."""
     words = after.metadata
-    lowering = _lowering(before.clone(), targets.get(after.target), words["io"], words.get(FALLBACK, ""))
+    lowering = _lowering(before.clone(), targets.of(after), words["io"], words.get(FALLBACK, ""))
     if lowering.graph != after:
         raise ValidationError("this is not what lowering the fake-quant graph gives")
     compare_lowered(lowering)

@@ -28,7 +28,7 @@ PART = "raise the part between"
     exact="no", needs={"level": "integer"}, gives={"level": "fake_quant", "layout": "NCHW", "calibrated": "yes"}
 )
 def raise_to_fake_quant(graph: Graph) -> None:
-    raising = targets.get(graph.target).raising
+    raising = targets.of(graph).raising
     if raising is None:
         raise LoweringError(f"graphs of {graph.target} cannot be raised yet", help="raise one of the litert family")
     unused = [value for value in graph.inputs if value.type.quant is not None and not value.use_count]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from qgraph.calibration.batches import Batch
+    from qgraph.targets.target import Target
 
     Module = TypeVar("Module", bound=nn.Module)
 
@@ -31,7 +32,7 @@ def check_graph(graph: object) -> None:
 
 def prepare(
     graph: Graph,
-    target: str,
+    target: str | Target,
     *,
     batchnorm: str = "live",
     overrides: Overrides | None = None,
@@ -42,7 +43,8 @@ def prepare(
 ) -> Graph:
     """The float graph fused and fake-quantized as the target's rules say, ready to be calibrated and trained.
 
-    `batchnorm`: "live" keeps batch normalization alive in training behind a convolution or a linear layer (behind a
+    `target`: the name of one, or the path of a description of a chip (`qgraph.description`), "chip.toml". `batchnorm`:
+    "live" keeps batch normalization alive in training behind a convolution or a linear layer (behind a
     transposed convolution, and alone, it becomes factors and summands of its running statistics, which are trained),
     "fold" folds it beforehand. `overrides` maps patterns of origins to {"bits": n, "activation_bits": n};
     `observers` names quantizers (`qgraph.quantizers`) for "activation" and "weight", such as {"activation":

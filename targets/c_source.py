@@ -303,7 +303,7 @@ def to_c99(graph: Graph) -> dict[str, bytes]:
     from qgraph import targets
 
     graph = _of_one_example(graph)
-    program = to_program(graph, targets.get(graph.target).c_forms)
+    program = to_program(graph, targets.of(graph).c_forms)
     source, header, used = program.source(f"{graph.name}, a model for {graph.target}.")
     cases = list(_cases(graph))
     readme = README.format(

@@ -91,7 +91,9 @@ def choices(node: Node, target: Target, in_float: bool = False) -> list[Correspo
     if found:
         return found
     if not refusals:
-        return Refusal(f"{target.name} cannot lower nn.{source}", f"see `qgraph targets {target.name}`")
+        reason = target.refusals.get(f"nn.{source}", "")
+        what = f"{target.name} cannot lower nn.{source}"
+        return Refusal(f"{what}: {reason}" if reason else what, f"see `qgraph targets {target.name}`")
     return Refusal("; ".join(dict.fromkeys(each.reason for each in refusals)), refusals[0].help)
 
 
@@ -145,7 +147,7 @@ class Lowering:
         self.target = target
         self.io = io
         words = {word: text for word, text in source.metadata.items() if word not in (RESULTS, TRAINED)}
-        metadata = {**words, "target": target.name, IO_LAYOUT: target.layout, "io": io}
+        metadata = {**words, "target": target.name, **target.metadata, IO_LAYOUT: target.layout, "io": io}
         self.graph = Graph(source.name, "integer", metadata)
         self.build = Builder(self.graph)
         self.fallback = fallback == "float"

@@ -362,7 +362,7 @@ def raise_graph(graph: Graph) -> Graph:
     from qgraph.passes.drop_dead_code import erase_dead_code
     from qgraph.passes.rules.rounded_inside import round_inside
 
-    target = targets.get(graph.target)
+    target = targets.of(graph)
     _refuse(graph, target)
     options = {name: graph.metadata[name] for name in target.options if name in graph.metadata}
     states = {word: graph.metadata[word] for word in STATE_WORDS if word in graph.metadata}

@@ -134,6 +134,8 @@ class Target:
     c_forms: Mapping[str, CForm] = field(default_factory=dict)  # op of the dialect -> what it becomes in C99
     float_program: Callable[[Graph], FloatProgram | None] | None = None
     """Makes the target's runtime run a float graph, for calibration; None where it is not installed or lacks an op."""
+    refusals: Mapping[str, str] = field(default_factory=dict)  # op of `nn` without a row -> why there is none
+    metadata: Mapping[str, str] = field(default_factory=dict)  # words that its graphs carry beside its name
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes
     """What `verify` should say of a graph on the processor where the runtime answered."""
 

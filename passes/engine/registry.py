@@ -94,6 +94,8 @@ class Pass:
         """The facts behind the pass; raises PassError, with the reason `why` the facts are so, where it cannot run."""
         defaults = {name: parameter.default for name, parameter in self.options.items()}
         words = {**defaults, **options}
+        if words.get("target"):
+            words["target"] = targets.name_of(words["target"])  # a description's may be its path
         for fact, need in ((fact, need.format_map(words)) for fact, need in self.needs.items()):
             if not any(_fits(fact, facts.get(fact, word), word) for word in need.split("|")):
                 raise PassError(

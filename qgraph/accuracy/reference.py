@@ -51,7 +51,7 @@ def as_floats(graph: Graph, made: Graph, inputs: Inputs, layout: Layout | None) 
     """
     raised = {value.name: value.type.shape for value in made.inputs}
     types = {value.name: value.type for value in graph.inputs}
-    last = targets.get(graph.target).layout == "NHWC"
+    last = targets.of(graph).layout == "NHWC"
     found = {}
     for name, array in by_name(graph, inputs).items():
         real = dequantized(array, types[name]) if array.dtype.kind in "iu" else array
@@ -88,7 +88,7 @@ def rules_of(graph: Graph) -> QuantRules | None:
     """The rules that the graph was prepared by; None without a target."""
     if not graph.target:
         return None
-    target = targets.get(graph.target)
+    target = targets.of(graph)
     return target.quant_rules(**{name: graph.metadata[name] for name in target.options if name in graph.metadata})
 
 
@@ -101,9 +101,9 @@ def float_data(graph: Graph, source: Graph) -> dict[Value, Array]:
     """
     if source.level != "float":
         raise InputError(f"graph {source.name} is of level {source.level}, not float", help="give the traced graph")
-    prepared = pipeline.prepare(source, graph.target, batchnorm="fold", fallback=graph.metadata.get(FALLBACK))
+    prepared = pipeline.prepare(source, targets.of(graph), batchnorm="fold", fallback=graph.metadata.get(FALLBACK))
     if "raised" in graph.metadata:  # it went the same way, and back
-        laid_out, _ = in_layout(prepared, targets.get(graph.target))
+        laid_out, _ = in_layout(prepared, targets.of(graph))
         prepared = passes.convert_layout(laid_out, to="NCHW", io="images")
     found: dict[Value, Array] = {}
     for one, other in _pairs(prepared, graph):

@@ -28,7 +28,7 @@ def calibrates(graph: Graph) -> bool:
     named = [str(mark.attrs["observer"]) for mark in graph.find("quant.fake_quant")]
     if states_of(graph) or _shares() or any(quantizers.get(name).learns for name in named):
         return False
-    runs_floats = bool(graph.target) and targets.get(graph.target).float_program is not None
+    runs_floats = bool(graph.target) and targets.of(graph).float_program is not None
     return runs_floats or not has_torch()
 
 

@@ -16,7 +16,7 @@ from qgraph.ir import Array, Graph, Node, Value, op_def
 from qgraph.ops.quant import unquantized
 from qgraph.passes.drop_dead_code import erase_dead_code
 from qgraph.passes.strip_fake_quant import strip_fake_quant
-from qgraph.targets.target import FloatProgram
+from qgraph.targets.target import FloatProgram, Target
 
 PART = 2**22
 """Bytes of values that are held at once, about: examples run in parts."""
@@ -34,7 +34,11 @@ class FloatValues:
         self._is_open = is_open(program.inputs)
         self._made = list(dict.fromkeys(value for value in self._seen if value.producer is not None))
         program.set_outputs(self._made)
-        self._run = program_of(_without_rounding(program), graph.target) if self._made else lambda feeds: []
+        self._run = (
+            program_of(_without_rounding(program), targets.of(graph) if graph.target else None)
+            if self._made
+            else lambda feeds: []
+        )
 
     def parts(self, chunk: Sequence[Array]) -> Iterator[list[Array | None]]:
         """What the nodes read in a chunk of examples, part after part where any number of them runs;
@@ -84,9 +88,9 @@ def is_weight(mark: Node) -> bool:
     return bool(mark.attrs["symmetric"]) and all(user.operand(0).is_constant for user in marks)
 
 
-def program_of(graph: Graph, target: str) -> FloatProgram:
+def program_of(graph: Graph, target: Target | None) -> FloatProgram:
     """What gives the outputs of a float graph: the runtime of the target, where it is installed and has all ops, or
     the interpreter."""
-    compiled = targets.get(target).float_program if target else None
+    compiled = target.float_program if target else None
     made = None if compiled is None else compiled(graph)
     return made or (lambda feeds: execute(graph, feeds))

@@ -108,7 +108,7 @@ def _write(graph: Graph, output: Path, finished: bool, source: Graph, bits: Over
         qgraph.save(graph, output)
         typer.echo(f"{output}: fake-quantized for {graph.target}")
         return
-    target = qgraph.targets.get(graph.metadata["target"])
+    target = qgraph.targets.of(graph)
     lowered = qgraph.lower(graph, target.name, io="float" if target.floats else None)
     qgraph.export(lowered, output)
     typer.echo("\n".join([f"{output}: {output.stat().st_size:,} bytes", *_report(lowered, source, bits)]))
@@ -119,7 +119,7 @@ def _report(lowered: Graph, source: Graph, bits: Overrides) -> Iterator[str]:
     from qgraph import targets
     from qgraph.passes.lower import float_nodes
 
-    target = targets.get(lowered.target)
+    target = targets.of(lowered)
     nodes = [node for node in lowered.nodes if node.op not in (target.quantize_op, target.dequantize_op)]
     kept = [node for node in nodes if any(value.type.is_float for value in node.results)]
     counts = Counter(node.op for node in nodes if node not in kept)

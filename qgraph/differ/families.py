@@ -116,7 +116,7 @@ def check_names(graph: Graph, names: Sequence[str]) -> None:
     if len(names) < 2:
         raise InputError("one target cannot disagree with itself", help="name two or more: litert,tflm")
     for name in names:
-        if targets.get(name).dialect != targets.get(graph.target).dialect:
+        if targets.get(name).dialect != targets.of(graph).dialect:
             raise InputError(f"the graph is one of {graph.target}, it does not run on {name}")
 
 

@@ -71,7 +71,7 @@ def _variant(graph: Graph, target: str) -> str:
             f"the graph is of level {graph.level}: {target} runs integers, and only they are compared bit for bit",
             help="quantize it: qgraph quantize, qgraph lower",
         )
-    if targets.get(graph.target).dialect != wanted.dialect:
+    if targets.of(graph).dialect != wanted.dialect:
         raise InputError(f"the graph is not one of target {target}", help="lower it to that target")
     return target
 
@@ -93,7 +93,7 @@ def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
         return data
     if graph.level != "integer":
         raise ExportError(f"a graph of level {graph.level} cannot be exported", help="lower it first: qgraph.lower")
-    exporters = targets.get(graph.target).exporters
+    exporters = targets.of(graph).exporters
     if suffix not in exporters:
         raise ExportError(
             f"target {graph.target} exports no {suffix or 'file without suffix'}",

@@ -175,18 +175,18 @@ def as_integers(graph: Graph, type: TensorType, array: Array) -> Array:
     """
     if type.quant is None:
         raise InputError(f"floats cannot be converted to {type}, which has no scale")
-    release = graph.metadata.get("release", "")
-    converting = _converting(graph.target, release, array.ndim, type.dtype, type.quant)
+    words = tuple((word, text) for word, text in graph.metadata.items() if word in ("target", "description", "release"))
+    converting = _converting(words, array.ndim, type.dtype, type.quant)
     return execute(converting, {"x": array.astype(np.float32, copy=False)})[0]
 
 
 @lru_cache(maxsize=256)
-def _converting(target: str, release: str, rank: int, dtype: str, quant: QuantParams) -> Graph:
-    """A graph of the target's quantize op alone."""
+def _converting(words: tuple[tuple[str, str], ...], rank: int, dtype: str, quant: QuantParams) -> Graph:
+    """A graph of the quantize op alone of the target that these words of the metadata say."""
     from qgraph import targets
 
-    converting = Graph("input", "integer", {"target": target, "release": release})
+    converting = Graph("input", "integer", dict(words))
     x = converting.add_input("x", TensorType(tuple(f"D{axis}" for axis in range(rank))))
-    made = Builder(converting).node(targets.get(target).quantize_op, [x], {}, element=(dtype, quant)).result
+    made = Builder(converting).node(targets.of(converting).quantize_op, [x], {}, element=(dtype, quant)).result
     converting.set_outputs([made])
     return converting

@@ -21,7 +21,7 @@ def kernels_of(graph: Graph) -> Kernels:
         return {}
     from qgraph import targets
 
-    return targets.get(graph.target).kernels_at(graph.metadata.get("release", ""))
+    return targets.of(graph).kernels_at(graph.metadata.get("release", ""))
 
 
 class Step:

@@ -262,7 +262,7 @@ class OpDef:
         """
         letters: dict[str, object] = {}
         for spec, group in zip(self.operands, self.grouped(operands), strict=True):
-            if spec.variadic and not group:
+            if spec.variadic and not group and not spec.optional:
                 raise TypeMismatch(f"{self.name} needs at least one operand {spec.name}")
             for value in group if spec.variadic else (group,):
                 if value is not None:

@@ -1,10 +1,11 @@
-"""Definitions of the ops that every target shares: `nn` and `nhwc` (float, torch's semantics), `quant` (fake-quant)."""
+"""Definitions of the ops that targets share: `nn` and `nhwc` (float, torch's semantics), `quant` (fake-quant), `npu`
+(integers of described accelerators)."""
 
 from __future__ import annotations
 
 import importlib
 
-DIALECTS = ("nn", "nhwc", "quant")
+DIALECTS = ("nn", "nhwc", "npu", "quant")
 
 
 def load_dialect(name: str) -> bool:

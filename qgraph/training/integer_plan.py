@@ -134,7 +134,7 @@ def make_plan(graph: Graph) -> Plan:
         raise InputError(
             f"a graph of level {graph.level} has no integers", help="prepare it for a target: `qgraph.prepare`"
         )
-    target = targets.get(graph.target)
+    target = targets.of(graph)
     folded = graph.clone()
     keys = keys_of(folded)
     for value, key in keys.items():

@@ -20,7 +20,7 @@ class Steps:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.kept = bool(states_of(graph)) and targets.get(graph.target).keeps_states
+        self.kept = bool(states_of(graph)) and targets.of(graph).keeps_states
         self.inputs = [value.name for value in (data_inputs(graph) if self.kept else graph.inputs)]
         self.outputs = data_outputs(graph) if self.kept else list(range(len(graph.outputs)))
         self.output_names = [graph.output_names[number] for number in self.outputs]
@@ -63,7 +63,7 @@ def returning_all(graph: Graph) -> Graph:
     """The graph with the results of all nodes as its outputs, and behind them what the states become that a runtime
     keeps; what a node keeps itself is not to be had."""
     whole = graph.clone()
-    if not targets.get(graph.target).keeps_states:
+    if not targets.of(graph).keeps_states:
         set_states(whole, {})
     states = states_of(whole)
     results = [value for node in whole.nodes for value in shown(node)]

@@ -48,7 +48,7 @@ def verify(
     missing or ends.
     """
     graph, model = _model(graph, runtime, optimization)
-    target = targets.get(graph.target)
+    target = targets.of(graph)
     steps = Steps(graph)
     given, layout = (steps.samples(samples, seed), "NHWC") if inputs is None else (inputs, layout)
     runs = steps.feeds(given, layout)
@@ -90,11 +90,11 @@ def _model(graph: Graph | str | os.PathLike[str], runtime: str | None, optimizat
         loaded = load(path, target=runtime, optimization=optimization)
         _require_lowered(loaded)
         suffix = os.path.splitext(path)[1]
-        is_model = suffix in targets.get(loaded.target).exporters
+        is_model = suffix in targets.of(loaded).exporters
         return loaded, read_bytes(path) if is_model else _exported(loaded)
     _require_lowered(graph)
     if runtime is not None and runtime != graph.target:
-        if targets.get(runtime).dialect != targets.get(graph.target).dialect:
+        if targets.get(runtime).dialect != targets.of(graph).dialect:
             raise InputError(
                 f"a graph lowered to {graph.target} does not run on {runtime}", help=f"lower it to {runtime}"
             )
@@ -109,14 +109,14 @@ def _require_lowered(graph: Graph) -> None:
 
 
 def _exported(graph: Graph) -> bytes:
-    return to_file_bytes(graph, next(iter(targets.get(graph.target).exporters)))
+    return to_file_bytes(graph, next(iter(targets.of(graph).exporters)))
 
 
 def _parts(graph: Graph, runs: list[dict[str, Array]]) -> list[dict[str, Array]]:
     """The runs, one for each example where the runtime takes them one by one and a result does not have them first:
     what it gives for one is not a part of what the interpreter gives for all."""
     batches = {value.type.shape[0] if value.type.shape else None for value in graph.inputs}
-    if not targets.get(graph.target).one_by_one or not all(isinstance(batch, str) for batch in batches):
+    if not targets.of(graph).one_by_one or not all(isinstance(batch, str) for batch in batches):
         return runs
     if all(_is_first(batch, value.type.shape) for value in graph.outputs for batch in batches):
         return runs

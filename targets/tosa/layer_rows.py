@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from qgraph.errors import LoweringError
-from qgraph.ir import Builder, Element, Node, QuantParams, TensorType, Value
+from qgraph.ir import Builder, Node, QuantParams, TensorType, Value
 from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal, Weight
 from qgraph.targets.lowering import CALIBRATE
 from qgraph.targets.tosa.dialect.convolution import accumulator
-from qgraph.targets.tosa.scaling import codes_of, reach, rescaled, scale, within, zero_point
+from qgraph.targets.tosa.scaling import reach, rescaled, scale, within, zero_point
+from qgraph.targets.values import codes_of, element_of, open_shape
 from qgraph.targets.windows import dilation_of, extended_pads, is_depthwise, kernel_of, spatial
 
 CARRIED_CLAMPS = ((-1.0, 1.0), (0.0, 1.0))
@@ -48,11 +49,6 @@ def fitted(call: Call) -> Attrs:
         pad += [begin, max(end, 0)]
     call.xs[0] = begin_of(call.build, x, tuple(cut))
     return {"stride": stride, "pad": tuple(pad)}
-
-
-def element_of(x: Value) -> Element:
-    """Storage and parameters of a value."""
-    return x.type.dtype, x.type.quant
 
 
 def part_of(build: Builder, x: Value, start: tuple[int, ...], size: tuple[int, ...]) -> Value:
@@ -201,11 +197,6 @@ def reshaped(call: Call, x: Value, shape: tuple[int, ...]) -> Value:
     if shape == open_shape(x):
         return x
     return call.build.node("tosa.reshape", [x], {"shape": shape}, element=element_of(x)).result
-
-
-def open_shape(value: Value) -> tuple[int, ...]:
-    """The shape of a value with -1 for the size that is open."""
-    return tuple(-1 if isinstance(size, str) else int(size) for size in value.type.shape)
 
 
 LAYERS = [

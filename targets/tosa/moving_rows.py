@@ -12,8 +12,9 @@ from qgraph.ir.types import integer_range
 from qgraph.ops.nn.resizing import by_size
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Refusal
 from qgraph.targets.tosa.dialect.elements import MAX_RANK
-from qgraph.targets.tosa.layer_rows import element_of, open_shape, part_of, reshaped
+from qgraph.targets.tosa.layer_rows import part_of, reshaped
 from qgraph.targets.tosa.scaling import requantize, rescaled, scale
+from qgraph.targets.values import element_of, open_shape
 
 MOST_JOINED = 64
 """Operands of a CONCAT at level 8K."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -11,7 +9,6 @@ from qgraph.arith.tosa_scale import scale_of
 from qgraph.errors import LoweringError
 from qgraph.ir import Array, Attr, Builder, Element, QuantParams, TensorType, Value
 from qgraph.ir.types import integer_range
-from qgraph.ops.quant import quantize
 from qgraph.targets.lowering import CALIBRATE, Lowering
 
 LARGEST_FACTOR = 2.0**28
@@ -100,13 +97,6 @@ def within(build: Builder, x: Value, low: int, high: int) -> Value:
     if (low, high) == (lowest, highest):
         return x
     return build.node("tosa.clamp", [x], {"min_val": low, "max_val": high}, element=(x.type.dtype, x.type.quant)).result
-
-
-def codes_of(numbers: Sequence[float], type: TensorType) -> tuple[int, ...]:
-    """Real numbers as codes of a grid, the nearest within its storage."""
-    q = type.q
-    each = quantize(np.asarray(numbers, np.float32), q.scales, q.zero_points, integer_range(type.dtype), None)
-    return tuple(int(code) for code in each)
 
 
 def widened(build: Builder, x: Value, factor: float = 1.0) -> Value:

@@ -14,8 +14,9 @@ from qgraph.ops.nn.activation import BOUNDS
 from qgraph.targets.correspondence import Call, Correspondence, Refusal
 from qgraph.targets.lookups import Lookups
 from qgraph.targets.lowering import CALIBRATE
-from qgraph.targets.tosa.layer_rows import CARRIED_CLAMPS, activated, element_of, open_shape, reshaped
-from qgraph.targets.tosa.scaling import codes_of, reach, requantize, rescaled, scale, widened, within, zero_point
+from qgraph.targets.tosa.layer_rows import CARRIED_CLAMPS, activated, reshaped
+from qgraph.targets.tosa.scaling import reach, requantize, rescaled, scale, widened, within, zero_point
+from qgraph.targets.values import codes_of, element_of, open_shape
 
 SUM_BITS = {"i8": 20, "i16": 13}
 """Bits by which the operands of a sum are finer than twice the coarser one of their steps."""

@@ -1,0 +1,1 @@
+"""Targets that one file describes."""

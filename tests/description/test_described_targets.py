@@ -1,0 +1,80 @@
+"""The whole road on a described chip: prepare, calibrate, train, lower, run, save, load, diff."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import qgraph
+from qgraph import targets
+from qgraph.errors import LoweringError
+from tests.description.chips import BASIC, small_net, written
+
+
+@pytest.fixture
+def chip(tmp_path: Path) -> str:
+    return written(tmp_path, BASIC)
+
+
+def test_what_is_trained_for_a_described_chip_is_what_its_graph_computes(chip: str) -> None:
+    graph, images = small_net()
+    prepared = qgraph.prepare(graph, target=chip)
+    module = qgraph.calibrate(qgraph.to_torch(prepared, mode="bit-true"), [images])
+    optimizer, x = torch.optim.SGD(module.parameters(), lr=1e-3), torch.from_numpy(images)
+    for _ in range(2):
+        optimizer.zero_grad()
+        module(x).square().mean().backward()
+        optimizer.step()
+    lowered = qgraph.lower(qgraph.from_torch(module.eval()), target=chip)
+    made = qgraph.run(lowered, images, dequantize=True, layout="NCHW")
+    assert np.array_equal(module(x).detach(), made)
+    assert np.abs(made - qgraph.run(qgraph.from_torch(module), images)).max() < 0.02
+
+
+def test_a_graph_for_a_described_chip_needs_no_file_of_the_chip(chip: str, tmp_path: Path) -> None:
+    graph, images = small_net()
+    prepared = qgraph.prepare(graph, target=chip)
+    calibrated = qgraph.calibrate(prepared, [images])
+    qgraph.save(calibrated, tmp_path / "prepared.qg")
+    expected = qgraph.run(qgraph.lower(calibrated, target=chip), images, layout="NCHW")
+    Path(chip).unlink()
+    again = qgraph.load(tmp_path / "prepared.qg")
+    lowered = qgraph.lower(again, target=targets.of(again))
+    qgraph.save(lowered, tmp_path / "lowered.qg")
+    loaded = qgraph.load(tmp_path / "lowered.qg")
+    assert loaded == lowered
+    assert np.array_equal(qgraph.run(loaded, images, layout="NCHW"), expected)
+    assert lowered.target == "basic"
+
+
+def test_a_lowered_graph_differs_from_its_float_graph_in_names_of_ops_alone(chip: str) -> None:
+    graph, images = small_net()
+    lowered = qgraph.quantize(graph, target=chip, calibration=[images])
+    found = qgraph.diff(graph, lowered, inputs=images)
+    assert "npu.conv2d" in str(found)
+
+
+def test_ops_that_a_chip_lacks_are_refused_by_node_with_the_reason(tmp_path: Path) -> None:
+    text = BASIC.replace("[ops.mul]", '[ops.mul]\nsupported = false\nreason = "no multiplier of values"')
+    graph, _ = small_net()
+    with pytest.raises(LoweringError, match=r"basic cannot lower nn\.mul: basic has no mul: no multiplier of values"):
+        qgraph.prepare(graph, target=written(tmp_path, text))
+
+
+def test_limits_refuse_nodes_when_a_graph_is_prepared(tmp_path: Path) -> None:
+    text = BASIC + "\n[limits]\nkernels = [1]\n[ops.depthwise.limits]\noutput_channels_multiple_of = 16\nkernels = []\n"
+    graph, _ = small_net()
+    with pytest.raises(LoweringError) as error:
+        qgraph.prepare(graph, target=written(tmp_path, text.replace("[ops.depthwise]\n", "", 1)))
+    assert "basic's conv has no kernel [3, 3], only sides of 1" in str(error.value)
+    assert "basic's depthwise has output channels in blocks of 16, not 8" in str(error.value)
+
+
+def test_what_the_sources_do_not_say_is_refused_where_it_is_needed(tmp_path: Path) -> None:
+    text = BASIC.replace("[ops.linear]", '[ops.linear]\nrequantize.stages = "unknown"')
+    graph, _ = small_net()
+    with pytest.raises(LoweringError, match=r"the source does not say what \[ops\.linear\.requantize\] stages is"):
+        qgraph.prepare(graph, target=written(tmp_path, text))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from qgraph.arith.stages_widths import Width
+from qgraph.arith.narrow_accumulator import AccumulatorRule
+from qgraph.arith.stages_widths import Interval, Overflow
 from qgraph.description.description import Settings
 from qgraph.description.staging import Ends
-from qgraph.errors import LoweringError
 from qgraph.ir import Array, Attr
 from qgraph.ops.npu.storage import ACCUMULATORS, storage_of
-from qgraph.targets.lowering import CALIBRATE
 
 
 @dataclass(frozen=True)
@@ -26,26 +26,30 @@ class Accumulator:
     ends: Ends
 
 
-def accumulator_of(settings: Settings, products: Ends, begin: Array) -> Accumulator:
-    """The accumulators of an op, of sums of products within `products` that begin with `begin`, [1] or [O].
+def accumulator_of(
+    settings: Settings, weight: NDArray[np.integer], x: tuple[int, int], start: Array, kernel: Sequence[int] = ()
+) -> Accumulator:
+    """The accumulators of an op that adds products of a weight [O, *kernel, C] and x, within its ends, to start [O].
 
-    Raises LoweringError where they may overflow and the description does not say what happens then.
+    Raises AccumulatorError where they may overflow and the description does not say what happens then.
     """
-    text = settings.get("accumulator.width")
-    words: dict[str, Any] = {
-        "accumulator": text,
-        "order": settings.get("accumulator.order"),
-        "product": settings.get("accumulator.product"),
-    }
-    width = Width.parse(text.split()[0])
-    assert width is not None
-    ends = begin + products[0], begin + products[1]
-    dtype = storage_of(width.low, width.high, tuple(ACCUMULATORS.split("|")))
-    assert dtype is not None
-    if ends[0].min() >= width.low and ends[1].max() <= width.high:
-        return Accumulator(dtype, words, ends)
-    if not re.search(r"wrap|saturate", text):
-        bound = max(-int(ends[0].min()), int(ends[1].max()))
-        raise LoweringError(f"accumulators of up to {bound} leave {width}", help=CALIBRATE)
-    whole = np.broadcast_to(width.low, ends[0].shape), np.broadcast_to(width.high, ends[1].shape)
-    return Accumulator(dtype, words, whole)
+    words: dict[str, Any] = {name: settings.get(f"accumulator.{name}") for name in ("width", "order", "product")}
+    rule = AccumulatorRule.parse(words["width"], words["order"], words["product"])
+    dtype = storage_of(rule.width.low, rule.width.high, tuple(ACCUMULATORS.split("|"))) or "i64"
+    flat = weight.reshape(len(weight), -1)
+    padded = np.concatenate([flat, np.zeros((len(flat), 1), flat.dtype)], axis=1)
+    ordered = padded[:, rule.places(kernel, weight.shape[-1])]
+    within = min(x[0], 0), max(x[1], 0)
+    rule.check(ordered, within, start)
+    return Accumulator(dtype, words, _kept(rule, rule.sums(ordered, within, start)))
+
+
+def _kept(rule: AccumulatorRule, sums: Interval) -> Ends:
+    """The least and the greatest of what is kept of sums."""
+    if rule.mode is None or ((sums.low >= rule.width.low).all() and (sums.high <= rule.width.high).all()):
+        return sums.low, sums.high
+    overflow = Overflow(rule.width, rule.mode)
+    if rule.each is None:
+        return tuple(overflow.interval(Interval(sums.low.astype(object), sums.high.astype(object))))  # type: ignore[return-value]  # a pair
+    low, high = overflow.range
+    return np.full(sums.low.shape, low), np.full(sums.high.shape, high)

@@ -24,6 +24,7 @@ from qgraph.ir import Array, QuantParams, TensorType, Value
 from qgraph.ir.types import element_count, integer_range
 from qgraph.ops.quant import unquantized
 from qgraph.targets.correspondence import Attrs, Call, Correspondence, Weight
+from qgraph.targets.lowering import QuantizedWeight
 from qgraph.targets.values import element_of, open_shape, reshaped
 from qgraph.targets.windows import extended_pads, is_depthwise, spatial
 
@@ -59,14 +60,15 @@ def layer(settings: Settings, row: Correspondence, call: Call) -> Value:
     bias = bias_of(settings, call) - (zero * weight_sum if mode == "folded" else 0)
     in_stages = reads_bias(settings)
     offset = zero if mode == "subtracted" else 0
-    ends = product_ends(codes, ends_of(call.lowering, call.xs[0]), offset)
     begin = np.zeros_like(bias) if in_stages else bias
     acc_quant = replace(
         weight.quant,
         scale=_steps(call, weight.quant),
         axis=None if weight.quant.axis is None else call.node.result.type.rank - 1,
     )
-    accumulator = accumulator_of(settings, ends, begin)
+    ends = ends_of(call.lowering, call.xs[0])
+    within = int(ends[0][0]) - offset, int(ends[1][0]) - offset
+    accumulator = accumulator_of(settings, channels_last(weight), within, begin, weight.data.shape[2:])
     operands = [x, w, None if in_stages else bias_constant(call, begin, accumulator.dtype)]
     words = {**attrs, "input_zero_point": offset, **accumulator.words}
     element = accumulator.dtype, None if mode == "kept" else acc_quant
@@ -139,13 +141,9 @@ def bias_of(settings: Settings, call: Call) -> NDArray[np.int64]:
     return np.asarray(np.clip(integers, width.low, width.high), np.int64)
 
 
-def product_ends(codes: NDArray[np.int64], x: Ends, zero: int) -> Ends:
-    """The least and greatest sum of products of each channel, [O], and of each part of it: codes [O, K] times codes of
-    x, less its zero point."""
-    low, high = int(x[0].min()) - zero, int(x[1].max()) - zero
-    low, high = min(low, 0), max(high, 0)
-    up, down = np.maximum(codes, 0).sum(axis=1), np.minimum(codes, 0).sum(axis=1)
-    return up * low + down * high, up * high + down * low
+def channels_last(weight: QuantizedWeight) -> NDArray[np.int64]:
+    """The integers [O, *K, I] of a weight."""
+    return np.moveaxis(weight.data.astype(np.int64), 1, -1)
 
 
 def by_channel(call: Call, x: Value) -> Value:
@@ -218,8 +216,7 @@ def _summed(settings: Settings, call: Call, x: Value, op: str, words: Attrs, cou
     """Sums, and the stages behind them; `most`: elements of a sum at most."""
     zero, kept = zero_point(x.type.q), settings.get("accumulator.zero_point") == "kept"
     low, high = (int(end[0]) - (0 if kept else zero) for end in ends_of(call.lowering, call.xs[0]))
-    ends = np.array([most * min(low, 0)]), np.array([most * max(high, 0)])
-    accumulator = accumulator_of(settings, ends, np.zeros(1, np.int64))
+    accumulator = accumulator_of(settings, np.ones((1, most), np.int64), (low, high), np.zeros(1, np.int64))
     element = accumulator.dtype, None if kept else QuantParams.of(x.type.q.scales)
     attrs = {**words, "input_zero_point": 0 if kept else zero, **accumulator.words}
     acc = call.build.node(op, [x], attrs, element=element).result

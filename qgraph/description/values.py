@@ -105,9 +105,9 @@ def matrices(settings: Settings, row: Correspondence, call: Call) -> Value:
     kept = settings.get("accumulator.zero_point") == "kept"
     given = [0, 0] if kept else zeros
     sides = [[int(end[0]) - zero for end in ends_of(call.lowering, x)] for x, zero in zip((a, b), given, strict=True)]
-    corners = [inner * left * right for left in sides[0] for right in sides[1]]
-    ends = np.array([min(*corners, 0)]), np.array([max(*corners, 0)])
-    accumulator = accumulator_of(settings, ends, np.zeros(1, np.int64))
+    corners = [left * right for left in sides[0] for right in sides[1]]
+    within = min(corners), max(corners)
+    accumulator = accumulator_of(settings, np.ones((1, inner), np.int64), within, np.zeros(1, np.int64))
     quant = QuantParams.of(a.type.q.scales * b.type.q.scales)
     words = {"input_zero_point": given[0], "second_zero_point": given[1], **accumulator.words}
     acc = call.build.node(row.target, [a, b], words, element=(accumulator.dtype, quant)).result

@@ -85,7 +85,7 @@ class Program:
             before = len(made)
             self.lowering.advance(node)
             key = self.plan.keys.get(node.results[0])
-            layers = [new for new in made[before:] if hasattr(op_def(new.op).cls, "accumulate")]
+            layers = [new for new in made[before:] if adds_up(new)]
             if key is not None and op_def(node.op).operand_index("weight") == 1 and len(layers) == 1:
                 self.layers[layers[0]] = key
         return self.lowering.lowered[value]
@@ -141,6 +141,12 @@ class _Recorded(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self.tensors)
+
+
+def adds_up(node: Node) -> bool:
+    """Whether a node's accumulators follow from the exact sums of its products."""
+    view = op_def(node.op).view(node)
+    return hasattr(view, "accumulate") and not getattr(view, "in_steps", False)
 
 
 def _constants(node: Node) -> list[Value]:

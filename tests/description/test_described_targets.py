@@ -78,3 +78,25 @@ def test_what_the_sources_do_not_say_is_refused_where_it_is_needed(tmp_path: Pat
     graph, _ = small_net()
     with pytest.raises(LoweringError, match=r"the source does not say what \[ops\.linear\.requantize\] stages is"):
         qgraph.prepare(graph, target=written(tmp_path, text))
+
+
+@pytest.mark.parametrize("width", ["s14 wrap", "s12 saturate at end", "s12 saturate each 4"])
+def test_narrow_accumulators_are_trained_as_they_compute(tmp_path: Path, width: str) -> None:
+    chip = written(tmp_path, BASIC + f'[accumulator]\nwidth = "{width}"\norder = "ky kx c"\n')
+    graph, images = small_net()
+    module = qgraph.calibrate(qgraph.to_torch(qgraph.prepare(graph, target=chip), mode="bit-true"), [images]).eval()
+    lowered = qgraph.lower(qgraph.from_torch(module), target=chip)
+    made = qgraph.run(lowered, images, dequantize=True, layout="NCHW")
+    assert np.array_equal(module(torch.from_numpy(images)).detach(), made)
+    wide = qgraph.lower(qgraph.from_torch(module), target=chip)
+    for node in wide.nodes:
+        if "width" in node.attrs:
+            node.attrs["width"] = "s32"
+    assert not np.array_equal(made, qgraph.run(wide, images, dequantize=True, layout="NCHW"))
+
+
+def test_an_accumulator_that_may_overflow_is_refused_where_nobody_says_what_happens(tmp_path: Path) -> None:
+    chip = written(tmp_path, BASIC + '[accumulator]\nwidth = "s16"\n')
+    graph, images = small_net()
+    with pytest.raises(LoweringError, match=r"the sums of channel \d may be from -\d+ to \d+, and the accumulator s16"):
+        qgraph.quantize(graph, target=chip, calibration=[images])

@@ -1,20 +1,56 @@
-"""What a chip's accumulators keep of exact sums."""
+"""What a chip's accumulators keep of sums: what all accumulating ops have in common."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
-from qgraph.ir import Array
+from qgraph.arith.exactness import AccumulatorType
+from qgraph.arith.narrow_accumulator import AccumulatorRule
+from qgraph.errors import QGraphError, TypeMismatch
+from qgraph.ir import Array, attr
+from qgraph.ir.op import kept_by_node
 
 
-def accumulated(view: Any, *operands: Any) -> Array:
-    """The accumulators of an instance of an accumulating op for these operands, in the storage of its result."""
-    acc = np.asarray(view.accumulate(*operands))
-    match = re.fullmatch(r"s(\d+) wrap", view.accumulator)
-    if match is not None:
-        bits = 64 - int(match[1])
-        acc = (acc.astype(np.int64) << bits) >> bits
-    return np.asarray(acc.astype(view.result.type.numpy))
+class Sums:
+    """An op whose results are accumulators; `width`, `order`, `product` as in `qgraph.arith.narrow_accumulator`.
+
+    `accumulate` gives exact sums, and `narrow` those of accumulators that saturate on the way, in steps.
+    """
+
+    width: str = attr("s32")
+    order: str = attr("")
+    product: tuple[str, ...] = attr(())
+
+    @property
+    def in_steps(self) -> bool:
+        """Whether more counts than the exact sums."""
+        return not rule_of(self).at_end_alone
+
+    def check(self) -> None:
+        try:
+            rule_of(self)
+        except QGraphError as error:
+            raise TypeMismatch(error.what, help=error.help) from None
+
+    def evaluate(self, *operands: Any) -> Array:
+        view: Any = self
+        rule = rule_of(view)
+        made = view.narrow(rule, *operands) if self.in_steps else rule.at_end(view.accumulate(*operands))
+        return np.asarray(np.asarray(made).astype(view.result.type.numpy, copy=False))
+
+
+class Accumulating(Sums):
+    """Sums of products of two operands; `zeros` are their zero points by name."""
+
+    def accumulator(self) -> AccumulatorType:
+        """What is added up, for proofs: two operands and their zero points."""
+        view: Any = self
+        return AccumulatorType(view.result.type.dtype, view.zeros())
+
+
+@kept_by_node
+def rule_of(view: Sums) -> AccumulatorRule:
+    """What the accumulators of an instance keep."""
+    return AccumulatorRule.parse(view.width, view.order, view.product)

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from qgraph.arith.narrow_accumulator import AccumulatorRule, narrow_sum
 from qgraph.arith.pooling import window_sum
 from qgraph.arith.windows import padded, windows
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ops.nn.linear import window_shape
-from qgraph.ops.npu.accumulator import accumulated
+from qgraph.ops.npu.accumulator import Sums
 from qgraph.ops.npu.storage import ACCUMULATORS, CODES
 
 
@@ -43,7 +44,7 @@ class MaxPool:
 
 
 @op("npu.window_sum", kind="window_sum")
-class WindowSum:
+class WindowSum(Sums):
     """The sum of x - input_zero_point over each window; pads add nothing."""
 
     x: Operand = operand(f"{CODES}[N, H, W, C]")
@@ -52,9 +53,6 @@ class WindowSum:
     stride: tuple[int, int] = attr((1, 1))
     pads: tuple[int, int, int, int] = attr((0, 0, 0, 0))
     input_zero_point: int = attr(0)
-    accumulator: str = attr("s32")
-    order: str = attr("")
-    product: tuple[str, ...] = attr(())
 
     def infer(self) -> TensorType:
         return pooled(self)
@@ -64,21 +62,21 @@ class WindowSum:
         total, counts = window_sum(x, self.kernel, self.stride, self.pads)
         return np.asarray(total.astype(np.int64) - np.int64(self.input_zero_point) * counts)
 
-    def evaluate(self, x: Array) -> Array:
-        return accumulated(self, x)
+    def narrow(self, rule: AccumulatorRule, x: Array) -> Array:
+        """What narrow accumulators keep, window by window."""
+        around = padded(x.astype(np.int64) - self.input_zero_point, self.pads, 0, first_axis=1)
+        view = windows(around, self.kernel, self.stride, first_axis=1)
+        return np.asarray(narrow_sum(view, (4, 5), rule)[..., 0, 0])
 
 
 @op("npu.sum", kind="sum")
-class Sum:
+class Sum(Sums):
     """The sum of x - input_zero_point over `axes`, which stay as sizes of 1."""
 
     x: Operand = operand(f"{CODES}[...]")
     result: Result = result(f"{ACCUMULATORS}[...]", free=True)
     axes: tuple[int, ...] = attr()
     input_zero_point: int = attr(0)
-    accumulator: str = attr("s32")
-    order: str = attr("")
-    product: tuple[str, ...] = attr(())
 
     def infer(self) -> TensorType:
         shape = self.x.type.shape
@@ -90,5 +88,6 @@ class Sum:
         """Exact sums in int64: fewer than 2**47 elements of 16 bits."""
         return np.asarray((x.astype(np.int64) - self.input_zero_point).sum(axis=self.axes, keepdims=True))
 
-    def evaluate(self, x: Array) -> Array:
-        return accumulated(self, x)
+    def narrow(self, rule: AccumulatorRule, x: Array) -> Array:
+        """What narrow accumulators keep."""
+        return narrow_sum(x, self.axes, rule, x_zero_point=self.input_zero_point)

@@ -31,11 +31,13 @@ Forms = Mapping[str, Form]
 class _Recorder:
     """Accumulators that keep what they are to be requantized by."""
 
-    how: Requantization | None = None
+    def __init__(self, rank: int) -> None:
+        self.how: Requantization | None = None
+        self._rank = rank
 
     def requantized(self, how: Requantization) -> Array:
         self.how = how
-        return np.zeros(0, how.dtype)
+        return np.zeros([0] * self._rank, how.dtype)
 
     def __array__(self, dtype: object = None, copy: object = None) -> Array:
         raise UnsupportedOp("the kernel does not requantize its accumulators in one of the ways that C has")
@@ -127,7 +129,7 @@ class Emission:
 
     def rounding(self) -> Requantization:
         """What requantizes the present layer's accumulators on the target: its kernel is run on ones that keep it."""
-        recorder = _Recorder()
+        recorder = _Recorder(self.node.results[0].type.rank)
         self._requantized(self.node, [None] * len(self.node.operands), cast("Array", recorder))
         if recorder.how is None:
             raise UnsupportedOp("the kernel does not requantize its accumulators")

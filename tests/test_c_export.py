@@ -270,6 +270,7 @@ def test_what_lives_at_one_time_does_not_overlap(wanted: list[tuple[int, int, in
     [
         *[(-(2**31), "INT32_MIN"), (-(2**63), "INT64_MIN"), (2**31, "INT64_C(2147483648)"), (-5, "-5")],
         *[(np.float32(0.1), "0.10000000149011612f"), (np.float32(3), "3.0f"), (np.float64(1e-9), "1e-09")],
+        *[(np.float32("inf"), "INFINITY"), (np.float64("-inf"), "-INFINITY"), (np.float32("nan"), "NAN")],
     ],
 )
 def test_numbers_are_c_expressions_of_their_type(value: object, text: str) -> None:

@@ -7,7 +7,7 @@ records; so they hold for every target of the family. Other forms say which kern
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from qgraph.errors import UnsupportedOp
 from qgraph.exporters.c99 import ctext
 from qgraph.ir import TensorType, Value
 from qgraph.ir.types import element_count, integer_range
+from qgraph.targets.c_loops import broadcast, each_element, each_example, only
 from qgraph.targets.c_moves import sides
 from qgraph.targets.c_source import Emission, Form
 from qgraph.targets.litert.c_lstm import lstm
@@ -55,13 +56,6 @@ from qgraph.targets.litert.dialect.windows import pads_of
 NARROW, CODES, STORED = ("i8", "u8"), ("i8", "u8", "i16"), ("i8", "u8", "i16", "i32", "i64", "bool")
 
 
-def only(storage: tuple[str, ...], *types: TensorType) -> None:
-    """Raise UnsupportedOp for values of other storage."""
-    for type in types:
-        if type.dtype not in storage:
-            raise UnsupportedOp(f"C has it for {', '.join(storage)}, not for {type}")
-
-
 class Products(NamedTuple):
     """What a layer multiplies and adds up: names of the weight, minus its zero point, and of the bias, and the storage
     of the weight and of the accumulators."""
@@ -96,20 +90,6 @@ def window(c: Emission, op: Any, kernel: tuple[int, int], dilation: tuple[int, i
     sizes = [*op.x.type.shape[1:], *op.result.type.shape[1:], *kernel, *op.stride, *dilation, *pads[:2]]
     type = c.program.library.use("qg_window")
     return f"&{c.program.struct(f'{op.result.name}_window', type, [int(each) for each in sizes])}"
-
-
-def each_example(c: Emission, x: Value, y: Value, write: Callable[[str, str], None]) -> None:
-    """`write` with expressions for one example of x and y."""
-    batch = int(x.type.shape[0])
-    if batch == 1:
-        write(c.of(x), c.of(y))
-        return
-    c.program.line(f"for (int qg_n = 0; qg_n < {batch}; ++qg_n) {{")
-    write(
-        f"{c.of(x)} + qg_n * {element_count(x.type.shape) // batch}",
-        f"{c.of(y)} + qg_n * {element_count(y.type.shape) // batch}",
-    )
-    c.program.line("}")
 
 
 def layer(c: Emission, op: Any, function: str, arguments: list[object]) -> None:
@@ -281,57 +261,6 @@ def softmax(c: Emission, op: Softmax) -> None:
         *integer_range(op.result.type.dtype),
     )
     c.program.check(call)
-
-
-Write = Callable[..., None]
-"""Writes what stands within loops: for expressions of the operands and the result, the length of what is contiguous,
-and the steps of the operands along it."""
-
-
-def broadcast(c: Emission, result: Value, operands: Sequence[Value], write: Write) -> None:
-    """Loops over the dimensions of a result along which it and its operands, broadcast, do not go on alike."""
-    shape = [int(side) for side in result.type.shape] or [1]
-    values = (*operands, result)
-    steps = [_broadcast_steps(value.type, shape) for value in values]
-    *outer, (length, *along) = _contiguous([(side, *each) for side, *each in zip(shape, *steps, strict=True)])
-    at = ["0"] * len(values)
-    for depth, (times, *by) in enumerate(outer):
-        c.program.line(f"{'    ' * depth}for (int qg_i{depth} = 0; qg_i{depth} < {times}; ++qg_i{depth}) {{")
-        at = [f"{so_far} + qg_i{depth} * {step}" if step else so_far for so_far, step in zip(at, by, strict=True)]
-    write(*(f"{c.of(value)} + {place}" for value, place in zip(values, at, strict=True)), length, *along[:-1])
-    c.program.line(*("    " * depth + "}" for depth in reversed(range(len(outer)))))
-
-
-def each_element(c: Emission, result: Value, operands: Sequence[Value], expression: str) -> None:
-    """An op whose result at each index is an expression of the operands there, as they are stored: `{0}`, `{1}`, ..."""
-    type, count = ctext.type_name(ctext.word(result.type)), len(operands)
-
-    def write(*words: Any) -> None:
-        (*read, made), length, steps = words[: count + 1], words[count + 1], words[count + 2 :]
-        elements = (f"({value})[qg_k * {step}]" for value, step in zip(read, steps, strict=True))
-        element = f"({type})({expression.format(*elements)})"
-        c.program.line(f"for (int qg_k = 0; qg_k < {length}; ++qg_k) {{ ({made})[qg_k] = {element}; }}")
-
-    broadcast(c, result, operands, write)
-
-
-def _broadcast_steps(type: TensorType, shape: list[int]) -> list[int]:
-    """By how many elements a value advances along each dimension of the result: by none where it is repeated."""
-    own = [1] * (len(shape) - type.rank) + [int(side) for side in type.shape]
-    return [0 if side == 1 else int(np.prod(own[axis + 1 :], dtype=np.int64)) for axis, side in enumerate(own)]
-
-
-def _contiguous(loops: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Fewer loops (length, steps) that do the same; at least one, whose steps are 0 or 1."""
-    merged: list[tuple[int, ...]] = []
-    for length, *steps in loops:
-        if length == 1:
-            continue
-        if merged and list(merged[-1][1:]) == [step * length for step in steps]:
-            merged[-1] = (merged[-1][0] * length, *steps)
-        else:
-            merged.append((length, *steps))
-    return merged or [(1, *[0] * (len(loops[0]) - 2), 1)]
 
 
 class Term(NamedTuple):

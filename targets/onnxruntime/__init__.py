@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from qgraph.targets.onnxruntime import dialect, dynamic, functions, moving, products, scales
+from qgraph.targets.onnxruntime.c_forms import C_FORMS
 from qgraph.targets.onnxruntime.clips import clamp, requantize
 from qgraph.targets.onnxruntime.correspondences import COMPOSITE, CORRESPONDENCES, FLOATS
 from qgraph.targets.onnxruntime.earlier import EARLIER
@@ -37,6 +38,7 @@ TARGET = Target(
     importers={".onnx": read_onnx},
     optimizations=OPTIMIZATIONS,
     kernels=KERNELS,
+    c_forms=C_FORMS,
     runtime="onnxruntime",
     options={
         "activations": Option(tuple(ACTIVATIONS), "type of activations; u8 is much faster on x86"),

@@ -97,14 +97,20 @@ def softmax(x: Array, q: QuantParams, result: QuantParams, dtype: str) -> Array:
 def exponentials(x: Array, q: QuantParams, result: QuantParams) -> tuple[Array, Array, np.float32]:
     """e = exp((x - max + offset) * scale) from a table of float32, its float32 sum, one after another, along the last
     axis, and floor(1 / result_scale); the offset is such that no sum is infinite."""
-    scale, count = float(q.scale[0]), x.shape[-1]
+    table, steps = exponential_table(q, result, x.shape[-1])
+    with np.errstate(over="ignore", under="ignore"):
+        wide = x.astype(np.int64)
+        e = table[255 - (wide.max(-1, keepdims=True) - wide)]
+        return e, np.add.accumulate(e, axis=-1)[..., -1:], steps
+
+
+def exponential_table(q: QuantParams, result: QuantParams, count: int) -> tuple[Array, np.float32]:
+    """e of the largest of `count` codes minus 255, ..., 1, 0, in float32, and floor(1 / result_scale)."""
+    scale = float(q.scale[0])
     room = float(np.log(np.float32(np.finfo(np.float32).max) / np.float32(count))) - 5
     with np.errstate(over="ignore", under="ignore"):
         table = np.exp((np.arange(256) - 255.0 + max(0.0, room) / scale) * scale).astype(np.float32)
-        wide = x.astype(np.int64)
-        e = table[255 - (wide.max(-1, keepdims=True) - wide)]
-        total = np.add.accumulate(e, axis=-1)[..., -1:]
-        return e, total, np.float32(np.floor(np.float32(1) / result.scales[0]))
+        return table, np.float32(np.floor(np.float32(1) / result.scales[0]))
 
 
 @op("ort.Lookup", elementwise=True, kind="lookup")

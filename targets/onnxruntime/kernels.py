@@ -49,18 +49,22 @@ def codes(dtype: str) -> Array:
     return np.arange(256, dtype=np.uint8).view(NUMPY_DTYPE[dtype])
 
 
+def sum_factors(a: QuantParams, b: QuantParams, result: QuantParams) -> tuple[np.float32, np.float32, np.float32]:
+    """The factors of QLinearAdd's codes, ra = a_scale / result_scale and rb likewise, and its offset, into which zero
+    points are folded: zero_point - fma(ra, a_zero_point, rb * b_zero_point)."""
+    ratio_a, ratio_b = a.scales[0] / result.scales[0], b.scales[0] / result.scales[0]
+    zero_a, zero_b, zero = (np.float32(q.zero_points[0]) for q in (a, b, result))
+    with np.errstate(over="ignore"):  # what is infinite becomes the lowest code
+        return ratio_a, ratio_b, np.float32(zero - fma(np.asarray(zero_a), ratio_a, ratio_b * zero_b))
+
+
 @lru_cache(maxsize=64)
 def sum_table(a: QuantParams, b: QuantParams, result: QuantParams, dtype: str) -> Array:
     """QLinearAdd of every pair of codes, [65536], at index (bits of a) * 256 + (bits of b).
 
-    With ra = a_scale / result_scale and rb likewise, zero points folded into one offset:
-    clamp(rint(fma(ra, a, fma(rb, b, offset)))), offset = zero_point - fma(ra, a_zero_point, rb * b_zero_point).
-    Source: MlasQLinearAdd, the x86 kernels.
+    clamp(rint(fma(ra, a, fma(rb, b, offset)))), by `sum_factors`. Source: MlasQLinearAdd, the x86 kernels.
     """
-    ratio_a, ratio_b = a.scales[0] / result.scales[0], b.scales[0] / result.scales[0]
-    zero_a, zero_b, zero = (np.float32(q.zero_points[0]) for q in (a, b, result))
-    with np.errstate(over="ignore"):  # what is infinite becomes the lowest code
-        offset = np.float32(zero - fma(np.asarray(zero_a), ratio_a, ratio_b * zero_b))
+    ratio_a, ratio_b, offset = sum_factors(a, b, result)
     values = codes(dtype).astype(np.float32)
     total = fma(values[:, None], ratio_a, fma(values, ratio_b, offset)[None, :])
     return np.clip(to_int32(total), *integer_range(dtype)).astype(NUMPY_DTYPE[dtype]).reshape(-1)
@@ -114,6 +118,12 @@ def global_average_factor(q: QuantParams, result: QuantParams, count: int) -> np
         return np.float32(q.scales[0] / np.float32(result.scales[0] * np.float32(count)))
 
 
+def global_average_rounding(q: QuantParams, result: QuantParams, count: int, dtype: str) -> Float32Even:
+    """What requantizes a sum of so many codes minus their zero point."""
+    factor = global_average_factor(q, result, count)
+    return Float32Even(factor, int(result.zero_points[0]), *integer_range(dtype), NUMPY_DTYPE[dtype].type)
+
+
 def global_average(x: Array, q: QuantParams, result: QuantParams, dtype: str) -> Array:
     """QLinearGlobalAveragePool of [N, C, *S], giving [N, C, 1, ..]. Source: MlasQLinearGlobalAveragePool.
 
@@ -122,8 +132,7 @@ def global_average(x: Array, q: QuantParams, result: QuantParams, dtype: str) ->
     axes = tuple(range(2, x.ndim))
     count = int(np.prod(x.shape[2:]))
     acc = x.sum(axis=axes, dtype=np.int32, keepdims=True) - np.int32(count * int(q.zero_points[0]))
-    factor = global_average_factor(q, result, count)
-    return Float32Even(factor, int(result.zero_points[0]), *integer_range(dtype), NUMPY_DTYPE[dtype].type)(acc)
+    return global_average_rounding(q, result, count, dtype)(acc)
 
 
 def average(

@@ -18,7 +18,7 @@ C_TYPES = {
 RESERVED = re.compile(
     "auto|break|case|char|const|continue|default|do|double|else|enum|extern|float|for|goto|if|inline|int|long|register|"
     "restrict|return|short|signed|sizeof|static|struct|switch|typedef|union|unsigned|void|volatile|while|main|size_t|"
-    r"u?int\d+_t|memcpy|memset|roundf?|rintf|\w+_arena|(qg|model)_\w*|[A-Z_][A-Z0-9_]{2,}"
+    r"u?int\d+_t|memcpy|memset|roundf?|rintf?|\w+_arena|(qg|model)_\w*|[A-Z_][A-Z0-9_]{2,}"
 )
 """Keywords, and what files use: types, functions, blocks of memory, and macros, which are written in capitals."""
 WIDTH = 116
@@ -44,6 +44,8 @@ def word_of(array: NDArray[np.generic]) -> str:
 def literal(value: object) -> str:
     """A number as a C expression of its own type."""
     if isinstance(value, (np.float32, np.float64)):
+        if not np.isfinite(value):
+            return "NAN" if np.isnan(value) else "INFINITY" if value > 0 else "-INFINITY"
         text = repr(float(value))  # the digits of the double say the float too
         text = text if re.search("[.e]", text) else f"{text}.0"
         return f"{text}f" if isinstance(value, np.float32) else text

@@ -1,4 +1,4 @@
-"""The C functions that a model calls: `library.c` in pieces, of which a file holds those that it needs.
+"""The C functions that a model calls: the .c files of this folder in pieces, of which it holds those that it needs.
 
 A piece is a comment and a type or function. In a name such as `qg_dot__X_W` the letters stand for storage: used with
 X = int8 and W = int16 it is `qg_dot_int8_int16`, and `X_t` in it is `int8_t`.
@@ -47,8 +47,9 @@ class Library:
 
 @cache
 def _pieces() -> dict[str, str]:
-    text = resources.files(__package__).joinpath("library.c").read_text()
-    return {_defined(piece): piece.strip() for piece in re.split(r"\n\n(?=/\*)", text)}
+    files = (file for file in resources.files(__package__).iterdir() if file.name.endswith(".c"))
+    pieces = (piece for file in files for piece in re.split(r"\n\n(?=/\*)", file.read_text()))
+    return {_defined(piece): piece.strip() for piece in pieces}
 
 
 def _code(piece: str) -> str:

@@ -227,6 +227,7 @@ def test_program(program: Program, cases: Sequence[Sequence[NDArray[np.generic]]
 
 
 MAIN = """/* Runs the model on test vectors and compares what it gives with what the interpreter gave, byte by byte. */
+#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>

@@ -6,6 +6,7 @@ Among the rows are both sides of each rounding step, ties, and the ends of every
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -122,6 +123,9 @@ OVERFLOWS = {
     "AP_SAT_ZERO": "saturate to zero",
     "AP_SAT_SYM": "saturate symmetric",
 }
+PRODUCTS = ("multiply w0", "keep a", "take x1", "multiply w1", "add a", "keep a", "take bias", "multiply 128", "add a")
+LAYER = (*PRODUCTS, "shift right shift half_up negative left", "saturate s8")
+SUM = ("multiply input_multiplier", "keep a", "take second", "multiply second_multiplier", "add a")
 PROGRAMS: dict[str, dict[str, tuple[str, ...]]] = {
     "cmsis-nn": {
         "requantize": DOUBLE,
@@ -148,10 +152,60 @@ PROGRAMS: dict[str, dict[str, tuple[str, ...]]] = {
         for o, overflow in OVERFLOWS.items()
     },
 }
+PROGRAMS |= {
+    "qonnx": {
+        "threshold": ("threshold thresholds", "subtract 4"),
+        "average": ("shift right shift floor",),
+        # the clamp comes before the rounding, in whole steps of the result, so that it is one of the exact sum
+        "trunc_floor": ("clamp lowest highest", "shift right shift floor"),
+        "trunc_round": ("clamp lowest highest", "shift right shift half_even"),
+        "trunc_ceil": ("clamp lowest highest", "shift right shift ceil"),
+    },
+    "nemo": {
+        "requantize": ("multiply multiplier", "shift right shift floor"),
+        "add": (
+            "multiply input_multiplier",
+            "keep a",
+            "take second",
+            "multiply second_multiplier",
+            "add a",
+            "shift right shift floor",
+        ),
+        "average": ("multiply 8", "shift right 5 floor"),  # requantization factor 8: D = 32, round(D / 4) = 8
+    },
+    "max78000": {
+        "layer": LAYER,
+        "layer_relu": (*LAYER, "maximum 0"),
+        "layer_abs": (*LAYER, "absolute", "minimum 127"),
+        "average": ("divide 4 toward_zero",),
+        "average_rounded": ("divide 4 half_away", "saturate s8"),
+        "add": ("add second", "saturate s8"),
+    },
+    "esp-ppq": {
+        "s3": ("shift right shift half_up", "saturate s8"),
+        "p4": ("shift right shift half_even", "saturate s8"),
+        "weights": ("shift right shift half_to_zero", "saturate s8"),
+    },
+}
 EXCEPTIONS = {  # x, operands, what the oracle gave, what the program gives
     # the macro takes the next integer from x - 1 in float32, which rounds -16.99999905 to -17; the circuit does not
     ("gemmini", "store"): [[-15999999, 897988541, -17, -16], [15999999, 897988541, 17, 16]],
 }
+FURTHER: dict[str, Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]] = {  # operands made of the columns
+    "max78000": lambda known: {"shift": 7 - known["output_shift"]} if "output_shift" in known else {},
+    "qonnx": lambda known: qonnx_operands(known),
+}
+
+
+def qonnx_operands(known: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    if "t0" in known:
+        return {"thresholds": np.stack([known[f"t{i}"] for i in range(7)], axis=1)}
+    if "shift" in known:
+        low = -(1 << (known["bits"] - 1)) << known["shift"]
+        return {"lowest": low, "highest": -low - (1 << known["shift"])}
+    return {"shift": 10 - known["bits"]}
+
+
 DENSE = [
     ("dense_default", "s12 wrap", ("shift right 4 floor to s12 wrap",), ("shift right 1 floor to s8 wrap",)),
     (
@@ -164,7 +218,7 @@ DENSE = [
 CASES = [(oracle, case) for oracle, programs in PROGRAMS.items() for case in programs]
 
 
-def operands_of(recorded: Case) -> dict[str, NDArray[Any]]:
+def operands_of(oracle: str, recorded: Case) -> dict[str, NDArray[Any]]:
     """The operands of a case; what is called bits is a float32, and a shift is in all where only the right one is."""
     operands: dict[str, NDArray[Any]] = {}
     for name, column in recorded.operands.items():
@@ -173,7 +227,7 @@ def operands_of(recorded: Case) -> dict[str, NDArray[Any]]:
         else:
             operands[name] = column
         operands.setdefault(name.replace("right_shift", "shift"), column + 31 * name.endswith("_right_shift"))
-    return operands
+    return operands | FURTHER.get(oracle, lambda _: {})(operands)
 
 
 def differing(made: NDArray[Any], recorded: Case) -> NDArray[Any]:
@@ -183,7 +237,7 @@ def differing(made: NDArray[Any], recorded: Case) -> NDArray[Any]:
 @pytest.mark.parametrize(("oracle", "case"), CASES)
 def test_a_program_gives_what_the_oracle_gave(oracle: str, case: str) -> None:
     recorded = load(oracle)[case]
-    made = Program.parse(PROGRAMS[oracle][case]).apply(recorded.x, operands_of(recorded))
+    made = Program.parse(PROGRAMS[oracle][case]).apply(recorded.x, operands_of(oracle, recorded))
     assert len(recorded.y) > 250
     assert differing(made, recorded).tolist() == EXCEPTIONS.get((oracle, case), [])
 

@@ -1,6 +1,7 @@
 """Record what oracles give: python -m tests.descriptions.oracles NAME SOURCE, with gcc or g++ installed.
 
-SOURCE is a checkout of the repository that `catalogue.ORACLES` names, or the folder of the installed package.
+SOURCE is a checkout of the repository that `catalogue.ORACLES` names, the folder of the installed package, or, for an
+oracle in Python, a Python that has the package.
 """
 
 import sys

@@ -12,7 +12,7 @@ import numpy as np
 
 from tests.descriptions.golden import Case
 from tests.descriptions.oracles.boundaries import Rows, near_steps, rows
-from tests.descriptions.oracles.programs import compiled, results
+from tests.descriptions.oracles.programs import compiled, python, results
 
 GENERATOR = np.random.default_rng(20261128)
 MULTIPLIERS = (1 << 30, (1 << 30) + 1, 3 << 29, 1518500250, (1 << 31) - 1, 0)
@@ -25,7 +25,7 @@ class Oracle:
 
     name: str
     source: str
-    build: Callable[[Path, Path], Path]
+    build: Callable[[Path, Path], list[str]]
     cases: dict[str, tuple[str, Callable[[], Rows]]]  # name -> columns, rows
 
 
@@ -33,10 +33,10 @@ def recorded(oracle: Oracle, source: Path) -> dict[str, Case]:
     """What the oracle gives for all of its rows."""
     made = {}
     with tempfile.TemporaryDirectory() as folder:
-        program = oracle.build(source, Path(folder))
+        command = oracle.build(source, Path(folder))
         for name, (columns, table) in oracle.cases.items():
             table_of = table()
-            y = results(program, name, table_of)
+            y = results(command, name, table_of)
             made[name.replace(" ", "_")] = Case(dict(zip(columns.split(), table_of.T, strict=True)), y)
     return made
 
@@ -98,8 +98,8 @@ def averaged() -> Rows:
     return rows(found, 3000)
 
 
-def _cmsis(options: tuple[str, ...]) -> Callable[[Path, Path], Path]:
-    def build(source: Path, folder: Path) -> Path:
+def _cmsis(options: tuple[str, ...]) -> Callable[[Path, Path], list[str]]:
+    def build(source: Path, folder: Path) -> list[str]:
         names = (
             "arm_elementwise_add_s8",
             "arm_elementwise_mul_s8",
@@ -166,7 +166,7 @@ def nvdla_converter(bits: int) -> Callable[[], Rows]:
     return made
 
 
-def _nvdla(source: Path, folder: Path) -> Path:
+def _nvdla(source: Path, folder: Path) -> list[str]:
     """Its templates lack a keyword that compilers of today ask for."""
     hls = source / "cmod" / "hls"
     for header in (hls / "include").glob("*.h"):
@@ -213,8 +213,8 @@ def pulp_added() -> Rows:
     return rows(found, 1200)
 
 
-def _pulp(tree: str) -> Callable[[Path, Path], Path]:
-    def build(source: Path, folder: Path) -> Path:
+def _pulp(tree: str) -> Callable[[Path, Path], list[str]]:
+    def build(source: Path, folder: Path) -> list[str]:
         file = source / tree / "src" / "pulp_nn_utils.c"
         text = file.read_text()
         names = ["bn_quant_u8", "bn_quant_u4", "bn_quant_u2", "quant_u8", "add_quant_u8"]
@@ -252,7 +252,7 @@ def esp_shifted(bits: int) -> Callable[[], Rows]:
     return made
 
 
-def _esp_dl(source: Path, folder: Path) -> Path:
+def _esp_dl(source: Path, folder: Path) -> list[str]:
     text = (source / "esp-dl/dl/tool/src/dl_tool.cpp").read_text()
     start, end = (
         text.index("template <typename T>\nT shift_and_round_half_even"),
@@ -319,6 +319,81 @@ def dense() -> Rows:
     return np.concatenate([data, bias], axis=1).astype(np.int64)
 
 
+def thresholds() -> Rows:
+    """x and seven ascending thresholds, of which x may be one."""
+    steps = np.sort(GENERATOR.integers(-500, 500, (1500, 7)), axis=1)
+    x = np.where(GENERATOR.random(1500) < 0.5, GENERATOR.integers(-600, 600, 1500), steps[:, 3])
+    return np.concatenate([x[:, None], steps], axis=1).astype(np.int64)
+
+
+def truncated() -> Rows:
+    """x of less than 24 bits, shift, bits of the result."""
+    found = []
+    for shift in (0, 1, 2, 5, 9):
+        for bits in (2, 4, 8):
+            steps = near_steps(Fraction(1, 1 << shift), 22, range(-(1 << bits) - 4, (1 << bits) + 4))
+            found += [(x, shift, bits) for x in steps]
+    return rows(found, 1500)
+
+
+def windows(*columns: int) -> Rows:
+    """The sum of four codes, the codes, and further columns one of each of the numbers."""
+    codes = GENERATOR.integers(-128, 128, (1200, 4))
+    codes[:8] = [
+        [-128] * 4,
+        [127] * 4,
+        [1, 0, 0, 0],
+        [1, 1, 0, 0],
+        [-1, -1, 0, 0],
+        [-1, 0, 0, 0],
+        [3, 3, 0, 0],
+        [-3] * 4,
+    ]
+    parts = [codes.sum(axis=1, keepdims=True), codes]
+    if columns:
+        parts.append(GENERATOR.choice(columns, (len(codes), 1)))
+    return np.concatenate(parts, axis=1).astype(np.int64)
+
+
+def nemo_requantized() -> Rows:
+    """x, multiplier, shift: results of less than 24 bits, which NEMO gives as float32."""
+    found = []
+    for multiplier in (1, 3, 100, 255, 4095, 65535):
+        for shift in (0, 1, 4, 8, 14, 16):
+            steps = near_steps(Fraction(multiplier, 1 << shift), 24, range(-400, 401))
+            found += [(x, multiplier, shift) for x in steps if abs(x * multiplier) >> shift < 1 << 23]
+    return rows(found, 2500)
+
+
+def nemo_added() -> Rows:
+    found = []
+    for a, b, shift in ((1, 1, 0), (3, 5, 2), (255, 100, 8), (4095, 17, 12), (1, 65535, 16)):
+        found += [(int(x), int(y), a, b, shift) for x, y in GENERATOR.integers(-300, 301, (250, 2))]
+    return rows(found, 1200)
+
+
+def max78000_layer() -> Rows:
+    """Two codes, two weights, the bias, the output shift: weights of one, so that sums lie beside each step."""
+    found = []
+    for shift in (-15, -8, -3, 0, 1, 2, 5, 7, 10, 15):
+        for first, second, bias in ((1, 1, 0), (127, 1, 0), (-128, -1, 3), (1, -1, -128), (64, 1, 127), (90, -77, 1)):
+            pairs = [(int(x), int(y)) for x, y in GENERATOR.integers(-128, 128, (40, 2))]
+            pairs += [(-128, -128), (127, 127), (-128, 127), (0, 0), (1, 0), (0, 1), (64, 0), (-64, 0), (32, 32)]
+            found += [(x, y, first, second, bias, shift) for x, y in pairs]
+    return rows(found, 2500)
+
+
+def pairs() -> Rows:
+    found = GENERATOR.integers(-128, 128, (800, 2))
+    return rows([(int(x), int(y)) for x, y in found] + [(-128, -128), (127, 127), (-128, 127), (127, 1)], 804)
+
+
+def esp_rounded() -> Rows:
+    """Accumulators of 24 bits, which ESP-PPQ holds as float32, and right shifts."""
+    found = [(x, n) for n in range(0, 14) for x in near_steps(Fraction(1, 1 << n), 24, range(-264, 265))]
+    return rows(found, 3000)
+
+
 ORACLES = {
     oracle.name: oracle
     for oracle in (
@@ -377,6 +452,43 @@ ORACLES = {
                 "dense default": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
                 "dense rounded": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
             },
+        ),
+        Oracle(
+            "qonnx",
+            "qonnx 1.0.0: multithreshold, trunc_v2, QuantAvgPool2d",
+            python("qonnx_oracle.py"),
+            {
+                "threshold": ("x t0 t1 t2 t3 t4 t5 t6", thresholds),
+                "average": ("x x0 x1 x2 x3 bits", lambda: windows(2, 4, 8, 10)),
+                **{f"trunc_{mode}": ("x shift bits", truncated) for mode in ("floor", "round", "ceil")},
+            },
+        ),
+        Oracle(
+            "nemo",
+            "pytorch-nemo 0.0.8, nemo/quant/pact.py",
+            python("nemo_oracle.py"),
+            {
+                "requantize": ("x multiplier shift", nemo_requantized),
+                "add": ("x second input_multiplier second_multiplier shift", nemo_added),
+                "average": ("x x0 x1 x2 x3", windows),
+            },
+        ),
+        Oracle(
+            "max78000",
+            "analogdevicesinc/ai8x-synthesis @ab4f4c01f205, izer/simulate.py, compute.py",
+            python("max78000_oracle.py"),
+            {
+                **dict.fromkeys(("layer", "layer_relu", "layer_abs"), ("x x1 w0 w1 bias output_shift", max78000_layer)),
+                "average": ("x x0 x1 x2 x3", windows),
+                "average_rounded": ("x x0 x1 x2 x3", windows),
+                "add": ("x second", pairs),
+            },
+        ),
+        Oracle(
+            "esp-ppq",
+            "esp-ppq 1.3.12, utils/round.py",
+            python("esp_ppq_oracle.py"),
+            dict.fromkeys(("s3", "p4", "weights"), ("x shift", esp_rounded)),
         ),
     )
 }

@@ -36,7 +36,7 @@ def drop_unreachable(graph: Graph, target: str, fallback: str | None = None) -> 
     if not graph.find("nn.where"):
         return
     chosen = targets.get(target)
-    legal = (chosen.offered | chosen.kept_in_float).difference(chosen.legalize)  # others `legalize` writes by such
+    legal = chosen.kept_in_float.difference(chosen.legalize)  # others `legalize` writes by such
     refused = {node for node in float_nodes(graph, chosen) if node.op in legal} if fallback else set()
     floats = refused | of_floats(graph, chosen, refused, lambda node: False)
     rewrite(graph, [rule(pattern("nn.where", "condition", "a", "b", bind="node"))(_choosing(floats))])

@@ -196,9 +196,8 @@ def _operands_match(wanted: Sequence[Pattern | Word], node: Node, match: Match, 
             if not _operand_matches(part, index, node, match):
                 return False
         return True
-    swapped = (wanted[1], wanted[0], *wanted[2:])
     return _tried(match, lambda: _operands_match(wanted, node, match, False)) or _tried(
-        match, lambda: _operands_match(swapped, node, match, False)
+        match, lambda: _operands_match(wanted[::-1], node, match, False)
     )
 
 

@@ -177,8 +177,11 @@ def _close_numbers(bound: float, overflown: bool = False) -> Same:
     return same
 
 
-def _culprit(graph: Graph, output: Value, old: Mapping[Value, Array], new: Mapping[Value, Array], same: Same) -> Node:
-    """The first node of those that lead to the output without coming through a value that `old` has too.
+def _culprit(
+    graph: Graph, output: Value, old: Mapping[Value, Array], new: Mapping[Value, Array], same: Same
+) -> Node | None:
+    """The first node of those that lead to the output without coming through a value that `old` has too; None where no
+    node makes the output.
 
     A value counts as known where some old one has the same elements, in any order: layouts may have changed.
     """
@@ -197,7 +200,7 @@ def _culprit(graph: Graph, output: Value, old: Mapping[Value, Array], new: Mappi
         if node is not None and node not in reached:
             reached.add(node)
             waiting += [value for value in node.inputs if value in new and is_new(value)]
-    return next(node for node in graph.nodes if node in reached)
+    return next((node for node in graph.nodes if node in reached), None)
 
 
 def _difference(output: str, a: Array, b: Array) -> Difference:

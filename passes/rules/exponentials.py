@@ -130,7 +130,7 @@ def _guarded(value: Value) -> tuple[Value, float, str]:
     maker, form = value.producer, linear(value)
     if is_plain(maker, "nn.clamp") and maker is not None and maker.attrs["max"] == math.inf:
         return maker.operand(0), float(maker.attrs["min"]), "nn.maximum"
-    return form.base, form.summand if form.factor == 1 else 0.0, "nn.add"
+    return (form.base, form.summand, "nn.add") if form.factor == 1 else (value, 0.0, "nn.add")
 
 
 # ---- logarithms

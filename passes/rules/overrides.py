@@ -46,6 +46,10 @@ class CheckedOverrides:
                 )
             for word, bits in words.items():
                 most = self.most if word == "activation_bits" else 8
+                if not isinstance(bits, int):
+                    raise InputError(
+                        f"override {pattern!r}: {word}={bits!r} is no number", help=f"choose from 2..{most}"
+                    )
                 if (word, bits) != ("bits", FLOAT) and not 2 <= bits <= most:
                     raise InputError(f"override {pattern!r}: {word}={bits} is outside 2..{most}")
 

@@ -40,11 +40,9 @@ def sequence_lstm(match: Match, build: Builder) -> Replacement:
     if not all(part.is_constant for part in given):
         return Declined("a weight is not a constant")
     w, r, *bias = (_together(build, *given[at : at + 4]) for at in range(0, len(given), 4))
-    layer = SimpleNamespace(
-        x=x, w=w, r=r, bias=next(iter(bias), None), recurrent_bias=None, projection=None, reverse=False
-    )
+    layer = SimpleNamespace(x=x, w=w, r=r, bias=next(iter(bias), None), projection=None, reverse=False)
     step = _lstm_step(layer, float(node.attrs["cell_clip"]))
-    made = _unrolled(node, layer, build, [None, None], step, one_bias=True)
+    made = _unrolled(node, layer, build, [None, None], step)
     return made if isinstance(made, Declined) else [made[0], made[0]]  # type: ignore[index]  # nobody reads the other
 
 

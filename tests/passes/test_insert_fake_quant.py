@@ -59,6 +59,12 @@ def graph() -> Graph:
             "quantizer 'lsq' is not for weights\n"
             "  help    choose from min_max, moving_average, mse, pair_safe, percentile",
         ),
+        ({"overrides": {"stem": {"bits": 32}}}, "bits=32 keep nodes in float\n  help    allow it: fallback='float'"),
+        ({"overrides": {"stem": {"bits": "4"}}}, "override 'stem': bits='4' is no number\n  help    choose from 2..8"),
+        (
+            {"overrides": ["stem"]},
+            'overrides are [\'stem\']\n  help    give a dictionary, such as {"head": {"bits": 4}}',
+        ),
         ({"fallback": "int"}, "fallback='int' is not a choice\n  help    choose \"float\", or leave it out"),
     ],
 )
@@ -204,3 +210,23 @@ def test_the_bias_of_a_layer_of_a_constant_has_no_steps_to_be_rounded_to() -> No
     )
     (layer,) = passes.insert_fake_quant(graph, target="litert").find("nn.linear")
     assert [value.name for value in layer.operands if value.is_constant] == ["k", "b"]
+
+
+def test_from_16_bits_and_to_them_values_are_requantized_as_the_target_does_it() -> None:
+    source = qgraph.parse("""graph @g level=float (%x: f32[N,2,3,3]) {
+      %1: f32[N,2,3,3] = nn.tanh(%x) loc(fine m.py:1)
+      %2: f32[N,2,3,3] = nn.sigmoid(%1) loc(coarse m.py:2)
+      %3: f32[N,4,3,3] = nn.concat(%1, %x) {axis=1} loc(joined m.py:3)
+      return %2, %3
+    }""")
+    made = passes.insert_fake_quant(source, target="litert-xnnpack", overrides={"fine": {"activation_bits": 16}})
+    found = {
+        (str(mark.operand(0).producer.attrs["type"]), str(mark.attrs["type"]), str(mark.attrs["rounding"]))
+        for mark in made.find("quant.fake_quant")
+        if mark.operand(0).producer is not None and mark.operand(0).producer.op == "quant.fake_quant"
+    }
+    assert found == {
+        ("i8", "i16", "double_rounding"),
+        ("i16", "i8", "double_rounding"),
+        ("i8", "i8", "steps_of_256"),
+    }

@@ -158,6 +158,8 @@ def test_a_guarded_quotient_subtracts_the_maximum_and_stays_guarded() -> None:
         lambda x: torch.where(x > 0, x, x.exp() - 0.5),
         lambda x: torch.maximum(x, 2 * x),
         lambda x: x - (2 * x).exp().sum(-1, keepdim=True).clamp(max=1e30),
+        lambda x: (x.exp() * ~HIDDEN) / (2 * (x.exp() * ~HIDDEN).sum(-1, keepdim=True)),
+        lambda x: x.exp() / (2 * x.exp().sum(-1, keepdim=True) + 1e-3),
     ],
 )
 def test_other_functions_stay_as_they_are(form: Function) -> None:

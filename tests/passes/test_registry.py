@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import types
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 import qgraph
-from qgraph import passes
+from qgraph import extensions, passes
 from qgraph.errors import InputError, PassError, VerificationError
 from qgraph.ir import Graph, parse
 from qgraph.passes.engine import registry
@@ -275,6 +277,24 @@ def test_passes_that_nobody_imported_yet_are_found_and_known_ones_are_not_looked
     assert not loads
     assert registry.get("late") is TYPED
     assert loads == ["once"]
+
+
+def test_the_passes_that_nobody_imported_are_those_of_the_files_and_of_installed_packages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, found = Path(passes.__path__[0]), list[str]()
+    monkeypatch.setattr(extensions, "installed", lambda group: found.append(group))
+    imported = importlib.import_module
+
+    def noted(name: str) -> types.ModuleType:
+        found.append(name)
+        return imported(name)
+
+    monkeypatch.setattr(importlib, "import_module", noted)
+    registry._load_others()
+    files = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/__init__.py")}
+    assert {each.removeprefix("qgraph.passes.") for each in found[1:-1]} == files - {"__init__"}
+    assert (found[0], found[-1]) == ("qgraph.passes", extensions.PASSES)
 
 
 def test_a_name_is_the_functions_and_a_module_may_define_it_again() -> None:

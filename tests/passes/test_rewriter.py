@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,18 @@ from qgraph.errors import InputError, PassError
 from qgraph.ir import Builder, Graph, parse, verify_graph
 from qgraph.passes import rewriter
 from qgraph.passes.engine.log import Log, logging_to
-from qgraph.passes.rewriter import Declined, Match, Replacement, every, match_pattern, maybe, pattern, rewrite, rule
+from qgraph.passes.rewriter import (
+    Declined,
+    Match,
+    Replacement,
+    Rule,
+    every,
+    match_pattern,
+    maybe,
+    pattern,
+    rewrite,
+    rule,
+)
 
 GRAPH = """graph @g level=float (%x: f32[N,4], %y: f32[N,4]) {
   const @c: f32[1,4] = [1.0, 2.0, 3.0, 4.0]
@@ -134,6 +147,15 @@ def test_so_many_rewrites_are_taken_and_no_more(times: int, ends: bool) -> None:
         return
     with pytest.raises(PassError, match=r"the rules do not come to an end: often applied"):
         rewrite(chain("nn.relu", 1), [often])
+
+
+def test_a_rule_is_called_by_its_name_and_place_where_it_has_one() -> None:
+    @rule(pattern("nn.relu", "x"))
+    def same(match: Match, build: Builder) -> Replacement:
+        return match.root.result
+
+    assert re.fullmatch(r"same \(.*test_rewriter\.py:\d+\)", str(same))
+    assert str(Rule("made", same.pattern, functools.partial(lambda match, build: match.root))) == "made"
 
 
 def test_a_rule_must_return_another_value() -> None:

@@ -16,6 +16,7 @@ from qgraph.passes.engine.validation import (
     _close_numbers,
     _computed,
     _difference,
+    _overflows,
     _same_bits,
     validate,
     widened,
@@ -249,6 +250,31 @@ def test_the_largest_magnitude_is_at_least_one_and_finite(values: list[float], e
     assert largest == expected
     assert list(results) == [graph.outputs[0]]
     assert np.array_equal(outputs[0], np.array([values], F32) * 2)
+
+
+@pytest.mark.parametrize(
+    ("x", "constant", "expected"), [(3e38, 2.0, True), (2.0, 2.0, False), (2.0, INF, False), (INF, 2.0, False)]
+)
+def test_an_overflow_is_an_infinity_that_is_made_of_finite_numbers(x: float, constant: float, expected: bool) -> None:
+    graph = parse(f"""graph @g level=float (%x: f32[N,1]) {{
+      const @c: f32[1,1] = [[{constant}]], @one: i64[1,1] = [[1]]
+      %1: f32[N,1] = nn.add(%x, %x)
+      %2: f32[N,1] = nn.mul(%1, @c)
+      return %2
+    }}""")
+    with np.errstate(all="ignore"):
+        doubled = np.full((2, 1), x, F32) * 2
+        results = {graph.inputs[0]: np.full((2, 1), x, F32), graph.nodes[0].result: doubled}
+        results[graph.nodes[1].result] = doubled * F32(constant)
+    assert _overflows(graph, results) == expected
+
+
+def test_an_output_that_no_node_makes_is_told_without_one() -> None:
+    before = parse("graph @g level=float (%x: f32[N,2]) {\n  %1: f32[N,2] = nn.relu(%x)\n  return %1\n}")
+    after = parse("graph @g level=float (%x: f32[N,2]) {\n  return %x\n}")
+    with pytest.raises(ValidationError, match="it changes what the graph computes: %x") as caught:
+        validate(before, after, "real")
+    assert [line.split()[0] for line in caught.value.where] == ["inputs"]
 
 
 MASKED = """graph @g level=float (%x: f32[N,T,2], %seen: bool[N,T], %ids: i64[N,T]) {

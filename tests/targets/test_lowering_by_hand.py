@@ -12,7 +12,7 @@ from qgraph.errors import LoweringError
 from qgraph.ir import Graph, QuantParams, TensorType, set_states
 from qgraph.targets import get
 from qgraph.targets.correspondence import Refusal, Weight
-from qgraph.targets.lowering import Lowering, QuantizedWeight, is_read_both_ways
+from qgraph.targets.lowering import Lowering, QuantizedWeight, _not_plain, is_read_both_ways
 
 HEAD = """graph @g level=fake_quant target=TARGET (INPUTS) {
   const @s: f32[1] = 0.5, @t: f32[1] = 0.25, @z: i32[1] = 3, @zero: i32[1] = 0, @k: f32[4] = [0.3, -1.0, 99.0, -99.0]
@@ -311,3 +311,13 @@ def test_a_value_is_read_both_ways_where_some_read_its_codes_and_some_itself() -
     )
     x, relu, codes, tanh, last = (node.result for node in graph.nodes)
     assert [is_read_both_ways(value) for value in (x, relu, codes, tanh, last)] == [False, True, False, False, False]
+
+
+def test_an_op_of_floats_alone_makes_no_indices() -> None:
+    graph = qgraph.parse("""graph @g level=float (%x: f32[N,4]) {
+      %1: i64[N,4] = nn.cast(%x) {dtype="i64"}
+      return %1
+    }""")
+    (node,) = graph.nodes
+    assert _not_plain("litert.max_pool_2d", node, get("litert")) == "litert has nn.cast of floats, not of i64"
+    assert _not_plain("litert.cast", node, get("litert")) == ""

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from qgraph.cli.description_command import unknown_verb
 from qgraph.cli.diff_command import diff
 from qgraph.cli.explain_command import explain
 from qgraph.cli.opt_command import opt
@@ -206,13 +207,24 @@ def verify(
 
 @app.command()
 def targets(
-    name: Annotated[str | None, typer.Argument(help="A target, for its details.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="A target, for its details; or `check` or `new`, of a description.")
+    ] = None,
+    file: Annotated[Path | None, typer.Argument(help="The description of a chip, .toml.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the targets, or tell of one: options, ops, files, processors."""
+    """List the targets, or tell of one: options, ops, files, processors.
+
+    `targets new FILE` writes a template of a description of a chip; `targets check FILE` says what is wrong with one,
+    or what the chip runs, and the formula of each op.
+    """
+    from qgraph.cli.description_command import check, new
     from qgraph.cli.listings import target_details, target_list
 
-    words = target_list() if name is None else target_details(name)
+    if file is not None:
+        words = {"new": new, "check": check}.get(name or "", unknown_verb)(file)
+    else:
+        words = target_list() if name is None else target_details(name)
     typer.echo(json.dumps(words.data, indent=2) if as_json else words.text)
 
 

@@ -46,7 +46,8 @@ class ResultLine:
 def run_demo(*, targets: Sequence[str], out: Path, epochs: int, seed: int, data: Path | None, as_json: bool) -> bool:
     """Run the demo and print its table; whether interpreter and runtimes agreed on every byte."""
     for name in targets:
-        all_targets.get(name)
+        if not all_targets.get(name).runtime:
+            raise InputError(f"the demo compares with runtimes, and {name} has none")
     if epochs < 0:
         raise InputError(f"--epochs {epochs} is negative", help=f"give a positive number, or 0 for {EPOCHS}")
     dataset = _dataset(data)

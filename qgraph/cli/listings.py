@@ -49,6 +49,8 @@ def target_details(name: str) -> Listing:
         "lowers": [*target.lowerings],
         "ops": ops,
     }
+    if target.description is not None:
+        return Listing(target.description(), {**data, "description": target.description()})
     lines = [f"{target.name}: {target.summary}", f"files       {', '.join(target.exporters)}"]
     lines += [f"io          {target.io} by default, {target.layout}", f"processors  {target.processors}"]
     for option, words in target.options.items():

@@ -109,7 +109,7 @@ def _write(graph: Graph, output: Path, finished: bool, source: Graph, bits: Over
         typer.echo(f"{output}: fake-quantized for {graph.target}")
         return
     target = qgraph.targets.of(graph)
-    lowered = qgraph.lower(graph, target.name, io="float" if target.floats else None)
+    lowered = qgraph.lower(graph, graph.target, io="float" if target.floats else None)
     qgraph.export(lowered, output)
     typer.echo("\n".join([f"{output}: {output.stat().st_size:,} bytes", *_report(lowered, source, bits)]))
 

@@ -25,6 +25,8 @@ else:
 Path_ = tuple[str, ...]
 """Where a key stands: ("ops", "add", "scale", "bits")."""
 MOST_INHERITED = 8
+CLOSE = 0.5
+"""How alike a word has to be to one that is known, to be taken for it."""
 
 
 class DescriptionError(InputError):
@@ -224,7 +226,7 @@ def _checked_op_key(path: Path_, kind: OpKind, word: str, value: Any, problems: 
 
 
 def _like(name: str, known: Any) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
+    close = difflib.get_close_matches(name, list(known), 1, CLOSE)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from qgraph.arith.stages import Program
-from qgraph.description.description import Settings
+from qgraph.description.description import FORM_NAMES, Settings
 from qgraph.description.scaling import known_factor, operands_of, thresholds
 from qgraph.errors import LoweringError
 from qgraph.ir import Array, Attr, Element, QuantParams, Value
@@ -78,7 +78,10 @@ class Staging:
         """The operands that are no computed values, of those names at least."""
         found: dict[str, Any] = {"bias": 0, "weight_sum": 0, "count": 1, **self.integers}
         settings = self.settings
+        wanted = {*names, *(name for constant in settings.constants.values() for name in constant.names)}
         for prefix, expression in settings.factors.items():
+            if not any(f"{prefix}{name}" in wanted for name in FORM_NAMES[settings.get("scale.form")]):
+                continue
             factor = known_factor(expression, self._real(found), settings.get("scale.arithmetic"))
             found |= {f"{prefix}{name}": array for name, array in operands_of(factor, settings).items()}
             if f"{prefix}thresholds" in names:

@@ -12,6 +12,7 @@ from qgraph.description.layers import layer_rows, pool_rows
 from qgraph.description.moves import moving_rows
 from qgraph.description.reading import Source, described, read
 from qgraph.description.rules import quant_rules
+from qgraph.description.telling import claim, told
 from qgraph.description.values import clamp_rows, clamped, function_rows, pair_rows, requantized
 from qgraph.targets.target import Target
 
@@ -59,5 +60,7 @@ def target_from(description: Description) -> Target:
         forms=("one-dimensional", "transposed-by-zeros"),
         processors="any: integers alone",
         refusals={f"nn.{source}": each.reason for each in unsupported for source in each.kind.sources},
+        description=partial(told, description),
+        claim=claim(description),
         metadata={DESCRIPTION: description.text},
     )

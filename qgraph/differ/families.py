@@ -115,6 +115,11 @@ def check_names(graph: Graph, names: Sequence[str]) -> None:
         raise InputError(f"a graph of level {graph.level} is no target's", help="lower it, or give a quantized file")
     if len(names) < 2:
         raise InputError("one target cannot disagree with itself", help="name two or more: litert,tflm")
+    if targets.of(graph).description is not None:
+        raise InputError(
+            f"a graph for {graph.target} says itself what is computed, whichever target it runs as",
+            help="lower the model for both chips, and compare the graphs: qgraph diff a.qg b.qg",
+        )
     for name in names:
         if targets.get(name).dialect != targets.of(graph).dialect:
             raise InputError(f"the graph is one of {graph.target}, it does not run on {name}")

@@ -97,7 +97,7 @@ def to_file_bytes(graph: Graph, suffix: str, **options: str) -> bytes:
     if suffix not in exporters:
         raise ExportError(
             f"target {graph.target} exports no {suffix or 'file without suffix'}",
-            help=f"it exports {', '.join(exporters)}",
+            help=f"it exports {', '.join([*exporters, 'C99 to a path without a suffix'])}",
         )
     try:
         return exporters[suffix](graph, **options)

@@ -144,9 +144,9 @@ class _Recorded(Mapping[str, Array]):
 
 
 def adds_up(node: Node) -> bool:
-    """Whether a node's accumulators follow from the exact sums of its products."""
+    """Whether a node's accumulators follow from the exact sums of products of what its integers stand for."""
     view = op_def(node.op).view(node)
-    return hasattr(view, "accumulate") and not getattr(view, "in_steps", False)
+    return hasattr(view, "accumulate") and getattr(view, "plain", True)
 
 
 def _constants(node: Node) -> list[Value]:

@@ -44,8 +44,8 @@ def verify(
     python3"). `layout`: that of float inputs whose shape fits both NCHW and NHWC. `intermediate`: compare the result of
     every node too, from a file that returns them all. `optimization`: the level at which a quantized ONNX model is read
     and run, "all" by default. `options` go to the runtime's program (`threads=2` for ONNX Runtime). Raises InputError
-    for a graph that was not lowered or where there is nothing to compare on, RuntimeFailure where the runtime is
-    missing or ends.
+    for a graph that was not lowered, that has no runtime, or where there is nothing to compare on, RuntimeFailure where
+    the runtime is missing or ends.
     """
     graph, model = _model(graph, runtime, optimization)
     target = targets.of(graph)
@@ -106,6 +106,12 @@ def _model(graph: Graph | str | os.PathLike[str], runtime: str | None, optimizat
 def _require_lowered(graph: Graph) -> None:
     if graph.level != "integer":
         raise InputError(f"a graph of level {graph.level} has no runtime", help="lower it first: qgraph.lower")
+    target = targets.of(graph)
+    if not target.runtime:
+        raise InputError(
+            f"{target.name} has no runtime that could be asked: {target.claim}",
+            help="run it, or export it as C99 and run that: qgraph export FILE -o model_c/",
+        )
 
 
 def _exported(graph: Graph) -> bytes:

@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import qgraph
 from qgraph import targets
-from qgraph.errors import LoweringError
+from qgraph.cli.app import app
+from qgraph.errors import FileError, InputError, LoweringError
 from tests.description.chips import BASIC, small_net, written
 
 
@@ -100,3 +102,37 @@ def test_an_accumulator_that_may_overflow_is_refused_where_nobody_says_what_happ
     graph, images = small_net()
     with pytest.raises(LoweringError, match=r"the sums of channel \d may be from -\d+ to \d+, and the accumulator s16"):
         qgraph.quantize(graph, target=chip, calibration=[images])
+
+
+def test_verify_says_what_a_described_chip_rests_on_as_it_has_no_runtime(tmp_path: Path) -> None:
+    text = BASIC.replace('name = "basic"', 'name = "basic"\nevidence = "proven"\noracle = "its own simulator"')
+    graph, images = small_net()
+    lowered = qgraph.quantize(graph, target=written(tmp_path, text), calibration=[images])
+    wanted = (
+        "basic has no runtime that could be asked: its description was compared byte by byte with its own simulator"
+    )
+    with pytest.raises(InputError, match=wanted):
+        qgraph.verify(lowered)
+
+
+def test_a_target_that_is_none_is_refused_with_what_may_be_named() -> None:
+    graph, _ = small_net()
+    with pytest.raises(InputError, match=r"there is no target 'chip'[\s\S]*or the path of a description, chip\.toml"):
+        qgraph.prepare(graph, target="chip")
+    with pytest.raises(FileError, match=r"nowhere\.toml cannot be read"):
+        qgraph.prepare(graph, target="nowhere.toml")
+
+
+def test_commands_take_a_description_as_a_target(chip: str, tmp_path: Path) -> None:
+    graph, images = small_net()
+    qgraph.save(graph, tmp_path / "float.qg")
+    np.savez(tmp_path / "data.npz", images=images)
+    run = CliRunner().invoke
+    assert run(app, ["targets", "new", str(tmp_path / "new.toml")]).exit_code == 0
+    assert "multiplier / 2^shift = input_scale" in run(app, ["targets", "check", str(tmp_path / "new.toml")]).output
+    assert run(app, ["targets", "new", str(tmp_path / "new.toml")]).exit_code != 0
+    words = ["--target", chip, "-o", str(tmp_path / "q.qg"), "--calibration", str(tmp_path / "data.npz")]
+    assert run(app, ["quantize", str(tmp_path / "float.qg"), *words]).exit_code == 0
+    assert run(app, ["lower", str(tmp_path / "q.qg"), "--target", chip, "-o", str(tmp_path / "low.qg")]).exit_code == 0
+    assert "proved" in run(app, ["report", str(tmp_path / "low.qg"), "--overflow"]).output
+    assert "basic" in run(app, ["targets", chip]).output

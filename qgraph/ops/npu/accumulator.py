@@ -23,11 +23,6 @@ class Sums:
     order: str = attr("")
     product: tuple[str, ...] = attr(())
 
-    @property
-    def in_steps(self) -> bool:
-        """Whether more counts than the exact sums."""
-        return not rule_of(self).at_end_alone
-
     def check(self) -> None:
         try:
             rule_of(self)
@@ -37,17 +32,25 @@ class Sums:
     def evaluate(self, *operands: Any) -> Array:
         view: Any = self
         rule = rule_of(view)
-        made = view.narrow(rule, *operands) if self.in_steps else rule.at_end(view.accumulate(*operands))
+        made = rule.at_end(view.accumulate(*operands)) if rule.at_end_alone else view.narrow(rule, *operands)
         return np.asarray(np.asarray(made).astype(view.result.type.numpy, copy=False))
 
 
 class Accumulating(Sums):
-    """Sums of products of two operands; `zeros` are their zero points by name."""
+    """Sums of products of two operands; `zeros` are the integers that stand for 0 in them, by name."""
 
     def accumulator(self) -> AccumulatorType:
         """What is added up, for proofs: two operands and their zero points."""
         view: Any = self
         return AccumulatorType(view.result.type.dtype, view.zeros())
+
+    @property
+    def plain(self) -> bool:
+        """Whether the accumulators follow from the exact sums of products of what the integers stand for."""
+        view: Any = self
+        (name, zero), *_ = view.zeros().items()
+        quant = getattr(view, name).type.quant
+        return rule_of(self).at_end_alone and quant is not None and {*quant.zero_point} == {zero}
 
 
 @kept_by_node

@@ -125,6 +125,9 @@ OVERFLOWS = {
 }
 PRODUCTS = ("multiply w0", "keep a", "take x1", "multiply w1", "add a", "keep a", "take bias", "multiply 128", "add a")
 LAYER = (*PRODUCTS, "shift right shift half_up negative left", "saturate s8")
+# what is floored, and one step towards the sign where half to even would have gone up
+ROUNDED = ("keep v", "shift right shift floor", "keep f", "take v", "shift right shift half_even")
+BANKER = (*ROUNDED, "negate where v < 0", "add f where v < 0", "add f where v < 0")
 SUM = ("multiply input_multiplier", "keep a", "take second", "multiply second_multiplier", "add a")
 PROGRAMS: dict[str, dict[str, tuple[str, ...]]] = {
     "cmsis-nn": {
@@ -180,6 +183,10 @@ PROGRAMS |= {
         "average": ("divide 4 toward_zero",),
         "average_rounded": ("divide 4 half_away", "saturate s8"),
         "add": ("add second", "saturate s8"),
+    },
+    "k210": {
+        "banker": BANKER,
+        "half_up": ("shift right shift half_up",),
     },
     "esp-ppq": {
         "s3": ("shift right shift half_up", "saturate s8"),

@@ -166,6 +166,39 @@ def nvdla_converter(bits: int) -> Callable[[], Rows]:
     return made
 
 
+def nvdla_layer() -> Rows:
+    """Accumulators, a bias of 16 bits, a multiplier of 15 bits, a shift."""
+    found = []
+    for multiplier in (16384, 20001, 32767, 1):
+        for shift in (15, 20, 24, 28):
+            for bias in (0, 100, -32768, 32767):
+                steps = near_steps(Fraction(multiplier, 1 << shift), 32)
+                found += [(max(x - bias * 64, -(1 << 31)), bias, multiplier, shift) for x in steps if abs(x) < 1 << 30]
+                found += [(x, bias, multiplier, shift) for x in (-(1 << 31), (1 << 31) - 1)]
+    return rows(found, 2500)
+
+
+def nvdla_sum() -> Rows:
+    found = []
+    for _ in range(40):
+        scales = GENERATOR.uniform(0.01, 0.1, 3)
+        largest = max(scales[:2])
+        words = []
+        for factor in (4096 * scales[0] / largest, 4096 * scales[1] / largest, largest / (4096 * scales[2])):
+            fraction, exponent = np.frexp(factor)
+            words += [int(np.rint(fraction * 2**15)) - (fraction * 2**15 >= 32767.5), int(15 - exponent)]
+        found += [(int(x), int(y), *words) for x, y in GENERATOR.integers(-128, 128, (40, 2))]
+    return rows(found, 1600)
+
+
+def nvdla_product() -> Rows:
+    found = []
+    for multiplier in (16384, 20001, 32767):
+        for shift in (15, 18, 21, 24):
+            found += [(int(x), int(y), multiplier, shift) for x, y in GENERATOR.integers(-128, 128, (100, 2))]
+    return rows(found, 1200)
+
+
 def _nvdla(source: Path, folder: Path) -> list[str]:
     """Its templates lack a keyword that compilers of today ask for."""
     hls = source / "cmod" / "hls"
@@ -264,6 +297,13 @@ def _esp_dl(source: Path, folder: Path) -> list[str]:
     clip = "#define DL_CLIP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x))\nnamespace tool {\n"
     (folder / "rounding.cpp").write_text(clip + header[first:last] + "}\n" + text[start:end])
     return compiled("esp_dl.cpp", [], ["-fwrapv"], folder)
+
+
+def _k210(source: Path, folder: Path) -> list[str]:
+    text = (source / "include/nncase/runtime/runtime_op_utility.h").read_text()
+    start = text.rindex("template", 0, text.index("bit_mask("))
+    (folder / "carry.cpp").write_text(text[start : text.index("template <bool Banker = false>")])
+    return compiled("k210.cpp", [], [], folder)
 
 
 def bits_of(scale: float) -> int:
@@ -409,6 +449,13 @@ ORACLES = {
             "nvdla/hw branch nvdlav1 @8e06b1b9d85a, cmod/hls/sdp",
             _nvdla,
             {
+                "layer": ("x bias multiplier shift", nvdla_layer),
+                "sum": (
+                    "x second input_multiplier input_shift second_multiplier second_shift "
+                    "output_multiplier output_shift",
+                    nvdla_sum,
+                ),
+                "product": ("x second multiplier shift", nvdla_product),
                 "x_sum": NVDLA_X,
                 "x_maximum": NVDLA_X,
                 "x_relu": NVDLA_X,
@@ -431,6 +478,12 @@ ORACLES = {
                 for rounding in ("half_up", "half_even")
                 for bits in (32, 64)
             },
+        ),
+        Oracle(
+            "k210",
+            "kendryte/nncase branch release/1.0 @cb3fc2df3648, include/nncase/runtime/runtime_op_utility.h",
+            _k210,
+            dict.fromkeys(("banker", "half_up"), ("x shift", shifted_even)),
         ),
         Oracle(
             "gemmini",

@@ -84,3 +84,34 @@ def _contiguous(loops: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
         else:
             merged.append((length, *steps))
     return merged or [(1, *[0] * (len(loops[0]) - 2), 1)]
+
+
+def window(c: Emission, op: Any, kernel: tuple[int, int], dilation: tuple[int, int], pads: tuple[int, ...]) -> str:
+    """The address of the sizes of a window op."""
+    sizes = [*op.x.type.shape[1:], *op.result.type.shape[1:], *kernel, *op.stride, *dilation, *pads[:2]]
+    type = c.program.library.use("qg_window")
+    return f"&{c.program.struct(f'{op.result.name}_window', type, [int(each) for each in sizes])}"
+
+
+def reduced(c: Emission, op: Any, places: Sequence[int], first: str, update: str) -> str:
+    """An array of int32 in which each element of the result has what `update` makes of `qg_acc` and each `qg_x`, along
+    the axes `places`."""
+    shape = [int(side) for side in op.x.type.shape]
+    steps = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
+    kept = [axis for axis in range(len(shape)) if axis not in places]
+    row = c.room("int32", element_count(op.result.type.shape))
+    at = " + ".join(f"qg_i{axis} * {steps[axis]}" for axis in range(len(shape))) or "0"
+    lines = ["{", "    int qg_k = 0;"]
+    for depth, axis in enumerate(kept):
+        lines.append(f"{'    ' * (depth + 1)}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
+    inner = "    " * (len(kept) + 1)
+    lines.append(f"{inner}int32_t qg_acc = {first};")
+    for depth, axis in enumerate(places):
+        lines.append(f"{inner}{'    ' * depth}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
+    deepest = inner + "    " * len(places)
+    lines += [f"{deepest}const int32_t qg_x = {c.of(op.x)}[{at}];", f"{deepest}qg_acc = {update};"]
+    lines += [inner + "    " * depth + "}" for depth in reversed(range(len(places)))]
+    lines.append(f"{inner}{row}[qg_k++] = qg_acc;")
+    lines += ["    " * (depth + 1) + "}" for depth in reversed(range(len(kept)))]
+    c.program.line(*lines, "}")
+    return row

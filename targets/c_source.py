@@ -53,12 +53,17 @@ class Emission:
 
     def __init__(self, graph: Graph) -> None:
         self.program = Program()
+        self.written: set[Node] = set()  # nodes that another one's form has written already
         self.kernels = kernels_of(graph)
         self._requantized = node_requantizer(graph)
         self._names: dict[Value, str] = {}
         self._results: list[tuple[str, Value]] = []
         self._outputs = {*graph.outputs}
         self._graph = graph
+
+    def returns(self, value: Value) -> bool:
+        """Whether the model gives a value."""
+        return value in self._outputs
 
     def begin(self) -> None:
         """Declare the arguments, and what is kept from one call to the next."""
@@ -246,6 +251,8 @@ def _comment(node: Node) -> str:
 
 def _emit(emission: Emission, forms: Forms) -> None:
     node = emission.node
+    if node in emission.written:
+        return
     traits = op_def(node.op).traits
     if node.op in forms:
         forms[node.op](emission, op_def(node.op).view(node))

@@ -19,7 +19,7 @@ from qgraph.errors import UnsupportedOp
 from qgraph.exporters.c99 import ctext
 from qgraph.ir import TensorType, Value
 from qgraph.ir.types import element_count, integer_range
-from qgraph.targets.c_loops import broadcast, each_element, each_example, only
+from qgraph.targets.c_loops import broadcast, each_element, each_example, only, reduced, window
 from qgraph.targets.c_moves import sides
 from qgraph.targets.c_source import Emission, Form
 from qgraph.targets.litert.c_lstm import lstm
@@ -83,13 +83,6 @@ def products(c: Emission, op: Layer, how: Requantization, channels: int) -> Prod
 def accumulator_of(how: Requantization) -> np.dtype[np.signedinteger[Any]]:
     """The storage of the accumulators that are requantized so."""
     return np.dtype(np.int64) if isinstance(how, WideRounding) else np.dtype(np.int32)
-
-
-def window(c: Emission, op: Any, kernel: tuple[int, int], dilation: tuple[int, int], pads: tuple[int, ...]) -> str:
-    """The address of the sizes of a window op."""
-    sizes = [*op.x.type.shape[1:], *op.result.type.shape[1:], *kernel, *op.stride, *dilation, *pads[:2]]
-    type = c.program.library.use("qg_window")
-    return f"&{c.program.struct(f'{op.result.name}_window', type, [int(each) for each in sizes])}"
 
 
 def layer(c: Emission, op: Any, function: str, arguments: list[object]) -> None:
@@ -194,31 +187,8 @@ def average_pool(c: Emission, op: AveragePool2d) -> None:
     _pool(c, op, "qg_average_pool", [c.room("int32", int(op.x.type.shape[3]))])
 
 
-def reduced(c: Emission, op: Any, first: str, update: str) -> str:
-    """An array of int32 in which each element of the result has what `update` makes of `qg_acc` and each `qg_x`."""
-    shape, places = [int(side) for side in op.x.type.shape], op.places()
-    steps = [int(np.prod(shape[axis + 1 :], dtype=np.int64)) for axis in range(len(shape))]
-    kept = [axis for axis in range(len(shape)) if axis not in places]
-    row = c.room("int32", element_count(op.result.type.shape))
-    at = " + ".join(f"qg_i{axis} * {steps[axis]}" for axis in range(len(shape))) or "0"
-    lines = ["{", "    int qg_k = 0;"]
-    for depth, axis in enumerate(kept):
-        lines.append(f"{'    ' * (depth + 1)}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
-    inner = "    " * (len(kept) + 1)
-    lines.append(f"{inner}int32_t qg_acc = {first};")
-    for depth, axis in enumerate(places):
-        lines.append(f"{inner}{'    ' * depth}for (int qg_i{axis} = 0; qg_i{axis} < {shape[axis]}; ++qg_i{axis}) {{")
-    deepest = inner + "    " * len(places)
-    lines += [f"{deepest}const int32_t qg_x = {c.of(op.x)}[{at}];", f"{deepest}qg_acc = {update};"]
-    lines += [inner + "    " * depth + "}" for depth in reversed(range(len(places)))]
-    lines.append(f"{inner}{row}[qg_k++] = qg_acc;")
-    lines += ["    " * (depth + 1) + "}" for depth in reversed(range(len(kept)))]
-    c.program.line(*lines, "}")
-    return row
-
-
 def _sum_to(c: Emission, op: Any, how: Requantization) -> None:
-    row = reduced(c, op, "0", f"(int32_t)((uint32_t)qg_acc + (uint32_t)(qg_x - {zero_point(op.x.type)}))")
+    row = reduced(c, op, op.places(), "0", f"(int32_t)((uint32_t)qg_acc + (uint32_t)(qg_x - {zero_point(op.x.type)}))")
     function, struct = c.requantization(how)
     c.program.call(function, row, c.of(op.result), element_count(op.result.type.shape), struct)
 
@@ -242,7 +212,7 @@ def extremum(c: Emission, op: Extremum, sign: str) -> None:
     """REDUCE_MAX and REDUCE_MIN, of the sign that the better code has."""
     only(CODES, op.x.type)
     low, high = integer_range(op.x.type.dtype)
-    row = reduced(c, op, str(low if sign == ">" else high), f"qg_x {sign} qg_acc ? qg_x : qg_acc")
+    row = reduced(c, op, op.places(), str(low if sign == ">" else high), f"qg_x {sign} qg_acc ? qg_x : qg_acc")
     word = ctext.type_name(ctext.word(op.result.type))
     count = element_count(op.result.type.shape)
     c.program.line(f"for (int qg_i = 0; qg_i < {count}; ++qg_i) {{ {c.of(op.result)}[qg_i] = ({word}){row}[qg_i]; }}")

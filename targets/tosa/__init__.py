@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from qgraph.targets.target import Option, Target
 from qgraph.targets.tosa import dialect
+from qgraph.targets.tosa.c_forms import C_FORMS
 from qgraph.targets.tosa.correspondences import CORRESPONDENCES, PLAIN
 from qgraph.targets.tosa.file_format import from_tosa
 from qgraph.targets.tosa.file_writer import to_tosa
@@ -27,6 +28,7 @@ TARGET = Target(
     runtime="tosa",
     one_by_one=True,
     plains=PLAIN,
+    c_forms=C_FORMS,
     indices="i32",
     evidence=__name__,
     wide_bias={"i16": "i48"},

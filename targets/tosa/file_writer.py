@@ -153,10 +153,10 @@ def _write_node(writer: Writer, node: Node, name: str) -> None:
 
 
 def _sizes(node: Node, attr: str, said: dict[str, Any]) -> tuple[int, ...]:
-    """An attribute as a shape: where it has -1 for an open batch, the size that the file has."""
+    """An attribute as a shape: where it has -1, for an open batch or all of an axis, the size that the file has."""
     sizes: Any = node.attrs[attr]
     shape = node.result.type.shape
-    opened = {i for i, size in enumerate(shape) if isinstance(size, str) and sizes[i : i + 1] == (-1,)}
+    opened = {i for i in range(len(shape)) if sizes[i : i + 1] == (-1,)}
     if not opened or len(sizes) != len(shape):
         return tuple(sizes)
     said[attr] = sizes

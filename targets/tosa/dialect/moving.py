@@ -132,7 +132,7 @@ class Reverse(_Move):
 
 @op("tosa.slice", kind="slice", moves_data=True)
 class Slice(_Move):
-    """SLICE: `size` elements from `start` on, along each axis."""
+    """SLICE: `size` elements from `start` on, along each axis; -1 from 0 on: all of it, as along an open batch."""
 
     name = "tosa.slice"
     start: tuple[int, ...] = attr()
@@ -144,8 +144,7 @@ class Slice(_Move):
         if not len(self.start) == len(self.size) == len(shape):
             raise TypeMismatch(f"{self.name}: {self.start} and {self.size} are not one for each axis of {self.x.type}")
         for begin, size, whole in zip(self.start, self.size, shape, strict=True):
-            open_whole = isinstance(whole, str) and (begin, size) == (0, -1)
-            if not open_whole and (isinstance(whole, str) or begin < 0 or size < 1 or begin + size > whole):
+            if (begin, size) != (0, -1) and (isinstance(whole, str) or begin < 0 or size < 1 or begin + size > whole):
                 raise TypeMismatch(f"{self.name}: {size} elements from {begin} on are not within {self.x.type}")
         return self.x.type.with_shape([w if s == -1 else s for s, w in zip(self.size, shape, strict=True)])
 

@@ -149,6 +149,21 @@ def test_another_tools_file_without_an_entry_of_qgraph_is_read(tmp_path: Path) -
         qgraph.load(tmp_path / "model.tosa")
 
 
+@pytest.mark.parametrize("size", ["1", "4"])
+def test_a_batch_that_is_set_leaves_what_is_cut_off_whole(size: str, tmp_path: Path) -> None:
+    class Cut(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([x[:, 1:], x[:, :1] * 2], 1)
+
+    x = torch.randn(4, 3, 5, 5)
+    low = qgraph.quantize(qgraph.trace(Cut(), x), "tosa", calibration=[x.numpy()])
+    one = qgraph.passes.set_batch(low, size=size)
+    codes = np.arange(75 * int(size), dtype=np.int8).reshape(-1, 5, 5, 3)
+    assert np.array_equal(qgraph.run(one, codes), qgraph.run(low, codes))
+    qgraph.export(one, tmp_path / "one.tosa")
+    assert qgraph.load(tmp_path / "one.tosa") == one
+
+
 def test_a_softmax_of_an_open_size_is_refused_before_there_are_scales() -> None:
     x = torch.zeros(2, 8)
     graph = qgraph.trace(nn.Softmax(0).eval(), (x,))

@@ -20,7 +20,7 @@ from qgraph.interpreter.samples import sample_batches
 from qgraph.interpreter.streaming import Stream
 from qgraph.ir import Array, Graph, Node, TensorType, Value, data_inputs, data_outputs, op_def, states_of
 from qgraph.ir.types import element_count
-from qgraph.passes import set_batch
+from qgraph.passes.set_batch import set_batch
 from qgraph.targets.c_moves import copied, places_of, sides
 
 Form = Callable[["Emission", Any], None]

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache, partial
 from pathlib import Path
 
+from qgraph.description.c_forms import C_FORMS
 from qgraph.description.description import Description
 from qgraph.description.layers import layer_rows, pool_rows
 from qgraph.description.moves import moving_rows
@@ -62,5 +63,6 @@ def target_from(description: Description) -> Target:
         refusals={f"nn.{source}": each.reason for each in unsupported for source in each.kind.sources},
         description=partial(told, description),
         claim=claim(description),
+        c_forms=C_FORMS,
         metadata={DESCRIPTION: description.text},
     )

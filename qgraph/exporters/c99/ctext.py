@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 from qgraph.ir import TensorType
 
 C_TYPES = {
-    **{"i4": "int8", "i8": "int8", "u8": "uint8", "i16": "int16", "u16": "uint16", "i32": "int32", "i64": "int64"},
+    **{
+        "i4": "int8",
+        "i8": "int8",
+        "u8": "uint8",
+        "i16": "int16",
+        "u16": "uint16",
+        "i32": "int32",
+        "i48": "int64",
+        "i64": "int64",
+    },
     **{"f32": "float", "f64": "double", "bool": "uint8"},
 }
 """Storage of qgraph -> the word of its C type."""

@@ -140,8 +140,8 @@ def _before(place: _Place, masks: Collection[Value], reaches: Mapping[Value, boo
 
 def _keeps_rows(place: _Place, node: Node) -> bool:
     """Whether a node is a reshape, of whose operand the rows of a softmax over the last axis are rows, too."""
-    shapes = node.operand(0).type.shape[-1:], node.result.type.shape[-1:]
-    return node.op == "nn.reshape" and place.axis == -1 and shapes[0] == shapes[1]
+    shape = place.value.type.shape
+    return node.op == "nn.reshape" and place.axis == -1 and node.operand(0).type.shape[-1:] == shape[-1:]
 
 
 def _before_factor(place: _Place, node: Node) -> Iterator[_Place]:

@@ -125,9 +125,9 @@ def of_known_bits(graph: Graph, target: Target, floats: Collection[Node]) -> set
 
 
 def maker_among(value: Value, found: Collection[Node]) -> Node | None:
-    """What computes a value, behind ops that move its elements and are none of `found` themselves."""
+    """What computes a value, behind ops that move the elements of one value and are none of `found` themselves."""
     maker = unquantized(value).producer
-    while maker is not None and maker not in found and _moves(maker):
+    while maker is not None and maker not in found and _moves(maker) and maker.op not in GATHERING:
         maker = maker.operand(0).producer
     return maker
 

@@ -118,7 +118,7 @@ def _of_others(source: Source, arrays: Mapping[str, Array]) -> dict[str, Array]:
     emitter = Emitter(scratch)
     emitter.emit_graph()
     with torch.no_grad():
-        given = fx.GraphModule(emitter.root, emitter.traced)()
+        given = fx.GraphModule(emitter.root, emitter.traced).eval()()  # without dropout
     tensors = given if isinstance(given, tuple) else (given,)
     return {
         name: _array(tensor, source.graph.constants[name].data.dtype)

@@ -274,3 +274,16 @@ def test_what_is_made_of_ids_alone_is_a_mask_only_where_it_reaches_down() -> Non
     far = build.mul(numbers, build.constant(np.float32(LOWEST), "far"))
     graph.set_outputs([build.mul(numbers, build.constant(np.float32(-0.5), "near")), far])
     assert set(masks_of(graph)) == {graph.constants["far"], far}
+
+
+class Chosen(nn.Module):
+    """A softmax of the largest, the first of two results of one node."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.topk(3, -1)[0].softmax(-1)
+
+
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "onnxruntime"])
+def test_a_softmax_may_read_a_node_of_several_results(target: str) -> None:
+    low = qgraph.quantize(qgraph.trace(Chosen(), torch.from_numpy(X)), target, calibration=[X])
+    assert qgraph.verify(low, inputs=X).bit_exact

@@ -152,3 +152,22 @@ def test_a_pass_that_changes_a_part_makes_it_a_parameter_of_its_own() -> None:
     learned = [key for key, _ in qgraph.to_torch(graph).named_parameters()]
     assert len(learned) == 2
     assert "w" in learned
+
+
+class Dropped(nn.Module):
+    """A table of which a layer and dropout make a constant, as relative positions are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.layer = nn.Parameter(torch.randn(8, 4)), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.layer(nn.functional.dropout(self.table, 0.5, self.training)).T
+
+
+def test_dropout_of_parameters_is_none_of_a_graph_of_them() -> None:
+    graph = qgraph.trace(Dropped(), torch.randn(2, 4))
+    back = qgraph.from_torch(qgraph.to_torch(graph))
+    x = np.ones((2, 4), np.float32)
+    np.testing.assert_allclose(qgraph.run(back, x), qgraph.run(graph, x), atol=1e-5)

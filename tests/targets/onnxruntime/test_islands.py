@@ -126,3 +126,16 @@ def test_floats_whose_bits_are_known_are_returned_as_they_are() -> None:
 def test_floats_whose_bits_are_not_known_are_returned_on_a_grid() -> None:
     graph = calibrated(Of(lambda x: torch.cumsum(x, 1) - x), fallback="float")
     assert qgraph.lower(graph, "onnxruntime").outputs[0].producer.op == "ort.DequantizeLinear"
+
+
+class Joined(nn.Module):
+    """A product with a number, of an island's result that is joined to another value."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(torch.cat([x.tanh(), F.normalize(x, dim=-1)][::-1], 1) * 0.3 + 0.1)
+
+
+def test_an_island_ends_at_a_join_of_which_it_makes_the_first_part_alone() -> None:
+    low = qgraph.lower(calibrated(Joined()), "onnxruntime")
+    assert "QLinearMul" in [node.op.partition(".")[2] for node in low.nodes]
+    assert qgraph.verify(low, inputs=examples().numpy()).bit_exact

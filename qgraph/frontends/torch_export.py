@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -19,6 +20,7 @@ from qgraph.frontends.stack_trace import traced_origin
 from qgraph.frontends.torch_check import check_against
 from qgraph.frontends.torch_decomposition import decomposed
 from qgraph.frontends.torch_importer import Importer
+from qgraph.frontends.torch_settings import tracing_settings
 from qgraph.frontends.torch_structure import (
     as_tensors,
     leaves,
@@ -62,10 +64,11 @@ def trace(
     stay open a number, the graph has that number, with a FixedSizeWarning.
 
     The model is left as it was, and its parameters are copied; float64, float16 and bfloat16 become float32, with a
-    PrecisionWarning. What is computed from parameters alone becomes a constant. `check` runs the graph beside the model
-    on the example, and refuses where they differ beyond rounding. Raises UnsupportedOp naming every op that has no
-    counterpart, with module path and source line, and InputError for a model that `torch.export` refuses, that
-    changes its state, that has parameters which are not finite, or whose graph computes something else.
+    PrecisionWarning, also where its code casts to the latter two or is under autocast. What is computed from
+    parameters alone becomes a constant. `check` runs the graph beside the model on the example, and refuses where
+    they differ beyond rounding. Raises UnsupportedOp naming every op that has no counterpart, with module path and
+    source line, and InputError for a model that `torch.export` refuses, that changes its state, that has parameters
+    which are not finite, or whose graph computes something else.
     """
     require_torch()
     import torch
@@ -125,6 +128,10 @@ def _arguments(model: object, example: object, kwargs: Mapping[str, object]) -> 
 
     if not isinstance(model, (torch.nn.Module, torch.export.ExportedProgram)):
         raise InputError(f"a {type(model).__name__} cannot be traced", help="give a torch.nn.Module")
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError(
+            f"a {type(model).__name__} cannot be traced", help="give the torch.nn.Module that TorchScript was made of"
+        )
     if isinstance(model, torch.export.ExportedProgram) and example == () and not kwargs:
         example, kwargs = model.example_inputs or ((), {})
     if isinstance(example, (torch.Tensor, np.ndarray)):
@@ -158,12 +165,18 @@ def _prepared(model: torch.nn.Module | ExportedProgram) -> Iterator[None]:
         _evaluate(model)
         for tensor, data in other:
             tensor.data = data.float()
-        yield
+        with tracing_settings() as asked:
+            yield
     finally:
         for tensor, data in other:
             tensor.data = data
         for module, mode in modes.items():
             module.training = mode
+    if asked and not other:
+        names = ", ".join(sorted({*asked}))
+        warnings.warn(
+            f"{type(model).__name__} computes in {names}: the graph does in float32", PrecisionWarning, stacklevel=4
+        )
 
 
 def _averages(model: torch.nn.Module | ExportedProgram) -> set[str]:
@@ -203,6 +216,10 @@ def _check_dims(dims: Sequence[int], given: tuple[object, ...]) -> None:
 def _open(dynamic_batch: bool, more: Sequence[int]) -> tuple[int, ...]:
     """The dimensions that stay open."""
     return (*((0,) if dynamic_batch else ()), *more)
+
+
+PACKING = (os.path.join("nn", "utils", "rnn.py"), os.path.join("nn", "modules", "rnn.py"))
+"""Where torch packs sequences, and takes packed ones."""
 
 
 BATCH = 4
@@ -279,8 +296,18 @@ def _exported_for(
         raise InputError(
             f"torch.export cannot trace {type(model).__name__}: {lines[0]}",
             where=(f"origin  {user.readable}",) if user else (),
-            help="see torch.export's documentation on data-dependent control flow and input mutation",
+            help=_advice(error),
         ) from error
+
+
+def _advice(error: BaseException) -> str:
+    """What to do about what torch.export refuses, by the code of torch's in which it does."""
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code.co_filename.endswith(PACKING):
+            return "give padded sequences and their mask: how long packed ones are depends on data"
+        at = at.tb_next
+    return "see torch.export's documentation on data-dependent control flow and input mutation"
 
 
 def _runs(model: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> bool:

@@ -17,7 +17,16 @@ from qgraph.frontends.expanded_constants import ExpandedConstants
 from qgraph.frontends.torch_dims import Dims
 from qgraph.frontends.torch_memory import Alias, Memory, StateChanged, Storage
 from qgraph.frontends.torch_node_reader import NodeReader
-from qgraph.frontends.torch_nodes import arguments_of, as_pairs, functional_form, is_size, origin_of, share, writes
+from qgraph.frontends.torch_nodes import (
+    arguments_of,
+    as_pairs,
+    functional_form,
+    is_size,
+    origin_of,
+    share,
+    size_of_data,
+    writes,
+)
 from qgraph.frontends.torch_ops import COMPLEX_ROWS, IGNORED, ROWS, NoBatch
 from qgraph.frontends.torch_views import VIEWS, Dropped, Same, View
 from qgraph.ir import Builder, Graph, Origin, TensorType, Value
@@ -165,6 +174,8 @@ class Importer(NodeReader):
         op = functional_form(node.target)
         self._arguments = arguments_of(node, op)
         name = str(op)
+        if size_of_data(node.meta["val"]):
+            raise TypeMismatch("the number of elements of its result depends on the values of its operands")
         if hasattr(node.meta["val"], "shape") and 0 in node.meta["val"].shape and not writes(node.target):
             return Alias(node, origin, value=self.filled(0))  # it has no elements
         if self._reads_or_makes_complex(node):

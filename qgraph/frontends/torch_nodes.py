@@ -23,6 +23,15 @@ def is_size(node: Any) -> bool:
     return not hasattr(value, "shape") and not isinstance(value, (tuple, list))
 
 
+def size_of_data(made: Any) -> bool:
+    """Whether a size of a tensor, or of one of several, is known when the model runs alone: x[x > 0], nonzero."""
+    import torch
+    from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+
+    tensors = made if isinstance(made, (tuple, list)) else [made]
+    return any(isinstance(each, torch.Tensor) and free_unbacked_symbols(each) for each in tensors)
+
+
 def writes(op: Any) -> bool:
     """Whether an op changes its first operand."""
     first = op._schema.arguments[:1]

@@ -74,6 +74,19 @@ class Convolved(nn.Module):
         return torch.cat([y, best, torch.zeros_like(y), torch.tril(y @ y.mT)[..., :1], (y @ y.mT)[..., -2:]], -1)
 
 
+class Recurrent(nn.Module):
+    """Layers of one kind over time: all steps, and the last states."""
+
+    def __init__(self, kind: str, batch_first: bool = True, **settings: object) -> None:
+        super().__init__()
+        self.layers, self.swapped = getattr(nn, kind)(8, 6, batch_first=batch_first, **settings), not batch_first
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        steps, states = self.layers(x.transpose(0, 1) if self.swapped else x)
+        last = states if isinstance(states, tuple) else (states,)
+        return (steps.transpose(0, 1) if self.swapped else steps, *(each.transpose(0, 1) for each in last))
+
+
 def floats(*shape: int) -> Tensor:
     return torch.randn(*shape, 8)
 
@@ -87,6 +100,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], Callable[..., Tensor]]] = {
     "decoder": (Decoder, tokens),
     "rotary": (Rotary, floats),
     "merged": (Convolved, floats),
+    "lstm, two layers both ways": (lambda: Recurrent("LSTM", num_layers=2, bidirectional=True), floats),
+    "gru, time first": (lambda: Recurrent("GRU", batch_first=False), floats),
+    "rnn, relu": (lambda: Recurrent("RNN", nonlinearity="relu"), floats),
 }
 
 

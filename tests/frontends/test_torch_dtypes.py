@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.errors import UnsupportedOp
+from qgraph.errors import PrecisionWarning, UnsupportedOp
 from qgraph.frontends.torch_ops import ROWS
 
 INTEGERS = torch.tensor([[-7, -1, 0, 1, 2, 9], [3, 4, -2, 2**40, -(2**40), 5]])
@@ -130,3 +130,32 @@ def test_a_result_of_another_dtype_than_torchs_is_refused(monkeypatch: pytest.Mo
 def test_arithmetic_of_bytes_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedOp, match=r"aten\.neg\.default: nn\.mul: a is u8"):
         qgraph.trace(Call(torch.neg), PIXELS)
+
+
+class Mixed(nn.Module):
+    """A layer of float16 in a model of float32, and one under autocast."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(6, 6).half(), nn.Linear(6, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.first(x.to(torch.float16)).float()
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.second(y).float()
+
+
+def test_lower_precisions_inside_of_a_model_become_float32() -> None:
+    model = Mixed()
+    with pytest.warns(PrecisionWarning, match="float16"):
+        graph = qgraph.trace(model, FLOATS)
+    wanted = model.second(model.first.float()(FLOATS)).detach().numpy()
+    np.testing.assert_allclose(qgraph.run(graph, FLOATS.numpy()), wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cast", [Tensor.half, Tensor.bfloat16, lambda x: x.type(torch.bfloat16)])
+def test_a_model_that_computes_in_less_than_float32_is_told_so(cast: Callable[[Tensor], Tensor]) -> None:
+    with pytest.warns(PrecisionWarning, match="computes in b?float16: the graph does in float32"):
+        graph = qgraph.trace(Call(lambda x: cast(x).float() * 3), FLOATS)
+    assert np.array_equal(qgraph.run(graph, FLOATS.numpy()), FLOATS.numpy() * np.float32(3))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.errors import InputError, PrecisionWarning
+from qgraph.errors import InputError, PrecisionWarning, UnsupportedOp
 from tests.frontends.traced import Apply, check_traced, random, same, tensors
 from tests.models import Mixed, seeded
 
@@ -328,3 +328,64 @@ def test_batch_normalization_beside_an_op_that_torch_decomposes_stays_whole() ->
 def test_an_example_without_elements_is_refused() -> None:
     with pytest.raises(InputError, match=r"shape \[0, 3\], without elements"):
         qgraph.trace(torch.nn.Linear(3, 2), torch.zeros(0, 3))
+
+
+class Translator(nn.Module):
+    """torch's own encoder and decoder, with the mask that its documentation says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        return self.body(source, target, tgt_mask=mask)
+
+
+def test_torchs_transformer_takes_a_mask_that_is_made_in_forward() -> None:
+    torch.manual_seed(0)
+    model = Translator().eval()
+    graph = qgraph.trace(model, (torch.randn(2, 5, 8), torch.randn(2, 4, 8)))
+    source, target = torch.randn(3, 5, 8), torch.randn(3, 4, 8)
+    got = qgraph.run(graph, source.numpy(), target.numpy())
+    np.testing.assert_allclose(got, model(source, target).detach().numpy(), atol=1e-5)
+
+
+class Of(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: torch.Tensor) -> Any:
+        return self.function(*inputs)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [lambda x: x[x > 0] * 2, lambda x: x.nonzero(), torch.unique, lambda x: x.masked_select(x > 0).mean()],
+)
+def test_a_result_whose_size_depends_on_data_is_refused_in_a_line(function: Any) -> None:
+    with pytest.raises(UnsupportedOp, match="the number of elements of its result depends on the values"):
+        qgraph.trace(Of(function), torch.randn(4, 8))
+
+
+def test_packed_sequences_are_refused_with_advice() -> None:
+    class Packed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.LSTM(2, 3, batch_first=True)
+
+        def forward(self, x: torch.Tensor, lengths: torch.Tensor) -> Any:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+            return nn.utils.rnn.pad_packed_sequence(self.body(packed)[0], batch_first=True)[0]
+
+    with pytest.raises(InputError, match="give padded sequences and their mask"):
+        qgraph.trace(Packed(), (torch.randn(3, 4, 2), torch.tensor([2, 4, 1])))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
+def test_a_module_of_torchscript_is_refused() -> None:
+    with pytest.raises(InputError, match=r"give the torch\.nn\.Module that TorchScript was made of"):
+        qgraph.trace(torch.jit.script(nn.Linear(2, 2)), torch.randn(4, 2))

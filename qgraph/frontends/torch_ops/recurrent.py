@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 Nodes = list[Value]
 
 
-@aten("lstm.input")
+@aten("lstm.input", "qgraph::lstm.default")
 def lstm(at: Importer, a: Arguments) -> Nodes:
     """Layers of long short-term memory: all steps, the last h and the last c of each layer and direction."""
     return _layers(at, "nn.lstm", a, a["hx"])
 
 
-@aten("gru.input")
+@aten("gru.input", "qgraph::gru.default")
 def gru(at: Importer, a: Arguments) -> Nodes:
     """Layers of gated recurrent units."""
     return _layers(at, "nn.gru", a, [a["hx"]])
 
 
-@aten("rnn_tanh.input")
+@aten("rnn_tanh.input", "qgraph::rnn_tanh.default")
 def rnn_tanh(at: Importer, a: Arguments) -> Nodes:
     """Elman's layers with tanh."""
     return _layers(at, "nn.rnn", a, [a["hx"]])
 
 
-@aten("rnn_relu.input")
+@aten("rnn_relu.input", "qgraph::rnn_relu.default")
 def rnn_relu(at: Importer, a: Arguments) -> Nodes:
     """Elman's layers with relu."""
     return _layers(at, "nn.rnn", a, [a["hx"]], nonlinearity="relu")

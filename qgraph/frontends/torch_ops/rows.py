@@ -39,13 +39,14 @@ OTHER_NAMES = {
 
 
 def aten(*names: str) -> Callable[[FromAten], FromAten]:
-    """Register a row for these ATen overloads, and their other names."""
+    """A row for these ATen overloads, and their other names; "qgraph::lstm.default" has a namespace of its own."""
 
     def register(row: FromAten) -> FromAten:
         for name in names:
-            packet, _, overload = name.partition(".")
+            namespace, _, rest = name.rpartition("::")
+            packet, _, overload = rest.partition(".")
             for each in (packet, *OTHER_NAMES.get(packet, ())):
-                ROWS[f"aten.{each}.{overload}"] = row
+                ROWS[f"{namespace or 'aten'}.{each}.{overload}"] = row
         return row
 
     return register

@@ -9,15 +9,19 @@ depends on scales is known when they are: `lower` checks it.
 from __future__ import annotations
 
 from qgraph import targets
-from qgraph.ir import Graph, Node
+from qgraph.errors import LoweringError
+from qgraph.ir import Builder, Graph, Node
 from qgraph.passes.engine.registry import graph_pass
 from qgraph.passes.fold_batchnorm import fold_batchnorm
 from qgraph.passes.lower import check_fallback, in_layout
+from qgraph.passes.rewriter import Declined, Match
+from qgraph.passes.ways import chosen_ways
 from qgraph.targets.correspondence import Refusal
 from qgraph.targets.lowering import choose, combined, fail, illegal
 from qgraph.targets.target import Target
 
-KEEP = "or keep it in float: prepare(..., fallback='float')"
+KEEP = "keep it in float: prepare(..., fallback='float')"
+KNOWN = "trace it for known sizes: without dynamic_dims"
 
 
 @graph_pass(exact="bits", needs={"level": "float", "layout": "NCHW"})
@@ -28,14 +32,36 @@ def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> N
     refused = _refused(folded, chosen, in_float=False)
     if not refused:
         return
-    left = _refused(folded, chosen, in_float=True)
-    help = "" if left else KEEP
-    errors = [
-        fail(node, why.reason, ", ".join(filter(None, (why.help, help))))
-        for node, why in (left if fallback else refused)
-    ]
+    left = [node for node, _ in _refused(folded, chosen, in_float=True)]
+    keeps = not fallback and all(_undone(node, folded, chosen, in_float=True) == "" for node in left)
+    errors = [_error(node, why, folded, chosen, keeps) for node, why in refused if not fallback or node in left]
     if errors:
         raise combined(errors, f"{target} cannot lower")
+
+
+def _error(node: Node, why: Refusal, graph: Graph, target: Target, keeps: bool) -> LoweringError:
+    """The error of one node; `keeps`: whether fallback=float would do."""
+    undone = None if target.lowerings.get(node.op) else _undone(node, graph, target)
+    help = why.help if undone is None else KNOWN if _is_open(node) else ""
+    said = [each for each in (help or (why.help if not keeps else ""), KEEP if keeps else "") if each]
+    return fail(node, f"{why.reason}: {undone}" if undone else why.reason, ", or ".join(said))
+
+
+def _is_open(node: Node) -> bool:
+    """Whether a size behind the batch is open."""
+    return any(isinstance(size, str) for value in (*node.inputs, *node.results) for size in value.type.shape[1:])
+
+
+def _undone(node: Node, graph: Graph, target: Target, in_float: bool = False) -> str | None:
+    """Why the way that writes a node by ops that the target has, or keeps `in_float`, declines; "" where it does not,
+    None where there is none."""
+    way = chosen_ways(target.offered | (target.kept_in_float if in_float else set())).get(node.op)
+    if way is None:
+        return None
+    copy = graph.clone()
+    twin = dict(zip(graph.nodes, copy.nodes, strict=True))[node]
+    made = way.rewrite(Match(twin), Builder(copy, twin, twin.origins))
+    return made.reason if isinstance(made, Declined) else ""
 
 
 def _refused(graph: Graph, target: Target, in_float: bool) -> list[tuple[Node, Refusal]]:

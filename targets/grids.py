@@ -144,6 +144,9 @@ class Grids:
         else:
             wide = self.rules.by_default or node in self.fine
             self._of[result] = Grid(result, wide and not (said is not None and said.narrow))
+        for other in node.results[1:] if node in self.floats else ():  # such as the last states of a recurrent layer
+            if other.type.is_float and (other.users or other.is_output):
+                self._of[other] = Grid(other, self.rules.by_default)
         grid = self.of(result)
         if rule == "fixed":
             self._fix(node, grid)

@@ -187,3 +187,47 @@ def test_a_scale_at_which_tflm_gives_the_lowest_code_for_zero_is_refused_there_a
     with pytest.raises(LoweringError, match="from 8 on TFLite Micro gives the lowest code for an operand of 0"):
         qgraph.quantize(graph, target="tflm", calibration=[images()])
     qgraph.quantize(graph, target="litert", calibration=[images()])
+
+
+class Masked(torch.nn.Module):
+    """Attention under a mask of booleans that is an input."""
+
+    def forward(self, x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(x, x, x, attn_mask=mask[:, None, None])
+
+
+def test_a_refusal_says_why_an_op_is_not_written_by_others_and_what_would_do() -> None:
+    graph = qgraph.trace(Masked(), (torch.randn(4, 2, 5, 8), torch.ones(4, 5, dtype=torch.bool)))
+    with pytest.raises(LoweringError) as caught:
+        qgraph.prepare(graph, "onnxruntime")
+    assert caught.value.what.endswith("onnxruntime cannot lower nn.attention: the mask of booleans is computed")
+    assert caught.value.help == "keep it in float: prepare(..., fallback='float')"
+    qgraph.prepare(graph, "onnxruntime", fallback="float")
+
+
+class Last(torch.nn.Module):
+    """The last states of layers in both directions."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.body = getattr(torch.nn, kind)(3, 4, batch_first=True, bidirectional=True)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        states = self.body(x)[1]
+        return tuple(each.transpose(0, 1) * 2 for each in (states if isinstance(states, tuple) else [states]))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("target", targets.names())
+def test_an_open_number_of_steps_is_refused_with_its_reason_or_stays_in_float(kind: str, target: str) -> None:
+    graph = qgraph.trace(Last(kind).eval(), torch.randn(4, 5, 3), dynamic_dims=[1])
+    with pytest.raises(
+        LoweringError, match=r"the number of steps, T, is open(?s:.)*trace it for known sizes"
+    ) as caught:
+        qgraph.prepare(graph, target)
+    if "fallback='float'" in caught.value.help:
+        seen = [np.random.default_rng(length).normal(size=(8, length, 3)).astype(np.float32) for length in (4, 9)]
+        low = qgraph.quantize(graph, target, calibration=seen, fallback="float")
+        assert all(qgraph.verify(low, inputs=each).bit_exact for each in seen)
+    else:
+        assert target != "onnxruntime"

@@ -218,7 +218,7 @@ class Last(torch.nn.Module):
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "onnxruntime", "tflm", "tosa"])
 def test_an_open_number_of_steps_is_refused_with_its_reason_or_stays_in_float(kind: str, target: str) -> None:
     graph = qgraph.trace(Last(kind).eval(), torch.randn(4, 5, 3), dynamic_dims=[1])
     with pytest.raises(

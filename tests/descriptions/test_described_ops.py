@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from qgraph.arith.narrow_accumulator import AccumulatorRule, narrow_convolve
 from qgraph.arith.stages import Program
 from qgraph.arith.tosa_scale import apply_scale_32, reciprocal_scale
 from qgraph.description.description import Description
@@ -18,6 +19,8 @@ from tests.descriptions.golden import load
 
 FOLDER = Path(__file__).parents[2] / "targets"
 Columns = dict[str, NDArray[Any]]
+
+Proof = tuple[str, str, str, str, dict[str, int], Callable[[Columns], Columns], Mapping[str, int]]
 
 S32 = {"low": -(1 << 31), "high": (1 << 31) - 1}
 S8 = {"low": -128, "high": 127}
@@ -65,7 +68,7 @@ def bn(columns: Columns) -> Columns:
 
 
 # description, op, oracle, case, what else the stages read, columns made of the oracle's, rows that the chip's op has
-PROOFS: list[tuple[str, str, str, str, dict[str, int], Callable[[Columns], Columns], Mapping[str, int]]] = [
+PROOFS: list[Proof] = [
     ("cmsis-nn", "conv", "cmsis-nn", "requantize", {**S32, **NO_BIAS}, everything, {}),
     ("cmsis-nn", "mul", "cmsis-nn", "multiply", {**S8, "bias": 0}, everything, {}),
     ("cmsis-nn", "add", "cmsis-nn", "add", S8, q31_sum, {}),
@@ -93,6 +96,8 @@ PROOFS: list[tuple[str, str, str, str, dict[str, int], Callable[[Columns], Colum
     ("esp-dl-s3", "conv", "esp-ppq", "s3", {**S8, **NO_BIAS}, everything, {}),
     ("esp-dl-p4", "conv", "esp-dl", "half_even_s32", {**S32, **NO_BIAS}, everything, {}),
     ("esp-dl-p4", "conv", "esp-ppq", "p4", {**S8, **NO_BIAS}, everything, {}),
+    ("tosa-rescale", "conv", "tosa", "single_32", {**S32, **NO_BIAS}, everything, {}),
+    ("tosa-rescale", "average_pool", "tosa", "average", {**S8, "output_zero_point": 0}, of_four, {}),
     ("gemmini", "conv", "gemmini", "store", {**S8, **NO_BIAS}, floats, {}),
     ("gemmini", "add", "gemmini", "add", S8, floats, {"output_scale_bits": 0x3F800000}),
 ]
@@ -105,30 +110,50 @@ def described(name: str) -> Description:
 
 
 def results(description: Description, op: str, columns: Columns, further: Mapping[str, int]) -> NDArray[np.int64]:
-    """What the stages of an op make of columns; the second operand goes through its own first."""
+    """What the stages of an op make of columns, with its constants; the second operand goes through its own first."""
     settings = description.op(op)
     operands: dict[str, Any] = {**further, **{name: c for name, c in columns.items() if name != "x"}}
+    for constant, expression in settings.constants.items():
+        if constant not in operands:
+            operands[constant] = expression.evaluate(operands)
     if "second" in operands:
         operands["second"] = Program.parse(settings.second()).apply(operands["second"], operands)
     return Program.parse(settings.stages()).apply(columns["x"], operands)
 
 
-@pytest.mark.parametrize("proof", PROOFS, ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}")
-def test_the_stages_of_a_description_give_what_its_oracle_gave(proof: Any) -> None:
+def compared(proof: Proof) -> tuple[int, int]:
+    """Rows that were compared, and those that differ."""
     name, op, oracle, case, further, made_of, only = proof
     recorded = load(oracle)[case]
     rows = np.all([recorded.columns[column] == value for column, value in only.items()], axis=0)
     rows = np.broadcast_to(rows, recorded.y.shape)
     columns = made_of({column: values[rows] for column, values in recorded.columns.items()})
     made = results(described(name), op, columns, further)
-    assert rows.sum() > 100
-    assert (made != recorded.y[rows]).sum() == MACRO.get((oracle, case), 0)
+    return int(rows.sum()), int((made != recorded.y[rows]).sum())
+
+
+@pytest.mark.parametrize("proof", PROOFS, ids=lambda p: f"{p[0]}-{p[1]}-{p[3]}")
+def test_the_stages_of_a_description_give_what_its_oracle_gave(proof: Proof) -> None:
+    rows, differing = compared(proof)
+    assert rows > 100
+    assert differing == MACRO.get((proof[2], proof[3]), 0)
 
 
 def test_what_is_called_proven_has_a_proof() -> None:
     proven = {path.stem for path in FOLDER.glob("*.toml") if described(path.stem).get("target.evidence") == "proven"}
-    inherited = {"nvdla-cmodel", "hls4ml-cast", "max78000-4bit"}  # other widths and products of the same stages
-    assert proven == {proof[0] for proof in PROOFS} | inherited | {"tosa-rescale"}
+    assert proven == {proof[0] for proof in PROOFS} | {"hls4ml-cast"}
+
+
+def test_the_products_that_hls4ml_casts_are_cast_as_its_types_do() -> None:
+    recorded = load("ap_fixed")["dense_wide"]
+    columns = np.stack(list(recorded.columns.values()), axis=1)
+    x, w, bias = columns[:, :4].astype(np.int8), columns[:, 4:8].astype(np.int8), columns[:, 8]
+    settings = described("hls4ml-cast").op("linear")
+    rule = AccumulatorRule.parse(*(settings.get(f"accumulator.{key}") for key in ("width", "order", "product")))
+    layout: dict[str, Any] = {"stride": (1, 1), "pads": (0, 0, 0, 0), "dilation": (1, 1), "groups": len(x)}
+    acc = narrow_convolve(x.reshape(1, 1, 1, -1), w.reshape(len(w), 1, 1, 4), rule, **layout, bias=bias).reshape(-1)
+    made = Program.parse(settings.stages()).apply(acc, {"shift": 1, **S8})
+    assert np.array_equal(made, recorded.y)
 
 
 def test_rescale_as_a_description_is_the_arithmetic_of_tosa() -> None:
@@ -143,10 +168,7 @@ def test_rescale_as_a_description_is_the_arithmetic_of_tosa() -> None:
 def test_averages_of_the_description_of_tosa_are_those_of_its_reciprocal() -> None:
     counts = np.repeat(np.arange(1, 65), 200)
     totals = np.random.default_rng(0).integers(-128, 128, counts.size) * counts // 2
-    constants = described("tosa-rescale").op("average_pool").constants
-    known: dict[str, Any] = {"count": counts}
-    for name, expression in constants.items():
-        known[name] = expression.evaluate(known)
-    made = results(described("tosa-rescale"), "average_pool", {"x": totals, **known}, {**S8, "output_zero_point": 0})
+    columns = {"x": totals, "count": counts}
+    made = results(described("tosa-rescale"), "average_pool", columns, {**S8, "output_zero_point": 0})
     multiplier, shift = reciprocal_scale(counts)
     assert np.array_equal(made, np.clip(apply_scale_32(totals, multiplier, shift), -128, 127))

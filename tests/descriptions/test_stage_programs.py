@@ -128,6 +128,8 @@ LAYER = (*PRODUCTS, "shift right shift half_up negative left", "saturate s8")
 # what is floored, and one step towards the sign where half to even would have gone up
 ROUNDED = ("keep v", "shift right shift floor", "keep f", "take v", "shift right shift half_even")
 BANKER = (*ROUNDED, "negate where v < 0", "add f where v < 0", "add f where v < 0")
+SECOND = "1073741824 where shift > 31 and"
+DOUBLE_ROUND = ("multiply multiplier", f"add {SECOND} x >= 0", f"subtract {SECOND} x < 0", "shift right shift half_up")
 SUM = ("multiply input_multiplier", "keep a", "take second", "multiply second_multiplier", "add a")
 PROGRAMS: dict[str, dict[str, tuple[str, ...]]] = {
     "cmsis-nn": {
@@ -184,6 +186,13 @@ PROGRAMS |= {
         "average_rounded": ("divide 4 half_away", "saturate s8"),
         "add": ("add second", "saturate s8"),
     },
+    "tosa": {
+        "single_32": ("multiply multiplier", "shift right shift half_up"),
+        "double_32": DOUBLE_ROUND,
+        "single_16": ("multiply multiplier", "shift right shift half_up"),
+        "average": ("multiply 1073741825", "shift right 32 half_up", "saturate s8"),  # ((2**30 + 1) << 2) // 4
+        "table_16": ("add 32768", "interpolate table 7"),
+    },
     "k210": {
         "banker": BANKER,
         "half_up": ("shift right shift half_up",),
@@ -200,6 +209,7 @@ EXCEPTIONS = {  # x, operands, what the oracle gave, what the program gives
 }
 FURTHER: dict[str, Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]]] = {  # operands made of the columns
     "max78000": lambda known: {"shift": 7 - known["output_shift"]} if "output_shift" in known else {},
+    "tosa": lambda known: {} if known else {"table": np.arange(513) ** 2 % 997 - 300},
     "qonnx": lambda known: qonnx_operands(known),
 }
 

@@ -47,5 +47,6 @@ static int64_t one(const char *name, const int64_t *v) {
     if (!strcmp(name, "dense default")) return dense<ap_fixed<12, 6>, ap_fixed<8, 3> >(v);
     if (!strcmp(name, "dense rounded"))
         return dense<ap_fixed<12, 6, AP_RND, AP_SAT>, ap_fixed<8, 3, AP_RND_CONV, AP_SAT> >(v);
+    if (!strcmp(name, "dense wide")) return dense<ap_fixed<18, 12>, ap_fixed<8, 3> >(v);
     return any<8, 4>(name, v[0]);
 }

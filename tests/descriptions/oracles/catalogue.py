@@ -434,6 +434,26 @@ def esp_rounded() -> Rows:
     return rows(found, 3000)
 
 
+def tosa_rescaled(bits: int) -> Callable[[], Rows]:
+    """x that RESCALE admits for the shift, with a result of int32: multiplier of so many bits, shift."""
+
+    def made() -> Rows:
+        found = []
+        for multiplier in (1 << (bits - 2), (1 << (bits - 1)) - 1, 3 << (bits - 3), 19260 << (bits - 16)):
+            for shift in (2, 7, 15, 30, 31, 32, 33, 38, 45, 62):
+                factor = Fraction(multiplier, 1 << shift)
+                limit = min(1 << (shift - 1), 1 << 31) if bits == 32 else 1 << 31
+                steps = near_steps(factor, 32)
+                found += [(x, multiplier, shift) for x in steps if -limit <= x < limit and abs(x * factor) < 1 << 30]
+        return rows(found, 3000)
+
+    return made
+
+
+def codes_of_16_bits() -> Rows:
+    return rows([(x,) for x in range(-(1 << 15), 1 << 15)], 2000)
+
+
 ORACLES = {
     oracle.name: oracle
     for oracle in (
@@ -504,6 +524,19 @@ ORACLES = {
                 **{f"{q} {o}": ("x", cast) for q in QUANTIZATIONS for o in OVERFLOWS},
                 "dense default": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
                 "dense rounded": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
+                "dense wide": ("x x1 x2 x3 w0 w1 w2 w3 bias", dense),
+            },
+        ),
+        Oracle(
+            "tosa",
+            "tosa-tools 2026.8.0, the reference model (SOURCE: a Python with qgraph; QGRAPH_TOSA_PYTHON: one with it)",
+            python("tosa_oracle.py"),
+            {
+                "single_32": ("x multiplier shift", tosa_rescaled(32)),
+                "double_32": ("x multiplier shift", tosa_rescaled(32)),
+                "single_16": ("x multiplier shift", tosa_rescaled(16)),
+                "average": ("x x0 x1 x2 x3", windows),
+                "table_16": ("x", codes_of_16_bits),
             },
         ),
         Oracle(

@@ -42,6 +42,11 @@ def description_path(name: str) -> Path | None:
     return Path(__path__[0]) / f"{name}{DESCRIPTION}" if name in described_names() else None
 
 
+def coded_names() -> list[str]:
+    """Names of the targets that have formats of files, runtimes or dialects of their own: those not described."""
+    return [name for name in names() if name not in described_names()]
+
+
 @functools.cache
 def _names() -> tuple[str, ...]:
     return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(__path__) if module.ispkg))
@@ -54,12 +59,23 @@ def get(name: str | Target) -> Target:
     if name in _names():
         target: Target = importlib.import_module(_module_of(name)).TARGET
         return target
-    described = Path(name) if name.endswith(DESCRIPTION) else description_path(name)
-    if described is None:
+    if name in described_names():
+        return _described(name)
+    if not name.endswith(DESCRIPTION):
         return _installed(name)
     from qgraph.description.target import target_in
 
-    return target_in(described)
+    return target_in(Path(name))
+
+
+@functools.cache
+def _described(name: str) -> Target:
+    """The target that a file beside this one describes."""
+    from qgraph.description.target import target_in
+
+    path = description_path(name)
+    assert path is not None
+    return target_in(path)
 
 
 def of(graph: Graph) -> Target:
@@ -100,10 +116,10 @@ def rules_agree(a: str, b: str) -> bool:
 def load_dialect(name: str) -> bool:
     """Whether a target has the dialect `name`, which is imported with it."""
     here = [target for target in _names() if _module_of(target) in sys.modules]
-    return any(get(target).dialect == name for target in dict.fromkeys([*here, *names()]))
+    return any(get(target).dialect == name for target in dict.fromkeys([*here, *coded_names()]))
 
 
 def load_quantizers() -> None:
     """Import every target, and with it the quantizers that it brings."""
-    for name in names():
+    for name in coded_names():
         get(name)

@@ -16,7 +16,7 @@ FRONT_ENDS = ("torch", "onnx")
 
 def op_list() -> Listing:
     """Every op of `nn` and what becomes of it on each target."""
-    names = all_targets.names()
+    names = all_targets.coded_names()
     table = {op: {name: on_target(op, all_targets.get(name)) for name in names} for op in op_names("nn")}
     width, columns = max(map(len, table)), [max(len(name), len("integers")) for name in names]
     head = f"{'':{width}}  " + "  ".join(f"{name:{column}}" for name, column in zip(names, columns, strict=True))
@@ -25,7 +25,8 @@ def op_list() -> Listing:
         cells = (f"{word:{column}}" for word, column in zip(row.values(), columns, strict=True))
         lines.append(f"{op:{width}}  {'  '.join(cells)}".rstrip())
     lines += ["", *(f"{word:{len('integers')}}  {meaning}" for word, meaning in WORDS.items())]
-    lines += ["", "qgraph ops NAME tells of one op; qgraph ops torch and qgraph ops onnx list what the front ends read"]
+    lines += ["", "of chips that a file describes: qgraph ops NAME, qgraph targets NAME"]
+    lines += ["qgraph ops NAME tells of one op; qgraph ops torch and qgraph ops onnx list what the front ends read"]
     return Listing("\n".join(lines), table)
 
 
@@ -89,7 +90,7 @@ def front_end(name: str) -> list[str]:
 
         quantized = {
             key
-            for target in map(all_targets.get, all_targets.names())
+            for target in map(all_targets.get, all_targets.coded_names())
             if target.optimizations
             for key in ops_of(target.dialect)
         }

@@ -70,6 +70,10 @@ class Description:
         low, high = self.tables.get("scale", {}).get("shift", (0, 0))
         if low > high:
             yield ("scale", "shift"), f"{low} is above {high}", ""
+        codes = sorted({*(self.tables.get("weight", {}).get("codes") or ())} - {UNKNOWN})
+        if codes and (codes != [*range(codes[0], codes[-1] + 1)] or codes[-1] < 1 or codes[0] > 0):
+            allowed = "integers in a row, 0 and 1 among them: [-1, 0, 1], [0, 1]"
+            yield ("weight", "codes"), f"{codes} is not one that weights are quantized to", allowed
         for settings in self.ops():
             if settings.supported:
                 yield from settings.problems()

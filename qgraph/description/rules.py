@@ -41,8 +41,10 @@ def activation_spec(description: Description) -> QuantSpec:
 
 def weight_spec(description: Description) -> QuantSpec:
     """How weights are quantized."""
-    width = width_of(description, "weight.storage")
+    width, codes = width_of(description, "weight.storage"), sorted({*description.get("weight.codes")})
     low, high = width.low + (width.signed and description.get("weight.narrow")), width.high
+    if codes:
+        low, high = codes[0], codes[-1]
     axis = 0 if description.get("weight.per_channel") else None
     dtype = storage_of(low, high, ("i8", "i16"))
     assert dtype is not None

@@ -115,7 +115,7 @@ WEIGHT = Table(
         Key(
             "codes",
             INTEGERS,
-            "A code book: the only integers that there are, such as [-1, 1]; empty: all of the storage.",
+            "A code book: the only integers that there are, in a row, such as [-1, 0, 1]; empty: all of the storage.",
             (),
         ),
         Key("per_channel", FLAG, "One scale for each output channel; else one for the weight.", True),

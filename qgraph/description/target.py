@@ -12,9 +12,10 @@ from qgraph.description.description import Description
 from qgraph.description.layers import layer_rows, pool_rows
 from qgraph.description.moves import moving_rows
 from qgraph.description.reading import Source, described, read
-from qgraph.description.rules import quant_rules
+from qgraph.description.rules import OTHERWISE, quant_rules
 from qgraph.description.telling import claim, told
 from qgraph.description.values import clamp_rows, clamped, function_rows, pair_rows, requantized
+from qgraph.targets.lookups import functions
 from qgraph.targets.target import Target
 
 DESCRIPTION = "description"
@@ -33,7 +34,7 @@ def target_of(metadata: Mapping[str, str]) -> Target | None:
     return _of_text(metadata[DESCRIPTION]) if DESCRIPTION in metadata else None
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=128)
 def _of_text(text: str) -> Target:
     return target_from(described(Source("description", json.loads(text))))
 
@@ -41,7 +42,12 @@ def _of_text(text: str) -> Target:
 def target_from(description: Description) -> Target:
     """The target of a description."""
     rows = [rows_of(description) for rows_of in ROWS]
-    unsupported = [settings for settings in description.ops() if not settings.supported]
+    unsupported = {
+        f"nn.{source}": each.reason for each in description.ops() if not each.supported for source in each.kind.sources
+    }
+    table = description.op("table")
+    if not table.supported:
+        unsupported |= dict.fromkeys(functions(OTHERWISE), table.reason)
     return Target(
         name=description.name,
         summary=description.get("target.summary") or f"described by {description.name}.toml",
@@ -60,7 +66,7 @@ def target_from(description: Description) -> Target:
         legalize=("nn.avg_pool", "nn.div", "nn.pow", "nn.expand", "nn.index"),
         forms=("one-dimensional", "transposed-by-zeros"),
         processors="any: integers alone",
-        refusals={f"nn.{source}": each.reason for each in unsupported for source in each.kind.sources},
+        refusals=unsupported,
         description=partial(told, description),
         claim=claim(description),
         c_forms=C_FORMS,

@@ -56,7 +56,7 @@ GRAPH = of_suffix("graph", ".qg", lambda content: storage.from_bytes(content.dat
 
 def _quantized(content: Content) -> Graph:
     """Of the first target that runs such models."""
-    every = map(targets.get, targets.names())
+    every = map(targets.get, targets.coded_names())
     target = next((each for each in every if each.optimizations), None)
     if target is None:
         raise FileError("no target that is installed runs quantized ONNX models")
@@ -74,7 +74,7 @@ def readers() -> Iterator[Reader]:
     yield QONNX
     yield FLOAT_ONNX
     yield QUANTIZED_ONNX
-    for name in targets.names():
+    for name in targets.coded_names():
         for suffix, read in targets.get(name).importers.items():
             yield of_suffix(name, suffix, read)
 

@@ -136,3 +136,18 @@ def test_commands_take_a_description_as_a_target(chip: str, tmp_path: Path) -> N
     assert run(app, ["lower", str(tmp_path / "q.qg"), "--target", chip, "-o", str(tmp_path / "low.qg")]).exit_code == 0
     assert "proved" in run(app, ["report", str(tmp_path / "low.qg"), "--overflow"]).output
     assert "basic" in run(app, ["targets", chip]).output
+
+
+def test_functions_are_refused_by_name_where_a_chip_has_no_tables(tmp_path: Path) -> None:
+    graph, _ = small_net()
+    with pytest.raises(LoweringError, match=r"basic cannot lower nn\.sigmoid: basic has no table"):
+        qgraph.prepare(graph, target=written(tmp_path, BASIC.replace("[ops.table]\n", "")))
+
+
+@pytest.mark.parametrize(("codes", "storage"), [([-1, 0, 1], "s2"), ([0, 1], "u1"), ([-3, -2, -1, 0, 1, 2, 3], "s4")])
+def test_weights_have_the_codes_of_the_code_book_alone(tmp_path: Path, codes: list[int], storage: str) -> None:
+    graph, images = small_net()
+    chip = written(tmp_path, BASIC + f'[weight]\nstorage = "{storage}"\ncodes = {codes}\n')
+    lowered = qgraph.quantize(graph, target=chip, calibration=[images])
+    weights = [node.operand(1).data for node in lowered.nodes if node.op.startswith(("npu.conv", "npu.linear"))]
+    assert {int(code) for weight in weights for code in np.unique(weight)} <= {*codes}

@@ -162,7 +162,7 @@ def calibrated(target: str) -> qgraph.Graph:
     return qgraph.calibrate(qgraph.prepare(graph, target=target, check=True), [x])
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 def test_every_lowered_op_is_what_it_was_made_of(target: str) -> None:
     graph = calibrated(target)
     for io in ("integer", "float"):
@@ -209,7 +209,7 @@ class Shared(torch.nn.Module):
         return torch.cat([a, b], 1), b
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 def test_fewer_bits_on_an_edge_are_not_those_of_the_value_behind_it(target: str) -> None:
     x = np.random.default_rng(0).normal(size=(8, 3, 6, 6)).astype(np.float32)
     graph = qgraph.trace(seeded(Shared()).eval(), torch.from_numpy(x))

@@ -87,7 +87,7 @@ that they have a float one of."""
 
 EVERY = [
     (target, model)
-    for target in targets.names()
+    for target in targets.coded_names()
     if targets.get(target).floats  # others compute on integers alone
     for model in MODELS
     if model != "grouped" or target == "onnxruntime"  # the others have no such op at all
@@ -103,7 +103,7 @@ def traced(monkeypatch: pytest.MonkeyPatch) -> Traced:
 
     def trace(model: str) -> tuple[Graph, np.ndarray]:
         make, shape, lacked = MODELS[model]
-        for name in targets.names():
+        for name in targets.coded_names():
             target = targets.get(name)
             if target.dialect == "litert":
                 rows = tuple(row for row in target.correspondences if row.source not in lacked)

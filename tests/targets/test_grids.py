@@ -17,7 +17,7 @@ from qgraph.ir import Array, Builder, Graph, Node, TensorType, Value
 from qgraph.ir.origin import Origin
 from qgraph.runtimes import is_installed
 
-TARGETS = targets.names()
+TARGETS = targets.coded_names()
 LITERT = pytest.mark.parametrize("target", ["litert", "litert-xnnpack", "tflm"])
 KINDS = ("conv", "sigmoid", "tanh", "relu", "max_pool", "avg_pool", "slice", "pad", "constant")
 

@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 @settings(max_examples=15)
 @given(graph=random_graphs())
 def test_random_graphs_are_lowered_or_refused(target: str, folder: Path, graph: Graph) -> None:
@@ -52,7 +52,7 @@ def test_random_graphs_are_lowered_or_refused(target: str, folder: Path, graph: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 @settings(max_examples=400)
 @given(graph=random_graphs())
 def test_many_random_graphs_are_lowered_or_refused(target: str, folder: Path, graph: Graph) -> None:

@@ -43,7 +43,7 @@ class Cube:
         return np.asarray(x**3)
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 def test_all_nodes_that_the_target_does_not_have_are_named(target: str) -> None:
     def make(build: Builder, x: Value) -> Value:
         cubes = [build.node("refused.cube", [each], {}).result for each in (x, build.nn.relu(x))]
@@ -54,7 +54,9 @@ def test_all_nodes_that_the_target_does_not_have_are_named(target: str) -> None:
     assert str(caught.value).count("= refused.cube(") == 2
 
 
-@pytest.mark.parametrize("target", [name for name in targets.names() if "nn.topk" not in targets.get(name).offered])
+@pytest.mark.parametrize(
+    "target", [name for name in targets.coded_names() if "nn.topk" not in targets.get(name).offered]
+)
 def test_an_op_of_several_results_is_named_as_any(target: str) -> None:
     graph = Graph("one")
     x = graph.add_input("x", TensorType(("N", 300)))
@@ -77,7 +79,7 @@ class Fields(torch.nn.Module):
         return made
 
 
-@pytest.mark.parametrize("target", [name for name in targets.names() if "arm64" not in name])
+@pytest.mark.parametrize("target", [name for name in targets.coded_names() if "arm64" not in name])
 def test_arithmetic_on_indices_is_exact(target: str) -> None:
     if not is_installed(targets.get(target).runtime):
         pytest.skip(f"the runtime of {target} is not installed: pip install 'qgraph-compiler[{target}]'")
@@ -120,7 +122,7 @@ def test_a_node_that_has_another_form_is_named_as_it_was() -> None:
     assert "= nn.max_pool(%input) {kernel=[2]" in str(caught.value)
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 def test_an_activation_that_the_target_does_not_carry_becomes_a_node(target: str) -> None:
     def make(build: Builder, x: Value) -> Value:
         y = build.nn.add(x, x)
@@ -137,7 +139,7 @@ def test_an_activation_that_the_target_does_not_carry_becomes_a_node(target: str
     qgraph.lower(qgraph.calibrate(prepared, [images()]), target=target, check=True)
 
 
-@pytest.mark.parametrize("target", targets.names())
+@pytest.mark.parametrize("target", targets.coded_names())
 def test_prepare_refuses_every_node_that_cannot_be_lowered(target: str) -> None:
     def make(build: Builder, x: Value) -> Value:
         for path in ("up", "gate", "more"):

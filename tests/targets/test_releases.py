@@ -38,7 +38,7 @@ MICRO: dict[str, Callable[[Cases], None]] = {
     **{f"transpose_conv, {kind}": partial(LAYERS["transpose_conv"], kind=KINDS[kind]) for kind in ("int8", "16x8")},
 }
 """What changed since in TFLite Micro."""
-NAMES = [name for name in targets.names() if releases.tried(targets.get(name))]
+NAMES = [name for name in targets.coded_names() if releases.tried(targets.get(name))]
 
 
 def network() -> Graph:

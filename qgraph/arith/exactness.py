@@ -21,11 +21,15 @@ Accumulator: TypeAlias = "NDArray[np.float32] | NDArray[np.int32] | NDArray[np.i
 
 
 class AccumulatorType(NamedTuple):
-    """What an op adds up in: the storage of its accumulators in the runtime, and the zero points of the operands whose
-    products it adds, by name: a number, or an array that broadcasts along the operand."""
+    """What an op adds up in: the bits of its accumulators in the runtime, and the zero points of the operands whose
+    products it adds, by name: a number, or an array that broadcasts along the operand.
 
-    dtype: str
+    `partial`: what overflows on the way is lost; otherwise the sum alone counts, as where accumulators wrap.
+    """
+
+    bits: int
     zeros: Mapping[str, Any]
+    partial: bool = False
 
 
 FLOAT32_EXACT = 2**24  # every integer of smaller magnitude is a float32

@@ -64,17 +64,20 @@ def report(
 
 def _report_ranges(graph: Graph, as_json: bool) -> None:
     """Print the range of every accumulator; exit with 1 where one can overflow."""
-    from qgraph.proofs import accumulator_ranges, not_looked_at
+    from qgraph.proofs import prove_no_overflow
 
-    ranges, others = list(accumulator_ranges(graph)), not_looked_at(graph)
-    proved = sum(each.proved for each in ranges)
+    found = prove_no_overflow(graph)
     if as_json:
-        words = {"layers": [each.words() for each in ranges], "not_looked_at": others}
-        typer.echo(json.dumps(words, indent=2))
+        words = {"layers": [each.words() for each in found.layers], "stages": [each.words() for each in found.stages]}
+        typer.echo(json.dumps({**words, "not_looked_at": found.not_looked_at}, indent=2))
     else:
-        for each in ranges:
+        for each in (*found.layers, *found.stages):
             typer.echo(str(each))
-        typer.echo(f"{proved} of {len(ranges)} layers cannot overflow, whatever the input is")
-        if others:
-            typer.echo(f"not looked at: {', '.join(others)}")
-    raise typer.Exit(0 if proved == len(ranges) else 1)
+        proved = sum(each.proved for each in found.layers)
+        typer.echo(f"{proved} of {len(found.layers)} layers cannot overflow, whatever the input is")
+        if found.stages:
+            proved = sum(not each.wraps for each in found.stages)
+            typer.echo(f"{proved} of {len(found.stages)} stages with a width cannot wrap")
+        if found.not_looked_at:
+            typer.echo(f"not looked at: {', '.join(found.not_looked_at)}")
+    raise typer.Exit(0 if found.proved else 1)

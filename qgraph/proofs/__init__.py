@@ -1,5 +1,7 @@
-"""What holds for every input of a lowered graph: how large its accumulators can get."""
+"""What holds for every input of a lowered graph: how large its accumulators and stages can get."""
 
-from qgraph.proofs.accumulators import AccumulatorRange, accumulator_ranges, not_looked_at
+from qgraph.proofs.accumulators import AccumulatorRange
+from qgraph.proofs.overflow import OverflowProofs, prove_no_overflow
+from qgraph.proofs.stages import StageProof
 
-__all__ = ["AccumulatorRange", "accumulator_ranges", "not_looked_at"]
+__all__ = ["AccumulatorRange", "OverflowProofs", "StageProof", "prove_no_overflow"]

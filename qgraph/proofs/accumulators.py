@@ -4,7 +4,8 @@ An accumulator is linear in each code that it reads, and codes are independent o
 each of them is at the end of its range to which the sign of its weight points. The kernel that adds up says how large:
 once with the weights that are above their zero point and all codes at the upper end, once with the others and all codes
 at the lower end. So the range is exact, for each channel and place, padding and groups included; of the product of two
-computed matrices, whose elements are taken as independent, too.
+computed matrices, whose elements are taken as independent, too. Where an accumulator saturates on the way, it is that
+of all partial sums in any order.
 
 The sum is the one that A2Q bounds by norms of the weights (Colbert et al. 2023, arXiv:2308.13504, section 3).
 """
@@ -12,7 +13,7 @@ The sum is the one that A2Q bounds by norms of the weights (Colbert et al. 2023,
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,12 +21,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qgraph.errors import InputError
-from qgraph.ir import Array, Graph, Node, TensorType, Value, op_def
+from qgraph.arith.exactness import AccumulatorType
+from qgraph.ir import Array, Node, TensorType, Value, op_def
 from qgraph.ir.types import integer_range
 from qgraph.proofs.worst_codes import worst_codes
 
 Operands = Mapping[str, Array]
+Known = Mapping[Value, tuple[Any, Any]]
+"""The least and the greatest integer of a value, numbers or of each channel."""
 OPEN_SIZE = 64
 """What stands for an open size that is not the batch's."""
 
@@ -82,43 +85,22 @@ def bits_of(low: int, high: int) -> int:
     return max((~low if low < 0 else low).bit_length(), (~high if high < 0 else high).bit_length()) + 1
 
 
-def accumulator_ranges(graph: Graph) -> Iterator[AccumulatorRange]:
-    """The range of the accumulators of each layer of an integer graph, in order; raises InputError for others.
-
-    Layers are ops that say what they add up (`accumulator`, `accumulate`): convolutions, linear layers and products of
-    matrices. Activations are taken to have any code of their storage.
-    """
-    if graph.level != "integer":
-        raise InputError(f"a graph of level {graph.level} has no accumulators", help="lower it first")
-    for node in graph.nodes:
-        layer = Layer.of(node)
-        if layer is not None:
-            yield layer.range()
-
-
-def not_looked_at(graph: Graph) -> list[str]:
-    """Ops of the graph that may add up, and do not say what: neither layers, nor elementwise, nor moves of data."""
-    found = {node.op for node in graph.nodes}
-    traits = {op: op_def(op).traits for op in found if not hasattr(op_def(op).cls, "accumulator")}
-    return sorted(op for op, trait in traits.items() if not trait.elementwise and not trait.moves_data)
-
-
 class Layer:
-    """A node that adds up products, seen through its kernel."""
+    """A node that adds up products, seen through its kernel; `known`: ends of values that are not those of storage."""
 
-    def __init__(self, node: Node, view: Any) -> None:
-        self.node, self.view, self.type = node, view, view.accumulator()
+    def __init__(self, node: Node, view: Any, type: AccumulatorType, known: Known) -> None:
+        self.node, self.view, self.type, self.known = node, view, type, known
         names = [spec.name for spec in op_def(node.op).operands]
         self.operands: dict[str, Value | None] = dict(itertools.zip_longest(names, node.operands))
 
     @staticmethod
-    def of(node: Node) -> Layer | None:
-        """The node as a layer; None where it is none, or computed of constants alone."""
+    def of(node: Node, known: Known | None = None) -> Layer | None:
+        """The node as a layer; None where it is none, does not say what it adds up, or reads constants alone."""
         definition = op_def(node.op)
-        if not hasattr(definition.cls, "accumulator"):
-            return None
-        layer = Layer(node, definition.view(node))
-        return layer if layer.computed else None
+        view = definition.view(node)
+        type = view.accumulator() if hasattr(view, "accumulator") else None
+        layer = None if type is None else Layer(node, view, type, known or {})
+        return layer if layer is not None and layer.computed else None
 
     @cached_property
     def computed(self) -> tuple[str, ...]:
@@ -147,8 +129,12 @@ class Layer:
         return np.full(_sizes(type), code, dtype or type.numpy)
 
     def ends(self, name: str) -> tuple[int, int]:
-        """The smallest and the largest code of a computed operand."""
-        return integer_range(self._of(name).type.dtype)
+        """The smallest and the largest code of a computed operand, and of what pads it."""
+        value = self._of(name)
+        if value not in self.known:
+            return integer_range(value.type.dtype)
+        (low, high), zero = self.known[value], int(self.type.zeros[name])
+        return min(int(np.min(low)), zero), max(int(np.max(high)), zero)
 
     def accumulators(self, **given: Array | None) -> NDArray[np.int64]:
         """Exact accumulators where some operands are given and the others are the graph's constants."""
@@ -182,7 +168,10 @@ class Layer:
     def range(self) -> AccumulatorRange:
         """The range, and codes that leave it where there are such."""
         low, high = self.extremes()
-        bits = int(self.type.dtype[1:])
+        if self.type.partial:
+            bias = self.accumulators(**{name: self.codes(name, self.type.zeros[name]) for name in self.computed})
+            low, high = low - np.maximum(bias, 0), high - np.minimum(bias, 0)
+        bits = self.type.bits
         found = AccumulatorRange(self.node, bits, int(low.min(initial=0)), int(high.max(initial=0)))
         if found.proved:
             return found

@@ -79,7 +79,7 @@ class QLinearConv:
         check_product(self.x.type, self.w.type, bias, self.result.type, "ort.QLinearConv")
 
     def accumulator(self) -> AccumulatorType:
-        return AccumulatorType("i32", {"x": zeros(self.x.type), "w": zeros(self.w.type)})
+        return AccumulatorType(32, {"x": zeros(self.x.type), "w": zeros(self.w.type)})
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators, channels last: [N, *S', O]."""
@@ -130,7 +130,7 @@ class QGemm:
         check_product(self.x.type, self.w.type, bias, made, "ort.QGemm")
 
     def accumulator(self) -> AccumulatorType:
-        return AccumulatorType("i32", {"x": zeros(self.x.type), "w": zeros(self.w.type)})
+        return AccumulatorType(32, {"x": zeros(self.x.type), "w": zeros(self.w.type)})
 
     def accumulate(self, x: Array, w: Array, bias: Array | None) -> Accumulator:
         """Exact accumulators [N, O]."""

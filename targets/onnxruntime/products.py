@@ -77,7 +77,7 @@ class QLinearMatMul:
         return element_count(self.result.type.shape) * element_count(self.a.type.shape[-1:])
 
     def accumulator(self) -> AccumulatorType:
-        return AccumulatorType("i32", {"a": zeros(self.a.type), "b": zeros(self.b.type)})
+        return AccumulatorType(32, {"a": zeros(self.a.type), "b": zeros(self.b.type)})
 
     def accumulate(self, a: Array, b: Array) -> Accumulator:
         """Exact accumulators [..., R, C]."""

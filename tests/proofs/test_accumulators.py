@@ -15,7 +15,7 @@ import qgraph
 from qgraph.cli.app import app
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.proofs import accumulator_ranges
+from qgraph.proofs import prove_no_overflow
 from qgraph.proofs.accumulators import Layer, bits_of
 from qgraph.proofs.worst_codes import worst_codes
 
@@ -80,7 +80,7 @@ def test_no_random_codes_leave_a_range(target: str) -> None:
 
 
 def test_16_bit_activations_add_up_in_64_bits_of_which_few_are_needed() -> None:
-    found = list(accumulator_ranges(lowered("tflm", activations="i16")))
+    found = prove_no_overflow(lowered("tflm", activations="i16")).layers
     assert {each.bits for each in found} == {64}
     assert all(each.proved and 20 < each.needed < 40 for each in found)
 
@@ -100,7 +100,7 @@ def overflowing(bias: int) -> Graph:
 @pytest.mark.parametrize("bias", [2**31 - 1000, -(2**31) + 1000])
 def test_an_overflow_is_shown_by_an_input_on_which_the_real_runtime_is_wrong(bias: int) -> None:
     low = overflowing(bias)
-    (found,) = accumulator_ranges(low)
+    (found,) = prove_no_overflow(low).layers
     assert (found.proved, found.needed) == (False, 33)
     assert found.reached == (found.high if bias > 0 else found.low)
     assert f"OVERFLOWS: 33 of 32 bits, {found.low:,} to {found.high:,}: litert.fully_connected" in str(found)
@@ -113,7 +113,7 @@ def test_an_overflow_is_shown_by_an_input_on_which_the_real_runtime_is_wrong(bia
 
 
 def test_a_bias_that_leaves_room_is_proved() -> None:
-    (found,) = accumulator_ranges(overflowing(2**31 - 500_000))
+    (found,) = prove_no_overflow(overflowing(2**31 - 500_000)).layers
     assert (found.proved, found.needed, found.witness) == (True, 32, None)
 
 
@@ -136,7 +136,7 @@ def test_the_command_prints_ranges_and_exits_with_1_on_an_overflow(tmp_path: Pat
 
 def test_a_float_graph_has_no_accumulators() -> None:
     with pytest.raises(InputError, match="level float has no accumulators"):
-        list(accumulator_ranges(qgraph.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))))
+        prove_no_overflow(qgraph.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,11 @@ class Sums:
     order: str = attr("")
     product: tuple[str, ...] = attr(())
 
+    def held(self) -> tuple[int, int]:
+        """The least and the greatest integer that an accumulator holds."""
+        width = rule_of(self).width
+        return width.low, width.high
+
     def check(self) -> None:
         try:
             rule_of(self)
@@ -39,10 +44,11 @@ class Sums:
 class Accumulating(Sums):
     """Sums of products of two operands; `zeros` are the integers that stand for 0 in them, by name."""
 
-    def accumulator(self) -> AccumulatorType:
-        """What is added up, for proofs: two operands and their zero points."""
+    def accumulator(self) -> AccumulatorType | None:
+        """What is added up, for proofs: two operands and their zero points; None where each product is cast."""
         view: Any = self
-        return AccumulatorType(view.result.type.dtype, view.zeros())
+        rule = rule_of(self)
+        return None if rule.product else AccumulatorType(rule.width.bits, view.zeros(), rule.each is not None)
 
     @property
     def plain(self) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from qgraph.arith.stages import Program, StageError
+from typing import Any
+
+from qgraph.arith.stages import Program, StageError, StageRange
 from qgraph.errors import TypeMismatch
 from qgraph.ir import Array, Operand, Result, TensorType, attr, op, operand, result
 from qgraph.ir.op import kept_by_node
@@ -46,6 +48,10 @@ class Stages:
                     raise TypeMismatch(f"npu.stages: {other.type} and {self.x.type} cannot be broadcast")
                 sizes[axis] = size if own == 1 else own
         return sizes
+
+    def stage_ranges(self, x: Any, *others: Any) -> list[StageRange]:
+        """What each stage can make of an x within (low, high), and of operands that are arrays, or within such ends."""
+        return program_of(self).ranges(x, dict(zip(self.names, others, strict=True)))
 
     def evaluate(self, x: Array, others: list[Array]) -> Array:
         return program_of(self).apply(x, dict(zip(self.names, others, strict=True)), self.result.type.numpy)

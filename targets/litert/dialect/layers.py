@@ -102,7 +102,7 @@ def accumulator(op: Layer) -> AccumulatorType:
     narrow = not is_wide(op) or getattr(op, "quantized_bias_type", None) == "i32"
     narrow |= op.bias is not None and op.bias.type.dtype == "i32"
     zeros = {"x": zero_point(op.x.type), "w": weight_zero_point(op.w.type)}
-    return AccumulatorType("i32" if narrow else "i64", zeros)
+    return AccumulatorType(32 if narrow else 64, zeros)
 
 
 def narrow_checked(op: Layer, acc: Accumulator) -> Array:

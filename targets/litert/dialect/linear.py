@@ -124,8 +124,8 @@ class BatchMatmul:
             raise TypeMismatch(f"litert.batch_matmul: 16-bit {', '.join(map(str, types))} need zero points of 0")
 
     def accumulator(self) -> AccumulatorType:
-        dtype = "i64" if self.x.type.dtype == "i16" else "i32"
-        return AccumulatorType(dtype, {"x": zero_point(self.x.type), "y": zero_point(self.y.type)})
+        bits = 64 if self.x.type.dtype == "i16" else 32
+        return AccumulatorType(bits, {"x": zero_point(self.x.type), "y": zero_point(self.y.type)})
 
     def accumulate(self, x: Array, y: Array) -> Accumulator:
         """Exact accumulators [..., M, N]."""

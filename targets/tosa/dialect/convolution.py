@@ -80,7 +80,7 @@ def _stored(acc: Accumulator, op: str, result: TensorType) -> Array:
 
 
 def _accumulator(self: Any) -> AccumulatorType:
-    return AccumulatorType(self.result.type.dtype, {"x": self.input_zp, "w": self.weight_zp})
+    return AccumulatorType(int(self.result.type.dtype[1:]), {"x": self.input_zp, "w": self.weight_zp})
 
 
 def _spread(bias: Array | None, outputs: int) -> Array | None:

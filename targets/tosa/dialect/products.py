@@ -37,7 +37,7 @@ class Matmul:
         check_zero_point("tosa.matmul", self.b_zp, self.b.type)
 
     def accumulator(self) -> AccumulatorType:
-        return AccumulatorType(self.result.type.dtype, {"a": self.a_zp, "b": self.b_zp})
+        return AccumulatorType(int(self.result.type.dtype[1:]), {"a": self.a_zp, "b": self.b_zp})
 
     def accumulate(self, a: Array, b: Array) -> NDArray[Any]:
         """Exact accumulators [N, H, W]."""

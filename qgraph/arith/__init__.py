@@ -20,6 +20,7 @@
 | `tosa_scale` | multiplication by multiplier and right shift as the TOSA specification has it |
 | `stages` | programs of typed stages: any accelerator's elementwise arithmetic, in words, with exact ranges |
 | `stages_grammar`, `stages_words`, `stages_conditions` | how a stage is written, what it does, where it acts |
+| `stages_rows` | a program made ready for constants, on rows that stay in the cache |
 | `stages_rounding`, `stages_widths` | the eight roundings; widths, and how they saturate or wrap |
 | `narrow_accumulator` | accumulators of any width that wrap or saturate, at the end or on the way, and their ranges |
 | `fused` | the fused multiply-add of float32 |

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,11 +26,14 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from qgraph.arith.stages_conditions import Condition, Pieces
 from qgraph.arith.stages_grammar import Refused, parse
+from qgraph.arith.stages_rows import Rows
 from qgraph.arith.stages_widths import Interval, Overflow
-from qgraph.arith.stages_words import Keep, Misfit, Scope, Take, Word, interval_of
+from qgraph.arith.stages_words import Keep, Misfit, Scope, Table, Take, Threshold, Word, interval_of
 from qgraph.errors import QGraphError
 
 Array = NDArray[Any]
+WORTH_ROWS = 2**12
+"""Elements from which on to make a program ready for its constants takes less than what rows save."""
 
 
 class StageError(QGraphError):
@@ -132,11 +136,34 @@ class Program:
         >>> program.apply(np.array([3, 2, -500]), {"m": [2, 3, 1]}, np.int8)
         array([   2,    2, -125], dtype=int8)
         """
+        rows = self._rows(x, operands)
+        if rows is not None:
+            return rows.apply(x, {name: np.asarray(operands[name]) for name in self.names}, dtype)
         value: Array = x if x.dtype.kind == "f" else x.astype(np.int64)
         scope: Scope = {**operands, "x": value}
         for stage in self.stages:
             value = stage.apply(value, scope)
         return value.astype(dtype)
+
+    def _rows(self, x: Array, operands: Mapping[str, ArrayLike]) -> Rows | None:
+        """The program made ready for these constants, where it can run on rows and x is worth it."""
+        if x.size < WORTH_ROWS or x.dtype.kind == "f" or any(isinstance(s.word, Threshold) for s in self.stages):
+            return None
+        constants, others = [], []
+        tables = {stage.word.name for stage in self.stages if isinstance(stage.word, Table)}
+        for name in self.names:
+            array = np.asarray(operands[name])
+            if name in tables or array.size == 1 or (array.shape == x.shape[-1:] and x.ndim > 1):
+                constants.append((name, array.dtype.str, array.shape, array.tobytes()))
+            elif array.shape == x.shape and array.dtype.kind in "iu":
+                others.append((name, array.dtype.str))
+            else:
+                return None
+        low, high = int(x.min()), int(x.max())
+        bits = max((-low - 1).bit_length(), high.bit_length())  # of few ranges, so that few programs are made ready
+        return _prepared(
+            self, x.shape[-1], (-(1 << bits) if low < 0 else 0, (1 << bits) - 1), tuple(constants), tuple(others)
+        )
 
     def ranges(self, x: Any, operands: Mapping[str, Any]) -> list[StageRange]:
         """The exact range after every stage, for any x within (low, high), numbers or arrays [C].
@@ -160,7 +187,7 @@ class Program:
         """The program as formulas, for people: a line for every value that has a name or a condition.
 
         >>> print(Program.parse(["add bias to s32 wrap", "shift right 3 floor", "maximum 0 where n > 1"]).words())
-        v1 = floor(wrap_s32((x + bias)) / 2^3)
+        v1 = floor(wrap_s32(x + bias) / 2^3)
         y = max(v1, 0) where n > 1, else v1
         """
         lines, v, count = [], "x", 0
@@ -179,8 +206,43 @@ class Program:
                 lines.append(f"v{count} = {stage.formula(v)} where {stage.condition.formula(v)}, else {v}")
                 v = f"v{count}"
         if lines and lines[-1].startswith(f"{v} = "):
-            return "\n".join([*lines[:-1], "y" + lines[-1].removeprefix(v)])
-        return "\n".join([*lines, f"y = {v}"])
+            lines[-1] = "y" + lines[-1].removeprefix(v)
+        else:
+            lines.append(f"y = {v}")
+        return "\n".join(map(_without_double_parentheses, lines))
+
+
+def _without_double_parentheses(line: str) -> str:
+    """A formula "v = ..." without parentheses around what others, or the line, enclose already."""
+    text = line.replace(" = ", " = (", 1) + ")"
+    partner, opened = {}, []
+    for place, sign in enumerate(text):
+        if sign == "(":
+            opened.append(place)
+        elif sign == ")":
+            partner[opened.pop()] = place
+    doubled = {first for first in partner if partner.get(first + 1) == partner[first] - 1}
+    outer = text.index(" = (") + 3
+    dropped = {outer, partner[outer]} | {end for first in doubled for end in (first + 1, partner[first + 1])}
+    return "".join(sign for place, sign in enumerate(text) if place not in dropped)
+
+
+@lru_cache(maxsize=256)
+def _prepared(
+    program: Program,
+    channels: int,
+    x: tuple[int, int],
+    constants: tuple[tuple[str, str, tuple[int, ...], bytes], ...],
+    others: tuple[tuple[str, str], ...],
+) -> Rows | None:
+    """The rows of a program; None where its ranges cannot be proved for operands of these dtypes."""
+    known: dict[str, Any] = {name: np.frombuffer(data, dtype).reshape(shape) for name, dtype, shape, data in constants}
+    ends = {name: (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)) for name, dtype in others}
+    try:
+        ranges = program.ranges(x, {**known, **ends})
+    except StageError:
+        return None
+    return Rows(program, channels, known, ranges, interval_of(x))
 
 
 def _kind_after(stage: Stage, kind: str, kinds: dict[str, str], where: tuple[str, ...]) -> str:

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from fractions import Fraction
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from qgraph.arith import stages as stages_module
 from qgraph.arith.stages import Program, StageError
 from qgraph.arith.stages_grammar import FORMS
 from qgraph.arith.stages_rounding import ROUNDINGS, divide, round_floats, shift_right
@@ -147,6 +149,8 @@ def test_programs_give_what_python_integers_give_and_stay_within_their_ranges(
     except StageError:
         assume(False)
     made = program.apply(x, operands)
+    with mock.patch.object(stages_module, "WORTH_ROWS", 1):
+        assert np.array_equal(program.apply(x, operands), made)
     expected = [[Machine(v, dict(zip(NAMES, c, strict=True))).run(stages) for c in channels] for v in values]
     assert made.tolist() == expected
     for prefix, bound in enumerate(ranges, 1):
@@ -221,6 +225,37 @@ def test_every_form_says_its_formula(form: str) -> None:
     text = " ".join(places.get(word, word) for word in form.split())
     before = ["convert float32"] if form in ("round ROUNDING", "divide OPERAND") else []
     assert "= " in Program.parse([*before, text]).words()
+
+
+@pytest.mark.parametrize(
+    "stages",
+    [
+        ("add bias to s32 wrap", "multiply m", "shift right n half_away", "keep a", "take y", "multiply 3", "add a"),
+        ("keep a", "multiply m to s24 wrap", "take a where negative", "shift right n half_even", "saturate s8"),
+        ("take y", "add x", "shift right 3 half_to_zero", "saturate s8 to zero", "clamp low 90"),
+        ("absolute", "minimum 255", "table t", "subtract bias", "shift left 2", "shift right n ceil", "wrap u8"),
+        ("convert float32", "multiply scale", "round half_even to s8 saturate", "add y"),
+        ("shift right m toward_zero where m > 20", "shift right n floor", "maximum low", "divide 7 half_up"),
+    ],
+)
+@pytest.mark.parametrize("shape", [(3, 50, 7), (2, 9000, 2), (70000, 1), (1, 20000)])
+def test_long_rows_give_what_single_values_give(stages: tuple[str, ...], shape: tuple[int, ...]) -> None:
+    generator = np.random.default_rng(3)
+    x, y = generator.integers(-(2**20), 2**20, shape).astype(np.int32), generator.integers(-128, 128, shape)
+    channels = shape[-1]
+    operands = {
+        "bias": generator.integers(-(2**18), 2**18, channels).astype(np.int32),
+        "m": generator.integers(1, 30, channels),
+        "n": np.full(1, 9) if channels == 2 else generator.integers(0, 12, channels),
+        "low": np.array(-100),
+        "t": generator.integers(-128, 128, 256).astype(np.int8),
+        "y": y.astype(np.int8),
+        "scale": np.float32(0.0007),
+    }
+    program = Program.parse(stages)
+    made = program.apply(x, operands, np.int32)
+    with mock.patch.object(stages_module, "WORTH_ROWS", x.size + 1):
+        assert np.array_equal(made, program.apply(x, operands, np.int32))
 
 
 ERRORS: dict[str, tuple[list[str], str]] = {

@@ -35,8 +35,8 @@ from tests.mutation.mutants import Mutant, mutants, unlisted
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 COPIED = ("qgraph", "passes", "targets", "tests", "pyproject.toml", "README.md")
-LIBRARIES = ("onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
-LIBRARIES += ("torch", "torch._dynamo", "sympy", "triton")
+TORCH = ("torch", "torch._dynamo", "sympy", "triton")
+LIBRARIES = (*TORCH, "onnx", "onnx_graphsurgeon", "networkx", "typer", "rich", "safetensors", "numpy.testing")
 PRELOADED = (*LIBRARIES, "pytest", "xdist.plugin", "hypothesis.core", "_hypothesis_pytestplugin")
 PRELOADED_WARNING = "ignore::pytest.PytestAssertRewriteWarning"
 PYTEST = ["-q", "-x", "-rs", "-n", "0", "-p", "no:cacheprovider", "-W", PRELOADED_WARNING, "--no-header"]
@@ -82,23 +82,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("areas", nargs="*", help="of areas.json; all by default")
     parser.add_argument("--sample", type=int, default=25, help="mutants an area")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--at", default="", help="only FILE or FILE:LINE, all mutants there")
+    parser.add_argument("--at", nargs="+", default=(), help="only FILE or FILE:LINE, several maybe: all mutants there")
     return parser.parse_args()
 
 
 def _chosen(area: dict[str, list[str]], arguments: argparse.Namespace) -> list[tuple[Mutant, list[str]]]:
     """A sample of an area's mutants, in order, each with the test files that concern it."""
     equivalent = json.loads((HERE / "equivalent.json").read_text())
-    files, _, line = arguments.at.partition(":")
+    places = [place.partition(":")[::2] for place in arguments.at or ["*"]]
     found: list[tuple[Mutant, list[str]]] = []
     seen: set[Path] = set()
     for pattern, tests in area.items():
         for path in sorted(set(ROOT.glob(pattern)) - seen):
             seen.add(path)
             module = path.relative_to(ROOT).as_posix()
-            if fnmatch.fnmatch(module, files or "*"):
+            lines = [line for files, line in places if fnmatch.fnmatch(module, files)]
+            if lines:
                 there = unlisted(mutants(module, path.read_bytes()), equivalent)
-                found += [(each, tests) for each in there if line in ("", str(each.line))]
+                found += [(each, tests) for each in there if "" in lines or str(each.line) in lines]
     if arguments.at:
         return found
     chosen = random.Random(arguments.seed).sample(found, min(arguments.sample, len(found)))

@@ -27,6 +27,18 @@ def test_a_batch_is_its_examples(name: str) -> None:
     assert np.array_equal(qgraph.run(many, x), np.concatenate([np.asarray(single) for single in singles]))
 
 
+@pytest.mark.parametrize("size", ["5", "N"])
+def test_a_shape_that_says_the_batch_leaves_it_open(size: str) -> None:
+    graph = parse("""graph @g level=float (%x: f32[1,4]) {
+  %1: f32[1,2,2] = nn.reshape(%x) {shape=[1,2,2]}
+  %2: f32[1,4] = nn.reshape(%1) {shape=[-1,4]}
+  return %2
+}""")
+    made = passes.set_batch(graph, size=size)
+    assert [node.attrs["shape"] for node in made.nodes] == [(-1, 2, 2), (-1, 4)]
+    assert str(made.outputs[0].type) == f"f32[{size},4]"
+
+
 def test_what_needs_its_batch_is_an_error() -> None:
     graph = parse("""graph @g level=float (%x: f32[1,4]) {
   %1: f32[4,1] = nn.transpose(%x) {perm=[1,0]}

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from qgraph.calibration import calibrating
 from qgraph.errors import InputError, NotCalibrated
 from qgraph.frontends import trace
 from qgraph.ir import Builder, Graph, TensorType
@@ -49,6 +50,16 @@ def test_calibration_starts_anew_and_covers_all_that_it_sees(graph: Graph) -> No
     calibrate(module, batches)
     scale = module.state_dict()[f"{graph.inputs[0].name}_scale"]
     np.testing.assert_allclose(scale.item(), 6 / 255, rtol=1e-6)
+
+
+@pytest.mark.parametrize("observer", ["mse", "entropy", "min_max"])
+def test_a_module_is_calibrated_as_its_graph_where_ranges_are_searched_for_too(observer: str) -> None:
+    model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 4)).eval()
+    graph = insert_fake_quant(trace(model, images(0)[:2]), target="litert", observers={"activation": observer})
+    x = [images(seed).numpy() for seed in (0, 1)]
+    expected, found = calibrating.calibrated(graph, x).constants, from_torch(calibrate(to_torch(graph), x)).constants
+    for name in expected:
+        np.testing.assert_allclose(found[name].data, expected[name].data, rtol=1e-6)
 
 
 class Features(torch.nn.Module):

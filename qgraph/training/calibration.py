@@ -59,8 +59,8 @@ def calibrate(
     together = put_together(group, given, examples, whole=not is_open(inputs))
     with _observing(traced) as quantizers, torch.no_grad():
         chunks = rebatched(inputs, together)
-        count = _run(traced, list(_with_parameters(traced, quantizers)), chunks, group)
-        if count:
+        any_given = _run(traced, list(_with_parameters(traced, quantizers)), chunks, group)
+        if any_given:
             for quantizer, scale, zero_point in _with_parameters(traced, quantizers):
                 quantizer.end_calibration(scale, zero_point)
             refresh_weight_scales(traced)
@@ -70,7 +70,7 @@ def calibrate(
                 quantizer.begin(scale, zero_point)
             refresh_weight_scales(traced)
             _check_scales(source.graph, tensors_by_path(traced), source.paths)
-    if not count:
+    if not any_given:
         raise InputError("calibration needs at least one batch, none is given")
     return module_or_graph
 
@@ -79,17 +79,16 @@ Observed = list[tuple[ActivationQuantizer, Tensor, Tensor]]
 """Quantizers with scale and zero point."""
 
 
-def _run(traced: fx.GraphModule, observed: Observed, chunks: Iterator[list[Tensor]], group: Group) -> int:
-    """Run the chunks, every process those whose turn is its own, and let all take in what each has shown; gives their
-    number."""
-    count, device = 0, device_of(traced)
+def _run(traced: fx.GraphModule, observed: Observed, chunks: Iterator[list[Tensor]], group: Group) -> bool:
+    """Run the chunks, every process those whose turn is its own, and let all take in what each has shown; whether there
+    was one."""
+    device = device_of(traced)
     for first in itertools.count(1, group.size):
         turn = list(itertools.islice(chunks, group.size))
         if first == 1 and turn:
             _start_anew(observed)
         if not turn:
             break
-        count += len(turn)
         before = [quantizer.range.clone() for quantizer, *_ in observed]
         if group.rank < len(turn):
             for quantizer, *_ in observed:
@@ -97,10 +96,10 @@ def _run(traced: fx.GraphModule, observed: Observed, chunks: Iterator[list[Tenso
             traced(*(tensor.to(device) for tensor in turn[group.rank]))
         if group.several and observed:
             _take_in(observed, before, group, range(first, first + len(turn)))
-    if group.several and count:
+    if group.several and first > 1:
         for quantizer, _, _ in observed:
             _add_up(quantizer, group)
-    return count
+    return first > 1
 
 
 def _take_in(observed: Observed, before: list[Tensor], group: Group, numbers: Iterable[int]) -> None:

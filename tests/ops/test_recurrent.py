@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import qgraph
-from qgraph.ir import Graph
+from qgraph.errors import PassError
+from qgraph.ir import Builder, Graph, TensorType
 
 LINEAR = "nn.linear|nn.sigmoid|nn.tanh|nn.relu|nn.add|nn.sub|nn.mul|nn.slice|nn.reshape|nn.concat|nn.transpose"
 
@@ -71,6 +72,40 @@ def test_layers_and_their_steps_are_torchs(kind: str, words: dict[str, Any], sta
     assert any(node.op == f"nn.{kind.lower()}" for node in graph.nodes)
     _close(graph, inputs, wanted)
     _close(qgraph.passes.decompose(graph, ops=LINEAR), inputs, wanted)
+
+
+def _whole_lstm(clip: float, bias: bool, read_cells: bool = False, computed: int | None = None) -> Graph:
+    """An `nn.sequence_lstm` of 5 steps of 2 numbers to 3, with one of its weights computed maybe."""
+    graph, rng = Graph(), np.random.default_rng(0)
+    build = Builder(graph)
+    x = graph.add_input("x", TensorType(("N", 5, 2), "f32"))
+    shapes = [(3, 2)] * 4 + [(3, 3)] * 4 + [(3,)] * 4 * bias
+    given = [graph.add_constant(np.float32(rng.normal(size=s)), f"p{i}.input") for i, s in enumerate(shapes)]
+    if computed is not None:
+        given[computed] = build.nn.tanh(given[computed])
+    results = build.node("nn.sequence_lstm", [x, *given], {"cell_clip": clip}).results
+    graph.set_outputs(results if read_cells else results[:1])
+    return graph
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.25])
+@pytest.mark.parametrize("bias", [False, True])
+def test_an_lstm_of_whole_sequences_is_its_steps(clip: float, bias: bool) -> None:
+    graph, x = _whole_lstm(clip, bias), np.random.default_rng(1).normal(size=(4, 5, 2)).astype(np.float32)
+    made = qgraph.passes.decompose(graph, ops=f"{LINEAR}|nn.clamp")
+    assert not made.find("nn.sequence_lstm")
+    assert bool(made.find("nn.clamp")) == bool(clip)
+    wanted = qgraph.run(graph, x)
+    np.testing.assert_allclose(qgraph.run(made, x), wanted, rtol=1e-5, atol=1e-6)
+    assert (np.abs(wanted) <= np.tanh(clip or np.inf)).all()
+
+
+@pytest.mark.parametrize("words", [{"read_cells": True}, {"computed": 1}, {"computed": 6}, {"computed": 11}])
+def test_an_lstm_of_whole_sequences_whose_cells_are_read_or_whose_weights_are_computed_is_not_written_so(
+    words: Any,
+) -> None:
+    with pytest.raises(PassError, match=r"nn\.sequence_lstm cannot be written by"):
+        qgraph.passes.decompose(_whole_lstm(0.0, True, **words), ops=f"{LINEAR}|nn.clamp")
 
 
 @pytest.mark.parametrize("kind", ["LSTMCell", "GRUCell", "RNNCell"])

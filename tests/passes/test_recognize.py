@@ -181,8 +181,9 @@ def test_a_number_that_the_model_trains_is_kept() -> None:
     assert [name for name, _ in qgraph.to_torch(graph).named_parameters()] == ["slope"]
 
 
-def test_origins_of_all_parts_go_to_the_whole() -> None:
-    graph = traced(lambda x: share(x.exp()))
+@pytest.mark.parametrize("form", [form for _, _, form in CASES], ids=[f"{a}: {b}" for a, b, _ in CASES])
+def test_origins_of_all_parts_go_to_the_whole(form: Function) -> None:
+    graph = traced(form)
     before = {origin for node in graph.nodes[1:] for origin in node.origins}
     assert set(passes.recognize(graph).nodes[1].origins) == before
 

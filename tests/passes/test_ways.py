@@ -142,6 +142,19 @@ def test_rows_of_padding_do_not_count_where_there_are_quotients(mode: str) -> No
         decompose(graph, ops="|".join([*plain.made, *others]))
 
 
+@pytest.mark.parametrize("mode", ["sum", "mean", "max"])
+def test_a_bag_of_padding_alone_is_0_and_rows_below_0_are_no_less_than_those_that_do_not_count(mode: str) -> None:
+    graph = parse(f"""graph @g level=float (%i: i64[N,2]) {{
+      const @w: f32[3,2] = [-5.0, -0.5, 9.0, 9.0, -3.0, -0.25]
+      %1: f32[N,2] = nn.embedding_bag(%i, @w) {{mode="{mode}", padding=1}}
+      return %1
+    }}""")
+    padded, _ = [way for way in WAYS if way.op == "nn.embedding_bag"]
+    simpler = decompose(graph, ops="|".join(padded.made))
+    feeds = {"i": np.array([[1, 1], [0, 1], [1, 2], [0, 2], [2, 0]])}
+    np.testing.assert_allclose(execute(simpler, feeds)[0], execute(graph, feeds)[0], rtol=1e-6)
+
+
 DECLINED: dict[str, tuple[str, Build]] = {
     "softplus, cut off": ("nn.relu|nn.exp|nn.log|nn.abs|nn.add|nn.mul", lambda b, x: b.softplus(x, threshold=1.0)),
     "a gather of many pieces": (

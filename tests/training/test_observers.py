@@ -317,7 +317,7 @@ def test_at_a_pole_what_is_beyond_the_reciprocal_of_half_a_step_is_zero(range_: 
     assert q._without_poles(torch.tensor([128 * 510.0, 128 * 511.0]), scale, zero).tolist() == [128 * 510, 0]
 
 
-@pytest.mark.parametrize("observer", ["min_max", "percentile:90", "masked"])
+@pytest.mark.parametrize("observer", ["min_max", "percentile:90", "masked", "scores:-1:16:1"])
 def test_the_range_is_the_same_however_elements_lie_in_memory(observer: str) -> None:
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(2, 3, 5, 4)).astype(np.float32))
     found = []

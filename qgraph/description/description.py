@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -151,6 +151,22 @@ class Settings:
         """The further operands, the op's own last."""
         found = {**self.description.tables.get("constants", {}), **self.own.get("constants", {})}
         return {name: _said(value, f"[constants] {name}") for name, value in found.items()}
+
+    def read_by(self, names: Iterable[str]) -> set[str]:
+        """These names, and those that the constants among them are computed of."""
+        found, left = set(), [*names]
+        while left:
+            name = left.pop()
+            if name not in found:
+                found.add(name)
+                left += self.constants[name].names if name in self.constants else ()
+        return found
+
+    @property
+    def reads_bias(self) -> bool:
+        """Whether stages add the bias, or thresholds hold it, so that the accumulator begins with 0."""
+        names = self.read_by(Program.parse(self.stages()).names)
+        return "bias" in names or any(name.endswith("thresholds") for name in names)
 
     def stages(self) -> tuple[str, ...]:
         """The op's stages: its own, its kind's, or those of [requantize] behind what its kind begins with."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph.arith.pooling import window_sum
-from qgraph.arith.stages import Program
 from qgraph.arith.stages_rounding import round_floats
 from qgraph.arith.stages_widths import Width
 from qgraph.description.accumulators import accumulator_of
@@ -58,7 +57,7 @@ def layer(settings: Settings, row: Correspondence, call: Call) -> Value:
     codes = weight.by_channel.astype(np.int64)
     weight_sum = codes.sum(axis=1)
     bias = bias_of(settings, call) - (zero * weight_sum if mode == "folded" else 0)
-    in_stages = reads_bias(settings)
+    in_stages = settings.reads_bias
     offset = zero if mode == "subtracted" else 0
     begin = np.zeros_like(bias) if in_stages else bias
     acc_quant = replace(
@@ -99,12 +98,6 @@ def finished(
     real = {"input_scale": call.xs[0].type.q.scales, "output_scale": call.quant.scales, **scales}
     staging = Staging(call.lowering, settings, acc, ends, real, known, **words)
     return staging.made(settings.stages(), call.element)[0]
-
-
-def reads_bias(settings: Settings) -> bool:
-    """Whether stages add the bias, or thresholds hold it, so that the accumulator begins with 0."""
-    names = Program.parse(settings.stages()).names
-    return "bias" in names or any(name.endswith("thresholds") for name in names)
 
 
 def bias_constant(call: Call, data: Array, dtype: str) -> Value:

@@ -78,7 +78,7 @@ class Staging:
         """The operands that are no computed values, of those names at least."""
         found: dict[str, Any] = {"bias": 0, "weight_sum": 0, "count": 1, **self.integers}
         settings = self.settings
-        wanted = {*names, *(name for constant in settings.constants.values() for name in constant.names)}
+        wanted = settings.read_by(names)
         for prefix, expression in settings.factors.items():
             if not any(f"{prefix}{name}" in wanted for name in FORM_NAMES[settings.get("scale.form")]):
                 continue
@@ -87,7 +87,7 @@ class Staging:
             if f"{prefix}thresholds" in names:
                 found[f"{prefix}thresholds"] = self._thresholds(factor, found, "bias" in names)
         for name, constant in settings.constants.items():
-            if name in names or any(name in other.names for other in settings.constants.values()):
+            if name in wanted:
                 found[name] = constant.evaluate({**self._real(found), **found})
         return found
 

@@ -99,7 +99,7 @@ def _formula(settings: Settings) -> Iterator[str]:
     if name == "table":
         yield "values = the function of every code, rounded half to even"
     yield from _factors(settings)
-    used = {*Program.parse(settings.stages()).names, *Program.parse(settings.second()).names}
+    used = settings.read_by(Program.parse((*settings.stages(), *settings.second())).names)
     for constant, expression in settings.constants.items():
         if constant in used:
             yield f"{constant} = {expression.text}"
@@ -121,17 +121,12 @@ def _words(settings: Settings, stages: tuple[str, ...], x: str, y: str) -> Itera
 def _sum(settings: Settings) -> str:
     kept = settings.get("accumulator.zero_point") != "subtracted"
     x, y = ("x", "b") if kept else ("(x - input_zero_point)", "(b - second_zero_point)")
-    begin = "" if settings.kind.name not in ("conv", "depthwise", "linear") or _stage_adds_bias(settings) else "bias + "
+    begin = "" if "bias" not in settings.kind.names or settings.reads_bias else "bias + "
     order = settings.get("accumulator.order")
     product = settings.get("accumulator.product")
     words = f", in {settings.get('accumulator.width')}" + (f", in the order {order}" if order else "")
     words += f"; every product: {', '.join(product)}" if product else ""
     return f"acc = {begin}{SUMS[settings.kind.name].format(x=x, y=y)}{words}"
-
-
-def _stage_adds_bias(settings: Settings) -> bool:
-    names = Program.parse(settings.stages()).names
-    return "bias" in names or any(name.endswith("thresholds") for name in names)
 
 
 def _factors(settings: Settings) -> Iterator[str]:

@@ -136,6 +136,7 @@ class Target:
     """Makes the target's runtime run a float graph, for calibration; None where it is not installed or lacks an op."""
     refusals: Mapping[str, str] = field(default_factory=dict)  # op of `nn` without a row -> why there is none
     description: Callable[[], str] | None = None  # all that there is to say of it, where it is described by a file
+    estimate: Callable[[Graph], Mapping[str, str]] | None = None  # what a graph costs there, for the report
     claim: str = ""  # what its integers rest on, where there is no runtime that could be asked
     metadata: Mapping[str, str] = field(default_factory=dict)  # words that its graphs carry beside its name
     notes: Callable[[Graph, Processor], Sequence[str]] = no_notes

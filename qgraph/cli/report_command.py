@@ -45,6 +45,8 @@ def report(
         "in_float": {"nodes": len(found.in_float), "macs": sum(each.macs for each in found.in_float)},
         "ops": {op: dict(zip(("nodes", "macs", "weight_bytes"), row, strict=True)) for op, row in by_op.items()},
     }
+    estimated = _estimated(graph)
+    words |= {"estimate": estimated} if estimated else {}
     if as_json:
         typer.echo(json.dumps(words, indent=2))
         return
@@ -52,6 +54,8 @@ def report(
     typer.echo(f"  multiply-accumulates    {found.macs:>14,}")
     typer.echo(f"  weights, bytes          {found.weight_bytes:>14,}")
     typer.echo(f"  activations, peak bytes {found.peak_bytes:>14,}")
+    for word, told in estimated.items():
+        typer.echo(f"  {word:23} {told}")
     if found.in_float:
         count, macs = len(found.in_float), sum(each.macs for each in found.in_float)
         ops = ", ".join(sorted({each.node.op for each in found.in_float}))
@@ -60,6 +64,14 @@ def report(
         typer.echo(f"  {op:32} {count:5} nodes {macs:>14,} MACs {size:>12,} bytes")
     for each in found.nodes if nodes else ():
         typer.echo(f"{each.macs:>12,} MACs {each.weight_bytes:>10,} bytes  {text(each.node)[:160]}")
+
+
+def _estimated(graph: Graph) -> dict[str, str]:
+    """What a lowered graph costs on its target, where that has a model of it."""
+    from qgraph import targets
+
+    estimate = targets.of(graph).estimate if graph.level == "integer" and graph.target else None
+    return {} if estimate is None else dict(estimate(graph))
 
 
 def _report_ranges(graph: Graph, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 from qgraph.description.c_forms import C_FORMS
+from qgraph.description.costing import estimate
 from qgraph.description.description import Description
 from qgraph.description.layers import layer_rows, pool_rows
 from qgraph.description.moves import moving_rows
@@ -70,5 +71,6 @@ def target_from(description: Description) -> Target:
         description=partial(told, description),
         claim=claim(description),
         c_forms=C_FORMS,
+        estimate=partial(estimate, description),
         metadata={DESCRIPTION: description.text},
     )

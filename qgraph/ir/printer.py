@@ -26,6 +26,8 @@ from qgraph.ir.types import QuantParams, TensorType, format_element, format_scal
 
 INLINE = 16
 """Constants of up to so many elements print with their data."""
+LONGEST = 80
+"""Characters of a word of the metadata that are shown to people."""
 ALIAS = 4
 """Quantization parameters of more channels than this print as an alias."""
 
@@ -98,7 +100,11 @@ class _Aliases:
 
 def _lines(graph: Graph, inline: int, brief: bool) -> Iterator[str]:
     names, aliases = ValueNames(graph), _Aliases()
-    words = "".join(f"{key}={format_word(value)} " for key, value in graph.metadata.items())
+    said = (
+        (key, value[:LONGEST] + "..." if brief and len(value) > LONGEST else value)
+        for key, value in graph.metadata.items()
+    )
+    words = "".join(f"{key}={format_word(value)} " for key, value in said)
     inputs = ", ".join(f"{names(value)}: {aliases(value.type)}" for value in graph.inputs)
     body = [
         f"  const {names(value)}: {aliases(value.type)}{_data(value, inline)}" for value in graph.constants.values()
@@ -114,6 +120,10 @@ def _lines(graph: Graph, inline: int, brief: bool) -> Iterator[str]:
     yield "}"
     if brief:
         yield from (f"// #{number}: {_summary(quant)}" for quant, number in aliases.numbers.items())
+
+
+def _shortened(word: str) -> str:
+    return word if len(word) <= LONGEST else f"{word[:LONGEST]}..."
 
 
 def _summary(quant: QuantParams) -> str:

@@ -13,6 +13,7 @@ import qgraph
 from qgraph import targets
 from qgraph.cli.app import app
 from qgraph.errors import FileError, InputError, LoweringError
+from qgraph.ir.printer import print_graph
 from tests.description.chips import BASIC, small_net, written
 
 
@@ -151,3 +152,12 @@ def test_weights_have_the_codes_of_the_code_book_alone(tmp_path: Path, codes: li
     lowered = qgraph.quantize(graph, target=chip, calibration=[images])
     weights = [node.operand(1).data for node in lowered.nodes if node.op.startswith(("npu.conv", "npu.linear"))]
     assert {int(code) for weight in weights for code in np.unique(weight)} <= {*codes}
+
+
+def test_a_printed_graph_shows_the_beginning_of_its_description(chip: str) -> None:
+    graph, images = small_net()
+    lowered = qgraph.quantize(graph, target=chip, calibration=[images])
+    head = print_graph(lowered, brief=True).splitlines()[0]
+    assert 'description="{' in head
+    assert len(head) < 400
+    assert qgraph.parse(str(lowered), constants=lowered) == lowered

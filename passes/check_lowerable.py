@@ -41,7 +41,7 @@ def check_lowerable(graph: Graph, target: str, fallback: str | None = None) -> N
 
 def _error(node: Node, why: Refusal, graph: Graph, target: Target, keeps: bool) -> LoweringError:
     """The error of one node; `keeps`: whether fallback=float would do."""
-    undone = None if target.lowerings.get(node.op) else _undone(node, graph, target)
+    undone = _undone(node, graph, target) if why.reason == f"{target.name} cannot lower {node.op}" else None
     help = why.help if undone is None else KNOWN if _is_open(node) else ""
     said = [each for each in (help or (why.help if not keeps else ""), KEEP if keeps else "") if each]
     return fail(node, f"{why.reason}: {undone}" if undone else why.reason, ", or ".join(said))

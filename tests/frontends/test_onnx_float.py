@@ -173,8 +173,21 @@ def attention(b: Builder, x: Value) -> Value:
     return b.attention(x, x, x, const(b, 9, 9), causal=True)
 
 
+def chosen_attention(b: Builder, x: Value) -> Value:
+    """Under a mask of booleans that is computed, beside a causal one: some rows see nothing."""
+    return b.attention(x, x, x, b.less(b.matmul(x, b.transpose(x, perm=(0, 1, 3, 2))), const(b, 9, 9)), causal=True)
+
+
+def grouped_attention(b: Builder, x: Value) -> Value:
+    """Two heads of the query for each of the keys and the values, which are narrower."""
+    keys = b.slice(x, axis=1, start=1, end=3)
+    return b.attention(x, keys, b.slice(keys, axis=3, start=0, end=5), const(b, 9, 9, seed=3))
+
+
 WRITTEN: dict[str, tuple[tuple[int | str, ...], Build]] = {
     "nn.attention": (IMAGE, attention),
+    "nn.attention, chosen": (IMAGE, chosen_attention),
+    "nn.attention, in groups": (IMAGE, grouped_attention),
     "nn.detach": (IMAGE, lambda b, x: b.detach(x)),
     "nn.elu, scaled": (IMAGE, lambda b, x: b.elu(x, alpha=1.5, scale=1.25)),
     "nn.elu of celu": (IMAGE, lambda b, x: b.elu(x, alpha=2.0, input_scale=0.5)),

@@ -7,37 +7,67 @@ import numpy as np
 from qgraph.errors import ExportError
 from qgraph.exporters.onnx_rows.functions import chain, number
 from qgraph.exporters.onnx_rows.rows import OnnxNodes, same, writes
-from qgraph.ir import Node
+from qgraph.ir import Array, Node, Value
 
 same("nn.matmul", "MatMul")
 
 
+HELP = "trace it for known sizes: without dynamic_dims"
+
+
 @writes("nn.attention")
 def _attention(writer: OnnxNodes, node: Node, result: str) -> None:
-    """As torch's exporter writes it: products, a softmax between them, and the mask as a sum."""
+    """As torch's exporter writes it: products, a softmax between them, and the mask as a sum, or as a choice."""
     query, key, value, *mask = writer.operands(node)
     types = [each.type for each in node.inputs]
-    if types[0].shape[-3] != types[1].shape[-3] or (mask and types[3].dtype == "bool"):
-        raise ExportError("attention in groups, or with a mask of booleans, has no row here", where=node.where)
     rank, depth = types[0].rank, types[0].shape[-1]
     if isinstance(depth, str):
-        raise ExportError(f"attention over the symbolic size {depth} has no row here", where=node.where)
+        raise ExportError(f"attention over the symbolic size {depth} has no row here", where=node.where, help=HELP)
+    if types[0].shape[-3] != types[1].shape[-3]:
+        key, value = (_for_each_head(writer, node, each, result) for each in node.inputs[1:3])
     turned = chain(writer, "Transpose", [key], result, perm=[*range(rank - 2), rank - 1, rank - 2])
     scale = depth**-0.5 if node.attrs["scale"] is None else node.attrs["scale"]
     scores = chain(writer, "MatMul", [query, turned], result)
     scores = chain(writer, "Mul", [scores, number(writer, node, scale, result)], result)
-    for each in (*([_unseen(writer, node, result)] if node.attrs["causal"] else []), *mask):
-        scores = chain(writer, "Add", [scores, each], result)
-    writer.op("MatMul", [chain(writer, "Softmax", [scores], result, axis=-1), value], result)
+    causal = _seen(node) if node.attrs["causal"] else None
+    chooses = bool(mask) and types[3].dtype == "bool"
+    if not chooses:
+        unseen = [] if causal is None else [writer.constant(_added(causal, node), f"{result}.unseen")]
+        for each in (*unseen, *mask):
+            scores = chain(writer, "Add", [scores, each], result)
+        writer.op("MatMul", [chain(writer, "Softmax", [scores], result, axis=-1), value], result)
+        return
+    if causal is not None:
+        mask = [chain(writer, "And", [*mask, writer.constant(causal, f"{result}.causal")], result)]
+    scores = chain(writer, "Where", [*mask, scores, number(writer, node, -np.inf, result)], result)
+    shares = chain(writer, "Softmax", [scores], result, axis=-1)
+    shares = chain(writer, "Where", [*mask, shares, number(writer, node, 0, result)], result)  # in a row of -inf too
+    writer.op("MatMul", [shares, value], result)
 
 
-def _unseen(writer: OnnxNodes, node: Node, result: str) -> str:
-    """-inf where a causal row does not see."""
+def _for_each_head(writer: OnnxNodes, node: Node, shared: Value, result: str) -> str:
+    """Keys or values [N, G, S, E] for each of the H heads of the query, [N, H, S, E]."""
+    if shared.type.rank != 4:
+        raise ExportError(f"attention in groups over {shared.type.rank} dimensions has no row here", where=node.where)
+    heads, groups, width = (int(size) for size in (node.operand(0).type.shape[1], *shared.type.shape[1::2]))
+    place = writer.constant(np.array([2], np.int64), f"{result}.place")
+    shape = writer.constant(np.array([0, heads, -1, width], np.int64), f"{result}.heads")
+    single = chain(writer, "Unsqueeze", [writer.name(shared), place], result)
+    several = chain(writer, "Concat", [single] * (heads // groups), result, axis=2)
+    return chain(writer, "Reshape", [several, shape], result)
+
+
+def _seen(node: Node) -> Array:
+    """What a causal row sees."""
     rows, columns = node.operand(0).type.shape[-2], node.operand(1).type.shape[-2]
     if isinstance(rows, str) or isinstance(columns, str):
-        raise ExportError("causal attention over symbolic sizes has no row here", where=node.where)
-    unseen = np.triu(np.full((rows, columns), -np.inf, node.result.type.numpy), 1)
-    return writer.constant(unseen, f"{result}.unseen")
+        raise ExportError("causal attention over symbolic sizes has no row here", where=node.where, help=HELP)
+    return np.tri(rows, columns, dtype=np.bool_)
+
+
+def _added(seen: Array, node: Node) -> Array:
+    """-inf where a row does not see."""
+    return np.where(seen, 0, -np.inf).astype(node.result.type.numpy)
 
 
 @writes("nn.layer_norm")

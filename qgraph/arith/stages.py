@@ -213,18 +213,18 @@ class Program:
 
 
 def _without_double_parentheses(line: str) -> str:
-    """A formula "v = ..." without parentheses around what others, or the line, enclose already."""
-    text = line.replace(" = ", " = (", 1) + ")"
-    partner, opened = {}, []
-    for place, sign in enumerate(text):
+    """A formula "v = ..." without parentheses around what is the whole of it, or of an argument."""
+    opened: list[int] = []
+    dropped: set[int] = set()
+    for place, sign in enumerate(line):
         if sign == "(":
             opened.append(place)
         elif sign == ")":
-            partner[opened.pop()] = place
-    doubled = {first for first in partner if partner.get(first + 1) == partner[first] - 1}
-    outer = text.index(" = (") + 3
-    dropped = {outer, partner[outer]} | {end for first in doubled for end in (first + 1, partner[first + 1])}
-    return "".join(sign for place, sign in enumerate(text) if place not in dropped)
+            first = opened.pop()
+            before, after = line[:first].rstrip()[-1:], line[place + 1 : place + 2]
+            if before in "=(,[" and after in "),]":  # an empty text, the end of the line, is in both
+                dropped |= {first, place}
+    return "".join(sign for place, sign in enumerate(line) if place not in dropped)
 
 
 @lru_cache(maxsize=256)
@@ -262,6 +262,8 @@ def _kind_after(stage: Stage, kind: str, kinds: dict[str, str], where: tuple[str
     if met == "float" and rounding and word.takes == "number":
         raise stage.error("a quotient of floats is rounded as IEEE says, half to even", where, "divide OPERAND")
     if isinstance(word, Keep):
+        if word.name in kinds:
+            raise stage.error(f"{word.name} has a value already", where, "keep NAME, a name that is new")
         if stage.overflow or stage.condition:
             raise stage.error("it keeps the value as it is, everywhere", where, "keep NAME")
         kinds[word.name] = kind
@@ -280,7 +282,8 @@ def _after(stage: Stage, value: Interval, scope: Scope) -> tuple[Interval, Inter
     if not np.any(pieces.acts):
         return pieces.resting, pieces.resting
     stage.word.check(pieces.acting, scope, pieces.acts)
-    exact = stage.word.interval(pieces.acting, scope)
+    with np.errstate(over="ignore", invalid="ignore"):
+        exact = stage.word.interval(pieces.acting, scope)
     _check_fits(stage, exact, pieces.acts)
     made = stage.overflow.interval(exact) if stage.overflow else exact
     return exact, _either(made, pieces)
@@ -299,6 +302,8 @@ def _either(made: Interval, pieces: Pieces) -> Interval:
 def _check_fits(stage: Stage, exact: Interval, acts: Array) -> None:
     """Raise where int64 does not hold what a stage computes, and its low bits alone do not say the result."""
     if exact.low.dtype.kind == "f":
+        if not np.all(np.isfinite(exact.low) & np.isfinite(exact.high)):
+            raise Misfit("the value may be too large for a float")
         return
     leaves = acts & ((exact.low < -(1 << 63)) | (exact.high > (1 << 63) - 1))
     wraps = stage.overflow is not None and stage.overflow.mode == "wrap" and stage.word.modular

@@ -275,6 +275,10 @@ ERRORS: dict[str, tuple[list[str], str]] = {
         'stage 1 "add bias to s65 wrap": "to s65 wrap" is not a width and a mode\n  help    allowed: to WIDTH MODE, '
         "with WIDTH s1 to s64 or u1 to u63 and MODE one of saturate, saturate symmetric, saturate to zero, wrap",
     ),
+    "a name for two values": (
+        ["keep x"],
+        'stage 1 "keep x": x has a value already\n  help    allowed: keep NAME, a name that is new',
+    ),
     "a conditional name": (
         ["keep a where negative"],
         'stage 1 "keep a where negative": it keeps the value as it is, everywhere\n  help    allowed: keep NAME',
@@ -303,6 +307,11 @@ REFUSED: dict[str, tuple[list[str], dict[str, Any], str]] = {
     "a divisor of 0": (["divide n floor"], {"n": 0}, "divisors are positive"),
     "a value beside the table": (["table t"], {"t": np.zeros(256)}, "t has 256 entries, for values from 0 to 255"),
     "unsorted thresholds": (["threshold t"], {"t": [2, 1]}, "thresholds are [T] or [C, T] and ascend"),
+    "a float beyond float32": (
+        ["convert float32", "multiply m", "multiply m"],
+        {"m": np.float32(1e30)},
+        "the value may be too large for a float",
+    ),
     "a float beyond int64": (["convert float32", "multiply m", "round floor"], {"m": 1e30}, "may need"),
 }
 

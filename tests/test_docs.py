@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import qgraph
+from qgraph.proofs import prove_no_overflow
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("README.md"), *ROOT.glob("*/README.md"), *ROOT.glob("*/*/README.md")]
@@ -36,3 +38,15 @@ def test_the_cookbooks_first_pass_runs_from_the_command_line(tmp_path: Path) -> 
     command = [sys.executable, "-c", code, "opt", "g.qg", "--load", "my_passes.py", "--passes", "relu6-to-relu"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "nn.relu(%x)" in done.stdout
+
+
+def test_the_chip_of_the_readme_becomes_a_target_whose_accumulators_are_proved(tmp_path: Path) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "chip.toml").write_text(text.partition("```toml\n")[2].partition("```")[0])
+    x = torch.randn(8, 3, 8, 8)
+    model = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3), torch.nn.ReLU(), torch.nn.MaxPool2d(2), torch.nn.Conv2d(4, 2, 3)
+    )
+    low = qgraph.quantize(qgraph.trace(model, x), str(tmp_path / "chip.toml"), calibration=[x.numpy()])
+    assert {node.attrs["width"] for node in low.find("npu.conv2d")} == {"s24 saturate at end"}
+    assert prove_no_overflow(low).proved

@@ -68,8 +68,8 @@ def places_of(node: Node, step: Callable[[Sequence[Array | None]], tuple[Array, 
         }
         return step([value if value is None else parts.get(id(value), value._data) for value in node.operands])
 
-    low, base = _digits(moved[0].type)
-    dtype = moved[0].type.numpy
+    stored = next(value.type for value in moved)  # all have one storage type
+    (low, base), dtype = _digits(stored), stored.numpy
     every = np.arange(total, dtype=np.int64)
     zeros, ones = (run(np.full(total, low + digit).astype(dtype)) for digit in (0, 1))
     found = [np.zeros(array.shape, np.int64) for array in zeros]

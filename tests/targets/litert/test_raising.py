@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 import qgraph
 from qgraph import passes
-from qgraph.errors import LoweringError
+from qgraph.errors import LoweringError, VerificationError
 from qgraph.ir import Builder, Graph, QuantParams, TensorType, verify_graph
 from qgraph.targets.litert.file_format import from_tflite, to_tflite
 from tests.targets.litert.whole_model import images, small_cnn
@@ -124,3 +125,16 @@ def test_an_op_without_a_counterpart_is_named() -> None:
     graph.set_outputs([made])
     with pytest.raises(LoweringError, match=r"no counterpart in nn for litert\.l2_normalization"):
         passes.raise_to_fake_quant(graph)
+
+
+def test_what_would_not_lower_again_is_refused_at_the_first_node_that_is_wrong(
+    lowered: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(graph: Graph, target: str) -> Graph:
+        raise VerificationError("wrong", where=("node    first", "node    second"))
+
+    monkeypatch.setattr(importlib.import_module("qgraph.passes.raise_to_fake_quant"), "lower", refused)
+    with pytest.raises(LoweringError, match="what is raised would not lower to a valid graph") as caught:
+        passes.raise_to_fake_quant(lowered)
+    assert caught.value.where == ("node    first",)
+    assert caught.value.help == "raise the part between"

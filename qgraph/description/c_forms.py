@@ -9,6 +9,7 @@ import numpy as np
 
 from qgraph.arith.narrow_accumulator import AccumulatorRule
 from qgraph.arith.stages_words import Table, Threshold
+from qgraph.description.c_narrow import stepwise
 from qgraph.description.c_stages import Writer, check_written
 from qgraph.errors import UnsupportedOp
 from qgraph.exporters.c99 import ctext
@@ -90,24 +91,41 @@ def window(c: Emission, op: Any, kernel: tuple[int, ...], dilation: tuple[int, .
     return f"&{c.program.struct(f'{op.result.name}_window', type, [int(each) for each in sizes])}"
 
 
-def check_sums(op: Any, weight: Array | None = None) -> None:
-    """Raise UnsupportedOp for accumulators that the C library does not have, and that may leave their width.
-
-    weight: [O, *kernel, C].
-    """
+def is_natural(op: Any) -> bool:
+    """Whether accumulators never overflow, or wrap at the width of a C type."""
     rule, word = rule_of(op), ctext.word(op.result.type)
-    natural = rule.mode == "wrap" and rule.at_end_alone and str(rule.width) == f"s{word.removeprefix('int')}"
-    if natural or (rule.mode is None and rule.product is None):
-        return
-    if weight is None or rule.product is not None or not _fits(op, rule, weight):
-        raise UnsupportedOp(f"C has accumulators that wrap at 32 or 64 bits or never overflow, not {op.width}")
+    wraps = rule.mode == "wrap" and rule.at_end_alone and str(rule.width) == f"s{word.removeprefix('int')}"
+    return wraps or (rule.mode is None and rule.product is None)
+
+
+def check_sums(op: Any) -> None:
+    """Raise UnsupportedOp for accumulators that C has in layers alone."""
+    if not is_natural(op):
+        raise UnsupportedOp(f"C has such accumulators in layers alone, not {op.width} here")
 
 
 def _fits(op: Any, rule: AccumulatorRule, weight: Array) -> bool:
+    """Whether the accumulators of a layer, weight [O, *kernel, C], never leave their width."""
     low, high = (end - op.input_zero_point for end in integer_range(op.x.type.dtype))
     flat = np.concatenate([weight.reshape(len(weight), -1), np.zeros((len(weight), 1), weight.dtype)], axis=1)
     places = rule.places(weight.shape[1:-1], weight.shape[-1])
-    return rule.fits(flat[:, places], (min(low, 0), max(high, 0)), None if op.bias is None else op.bias.data)
+    ends = min(low, 0), max(high, 0)
+    return rule.product is None and rule.fits(flat[:, places], ends, None if op.bias is None else op.bias.data)
+
+
+def counts_in_steps(c: Emission, op: Any, weight: Array, groups: int = 1, window: bool = True) -> bool:
+    """Whether a layer's accumulators have to be made step by step, which is written then."""
+    check_constants(op)
+    if is_natural(op) or _fits(op, rule_of(op), weight):
+        return False
+    stepwise(c, op, rule_of(op), weight, groups, window)
+    return True
+
+
+def check_constants(op: Any) -> None:
+    """Raise UnsupportedOp for a computed weight or bias."""
+    if not op.w.is_constant or (op.bias is not None and not op.bias.is_constant):
+        raise UnsupportedOp("C has it for constant weights and biases")
 
 
 def check_operands(*pairs: tuple[TensorType, int]) -> None:
@@ -118,10 +136,10 @@ def check_operands(*pairs: tuple[TensorType, int]) -> None:
             raise UnsupportedOp(f"C multiplies integers of 16 bits, not those of {type} less {zero}")
 
 
-def layer(c: Emission, op: Any, function: str, kernel: tuple[int, ...], weight: Array, arguments: list[object]) -> None:
-    """A convolution; weight [O, *kernel, C]."""
+def layer(c: Emission, op: Any, function: str, kernel: tuple[int, ...], arguments: list[object]) -> None:
+    """A convolution by a function of the library."""
     channels = int(op.result.type.shape[-1])
-    called, names, keep = _sums(c, op, function, weight, channels)
+    called, names, keep = _sums(c, op, function, channels)
     sizes = window(c, op, kernel, op.dilation)
 
     def write(x: str, y: str) -> None:
@@ -130,13 +148,8 @@ def layer(c: Emission, op: Any, function: str, kernel: tuple[int, ...], weight: 
     each_example(c, op.x, op.result, write)
 
 
-def _sums(
-    c: Emission, op: Any, function: str, weight: Array, channels: int
-) -> tuple[str, tuple[str, str], tuple[object, ...]]:
+def _sums(c: Emission, op: Any, function: str, channels: int) -> tuple[str, tuple[str, str], tuple[object, ...]]:
     """The library's function, the names of weight and bias, and the arguments that keep accumulators as they are."""
-    if not op.w.is_constant or (op.bias is not None and not op.bias.is_constant):
-        raise UnsupportedOp("C has it for constant weights and biases")
-    check_sums(op, weight)
     check_operands((op.x.type, op.input_zero_point))
     word = ctext.word(op.result.type)
     bias = np.zeros(channels, word) if op.bias is None else op.bias.data.astype(word)
@@ -149,20 +162,24 @@ def _sums(
 
 def convolution(c: Emission, op: Conv2d) -> None:
     """npu.conv2d."""
-    layer(c, op, "qg_conv_2d", sides(op.w.type)[1:3], op.w.data, [op.groups])
+    if not counts_in_steps(c, op, op.w.data, op.groups):
+        layer(c, op, "qg_conv_2d", sides(op.w.type)[1:3], [op.groups])
 
 
 def depthwise_convolution(c: Emission, op: DepthwiseConv2d) -> None:
     """npu.depthwise_conv2d."""
     kernel = sides(op.w.type)[:2]
     by_channel = op.w.data.reshape(*kernel, -1, 1).transpose(2, 0, 1, 3)
-    layer(c, op, "qg_depthwise_conv_2d", kernel, by_channel, [])
+    if not counts_in_steps(c, op, by_channel, sides(op.x.type)[3]):
+        layer(c, op, "qg_depthwise_conv_2d", kernel, [])
 
 
 def linear(c: Emission, op: Linear) -> None:
     """npu.linear."""
+    if counts_in_steps(c, op, op.w.data, window=False):
+        return
     outs, depth = sides(op.w.type)
-    called, names, keep = _sums(c, op, "qg_fully_connected", op.w.data, outs)
+    called, names, keep = _sums(c, op, "qg_fully_connected", outs)
     rows = element_count(op.x.type.shape) // depth
     c.program.call(called, c.of(op.x), *names, c.of(op.result), rows, depth, outs, op.input_zero_point, *keep)
 

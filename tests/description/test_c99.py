@@ -55,6 +55,25 @@ def test_random_nets_give_the_same_bytes_in_training_graph_and_program(tmp_path:
     assert ", 0 bytes differ" in build_and_run(tmp_path / "model_c", "-O2", compiler="clang")
 
 
+@pytest.mark.parametrize(
+    ("width", "product"),
+    [
+        ("s14 wrap", []),
+        ("s12 saturate at end", []),
+        ("s12 saturate each 4", []),
+        ("s13 wrap", ["shift right 2 half_even", "wrap s12"]),
+    ],
+)
+def test_narrow_accumulators_are_counted_step_by_step(tmp_path: Path, width: str, product: list[str]) -> None:
+    accumulator = f'[accumulator]\nwidth = "{width}"\nproduct = {product}\norder = "c/4 ky kx c"\n'
+    sums = '[ops.average_pool.accumulator]\nwidth = "s32"\nproduct = []\n'
+    target = written(tmp_path, BASIC + accumulator + sums + sums.replace("average_pool", "mean"))
+    graph, images = small_net()
+    lowered = qgraph.quantize(graph, target=target, calibration=[images])
+    qgraph.export(lowered, tmp_path / "model_c")
+    assert ", 0 bytes differ" in build_and_run(tmp_path / "model_c")
+
+
 CONDITIONS = ("", " where negative", " where not positive", " where n > 3", " where value <= n and n > 1")
 STAGES = [
     *([f"shift right {amount} {rounding}"] for amount in ("3", "n") for rounding in ROUNDINGS),

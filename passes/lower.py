@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qgraph import targets
-from qgraph.errors import InputError, ValidationError
+from qgraph.errors import InputError, LoweringError, ValidationError
 from qgraph.ir import Graph, Node, Value
 from qgraph.ir.expressions import set_expressions
 from qgraph.passes.convert_layout import Conversion
@@ -56,6 +56,11 @@ def check_lowered(before: Graph, after: Graph) -> None:
 )
 def lower(graph: Graph, target: str, io: str | None = None, fallback: str | None = None) -> None:
     chosen = targets.get(target)
+    if chosen.description is not None and chosen.quant_rules() != targets.of(graph).quant_rules():
+        raise LoweringError(
+            f"{chosen.name} quantizes otherwise than when the graph was prepared for it",
+            help="its description has changed: prepare the graph again",
+        )
     if io not in (None, "integer", "float"):
         raise InputError(f"io={io!r} is not a choice", help="choose integer or float")
     check_fallback(fallback, chosen)

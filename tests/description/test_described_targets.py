@@ -161,3 +161,12 @@ def test_a_printed_graph_shows_the_beginning_of_its_description(chip: str) -> No
     assert 'description="{' in head
     assert len(head) < 400
     assert qgraph.parse(str(lowered), constants=lowered) == lowered
+
+
+def test_a_description_that_quantizes_otherwise_since_the_graph_was_prepared_is_refused(tmp_path: Path) -> None:
+    graph, images = small_net()
+    chip = written(tmp_path, BASIC)
+    calibrated = qgraph.calibrate(qgraph.prepare(graph, target=chip), [images])
+    written(tmp_path, BASIC + '[weight]\nstorage = "s4"\n')
+    with pytest.raises(LoweringError, match="basic quantizes otherwise than when the graph was prepared for it"):
+        qgraph.lower(calibrated, target=chip)

@@ -51,6 +51,7 @@ class Rows:
         self, program: Program, channels: int, constants: Mapping[str, Array], ranges: list[StageRange], x: Interval
     ) -> None:
         self.channels = channels
+        self.reads_x = any("x" in stage.names for stage in program.stages)
         tables = {stage.word.name for stage in program.stages if isinstance(stage.word, Table)}
         self.tables = {name: array for name, array in constants.items() if name in tables}
         self.constants = {name: _scalar(array) for name, array in constants.items() if name not in tables}
@@ -72,7 +73,7 @@ class Rows:
             scope |= {name: column[part].astype(np.int64) for name, column in columns.items()} | self.tables
             value = memory[:size]
             value[...] = flat[part]
-            scope["x"] = flat[part]
+            scope["x"] = value.copy() if self.reads_x else value
             for step in self.steps:
                 value = step(value, scope)
             made[part] = value

@@ -352,6 +352,7 @@ class Table(Word):
 
     The low BITS of the value say how far it is from one entry to the next, so that the result is
     NAME[i] * 2**BITS + (NAME[i + 1] - NAME[i]) * fraction; a shift may round it.
+    `check` refuses values that may lie beside the table; what is read where a condition keeps it off does not matter.
     """
 
     name: str
@@ -365,8 +366,9 @@ class Table(Word):
         table = np.asarray(scope[self.name]).astype(np.int64)
         index = value >> self.fraction_bits
         if not self.fraction_bits:
-            return np.asarray(table[index])
+            return np.asarray(table.take(index, mode="clip"))
         fraction = value - (index << self.fraction_bits)
+        index = np.clip(index, 0, table.size - 2)
         return np.asarray((table[index] << self.fraction_bits) + (table[index + 1] - table[index]) * fraction)
 
     def _last(self, entries: int) -> int:

@@ -213,6 +213,12 @@ def test_tables_are_read_at_the_value_and_between_entries() -> None:
     assert (bound.low[0], bound.high[0]) == (-80, 40)
 
 
+def test_two_tables_may_serve_two_parts_of_the_values() -> None:
+    program = Program.parse(["keep v", "table low where v < 4", "subtract 4 where v >= 4", "table high where v >= 4"])
+    operands = {"low": np.array([5, 6, 7, 8]), "high": np.array([50, 60])}
+    assert program.apply(np.array([0, 3, 4, 5]), operands).tolist() == [5, 8, 50, 60]
+
+
 def test_kept_values_join_again() -> None:
     program = Program.parse(["multiply 3", "keep a", "take y", "multiply 5 to s8 wrap", "add a"])
     assert program.names == ("y",)

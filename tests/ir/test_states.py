@@ -164,3 +164,19 @@ def test_a_state_begins_with_zeros_where_nothing_is_said_and_an_output_that_ther
     for output in (-1, 3, "none"):
         with pytest.raises(InputError, match=f"state %h -> {output}: there is no such output"):
             set_states(made, {"h": output})
+
+
+def test_all_that_is_wrong_with_states_is_told_together_and_the_first_thing_where_they_are_read() -> None:
+    made = graph()
+    with pytest.raises(InputError) as caught:
+        set_states(made, {"h": 1, "g": 2}, {"h": [1.0, 2.0, 3.0]})
+    wrong = (
+        "state %h is f32[N,2], but its next value, output_1, is f32[N,3]",
+        "state %h is f32[N,2], but its first value has 3 elements",
+        "state %g -> output_2: there is no such input",
+    )
+    assert caught.value.what == "; ".join(wrong)
+    assert caught.value.help == "inputs: x, h, k; outputs: output_0, output_1, output_2"
+    with pytest.raises(InputError) as read:
+        states_of(made)
+    assert read.value.what == wrong[0]

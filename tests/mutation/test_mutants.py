@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from tests.mutation.__main__ import HERE, ROOT
+from tests.mutation.__main__ import HERE, ROOT, _chosen
 from tests.mutation.mutants import mutants, unlisted
 
 SOURCE = b'''"""Doc."""
@@ -75,6 +76,23 @@ def test_the_areas_name_modules_and_tests_that_there_are() -> None:
         for pattern, tests in area.items():
             assert list(ROOT.glob(pattern)), pattern
             assert all((ROOT / test).exists() for test in tests), tests
+
+
+def test_mutants_are_a_sample_of_an_area_or_all_at_the_places_that_one_names() -> None:
+    area = json.loads((HERE / "areas.json").read_text())["verifier"]
+    words = argparse.Namespace(at=(), sample=10, seed=1)
+    chosen = [each for each, _ in _chosen(area, words)]
+    assert len({*chosen}) == 10
+    assert (
+        chosen
+        == [each for each, _ in _chosen(area, words)]
+        != [each for each, _ in _chosen(area, argparse.Namespace(at=(), sample=10, seed=2))]
+    )
+    places = sorted({(each.module, each.line) for each in chosen})[:2]
+    words.at = [f"{module}:{line}" for module, line in places]
+    found = [each for each, _ in _chosen(area, words)]
+    assert {(each.module, each.line) for each in found} == {*places}
+    assert {each for each in chosen if (each.module, each.line) in places} <= {*found}
 
 
 TOGETHER = {

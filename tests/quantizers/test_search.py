@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from torch import nn
 import qgraph
 from qgraph import quantizers
 from qgraph.ir import Array
+from qgraph.quantizers.arrays import extremes
 from qgraph.quantizers.histogram import SIDE, Histogram, power_of_two
 from qgraph.training.observers import ActivationQuantizer
 
@@ -264,3 +267,28 @@ def test_masks_and_constants_have_powers_of_two_too(target: str) -> None:
         if name.endswith("_scale"):
             assert (np.frexp(constant.data)[0] == 0.5).all(), name
     assert qgraph.verify(qgraph.lower(made, target), inputs=dict(zip(("x", "mask"), (x, mask), strict=True))).bit_exact
+
+
+@pytest.mark.parametrize("bounds", [(-0.875, 1.375), (-1.5, 1.0), (-0.5, 0.5)])
+def test_the_entropy_that_a_range_loses_is_that_of_the_range_and_the_values_turned_round(
+    bounds: tuple[float, float],
+) -> None:
+    """What lies below counts at the lowest code as what lies above at the highest: many below, few above."""
+    entropy = replace(quantizers.get("entropy"), levels=7)
+    values = np.linspace(-2, 2, 65) + 0.001
+    counts = np.linspace(9, 1, 65) ** 2
+    (low, high), width = bounds, 4 / 64
+    found = entropy.loss(counts.copy(), values, width, bounds)  # type: ignore[attr-defined]  # one that searches
+    turned = entropy.loss(counts[::-1].copy(), -values[::-1], width, (-high, -low))  # type: ignore[attr-defined]
+    assert found == pytest.approx(turned, rel=1e-9)
+    without = counts * ((values > low) & (values < high))
+    assert found > entropy.loss(without, values, width, bounds)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1, -1])
+def test_extremes_are_those_of_all_or_of_each_index_in_both_libraries(axis: int | None) -> None:
+    x = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
+    rows = x.reshape(1, -1) if axis is None else np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1)
+    for found in (extremes(x, axis), map(np.asarray, extremes(torch.from_numpy(x), axis))):
+        for got, wanted in zip(found, (rows.min(1), rows.max(1)), strict=True):
+            assert np.array_equal(np.asarray(got).reshape(-1), wanted)

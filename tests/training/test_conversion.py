@@ -24,6 +24,7 @@ from qgraph.training import calibrate, freeze, from_torch, to_torch
 from qgraph.training.conversion import activation_quantizers, graph_module
 from qgraph.training.emission import Emitter
 from qgraph.training.observers import WeightQuantizer
+from qgraph.training.schedule import delay_quantization
 from tests.training.small_graphs import Branches, fake_quantized, images, trained_branches
 
 TORCH_WARNS = pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # of its own doing
@@ -72,6 +73,15 @@ def test_float_module_trains_as_the_model_does(model: Branches) -> None:
     for net in (twin, module):
         torch.manual_seed(5)  # dropout
         outputs.append(trained_steps(net).eval()(images(4)))
+    torch.testing.assert_close(*outputs)
+
+
+def test_what_is_not_quantized_yet_trains_as_the_model_does(model: Branches, graph: Graph) -> None:
+    module = delay_quantization(to_torch(graph))
+    outputs = []
+    for net in (copy.deepcopy(model).train(), module.train()):
+        torch.manual_seed(5)  # dropout
+        outputs.append(net(images(4)))
     torch.testing.assert_close(*outputs)
 
 

@@ -19,6 +19,7 @@ from qgraph.ir import Node
 LARGEST = 32
 """Leftovers of more nodes than this are not one change: each node is added or removed."""
 
+ACCUMULATORS = ("i32", "i48", "i64")
 _WITH_WEIGHTS = ("conv", "linear", "affine")
 
 
@@ -54,6 +55,7 @@ class _Grouping:
             if self.found.partner[u] >= 0:
                 self.cores[len(self.groups)] = u, self.found.partner[u]
                 self._add(Group([u], [self.found.partner[u]]))
+        self._join_requantized()
         self._absorb_all(likely=True)
         self._join_leftovers()
         self._join_twins()
@@ -75,6 +77,19 @@ class _Grouping:
         return (v for v in range(side.first, side.last) if v not in self.of[which])
 
     # ---- joining the pair that took over the work
+
+    def _join_requantized(self) -> None:
+        """Let what alone reads the accumulators of one side of a pair join it: they have no counterpart."""
+        for which, side in enumerate(self.sides):
+            for vertex in list(self._leftover(which)):
+                above = side.data_producers[vertex][:1]
+                number = self.of[which].get(above[0]) if above else None
+                if number is None or len(side.readers[above[0]]) > 1 or not _accumulates(side.nodes[above[0]]):
+                    continue
+                pair = self.cores[number]
+                if pair[which] == above[0] and not _accumulates(self.sides[1 - which].nodes[pair[1 - which]]):
+                    (self.groups[number].before, self.groups[number].after)[which].append(vertex)
+                    self.of[which][vertex] = number
 
     def _absorb_all(self, *, likely: bool) -> None:
         """Let leftovers join the groups beside them, outwards from these, so that groups hang together.
@@ -207,6 +222,12 @@ class _Grouping:
             else:
                 places[number] = (last, u)
         return [self.groups[number] for number in sorted(range(len(self.groups)), key=places.__getitem__)]
+
+
+def _accumulates(node: Node | None) -> bool:
+    """Whether a node makes accumulators: integers with a scale that are wider than codes."""
+    type = None if node is None else node.results[0].type
+    return type is not None and type.quant is not None and type.dtype in ACCUMULATORS
 
 
 def absorbs(found: Pairing, side: Structure, vertex: int, pair: tuple[int, int]) -> bool:

@@ -28,6 +28,11 @@ def compare_values(a: Graph, b: Graph, inputs: Inputs, changes: list[Change]) ->
         return [replace(change, numbers=comparison.numbers(change)) for change in changes]
 
 
+def _is_real(value: Value) -> bool:
+    """Whether a value stands for real numbers, as an integer without a scale does not."""
+    return value.type.is_float or value.type.quant is not None
+
+
 class _Values:
     """What both graphs compute, and for each value of the second graph what the first has in its place."""
 
@@ -114,6 +119,8 @@ class _Values:
         if source is None or len(node.results) != 1:
             return None
         x, y = self._partner[source][0], node.result
+        if _is_real(x) and not _is_real(y):
+            return None
         found = self._layout(x, y, self._partner[source][1], {kind_of_op(node.op)})
         if found is None:
             return None

@@ -92,6 +92,8 @@ PROOFS: list[Proof] = [
     ("pulp-nn", "conv", "pulp-nn", "bn_u4", {"low": 0, "high": 15, **NO_BIAS}, bn, {"lambda": 0}),
     ("pulp-nn", "add", "pulp-nn", "add_u8", U8, everything, {"shift": 8}),
     ("pulp-nn-64bit", "conv", "pulp-nn-64bit", "bn_u8", {**U8, **NO_BIAS}, bn, {"lambda": 0}),
+    ("pulp-nn-64bit", "conv", "nemo", "requantize", {**S32, **NO_BIAS}, everything, {}),
+    ("ne16", "conv", "ne16", "quantized", U8, everything, {}),
     ("esp-dl-s3", "conv", "esp-dl", "half_up_s32", {**S32, **NO_BIAS}, everything, {}),
     ("esp-dl-s3", "conv", "esp-ppq", "s3", {**S8, **NO_BIAS}, everything, {}),
     ("esp-dl-p4", "conv", "esp-dl", "half_even_s32", {**S32, **NO_BIAS}, everything, {}),

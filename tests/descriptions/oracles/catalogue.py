@@ -454,6 +454,19 @@ def codes_of_16_bits() -> Rows:
     return rows([(x,) for x in range(-(1 << 15), 1 << 15)], 2000)
 
 
+def ne16_quantized() -> Rows:
+    """Accumulators, some whose product leaves 32 bits, a bias, a scale of 8 bits, a shift."""
+    found = []
+    for scale in (1, 3, 100, 128, 255):
+        for shift in (0, 1, 7, 12, 20, 31):
+            for bias in (0, 77, -12345, 1 << 20):
+                steps = near_steps(Fraction(scale, 1 << shift), 32, range(-4, 520))
+                found += [
+                    (x, bias, scale, shift) for x in {min(max(x - bias, -(1 << 31)), (1 << 31) - 1) for x in steps}
+                ]
+    return rows(found, 2500)
+
+
 ORACLES = {
     oracle.name: oracle
     for oracle in (
@@ -558,6 +571,12 @@ ORACLES = {
                 "add": ("x second input_multiplier second_multiplier shift", nemo_added),
                 "average": ("x x0 x1 x2 x3", windows),
             },
+        ),
+        Oracle(
+            "ne16",
+            "pulp-platform/pulp-nnx @c4f6ba351e30, test/NeuralEngineFunctionalModel.py",
+            python("ne16_oracle.py"),
+            {"quantized": ("x bias multiplier shift", ne16_quantized)},
         ),
         Oracle(
             "max78000",

@@ -123,7 +123,7 @@ OVERFLOWS = {
     "AP_SAT_ZERO": "saturate to zero",
     "AP_SAT_SYM": "saturate symmetric",
 }
-PRODUCTS = ("multiply w0", "keep a", "take x1", "multiply w1", "add a", "keep a", "take bias", "multiply 128", "add a")
+PRODUCTS = ("multiply w0", "keep a", "take x1", "multiply w1", "add a", "keep b", "take bias", "multiply 128", "add b")
 LAYER = (*PRODUCTS, "shift right shift half_up negative left", "saturate s8")
 # what is floored, and one step towards the sign where half to even would have gone up
 ROUNDED = ("keep v", "shift right shift floor", "keep f", "take v", "shift right shift half_even")

@@ -13,7 +13,7 @@ import qgraph
 from qgraph import quantizers
 from qgraph.errors import InputError
 from qgraph.ir import Graph
-from qgraph.quantizers.gradients import gradient_named
+from qgraph.quantizers.gradients import SoftRounding, gradient_named
 from qgraph.training.fake_quant import fake_quantize, rounded_through
 from qgraph.training.observers import ActivationQuantizer
 
@@ -204,6 +204,12 @@ def test_a_step_away_from_the_code_is_made_larger_by_ewgs() -> None:
     assert y.tolist() == [2, 3, 7]
     assert x.grad is not None
     assert x.grad.tolist() == [2 * (1 + 0.5 * 0.25), -4 * (1 + 0.5 * 0.25), 0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1])
+def test_a_stair_that_is_a_step_or_a_line_is_none(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha lies between 0 and 1"):
+        SoftRounding(alpha=alpha)
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.6])

@@ -34,8 +34,9 @@ def grids(graph: Graph, of: QuantRules, bits: dict[str, int] | None = None, **wo
     names = {value: name.removeprefix("%") for value, name in graph.value_names().items()}
 
     def asked(node: Node, among: Collection[int] = range(17)) -> tuple[int, str] | None:
-        found = (bits or {}).get(names[node.result])
-        return (found, names[node.result]) if found is not None and found in among else None
+        name = names[node.results[0]]
+        found = (bits or {}).get(name)
+        return (found, name) if found is not None and found in among else None
 
     return Grids(graph, of, asked, **words)
 
@@ -255,3 +256,19 @@ def test_numbers_of_a_join_have_to_lie_on_the_grid_that_it_is_lent() -> None:
         of = rules(relu=OpRule("fixed", scale=0.5, zero_point=-128), pad=JOIN)
         assert (grids(graph, of).of(graph.nodes[1].result).fixed == (0.5, -128)) == lent, number
     assert np.isfinite(brought(graph.nodes[1]))
+
+
+def test_of_several_floats_that_a_node_in_float_makes_those_that_are_read_have_grids_of_their_own() -> None:
+    shapes = {"x": "[N,3,2]", "w": "[8,2]", "r": "[8,2]"}
+    graph = qgraph.parse(f"""graph @g level=float (%x: f32{shapes["x"]}) {{
+  const @w: f32{shapes["w"]} = 0.5, @r: f32{shapes["r"]} = 0.5
+  %1: f32[N,3,2], %2: f32[N,2], %3: f32[N,2] = nn.lstm(%x, @w, @r)
+  %4: f32[N,2] = nn.relu(%2)
+  return %1, %4
+}}""")
+    lstm, relu = graph.nodes
+    found = grids(graph, rules(), floats=[lstm])
+    assert found.activations() == [graph.inputs[0], *lstm.results[:2], relu.result]
+    assert found.of(lstm.results[0]) is not found.of(lstm.results[1])
+    assert found.of(lstm.results[1]).root is lstm.results[1]
+    assert grids(graph, rules()).activations() == [graph.inputs[0], lstm.results[0], relu.result]

@@ -8,7 +8,7 @@ import pytest
 
 from qgraph import targets
 from qgraph.description.description import Description
-from qgraph.description.reading import DescriptionError, Source, described, read
+from qgraph.description.reading import DescriptionError, Source, described, read, source_of
 from qgraph.description.template import page, template
 from tests.description.chips import BASIC, written
 
@@ -87,20 +87,16 @@ def test_what_a_variant_inherits_from_has_to_be_there(tmp_path: Path) -> None:
 
 
 def test_the_template_describes_a_chip_as_it_is() -> None:
-    import tomllib
-
-    made = described(Source("new", tomllib.loads(template("new"))))
+    made = described(source_of("new", template("new")))
     assert made.op("conv").supported
     assert not made.op("add").supported
 
 
 def test_the_template_shows_the_defaults() -> None:
-    import tomllib
-
     text = "\n".join(line.removeprefix("# ") for line in template("new").splitlines() if _is_key(line))
-    tables = tomllib.loads(text)
+    tables = source_of("new", text).tables
     tables.pop("constants")
-    plain = described(Source("new", tomllib.loads(template("new"))))
+    plain = described(source_of("new", template("new")))
     full = described(Source("new", {**tables, "ops": {name: {} for name in plain.tables["ops"]}}))
     for table in ("activation", "weight", "bias", "accumulator", "scale", "limits"):
         for key in full.tables[table]:

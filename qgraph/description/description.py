@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -27,6 +28,17 @@ FORM_NAMES = {
     "thresholds": ("thresholds",),
 }
 """Form of a factor -> the names of its operands."""
+FORM_KEYS = {
+    "multiplier": ("arithmetic", "bits", "rounding", "shift", "too_small", "too_large", "first_bits", "fixed_shift"),
+    "shift": ("arithmetic", "shift"),
+    "float32": ("arithmetic",),
+    "float64": ("arithmetic",),
+    "thresholds": ("arithmetic", "rounding"),
+}
+"""Form of a factor -> the keys of [scale] that its operands follow from."""
+
+Problem = tuple[tuple[str, ...], str, str]
+"""Where a key stands, what is wrong with it, what is allowed."""
 
 
 class Unsaid(InputError):
@@ -65,7 +77,7 @@ class Description:
         """The description as JSON, with all that it inherited; `from_text` reads it."""
         return json.dumps(self.tables, default=lambda value: value.text, sort_keys=True)
 
-    def problems(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    def problems(self) -> Iterator[Problem]:
         """What does not fit together: where it stands, what is wrong, what is allowed."""
         low, high = self.tables.get("scale", {}).get("shift", (0, 0))
         if low > high:
@@ -152,6 +164,19 @@ class Settings:
         found = {**self.description.tables.get("constants", {}), **self.own.get("constants", {})}
         return {name: _said(value, f"[constants] {name}") for name, value in found.items()}
 
+    def check_said(self) -> None:
+        """Raise Unsaid where the op needs what the source does not say."""
+        if self.kind.always or self.kind.name == "max_pool":
+            return
+        names = self.read_by(Program.parse((*self.stages(), *self.second())).names)
+        form = self.get("scale.form") if self.factors else ""
+        read = {f"{prefix}{name}" for prefix in self.factors for name in FORM_NAMES[form]} & names
+        needed = [f"scale.{key}" for key in FORM_KEYS[form]] if read else []
+        needed += ["accumulator.width", "accumulator.order", "accumulator.product"] if self.kind.adds_up else []
+        needed += ["bias.storage", "bias.scale"] if "bias" in self.kind.names else []
+        for key in needed:
+            self.get(key)
+
     def read_by(self, names: Iterable[str]) -> set[str]:
         """These names, and those that the constants among them are computed of."""
         found, left = set(), [*names]
@@ -191,34 +216,49 @@ class Settings:
         operands = [f"{prefix}{name}" for prefix in self.factors for name in FORM_NAMES[form]]
         return (*COMMON_NAMES, *self.kind.names, *operands, *self.constants)
 
-    def problems(self) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    def problems(self) -> Iterator[Problem]:
         """Stages that name what there is not, or that are missing; constants likewise."""
-        path = ("ops", self.kind.name)
         if self.kind.always or self.kind.name == "max_pool":
             return
         try:
-            programs = {"stages": self.stages(), "second": self.second()}
-            known, constants, factors = self.known_names(), self.constants, self.factors
+            self.stages(), self.second()
         except Unsaid:
             return
         except InputError as error:
-            yield (*path, "requantize"), error.what, "[requantize] stages, or stages of the op"
+            yield ("ops", self.kind.name, "requantize"), error.what, "[requantize] stages, or stages of the op"
             return
-        for key, stages in programs.items():
+        with suppress(Unsaid):
+            yield from self._wrong_stages()
+        with suppress(Unsaid):
+            yield from self._wrong_expressions()
+
+    def _wrong_stages(self) -> Iterator[Problem]:
+        path, known = ("ops", self.kind.name), self.known_names()
+        programs = {
+            key: Program.parse(stages) for key, stages in (("stages", self.stages()), ("second", self.second()))
+        }
+        if "second" in self.kind.names and "second" not in programs["stages"].names:
+            what = f"the stages of {self.kind.name} do not read `second`"
+            yield (*path, "requantize", "stages"), what, "add second, subtract second, multiply second"
+        for key, program in programs.items():
             own = key in self.own.get("requantize", {})
             where = (*path, "requantize", key) if own else ("requantize", key)
-            for name in Program.parse(stages).names:
+            for name in program.names:
                 if name not in known:
                     yield where, f"{self.kind.name} has no operand {name!r}", ", ".join(known)
-        for prefix, factor in factors.items():
+
+    def _wrong_expressions(self) -> Iterator[Problem]:
+        path, known = ("ops", self.kind.name), self.known_names()
+        for prefix, factor in self.factors.items():
             yield from self._unknown((*path, FACTORS if prefix else "factor"), factor, (*REAL_NAMES, "count"))
-        for name, constant in constants.items():
+        for name, constant in self.constants.items():
             where = (*path, "constants", name) if name in self.own.get("constants", {}) else ("constants", name)
             yield from self._unknown(where, constant, (*REAL_NAMES, *known))
+        if "bias" in self.kind.names:
+            where = (*path, "bias", "scale") if "bias" in self.own else ("bias", "scale")
+            yield from self._unknown(where, self.get("bias.scale"), ("input_scale", "weight_scale", "output_scale"))
 
-    def _unknown(
-        self, path: tuple[str, ...], expression: Expression, known: tuple[str, ...]
-    ) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    def _unknown(self, path: tuple[str, ...], expression: Expression, known: tuple[str, ...]) -> Iterator[Problem]:
         for name in expression.names:
             if name not in known:
                 yield path, f"{self.kind.name} knows no {name!r}", ", ".join(dict.fromkeys(known))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from qgraph.arith.narrow_accumulator import FORMS, AccumulatorRule
 from qgraph.arith.stages import Program, StageError
 from qgraph.arith.stages_rounding import ROUNDINGS as ROUNDING_WORDS
 from qgraph.arith.stages_widths import Width
@@ -127,6 +128,26 @@ def _stages(value: Any) -> Any:
 
 
 STAGES = Kind('a list of stages: ["add bias", "shift right shift half_up", "saturate s8"]', _stages)
+
+
+def _read_as(read: Callable[[str], object]) -> Callable[[Any], Any]:
+    """Reads a text that `read` admits."""
+
+    def checked(value: Any) -> Any:
+        try:
+            read(TEXT.read(value))
+        except QGraphError as error:
+            raise Wrong(error.what, error.help.removeprefix("allowed: ")) from None
+        return value
+
+    return checked
+
+
+ACCUMULATOR = Kind(f"a text: {FORMS}", _read_as(AccumulatorRule.parse))
+ORDER = Kind(
+    'an order of the axes ky, kx, c: "ky kx c", "c/16 ky kx c"',
+    _read_as(lambda text: AccumulatorRule.parse("s32", text)),
+)
 
 
 def _expression(value: Any) -> Any:

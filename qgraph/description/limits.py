@@ -31,8 +31,7 @@ def when(settings: Settings) -> When:
 def refusals(settings: Settings, node: Node) -> Iterator[Refusal]:
     """All that speaks against a node."""
     name, chip = settings.kind.name, settings.description.name
-    if not settings.kind.always and name not in ("max_pool", "rescale"):
-        settings.stages(), settings.second(), settings.factors, settings.constants
+    settings.check_said()
     if node.attrs.get("activation", "none") not in (*BOUNDS, "clamp"):
         yield Refusal(f"{chip} has no {name} with the activation {node.attrs['activation']}")
     if name in WINDOWED:

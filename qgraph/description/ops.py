@@ -41,6 +41,7 @@ class OpKind:
     second: tuple[str, ...] = ()
     names: tuple[str, ...] = ()  # further operands that stages may name
     default: tuple[str, ...] | None = None  # stages where neither the op nor [requantize] has any; None: refused
+    adds_up: bool = False  # its stages are those of accumulators
     always: bool = False  # supported without a table
 
     def key(self, name: str) -> Key | None:
@@ -54,15 +55,23 @@ JOINED = Key("equal_scales", FLAG, "The operands and the result must have one sc
 MOVES = ("reshape", "transpose", "concat", "slice", "pad", "expand")
 
 OPS = (
-    OpKind("conv", "Convolution of two dimensions.", ("conv",), (LAYER,), names=("bias", "weight_sum")),
-    OpKind("depthwise", "Convolution of every channel by itself.", ("conv",), (LAYER,), names=("bias", "weight_sum")),
-    OpKind("linear", "Fully connected layer.", ("linear",), (LAYER,), names=("bias", "weight_sum")),
+    OpKind("conv", "Convolution of two dimensions.", ("conv",), (LAYER,), names=("bias", "weight_sum"), adds_up=True),
+    OpKind(
+        "depthwise",
+        "Convolution of every channel by itself.",
+        ("conv",),
+        (LAYER,),
+        names=("bias", "weight_sum"),
+        adds_up=True,
+    ),
+    OpKind("linear", "Fully connected layer.", ("linear",), (LAYER,), names=("bias", "weight_sum"), adds_up=True),
     OpKind(
         "matmul",
         "Product of two activations.",
         ("matmul",),
         (factor("input_scale * second_scale / output_scale"),),
         names=("second_zero_point",),
+        adds_up=True,
     ),
     OpKind(
         "average_pool",
@@ -80,6 +89,7 @@ OPS = (
             ),
         ),
         names=("count",),
+        adds_up=True,
     ),
     OpKind(
         "mean",
@@ -87,8 +97,9 @@ OPS = (
         ("mean",),
         (factor("input_scale / (output_scale * count)"), GRID),
         names=("count",),
+        adds_up=True,
     ),
-    OpKind("sum", "Sum along axes.", ("sum",), (factor("input_scale / output_scale"),), names=("count",)),
+    OpKind("sum", "Sum along axes.", ("sum",), (factor("input_scale / output_scale"),), names=("count",), adds_up=True),
     OpKind(
         "max_pool",
         "Largest of a window.",

@@ -79,7 +79,7 @@ def read(path: Path) -> Description:
 def described(source: Source, folder: Path | None = None) -> Description:
     """The description of tables, checked; what it inherits is beside it or shipped."""
     chain = [source]
-    while "inherits" in chain[-1].tables.get("target", {}):
+    while "inherits" in (chain[-1].tables.get("target") or ()):
         chain.append(_inherited(chain[-1], folder))
         if len(chain) > MOST_INHERITED:
             raise DescriptionError(f"{source.name} inherits from itself, or from more than {MOST_INHERITED} others")
@@ -102,7 +102,7 @@ def described(source: Source, folder: Path | None = None) -> Description:
 def _inherited(source: Source, folder: Path | None) -> Source:
     from qgraph import targets
 
-    name = source.tables["target"]["inherits"]
+    name = str(source.tables["target"]["inherits"])
     beside = folder / f"{name}" if folder is not None and name.endswith(".toml") else None
     path = beside or targets.description_path(str(name))
     if path is None or not path.is_file():

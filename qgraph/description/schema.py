@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from qgraph.description.expressions import Expression
+from qgraph.description.kinds import ACCUMULATOR as SUMS
 from qgraph.description.kinds import (
     EXPRESSION,
     FLAG,
     INTEGERS,
+    ORDER,
     RANGE,
     ROUNDING,
     SIZES,
@@ -141,12 +143,12 @@ ACCUMULATOR = Table(
     (
         Key(
             "width",
-            TEXT,
+            SUMS,
             'Bits and what happens beyond them: "s32" (proved never to happen), "s32 wrap", '
             '"s34 saturate each 16", "s20 saturate at end".',
             "s32",
         ),
-        Key("order", TEXT, 'The order in which products are added, where it matters: "ky kx c".', ""),
+        Key("order", ORDER, 'The order in which products are added, where it matters: "ky kx c".', ""),
         Key("product", STAGES, "What is done to every product before it is added.", ()),
         Key(
             "zero_point",

@@ -128,3 +128,25 @@ def test_a_description_survives_its_text() -> None:
 
 def test_the_page_of_the_schema_is_what_the_code_says() -> None:
     assert README.read_text(encoding="utf-8") == page(), "python -m qgraph.description > qgraph/description/README.md"
+
+
+@pytest.mark.parametrize(
+    ("table", "wanted"),
+    [
+        ('[accumulator]\nwidth = "s32 clip"', '"s32 clip" is not an accumulator'),
+        ('[accumulator]\norder = "x y"', '"x y" is not an order of products'),
+        ('[ops.sub]\nrequantize.stages = ["clamp low high"]', "the stages of sub do not read `second`"),
+        ("[weight]\nstorage = 8", "8 is no integer type of 1 to 8 bits"),
+        ("[limits]\nkernels = 3", "3 is no list"),
+        ("[scale]\nshift = [9, 1]", "9 is above 1"),
+        ("[constants]\nhalf = \"__import__('os')\"", "is more than arithmetic"),
+        ('[constants]\nhalf = "1 +"', "is no expression"),
+        ('[bias]\nscale = "input_scal"', "conv knows no 'input_scal'"),
+        ("[[memory]]\nweight_bytes = 1", "there is no such table"),
+    ],
+)
+def test_a_wrong_value_is_refused_in_words(tmp_path: Path, table: str, wanted: str) -> None:
+    base = BASIC.split("[scale]")[0] + BASIC.split('too_small = "zero"')[1] if table.startswith("[scale]") else BASIC
+    with pytest.raises(DescriptionError) as error:
+        read(Path(written(tmp_path, f"{base}\n{table}\n")))
+    assert wanted in str(error.value)

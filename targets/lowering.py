@@ -236,11 +236,12 @@ class Lowering:
 
     def element(self, node: Node) -> Element:
         """Dtype and parameters of a node's result: what the fake-quant behind it says, else those of its first
-        operand."""
+        operand, behind conditions and places."""
         behind = fake_quant_of(node.results[0])
         if behind is not None:
             return self._element_of(behind)
-        first = self.operand(node).type
+        floats = (i for i, value in enumerate(node.operands) if value is not None and value.type.is_float)
+        first = self.operand(node, next(floats, 0)).type
         return first.dtype, first.quant
 
     def tiny_weights(self) -> str:

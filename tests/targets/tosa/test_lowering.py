@@ -223,3 +223,29 @@ def test_an_operator_without_its_attributes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.tosa").write_bytes(tosa.write(tosa.Model(tensors, made, ["x"], ["y"])))
     with pytest.raises(FileError, match="AVG_POOL2D"):
         qgraph.load(tmp_path / "model.tosa")
+
+
+class Padded(nn.Module):
+    """Steps up to a length, and a number behind."""
+
+    def forward(self, x: torch.Tensor, length: torch.Tensor) -> torch.Tensor:
+        return torch.where(torch.arange(5)[None] < length[:, None], x, torch.full_like(x, -3.0))
+
+
+def padded() -> tuple[Graph, dict[str, np.ndarray]]:
+    batch = {"x": np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32), "length": np.arange(8) % 6}
+    graph = qgraph.trace(Padded(), tuple(torch.from_numpy(each) for each in batch.values()))
+    return qgraph.quantize(graph, "tosa", calibration=[batch]), batch
+
+
+def test_a_choice_lies_on_the_grid_of_what_is_chosen_not_of_the_condition() -> None:
+    low, batch = padded()
+    wanted = Padded()(*(torch.from_numpy(each) for each in batch.values())).numpy()
+    got = qgraph.run(low, batch, dequantize=True)
+    assert np.abs(got - wanted).max() <= float(low.outputs[0].type.q.scales[0])
+
+
+@MODEL
+def test_a_choice_is_the_reference_models() -> None:
+    low, batch = padded()
+    assert qgraph.verify(low, inputs=batch).bit_exact

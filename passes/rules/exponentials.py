@@ -1,6 +1,7 @@
 """Softmax, its logarithm, sigmoid, tanh and softplus where they are written by exponentials.
 
     exp(x) / sum(exp(x))                                                       ->  nn.softmax(%x)
+    2 ** x / sum(2 ** x)                                                       ->  nn.softmax(%x * log(2))
     log(nn.softmax(%x)), %x - log(sum(exp(x)))                                 ->  nn.log_softmax(%x)
     log(sum(exp(x)))                                                           ->  m + log(sum(exp(x - m))), m = max(x)
     1 / (1 + exp(-x)), exp(x) / (1 + exp(x))                                   ->  nn.sigmoid(%x)
@@ -33,7 +34,7 @@ from qgraph.passes.rules.sums_of_exponentials import (
     same,
     summed_exponentials,
 )
-from qgraph.passes.ways.registry import numeral
+from qgraph.passes.ways.registry import numeral, times
 
 QUOTIENTS = "nn.div|nn.mul"
 LOWEST_MAXIMUM = -64.0
@@ -55,8 +56,17 @@ def softmax(match: Match, build: Builder) -> Replacement:
     axis = _one_axis(x, summed.axes)
     if axis is None:
         return Declined(f"the sum is over the axes {list(summed.axes)} of {x.type}")
-    claim(match, build, x)
-    return _along(build, "nn.softmax", x, *axis)
+    base, factor = _factored(x, summed.powers.factor)
+    claim(match, build, base)
+    return _along(build, "nn.softmax", base if factor == 1 else times(build, base, factor), *axis)
+
+
+def _factored(x: Value, factor: float) -> tuple[Value, float]:
+    """What a softmax of x times a factor is of, with one factor: summands that are numbers go."""
+    if factor == 1:
+        return x, factor
+    form = linear(x)
+    return form.base, form.factor * factor
 
 
 def _is_summed(value: Value, summed: Summed) -> bool:
@@ -113,6 +123,8 @@ def masked_softmax(match: Match, build: Builder) -> Replacement:
     u, axes = summed.powers.u, summed.axes
     if _without_shift(u, axes) is not u or (summed.powers.mask is None and guard == 0):
         return Declined("the maximum is subtracted already, or it is a softmax")
+    if summed.powers.factor != 1:
+        return Declined("they are powers of another base")
     claim(match, build, u, *([] if summed.powers.mask is None else [summed.powers.mask]))
     top = build.nn.clamp(build.nn.max(u, axes=axes, keepdims=True), min=LOWEST_MAXIMUM)
     divided = summed.powers.less(build, top)
@@ -181,7 +193,13 @@ def _log_sum(value: Value) -> Summed | None:
     for log, shift in (maker.inputs, maker.inputs[::-1]):
         summed = _log_sum(log) if is_plain(log.producer, "nn.log") else None
         less = summed.powers.u.producer if summed is not None and summed.powers.mask is None else None
-        if summed is not None and is_plain(less, "nn.sub") and less is not None and same(less.operand(1), shift):
+        if (
+            summed is not None
+            and summed.powers.factor == 1
+            and is_plain(less, "nn.sub")
+            and less is not None
+            and same(less.operand(1), shift)
+        ):
             return Summed(Powers(less.operand(0)), summed.axes)
     return None
 

@@ -145,13 +145,16 @@ def exponentials(value: Value, node: Node, depth: int = DEPTH) -> Exponentials |
 
 @dataclass(frozen=True)
 class Powers:
-    """exp(`u`), times `mask` where there is one."""
+    """exp(`factor` * `u`), times `mask` where there is one."""
 
     u: Value
     mask: Value | None = None
+    factor: float = 1.0
 
     def is_like(self, other: Powers) -> bool:
-        """Whether two are of the same value and the same mask."""
+        """Whether two are of the same value, factor and mask."""
+        if self.factor != other.factor:
+            return False
         if self.mask is None or other.mask is None:
             return self.mask is other.mask and same(self.u, other.u)
         return same(self.u, other.u) and (self.mask is other.mask or same(self.mask, other.mask))
@@ -165,14 +168,23 @@ class Powers:
 def powers(value: Value) -> Powers | None:
     """What a value is the exponential of."""
     maker = value.producer
-    if maker is not None and maker.op == "nn.exp":
-        return Powers(maker.operand(0))
-    if maker is None or not is_plain(maker, "nn.mul"):
+    if maker is None or (whole := _power(maker)) is not None:
+        return None if maker is None else whole
+    if not is_plain(maker, "nn.mul"):
         return None
     for power, mask in (maker.inputs, maker.inputs[::-1]):
-        if power.producer is not None and power.producer.op == "nn.exp" and power.type == value.type:
-            return Powers(power.producer.operand(0), mask)
+        part = _power(power.producer) if power.producer is not None and power.type == value.type else None
+        if part is not None:
+            return Powers(part.u, mask, part.factor)
     return None
+
+
+def _power(node: Node) -> Powers | None:
+    """exp(u), or a number to the power u."""
+    if node.op == "nn.exp":
+        return Powers(node.operand(0))
+    base = number_of(node.operand(0), node) if node.op == "nn.pow" else None
+    return None if base is None or base <= 0 or base == 1 else Powers(node.operand(1), factor=math.log(base))
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,8 @@ def test_a_function_by_parts_is_the_whole_one(op: str, form: Function) -> None:
         (lambda x: 3 / (1 + 2 * torch.exp(-x)), ["add", "sigmoid", "mul"]),
         (lambda x: 1 / (1 + x.exp()), ["mul", "sigmoid"]),
         (lambda x: share(x.exp(), (1, 2)), ["reshape", "softmax", "reshape"]),
+        (lambda x: share(2 ** less_max(3 * x)), ["mul", "softmax"]),
+        (lambda x: share(torch.exp2(less_max(x * math.log2(math.e) + 1))), ["mul", "softmax"]),
         (lambda x: torch.log(x.exp().sum(-1)), ["max", "sub", "exp", "sum", "max", "log", "add"]),
     ],
 )
@@ -152,6 +154,10 @@ def test_a_guarded_quotient_subtracts_the_maximum_and_stays_guarded() -> None:
     [
         lambda x: x.exp() / (2 * x).exp().sum(-1, keepdim=True),
         lambda x: x.exp() / x.exp().mean(-1, keepdim=True),
+        lambda x: 2**x / (3**x).sum(-1, keepdim=True),
+        lambda x: 2**x / x.exp().sum(-1, keepdim=True),
+        lambda x: x - torch.log((2**x).sum(-1, keepdim=True)),
+        lambda x: guarded(2**x),
         lambda x: 1 / (1 - x.exp()),
         lambda x: (x + 1) / (x.exp() + (-x).exp()),
         lambda x: torch.where(x > 1, x, 0.1 * x),

@@ -23,7 +23,7 @@ from rich.progress import track
 
 from tests.zoo.measure import Row, attempted, measure
 from tests.zoo.models import Entry, load
-from tests.zoo.table import page
+from tests.zoo.table import COLUMNS, page, table
 
 HERE = Path(__file__).parent
 RESULTS, REASONS, PAGE = HERE / "results.json", HERE / "reasons.json", HERE / "README.md"
@@ -38,8 +38,11 @@ def main() -> int:
     if arguments.one:
         print(json.dumps(attempted(entries[arguments.one], measure)))
         return 0
-    if not arguments.table:
-        run([each for each in entries.values() if _wanted(each, arguments)])
+    wanted = [] if arguments.table else [each for each in entries.values() if _wanted(each, arguments)]
+    if not wanted and not arguments.table:
+        print("no architecture has such a name or domain, or the library that it needs is not installed")
+        return 2
+    run(wanted)
     PAGE.write_text(page(json.loads(RESULTS.read_text()), json.loads(REASONS.read_text())))
     return 0
 
@@ -61,11 +64,14 @@ def _wanted(entry: Entry, arguments: argparse.Namespace) -> bool:
 
 
 def run(entries: list[Entry]) -> None:
-    """Measure the models, each in a process of its own, and keep each result as soon as it is there."""
+    """Measure the models, each in a process of its own; keep each result as soon as it is there, and print its line."""
+    if entries:
+        print(f"| {' | '.join(COLUMNS)} |")
     for entry in track(entries, "models"):
         rows: dict[str, Row] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
         rows[entry.name] = _in_a_process(entry)
         RESULTS.write_text(json.dumps(dict(sorted(rows.items())), indent=1) + "\n")
+        print(table({entry.name: rows[entry.name]}).splitlines()[-1])
 
 
 def _in_a_process(entry: Entry) -> Row:

@@ -39,7 +39,7 @@ COLUMNS = (
 
 def page(rows: Rows, known: Reasons) -> str:
     """The page in Markdown; `known`: why results are behind the peer's."""
-    parts = [HEAD.format(count=len(rows)), _summary(rows), _table(rows), _behind(rows, known), _reasons(rows)]
+    parts = [HEAD.format(count=len(rows)), _summary(rows), table(rows), _behind(rows, known), _reasons(rows)]
     return "\n".join(parts)
 
 
@@ -65,7 +65,8 @@ def _summary(rows: Rows) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(rows: Rows) -> str:
+def table(rows: Rows) -> str:
+    """A line for each model."""
     lines = [f"| {' | '.join(COLUMNS)} |", "|---" * len(COLUMNS) + "|"]
     for name, row in sorted(rows.items(), key=lambda item: (item[1]["domain"], item[0])):
         cells = [name, row["domain"], _mark(row.get("traced")), _mark(row.get("trained"))]

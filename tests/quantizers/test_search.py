@@ -294,3 +294,16 @@ def test_extremes_are_those_of_all_or_of_each_index_in_both_libraries(axis: int 
     for found in (extremes(x, axis), map(np.asarray, extremes(torch.from_numpy(x), axis))):
         for got, wanted in zip(found, (rows.min(1), rows.max(1)), strict=True):
             assert np.array_equal(np.asarray(got).reshape(-1), wanted)
+
+
+def test_bins_are_as_fine_for_small_numbers_as_for_large_ones() -> None:
+    x = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    large, small = (Histogram.of(each, None) for each in (x, x * np.float32(2.0**-12)))
+    assert np.array_equal(large.counts, small.counts)
+
+
+def test_bins_of_nothing_are_those_of_torch() -> None:
+    x = np.zeros(10, np.float32)
+    found, wanted = Histogram.of(x, None), Histogram.of(torch.from_numpy(x), None)
+    assert np.array_equal(found.exponent, wanted.exponent.numpy())
+    assert np.array_equal(found.counts, wanted.counts.numpy())

@@ -15,6 +15,7 @@ import qgraph
 from qgraph.errors import LoweringError
 from qgraph.exporters import tflite
 from qgraph.ir import Builder, Graph, TensorType
+from qgraph.training.sequence_lstm import RoundingLstm, sequence_lstm
 from tests.c_compiler import build_and_run
 
 KERNEL = "litert.unidirectional_sequence_lstm"
@@ -392,3 +393,15 @@ def test_an_lstm_may_read_what_is_always_zero(target: str) -> None:
     x = -torch.rand(8, 9, 4)
     low = qgraph.quantize(qgraph.trace(Dead().eval(), x), target=target, calibration=[x.numpy()])
     assert qgraph.verify(low, inputs=x.numpy()[:1]).bit_exact
+
+
+@pytest.mark.parametrize("observing", [False, True])
+def test_in_calibration_and_without_scales_states_are_not_rounded(observing: bool) -> None:
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(3, 2)] * 4 + [(3, 3)] * 4 + [(3,)] * 4
+    x, *parts = (torch.randn(shape, generator=rng) for shape in [(2, 5, 2), *shapes])
+    module, scale = RoundingLstm("i8", 0.5), torch.tensor([0.5 if observing else torch.nan])
+    module.observing = observing
+    found = module(x, *parts, scale, torch.zeros(1, dtype=torch.int32), scale)
+    for got, wanted in zip(found, sequence_lstm(x, *parts, 0.5), strict=True):
+        assert torch.equal(got, wanted)

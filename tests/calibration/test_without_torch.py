@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import qgraph
-from qgraph.calibration import float_values
+from qgraph.calibration import calibrates, float_values
 from qgraph.calibration.float_values import FloatValues
 from qgraph.calibration.observer import Observer
 from qgraph.errors import InputError
@@ -156,3 +156,10 @@ def test_what_the_runtime_refuses_in_calibration_is_said_in_a_line() -> None:
     graph.set_outputs([build.nn.relu(build.nn.embedding(ids, table))])
     with pytest.raises(InputError, match="refuses the examples"):
         qgraph.quantize(graph, target="onnxruntime", calibration=[np.full((2, 3), 9)])
+
+
+def test_one_quantizer_that_learns_wants_a_module_of_torch() -> None:
+    x = torch.randn(4, 3)
+    graph = qgraph.trace(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2)), x)
+    assert calibrates(qgraph.prepare(graph, "onnxruntime"))
+    assert not calibrates(qgraph.prepare(graph, "onnxruntime", observers={"activation": "lsq"}))
